@@ -1,0 +1,86 @@
+"""What is watched while training runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+from tqdm import tqdm
+
+from denoiser import report
+from denoiser.errors import DenoiserError
+from denoiser.module import DenoisingModule
+
+
+class LogClips(Callback):
+    """The same few validation clips at every validation, as sound and as spectrograms, to TensorBoard.
+
+    Args:
+        clips: how many, evenly spaced over the validation set.
+    """
+
+    def __init__(self, clips: int = 3) -> None:
+        self.clips = clips
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        logger, loader = trainer.logger, trainer.val_dataloaders
+        if trainer.sanity_checking or not isinstance(logger, TensorBoardLogger) or loader is None:
+            return
+        assert isinstance(pl_module, DenoisingModule)
+        denoiser, dataset = pl_module.denoiser, loader.dataset
+        count = min(self.clips, len(dataset))
+        for item in (dataset[i * len(dataset) // count] for i in range(count)):
+            name, step = item["name"], trainer.global_step
+            enhanced = denoiser.enhance(item["noisy"], denoiser.sample_rate)
+            waveforms = {"noisy": item["noisy"], "enhanced": enhanced, "clean": item["clean"]}
+            for kind, waveform in waveforms.items():
+                sound = waveform[None].clamp(-1, 1)
+                logger.experiment.add_audio(f"{name}/{kind}", sound, step, denoiser.sample_rate)
+            try:
+                picture = report.figure(waveforms, denoiser.sample_rate, f"{name}, epoch {trainer.current_epoch}")
+            except DenoiserError:  # no matplotlib: the sound is there all the same
+                continue
+            logger.experiment.add_figure(f"{name}/spectrogram", picture, step)
+
+
+class Progress(TQDMProgressBar):
+    """A bar where somebody watches, and everywhere a line per validation: losses, scores, audio-seconds per second."""
+
+    def __init__(self, refresh_rate: int = 1) -> None:
+        super().__init__(refresh_rate=refresh_rate if sys.stderr.isatty() else 0)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k == "train/loss_step"}
+
+    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
+        super().on_train_epoch_start(trainer, *args)
+        self.audio, self.begin = 0.0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        assert isinstance(pl_module, DenoisingModule)
+        patches = batch["noisy"]
+        self.audio += len(patches) * patches.shape[-1] / pl_module.denoiser.spectral.frame_rate
+        self.seconds = time.perf_counter() - self.begin  # of training: validation comes after the last batch
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        speed = self.audio / self.seconds
+        pl_module.log("train/audio_seconds_per_second", speed)
+        epoch, metrics = trainer.current_epoch + 1, trainer.callback_metrics
+        last = trainer.max_epochs == epoch
+        if not last and (trainer.check_val_every_n_epoch and epoch % trainer.check_val_every_n_epoch):
+            return
+        names = ["train/loss_epoch", *(name for name in metrics if name.startswith("val/"))]
+        values = "  ".join(
+            f"{name.removesuffix('_epoch')} {float(metrics[name]):.4g}" for name in names if name in metrics
+        )
+        line = f"epoch {epoch}/{trainer.max_epochs}  step {trainer.global_step}  {values}  {speed:.1f} audio-s/s"
+        if trainer.is_global_zero:
+            tqdm.write(line)

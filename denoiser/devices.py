@@ -1,0 +1,59 @@
+"""Which device to compute on, and in which precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from denoiser.errors import ConfigError
+
+
+def resolve_device(device: str) -> torch.device:
+    """``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``; ConfigError for one that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"device={device} is no device; expected auto, cpu, cuda or cuda:N") from None
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device={device} is not there: {_visible(torch.cuda.device_count())}; use device=cpu or device=auto")
+    return resolved
+
+
+def trainer_devices(gpus: int | Sequence[int] | None, visible: int | None = None) -> dict[str, Any]:
+    """Translate ``trainer.gpus`` to Lightning's accelerator, devices and strategy.
+
+    None: one GPU if there is one, else the CPU. 0: the CPU. n: that many GPUs. -1: all. A list: those.
+    ``visible`` is how many there are, counted unless given. Raises ConfigError where one is asked for that is not.
+    """
+    count = torch.cuda.device_count() if visible is None else visible
+    if gpus is None:
+        gpus = min(count, 1)
+    if gpus == 0:
+        return {"accelerator": "cpu", "devices": 1, "strategy": "auto"}
+    if isinstance(gpus, int):
+        wanted = list(range(count if gpus == -1 else gpus)) if gpus >= -1 else None
+    else:
+        listed = isinstance(gpus, Sequence) and not isinstance(gpus, str) and len(gpus) == len(set(gpus)) > 0
+        wanted = list(gpus) if listed and all(isinstance(g, int) and g >= 0 for g in gpus) else None
+    if wanted is None:
+        raise ConfigError(f"trainer.gpus={gpus} has no meaning; expected null, 0, 1, 2, [0,2] or -1 (all)")
+    if not wanted or max(wanted) >= count:
+        raise ConfigError(f"trainer.gpus={gpus} asks for a GPU that is not there: {_visible(count)}; use trainer.gpus=0")
+    return {"accelerator": "gpu", "devices": wanted, "strategy": "ddp" if len(wanted) > 1 else "auto"}
+
+
+def fastest_precision(accelerator: str) -> str:
+    """``bf16-mixed`` where the hardware multiplies bfloat16 natively, else ``32-true``."""
+    if accelerator == "gpu":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if native else "32-true"
+
+
+def _visible(count: int) -> str:
+    return f"{count or 'no'} GPU{'' if count == 1 else 's'} visible"

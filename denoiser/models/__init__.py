@@ -1,0 +1,44 @@
+"""Networks: scaled magnitude ``[B, 1, F, T]`` → scaled noise magnitude ``[B, 1, F, T]``, any F and T.
+
+A network states ``stride`` (frames that one step of its deepest level spans) and ``context`` (frames
+beyond a block that can change the result inside it, a multiple of stride): with them a long signal is
+processed in blocks with the result of the whole.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from denoiser.errors import ConfigError
+from denoiser.models.unet import UNet
+
+MODELS: dict[str, type[nn.Module]] = {"unet": UNet}
+
+
+def build(name: str, **arguments: Any) -> nn.Module:
+    """The network of this name. Names from a file are only ever looked up here, never imported."""
+    if name not in MODELS:
+        raise ConfigError(f"model '{name}' is unknown; there are: {', '.join(sorted(MODELS))}")
+    try:
+        return MODELS[name](**arguments)
+    except TypeError as error:
+        raise ConfigError(f"model '{name}': {str(error).replace('.__init__()', '')}") from error
+
+
+def count_parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def count_macs(net: nn.Module, bins: int, frame_rate: float) -> int:
+    """Multiply-accumulates per second of audio, over whole 256-frame patches, convolutions and matrix products only."""
+    frames = 256
+    counter = FlopCounterMode(display=False)
+    meta = copy.deepcopy(net).to("meta").eval()
+    with torch.no_grad(), counter:
+        meta(torch.empty(1, 1, bins, frames, device="meta"))
+    return round(counter.get_total_flops() / 2 * frame_rate / frames)

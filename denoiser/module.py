@@ -1,0 +1,113 @@
+"""The training of a denoiser: one shared step, its optimiser, and the scores of whole utterances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from denoiser import losses, metrics, models, optimizers
+from denoiser.enhance import Denoiser
+from denoiser.metrics import check_names, missing_package
+from denoiser.spectral import Spectral
+
+
+class DenoisingModule(LightningModule):
+    """Trains ``net(noisy) ≈ noise`` on scaled magnitudes; validates by what :class:`Denoiser` makes of a file.
+
+    All arguments are plain dictionaries ``{name: ..., argument: value, ...}``: they are stored in the checkpoint
+    as they are, and read back with ``torch.load(weights_only=True)``.
+
+    Args:
+        model: name and arguments of the network.
+        spectral: arguments of :class:`~denoiser.spectral.Spectral`.
+        loss: name and arguments of the loss, between scaled noise magnitudes.
+        optimizer: name and arguments of the optimiser.
+        scheduler: name and arguments of the learning rate schedule.
+        metrics: scored on whole utterances, in validation and in the test.
+        seed: dropout is drawn from (seed, step), so that a resumed training repeats the uninterrupted one.
+    """
+
+    def __init__(
+        self,
+        model: dict[str, Any],
+        spectral: dict[str, Any],
+        loss: dict[str, Any],
+        optimizer: dict[str, Any],
+        scheduler: dict[str, Any] | None = None,
+        metrics: Sequence[str] = ("pesq", "stoi", "si_sdr"),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_names(metrics)
+        self.save_hyperparameters(logger=False)
+        self.denoiser = Denoiser(models.build(**model), Spectral(**spectral))
+        self.loss = losses.build(**loss)
+        self.metric_names = list(metrics)
+        self.val_metric_names = [name for name in metrics if not missing_package(name)]
+        self.seed = seed
+        self.rows: list[dict[str, Any]] = []
+
+    def on_fit_start(self) -> None:
+        spectral = self.denoiser.spectral
+        if not float(spectral.peak) > 0:
+            device = spectral.window.device
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            spectral.fit((w.to(device), level.to(device)) for w, level in data.calibration())
+
+    def step(self, batch: dict[str, Tensor]) -> Tensor:
+        """The loss of a batch of scaled magnitudes, ``noisy`` and ``noise``, both ``[B, 1, F, T]``."""
+        return self.loss(self.denoiser.net(batch["noisy"]).float(), batch["noise"])
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        sequence = np.random.SeedSequence([self.seed, self.global_step, self.global_rank])
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss = self.step(batch)
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch["noisy"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        noisy, clean, level = batch["noisy"], batch["clean"], batch["level"]
+        spectral = self.denoiser.spectral
+        magnitude = spectral.magnitude(noisy, level)[:, None]
+        noise = spectral.difference(magnitude, spectral.magnitude(clean, level)[:, None])
+        self.log("val/loss", self.step({"noisy": magnitude, "noise": noise}), batch_size=1)
+        enhanced = self.denoiser.enhance(noisy, spectral.sample_rate)
+        scores = metrics.score(clean[0], enhanced[0], spectral.sample_rate, self.val_metric_names)
+        self.rows.append(scores)
+
+    def on_validation_epoch_start(self) -> None:
+        self.rows = []
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict({f"val/{k}": v for k, v in metrics.mean(self.rows).items()}, prog_bar=True)
+
+    def on_test_epoch_start(self) -> None:
+        self.rows = []
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        noisy, clean, rate = batch["noisy"], batch["clean"], self.denoiser.sample_rate
+        row: dict[str, Any] = {"name": batch["name"][0]}
+        for kind, estimate in (("noisy", noisy), ("enhanced", self.denoiser.enhance(noisy, rate))):
+            row[kind] = metrics.score(clean[0], estimate[0], rate, self.metric_names)
+        self.rows.append(row)
+
+    def on_test_epoch_end(self) -> None:
+        means = metrics.mean([row["enhanced"] for row in self.rows])
+        self.log_dict({f"test/{k}": v for k, v in means.items()})
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = optimizers.build(self.denoiser.net.parameters(), **self.hparams["optimizer"])
+        scheduler = self.hparams["scheduler"]
+        if not scheduler or scheduler["name"] == "constant":
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = optimizers.build_schedule(optimizer, steps, **scheduler)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,52 @@
+"""Optimisers and learning rate schedules, by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.optim import Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from denoiser.errors import ConfigError
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": AdamW}
+
+
+def build(parameters: Iterable[nn.Parameter], name: str, **arguments: Any) -> Optimizer:
+    """The optimiser of this name over these parameters."""
+    if name not in OPTIMIZERS:
+        raise ConfigError(f"optimizer '{name}' is unknown; there are: {', '.join(sorted(OPTIMIZERS))}")
+    try:
+        return OPTIMIZERS[name](parameters, **arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"optimizer '{name}': {str(error).replace('.__init__()', '')}") from error
+
+
+def build_schedule(optimizer: Optimizer, steps: int, name: str, **arguments: Any) -> LambdaLR:
+    """The schedule of this name over ``steps`` optimiser steps, multiplying the optimiser's learning rate."""
+    if name not in SCHEDULES:
+        raise ConfigError(f"scheduler '{name}' is unknown; there are: {', '.join(sorted(SCHEDULES))}")
+    try:
+        return LambdaLR(optimizer, partial(SCHEDULES[name], steps=steps, **arguments))
+    except TypeError as error:
+        raise ConfigError(f"scheduler '{name}': {error}") from error
+
+
+def constant(step: int, *, steps: int) -> float:
+    return 1.0
+
+
+def cosine(step: int, *, steps: int, warmup: float = 0.05, floor: float = 0.01) -> float:
+    """Linear warm-up over a share of the steps, then half a cosine down to ``floor`` (Loshchilov and Hutter 2017)."""
+    first = max(1, round(warmup * steps))
+    if step < first:
+        return (step + 1) / first
+    progress = min(1.0, (step - first) / max(1, steps - first))
+    return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+SCHEDULES = {"constant": constant, "cosine": cosine}

@@ -1,0 +1,99 @@
+"""A training run on disk: its folder, its checkpoints, and how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io import TorchCheckpointIO
+from pytorch_lightning import Trainer
+
+from denoiser.audio import replacing
+from denoiser.devices import fastest_precision, trainer_devices
+from denoiser.enhance import load_checkpoint
+from denoiser.errors import CheckpointError
+
+CHECKPOINTS = "checkpoints"
+
+
+def run_folder(parent: str, ckpt_path: str | None) -> str:
+    """The folder of a run under ``parent``: that of the checkpoint it resumes, else a new one named by the time."""
+    if ckpt_path == "last":
+        found = sorted(Path(parent).glob(f"*/{CHECKPOINTS}/last.ckpt"), key=lambda path: path.stat().st_mtime)
+        if found:
+            return str(found[-1].parent.parent)
+    elif ckpt_path and (folder := Path(ckpt_path).parent).name == CHECKPOINTS:
+        return str(folder.parent)
+    stamp = Path(parent, time.strftime("%Y-%m-%d_%H-%M-%S"))
+    number, folder = 1, stamp
+    while folder.exists():
+        number += 1
+        folder = stamp.with_name(f"{stamp.name}_{number}")
+    return str(folder)
+
+
+def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]) -> Path | None:
+    """The checkpoint to resume, or None for a fresh start.
+
+    ``last`` is the run folder's own; a run killed before its first checkpoint starts over. Raises
+    CheckpointError where the checkpoint is missing, unusable, or of other settings.
+    """
+    if not ckpt_path:
+        return None
+    path = folder / CHECKPOINTS / "last.ckpt" if ckpt_path == "last" else Path(ckpt_path)
+    if ckpt_path == "last" and not path.is_file():
+        print(f"ckpt_path=last: no earlier checkpoint under {folder.parent}, starting from the beginning")
+        return None
+    stored = load_checkpoint(path)["hyper_parameters"]
+    if changes := list(_differences(stored, settings)):
+        raise CheckpointError(
+            f"{path}: cannot be resumed, this run's settings differ: {', '.join(changes)}; "
+            "give the same settings, or init_from= to take the weights alone"
+        )
+    return path
+
+
+def _differences(stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key in sorted({*stored, *asked}):
+        old, new = stored.get(key), asked.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key} was {old}, is {new}")
+    return found
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside and renames, so that a crash leaves the previous checkpoint; reads data only, never code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        with replacing(Path(path)) as partial:
+            torch.save(checkpoint, partial)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = lambda storage, loc: storage, weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        return super().load_checkpoint(path, map_location, weights_only=True)
+
+
+def build_trainer(folder: Path, gpus: Any = None, **options: Any) -> Trainer:
+    """Lightning's Trainer; ``gpus`` as in :func:`~denoiser.devices.trainer_devices`, ``options`` are its own.
+
+    Precision, where none is given, is what the device does fastest.
+    """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # Crops come from a memory map: workers would not make them faster.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated.*")  # Lightning's own, with torch 2.11
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
+    chosen = trainer_devices(gpus)
+    options = {key: value for key, value in options.items() if value is not None}
+    options.setdefault("precision", fastest_precision(chosen["accelerator"]))
+    return Trainer(default_root_dir=folder, plugins=[AtomicCheckpointIO()], **{**chosen, **options})

@@ -1,0 +1,124 @@
+"""Waveform ↔ scaled magnitude and phase. The only file that knows n_fft."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from denoiser.errors import ConfigError
+
+
+class Spectral(nn.Module):
+    """The spectral representation a network works in, with its inverse beside it.
+
+    A waveform is divided by its level (RMS of the noisy utterance, so that loudness does not matter),
+    transformed (Hann window), compressed (``magnitude ** power``) and scaled by one global constant,
+    ``peak``, to [-1, 1]: ``scaled = 2 * compressed / peak - 1``. The noise between two scaled
+    magnitudes is half their difference, so that it fills [-1, 1] too, whichever the louder.
+
+    ``peak`` is the largest compressed magnitude of the training set (see :meth:`fit`); 0 means not
+    fitted yet. It is a buffer and so travels in every checkpoint.
+
+    Args:
+        sample_rate: Hz.
+        n_fft: window and transform length in samples. 510 at 16 kHz is 32 ms, the window with the
+            highest ceiling for magnitudes under the noisy phase, and gives 256 bins: four poolings
+            need no padding.
+        hop: samples between frames.
+        power: exponent of the magnitude compression, in (0, 1].
+        peak: the scale, where it is already known.
+    """
+
+    peak: Tensor
+    window: Tensor
+
+    def __init__(
+        self, sample_rate: int = 16_000, n_fft: int = 510, hop: int = 128, power: float = 0.3, peak: float = 0.0
+    ) -> None:
+        super().__init__()
+        if sample_rate <= 0 or not 0 < power <= 1 or not 0 < hop <= n_fft // 2:
+            raise ConfigError(
+                f"spectral: sample_rate={sample_rate}, n_fft={n_fft}, hop={hop}, power={power}; expected a "
+                "positive rate, 0 < hop <= n_fft / 2 (else samples are lost between windows), 0 < power <= 1"
+            )
+        self.sample_rate, self.n_fft, self.hop, self.power = sample_rate, n_fft, hop, power
+        self.register_buffer("peak", torch.tensor(float(peak)))
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    @property
+    def bins(self) -> int:
+        return self.n_fft // 2 + 1
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop
+
+    def samples(self, frames: int) -> int:
+        """How many samples hold exactly ``frames`` whole windows (``magnitude(..., center=False)``)."""
+        return (frames - 1) * self.hop + self.n_fft
+
+    @staticmethod
+    def level(noisy: Tensor) -> Tensor:
+        """RMS over time: ``[..., N]`` → ``[..., 1]``; 0 for digital silence."""
+        norm = torch.linalg.vector_norm(noisy, dim=-1, keepdim=True, dtype=torch.float64)
+        return (norm / noisy.shape[-1] ** 0.5).float()
+
+    def stft(self, waveform: Tensor, center: bool = True) -> Tensor:
+        """``[..., N]`` → complex ``[..., F, T]``; centred, T = 1 + N // hop with zeros beyond the ends."""
+        flat = waveform.reshape(-1, waveform.shape[-1]).float()
+        with torch.autocast(waveform.device.type, enabled=False):
+            spectrum = torch.stft(
+                flat, self.n_fft, self.hop, window=self.window, center=center,
+                pad_mode="constant", return_complex=True,
+            )  # fmt: skip
+        return spectrum.reshape(*waveform.shape[:-1], *spectrum.shape[-2:])
+
+    def scale(self, magnitude: Tensor) -> Tensor:
+        """Linear magnitude, level divided out, ≥ 0 → scaled magnitude in [-1, 1] (louder than ``peak``: above 1)."""
+        return magnitude.pow(self.power) * (2 / self.peak) - 1
+
+    def unscale(self, scaled: Tensor) -> Tensor:
+        """The inverse of :meth:`scale`; what lies below -1 is silence."""
+        return ((scaled + 1).clamp(min=0) * (self.peak / 2)).pow(1 / self.power)
+
+    def magnitude(self, waveform: Tensor, level: Tensor, center: bool = True) -> Tensor:
+        """``[..., N]``, ``[..., 1]`` → scaled magnitude ``[..., F, T]``."""
+        return self.scale(self.stft(_normalise(waveform, level), center).abs())
+
+    def forward(self, waveform: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """``[..., N]``, ``[..., 1]`` → scaled magnitude and phase (radians), both ``[..., F, T]``."""
+        spectrum = self.stft(_normalise(waveform, level))
+        return self.scale(spectrum.abs()), spectrum.angle()
+
+    def inverse(self, magnitude: Tensor, phase: Tensor, level: Tensor, length: int) -> Tensor:
+        """Scaled magnitude and phase ``[..., F, T]``, level ``[..., 1]`` → waveform ``[..., length]``."""
+        with torch.autocast(magnitude.device.type, enabled=False):
+            spectrum = torch.polar(self.unscale(magnitude.float()), phase)
+            flat = spectrum.reshape(-1, *spectrum.shape[-2:])
+            waveform = torch.istft(flat, self.n_fft, self.hop, window=self.window, length=length)
+        return waveform.reshape(*magnitude.shape[:-2], length) * level
+
+    @staticmethod
+    def difference(noisy: Tensor, clean: Tensor) -> Tensor:
+        """Scaled magnitudes → scaled noise in [-1, 1], negative where the noise cancelled speech."""
+        return (noisy - clean) / 2
+
+    @staticmethod
+    def subtract(noisy: Tensor, noise: Tensor) -> Tensor:
+        """Scaled magnitude and scaled noise → the clean estimate, not yet clamped (that is :meth:`unscale`'s)."""
+        return noisy - 2 * noise
+
+    @torch.no_grad()
+    def fit(self, noisy: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Set ``peak`` to the largest compressed magnitude of the ``(waveform, level)`` pairs given."""
+        peak = max((float(self.stft(_normalise(w, level)).abs().max()) for w, level in noisy), default=0.0)
+        if peak == 0:
+            raise ConfigError("the training set is silent: every noisy file it was scaled on holds only zeros")
+        self.peak.fill_(peak**self.power)
+
+
+def _normalise(waveform: Tensor, level: Tensor) -> Tensor:
+    return waveform / torch.where(level > 0, level, 1.0)

@@ -1,0 +1,30 @@
+"""Denoise a file, a folder or a glob: ``python infer.py ckpt=best.ckpt input=noisy.wav``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
+
+import hydra
+from omegaconf import DictConfig
+
+from denoiser import errors
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="infer")
+def main(cfg: DictConfig) -> None:
+    with errors.one_line():
+        from denoiser.enhance import Denoiser
+        from denoiser.files import enhance_files, plan
+
+        errors.require(cfg, "ckpt", "input")
+        jobs = plan(str(cfg.input), cfg.output)
+        denoiser = Denoiser.from_checkpoint(cfg.ckpt, cfg.device)
+        if enhance_files(denoiser, jobs, cfg.plot):
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    errors.run(main)

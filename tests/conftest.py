@@ -1,0 +1,75 @@
+"""Audio made here: voices of modulated harmonics, noises of coloured randomness, corpora of both."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
+
+import numpy as np
+import pytest
+import torch
+
+from denoiser import audio
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+needs_recordings = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real recordings at {SHARED}")
+
+
+def make_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
+    """``[1, N]``: a harmonic tone of gliding pitch in syllables, with pauses, peak 0.5."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    pitch = rng.uniform(90, 220) * (1 + 0.1 * np.sin(2 * np.pi * rng.uniform(0.5, 1.5) * time))
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    tone = sum(np.sin(k * phase) / k for k in range(1, int(min(20, rate / 2 / 260))))
+    syllables = np.clip(np.sin(2 * np.pi * rng.uniform(2, 4) * time + rng.uniform(0, 6)), 0, 1) ** 0.5
+    voice = tone * syllables
+    return torch.from_numpy(0.5 * voice / (np.abs(voice).max() + 1e-9)).float()[None]
+
+
+def make_noise(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
+    """``[1, N]``: Gaussian noise, smoothed, RMS 0.05."""
+    rng = np.random.default_rng([seed, 1])
+    noise = rng.standard_normal(round(seconds * rate) + 3)
+    noise = np.convolve(noise, np.ones(4) / 2, mode="valid")
+    return torch.from_numpy(0.05 * noise / noise.std()).float()[None]
+
+
+def write_pair(noisy: Path, clean: Path, seconds: float, rate: int, seed: int) -> None:
+    voice = make_voice(seconds, rate, seed)
+    audio.write(clean, voice, rate)
+    audio.write(noisy, voice + make_noise(seconds, rate, seed), rate)
+
+
+def write_vctk(root: Path, *, train: int = 8, test: int = 2, rate: int = 48_000, seconds: float = 1.0) -> Path:
+    """A corpus in the VCTK-DEMAND layout: speakers p225, p226, p287, p288 in training, p232 and p257 in the test."""
+    for part, speakers, count in (("trainset_28spk", (225, 226, 287, 288), train), ("testset", (232, 257), test)):
+        for i in range(count):
+            name = f"p{speakers[i % len(speakers)]}_{i:03d}.wav"
+            noisy, clean = root / f"noisy_{part}_wav" / name, root / f"clean_{part}_wav" / name
+            write_pair(noisy, clean, seconds + 0.25 * (i % 3), rate, 100 * len(part) + i)
+    return root
+
+
+@pytest.fixture(scope="session")
+def vctk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_vctk(tmp_path_factory.mktemp("vctk"))
+
+
+def run_command(script: str, *overrides: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run ``train.py`` or ``infer.py`` as a person does, from another folder."""
+    environment = {**os.environ, "HYDRA_FULL_ERROR": "0", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(ROOT / script), *overrides]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+# The smallest training that is one: a U-Net of two levels on patches of 32 frames, in float32 on the CPU.
+TINY = [
+    "model.depth=2", "model.width=4", "model.dropout=0.1", "data.frames=32", "data.batch_size=4",
+    "trainer.gpus=0", "trainer.precision=32-true", "callbacks.clips.clips=1",
+]  # fmt: skip

@@ -1,0 +1,87 @@
+"""Every yaml composes, resolves, and builds what it describes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import train  # noqa: F401 (registers the resolver of the run folder)
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from denoiser import runs
+from denoiser.data.datamodule import PairedData
+from denoiser.module import DenoisingModule
+
+CONF = ROOT / "conf"
+OPTIONS = sorted(str(p.relative_to(CONF).with_suffix("")) for p in CONF.glob("*/*.yaml"))
+
+
+def composed(*overrides: str, config: str = "train") -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(config, overrides=["hydra.runtime.output_dir=runs/x", *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)  # what the interpolations of the run's name look up
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
+
+
+def test_the_tree_has_the_groups_people_look_for():
+    groups = {p.name for p in CONF.iterdir() if p.is_dir()}
+    assert groups == set("spectral model data loss optimizer scheduler trainer callbacks logger experiment sweep debug".split())
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_builds(option, tmp_path):
+    group, name = option.split("/")
+    cfg = composed(f"{group}={name}", "data.root=corpus", "trainer.gpus=0")
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    assert plain["name"] == "-".join(HydraConfig.get().runtime.choices[g] for g in ("data", "model", "loss"))
+    groups = ("model", "spectral", "loss", "optimizer", "scheduler")
+    module = DenoisingModule(**{g: plain[g] for g in groups}, metrics=plain["metrics"], seed=plain["seed"])
+    module.trainer = runs.build_trainer(tmp_path, **{**plain["trainer"], "max_steps": 10}, logger=False)
+    module.configure_optimizers()
+    assert isinstance(instantiate(cfg.data, spectral=module.denoiser.spectral), PairedData)
+    assert instantiate(cfg.logger, save_dir=str(tmp_path))
+    assert all(instantiate(c) for c in cfg.callbacks.values())
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_file_says_what_it_is_for(path: Path):
+    first = next(line for line in path.read_text().splitlines() if line != "# @package _global_")
+    assert first.startswith("# ") or "#" in first
+
+
+def test_variants_state_only_what_differs():
+    base = OmegaConf.load(CONF / "model/unet10.yaml")
+    for path in (CONF / "model").glob("*.yaml"):
+        variant = OmegaConf.load(path)
+        if path.stem != "unet10":
+            assert variant.pop("defaults") == ["unet10"]
+            assert all(base[key] != value for key, value in variant.items())
+
+
+def test_infer_composes():
+    cfg = composed("ckpt=a.ckpt", "input=b.wav", config="infer")
+    assert (cfg.output, cfg.device, cfg.plot) == (None, "auto", False)
+
+
+def test_a_run_goes_on_in_the_folder_of_its_checkpoint(tmp_path):
+    parent = tmp_path / "runs"
+    old, new = parent / "2020-01-01_00-00-00", parent / "2021-01-01_00-00-00"
+    for age, run in ((1, new), (2, old)):  # the newest checkpoint counts, not the newest name
+        (run / "checkpoints").mkdir(parents=True)
+        (run / "checkpoints/last.ckpt").touch()
+        os.utime(run / "checkpoints/last.ckpt", (age, age))
+    (parent / "2022-01-01_00-00-00/checkpoints").mkdir(parents=True)  # killed before its first checkpoint
+    assert Path(runs.run_folder(str(parent), "last")) == old
+    assert Path(runs.run_folder(str(parent), str(new / "checkpoints/best.ckpt"))) == new
+    fresh = Path(runs.run_folder(str(parent), None))
+    assert not fresh.exists()
+    fresh.mkdir()
+    assert Path(runs.run_folder(str(parent), None)) != fresh

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from denoiser.devices import fastest_precision, resolve_device, trainer_devices
+from denoiser.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "accelerator", "devices", "strategy"),
+    [
+        (None, 0, "cpu", 1, "auto"),
+        (None, 4, "gpu", [0], "auto"),  # never all of them unasked
+        (0, 4, "cpu", 1, "auto"),
+        (1, 4, "gpu", [0], "auto"),
+        (2, 4, "gpu", [0, 1], "ddp"),
+        ([0, 2], 4, "gpu", [0, 2], "ddp"),
+        ([3], 4, "gpu", [3], "auto"),
+        (-1, 3, "gpu", [0, 1, 2], "ddp"),
+    ],
+)
+def test_gpus_become_lightning_arguments(gpus, visible, accelerator, devices, strategy):
+    expected = {"accelerator": accelerator, "devices": devices, "strategy": strategy}
+    assert trainer_devices(gpus, visible) == expected
+
+
+@pytest.mark.parametrize(("gpus", "visible"), [(1, 0), (-1, 0), (3, 2), ([0, 2], 2)])
+def test_a_gpu_that_is_not_there_is_an_error_that_says_so(gpus, visible):
+    with pytest.raises(ConfigError, match=r"not there.*trainer\.gpus=0"):
+        trainer_devices(gpus, visible)
+
+
+@pytest.mark.parametrize("gpus", [-2, [], [0, 0], [-1], "two", [0, "1"]])
+def test_values_without_meaning_are_refused(gpus):
+    with pytest.raises(ConfigError, match="no meaning"):
+        trainer_devices(gpus, 4)
+
+
+def test_devices_are_resolved_or_refused():
+    assert resolve_device("cpu") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="no device"):
+        resolve_device("toaster")
+    with pytest.raises(ConfigError, match="not there"):
+        resolve_device("cuda:99")
+
+
+def test_the_precision_chosen_is_one_the_device_has():
+    assert fastest_precision("cpu") in ("bf16-mixed", "32-true")

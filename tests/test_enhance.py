@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import make_noise, make_voice, run_command
+
+from denoiser import Denoiser, audio, files, models
+from denoiser.errors import AudioError, CheckpointError, ConfigError, DenoiserError
+from denoiser.spectral import Spectral
+
+MODEL = {"name": "unet", "depth": 3, "width": 4}
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> Denoiser:
+    torch.manual_seed(0)
+    return Denoiser(models.build(**MODEL), Spectral(peak=5.0)).eval()
+
+
+def checkpoint_of(denoiser: Denoiser, **changes) -> dict:
+    weights = {f"denoiser.{key}": value for key, value in denoiser.state_dict().items()}
+    return {"hyper_parameters": {"model": MODEL, "spectral": {"sample_rate": 16_000}, **changes}, "state_dict": weights}
+
+
+@pytest.fixture
+def checkpoint(denoiser, tmp_path):
+    torch.save(checkpoint_of(denoiser), tmp_path / "m.ckpt")
+    return tmp_path / "m.ckpt"
+
+
+def noisy_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
+    return make_voice(seconds, rate, seed) + make_noise(seconds, rate, seed)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("shape", [(4_001,), (2, 4_001), (2, 3, 4_001), (1,), (2, 1)])
+def test_shape_and_rate_are_kept(denoiser, rate, shape):
+    out = denoiser.enhance(torch.rand(shape) - 0.5, rate)
+    assert out.shape == shape
+    assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "int32"])
+def test_arrays_keep_their_type_and_scale(denoiser, dtype):
+    noisy = 0.1 * noisy_voice(0.5, 16_000).numpy()
+    scale = 1 if dtype.startswith("float") else -float(np.iinfo(dtype).min)
+    given = (noisy * scale).astype(dtype)
+    out = denoiser.enhance(given, 16_000)
+    assert isinstance(out, np.ndarray)
+    assert out.dtype == dtype
+    assert np.allclose(out / scale, denoiser.enhance((given / scale).astype("float32"), 16_000), atol=1e-4)
+
+
+def test_channels_are_independent(denoiser):
+    a, b = noisy_voice(0.5, 16_000, 1), noisy_voice(0.5, 16_000, 2)
+    both = denoiser.enhance(torch.cat([a, 0.01 * b]), 16_000)
+    assert torch.allclose(both[:1], denoiser.enhance(a, 16_000), atol=1e-5)
+    assert torch.allclose(both[1:], denoiser.enhance(0.01 * b, 16_000), atol=1e-5)
+
+
+def test_turned_down_by_20_db_gives_the_same_turned_down_by_20_db(denoiser):
+    noisy = noisy_voice(1.0, 48_000)
+    loud, quiet = denoiser.enhance(noisy, 48_000), denoiser.enhance(0.1 * noisy, 48_000)
+    assert (10 * quiet - loud).abs().max() < 1e-4 * loud.abs().max()
+
+
+def test_blocks_equal_the_whole(denoiser):
+    noisy = noisy_voice(6.0, 16_000)[0]
+    blocks = Denoiser(denoiser.net, denoiser.spectral, block_seconds=1.0).eval()
+    assert (blocks.enhance(noisy, 16_000) - denoiser.enhance(noisy, 16_000)).abs().max() < 1e-4
+
+
+def test_no_delay(denoiser):
+    noisy = noisy_voice(1.0, 44_100)[0]
+    out = denoiser.enhance(noisy, 44_100)
+    assert int(torch.fft.irfft(torch.fft.rfft(out) * torch.fft.rfft(noisy).conj(), n=len(noisy)).argmax()) == 0
+
+
+def test_the_noise_is_subtracted(denoiser):
+    # A network that answers "all of it is noise" leaves silence, one that answers "none" the signal itself.
+    class Answer(torch.nn.Module):
+        stride, context = 1, 0
+
+        def __init__(self, share):
+            super().__init__()
+            self.share = share
+
+        def forward(self, magnitude):
+            return self.share * (magnitude + 1) / 2
+
+    noisy = noisy_voice(0.5, 16_000)
+    none, half, everything = (Denoiser(Answer(s), Spectral(peak=5.0)).enhance(noisy, 16_000) for s in (0.0, 0.5, 1.5))
+    assert torch.allclose(none, noisy, atol=1e-5)
+    assert torch.allclose(half, noisy * 0.5 ** (1 / 0.3), atol=1e-5)  # half in the compressed domain
+    assert everything.abs().max() < 1e-6
+
+
+def test_silence_stays_silent(denoiser):
+    assert not denoiser.enhance(torch.zeros(2, 8_000), 16_000).any()
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(0), torch.zeros(2, 0), torch.tensor([0.0, float("nan")])])
+def test_what_cannot_be_enhanced_is_refused(denoiser, bad):
+    with pytest.raises(DenoiserError, match="cannot enhance"):
+        denoiser.enhance(bad, 16_000)
+
+
+def test_a_checkpoint_is_all_that_is_needed(denoiser, checkpoint):
+    noisy = noisy_voice(0.5, 16_000)
+    assert torch.allclose(Denoiser.from_checkpoint(checkpoint).enhance(noisy, 16_000), denoiser.enhance(noisy, 16_000))
+
+
+class Evil:
+    def __reduce__(self):
+        return (open, ("evil.txt", "w"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"hyper_parameters": Evil()}, "holds code"),
+        ({"state_dict": {}}, "no model description"),
+        ([1, 2], "no model description"),
+        ("rate", "no sample rate"),
+        ("model", "unknown"),
+        ("weights", "do not fit"),
+        ("untrained", "no spectral scale"),
+        (b"", "damaged"),
+        (b"PK\x03\x04 not a zip", "damaged"),
+    ],
+)
+def test_checkpoints_that_cannot_be_trusted_are_refused(denoiser, tmp_path, monkeypatch, content, message):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "m.ckpt"
+    if content == "rate":
+        content = checkpoint_of(denoiser, spectral={"n_fft": 510})
+    elif content == "model":
+        content = checkpoint_of(denoiser, model={"name": "os.system", "command": "touch evil.txt"})
+    elif content == "weights":
+        content = checkpoint_of(denoiser, model={**MODEL, "width": 8})
+    elif content == "untrained":
+        content = checkpoint_of(denoiser)
+        content["state_dict"]["denoiser.spectral.peak"] = torch.tensor(0.0)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(CheckpointError, match=message) as error:
+        Denoiser.from_checkpoint(path)
+    assert "m.ckpt" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "evil.txt").exists()
+
+
+def test_a_missing_checkpoint_and_device_are_refused(checkpoint, tmp_path):
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        Denoiser.from_checkpoint(tmp_path / "nothing.ckpt")
+    with pytest.raises(ConfigError, match="not there"):
+        Denoiser.from_checkpoint(checkpoint, device="cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "subtype"),
+    [("a.flac", 48_000, 2, "PCM_24"), ("a.wav", 8_000, 1, "PCM_U8"), ("a.wav", 44_100, 3, "FLOAT"),
+     ("a.mp3", 44_100, 2, "MPEG_LAYER_III"), ("a.ogg", 22_050, 1, "VORBIS"), ("a.wav", 16_000, 1, "ULAW")],
+)  # fmt: skip
+def test_a_file_comes_back_as_it_was(denoiser, tmp_path, name, rate, channels, subtype):
+    source, target = tmp_path / name, tmp_path / "out" / name
+    audio.write(source, noisy_voice(0.5, rate).repeat(channels, 1), rate, subtype=subtype)
+    denoiser.enhance_file(source, target)
+    before, after = soundfile.info(source), soundfile.info(target)
+    for field in ("samplerate", "channels", "frames", "format", "subtype"):
+        assert getattr(before, field) == getattr(after, field)
+
+
+def test_what_passes_full_scale_is_turned_down_as_a_whole(denoiser, tmp_path):
+    noisy = noisy_voice(0.5, 16_000)
+    loud = noisy / noisy.abs().max()
+    for subtype in ("PCM_16", "FLOAT"):
+        audio.write(tmp_path / "a.wav", loud, 16_000, subtype=subtype)
+        _, enhanced, _, gain = denoiser.enhance_file(tmp_path / "a.wav", tmp_path / "b.wav")
+        raw = denoiser.enhance(audio.read(tmp_path / "a.wav")[0], 16_000)
+        assert raw.abs().max() > 1, "the untrained network should overshoot"
+        assert torch.allclose(enhanced, raw * gain, atol=1e-6)
+        assert (gain < 1) == (subtype == "PCM_16")  # floats hold it as it is
+        assert torch.allclose(audio.read(tmp_path / "b.wav")[0], enhanced, atol=1e-4)
+
+
+def test_the_input_is_never_overwritten(denoiser, tmp_path):
+    audio.write(tmp_path / "a.wav", noisy_voice(0.2, 16_000), 16_000)
+    with pytest.raises(AudioError, match="the input itself"):
+        denoiser.enhance_file(tmp_path / "a.wav", tmp_path / "a.wav")
+
+
+def test_what_becomes_what(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/a.wav", "in/deep/b.flac", "other/a.wav", "c.mp3"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    def targets(*arguments):
+        return [target.as_posix() for _, target in files.plan(*arguments)]
+
+    assert targets("c.mp3") == ["c_enhanced.mp3"]
+    assert targets("c.mp3", "clean.wav") == ["clean.wav"]
+    assert targets("c.mp3", "folder") == targets("c.mp3", "folder/") == ["folder/c_enhanced.mp3"]
+    assert targets("in") == ["in_enhanced/a.wav", "in_enhanced/deep/b.flac"]
+    assert targets("in", "out") == ["out/a.wav", "out/deep/b.flac"]
+    assert targets("in/*.wav") == ["a_enhanced.wav"]
+    with pytest.raises(AudioError, match="would both become"):
+        files.plan("*/a.wav")
+    with pytest.raises(AudioError, match="cannot hold"):
+        files.plan("in/**/*.*", "one.wav")
+
+
+def test_infer_denoises_a_folder_and_a_bad_file_costs_only_itself(checkpoint, tmp_path):
+    audio.write(tmp_path / "in/good.wav", noisy_voice(0.5, 44_100).repeat(2, 1), 44_100)
+    audio.write(tmp_path / "in/sub/fine.flac", noisy_voice(0.5, 16_000), 16_000)
+    (tmp_path / "in/bad.wav").write_text("not sound")
+    result = run_command("infer.py", f"ckpt={checkpoint}", "input=in", "plot=true", "device=cpu", cwd=tmp_path)
+    made = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*_enhanced/**/*.*"))
+    assert made == ["in_enhanced/good.png", "in_enhanced/good.wav", "in_enhanced/sub/fine.flac", "in_enhanced/sub/fine.png"]
+    assert result.returncode == 1
+    assert "1 of 3 files failed" in result.stderr
+    assert "bad.wav: not readable" in result.stderr
+    assert "real-time factor" in result.stdout
+    assert (tmp_path / "in_enhanced/good.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "in_enhanced", "m.ckpt"]  # no logs, no .hydra
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["input=talk.wav"], "ckpt missing"),
+        (["ckpt=m.ckpt", "input=missing.wav"], "no such file"),
+        (["ckpt=m.ckpt", "input=talk.wav"], "not readable as audio"),
+        (["ckpt=talk.wav", "input=talk.wav"], "not a checkpoint"),
+        (["ckpt=m.ckpt", "input=talk.wav", "device=cuda:99"], "not there"),
+        (["ckpt=m.ckpt", "imput=talk.wav"], "imput"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(checkpoint, tmp_path, overrides, message):
+    (tmp_path / "talk.wav").write_text("this is text")
+    result = run_command("infer.py", *overrides, cwd=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    shutil.rmtree(tmp_path / "outputs", ignore_errors=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.ckpt", "talk.wav"]

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import SHARED, make_noise, make_voice, needs_recordings
+
+from denoiser import audio
+from denoiser.errors import ConfigError
+from denoiser.spectral import Spectral
+
+SETTINGS = {16_000: {}, 8_000: {"n_fft": 254, "hop": 64}, 48_000: {"n_fft": 1534, "hop": 384}}
+
+
+def fitted(rate: int = 16_000) -> Spectral:
+    spectral = Spectral(rate, **SETTINGS[rate])
+    noisy = make_voice(1.0, rate) + make_noise(1.0, rate)
+    spectral.fit([(noisy[0], Spectral.level(noisy[0]))])
+    return spectral
+
+
+def round_trip_decibels(spectral: Spectral, waveform: torch.Tensor) -> float:
+    level = spectral.level(waveform)
+    magnitude, phase = spectral(waveform, level)
+    back = spectral.inverse(magnitude, phase, level, waveform.shape[-1])
+    return float(10 * torch.log10(waveform.square().sum() / (back - waveform).square().sum()))
+
+
+@pytest.mark.parametrize("rate", SETTINGS)
+def test_round_trip_at_every_length(rate):
+    spectral = fitted(rate)
+    waveform = make_voice(1.0, rate)[0] + make_noise(1.0, rate)[0]
+    hop, n_fft = spectral.hop, spectral.n_fft
+    for length in (1, 2, hop - 1, hop, hop + 1, n_fft - 1, n_fft, n_fft + 1, 5 * hop - 1, rate - 7, rate):
+        assert round_trip_decibels(spectral, waveform[:length]) > 100, length
+
+
+@needs_recordings
+def test_round_trip_of_real_speech():
+    for path in sorted((SHARED / "pairs_16k" / "clean").glob("*.wav")):
+        assert round_trip_decibels(fitted(), audio.read(path)[0]) > 100
+
+
+def test_what_it_is_fitted_on_fills_the_range():
+    spectral = fitted()
+    noisy = make_voice(1.0, 16_000) + make_noise(1.0, 16_000)
+    magnitude, _ = spectral(noisy, spectral.level(noisy))
+    assert magnitude.max() == pytest.approx(1.0, abs=1e-5)
+    assert -1 <= magnitude.min() < 0
+    assert magnitude.shape == (1, 256, 126)
+
+
+def test_noise_and_clean_add_up_to_noisy():
+    spectral, clean = fitted(), make_voice(1.0, 16_000)
+    noisy = clean + make_noise(1.0, 16_000)
+    level = spectral.level(noisy)
+    a, b = spectral.magnitude(noisy, level), spectral.magnitude(clean, level)
+    noise = spectral.difference(a, b)
+    assert noise.abs().max() <= 1
+    assert torch.allclose(spectral.subtract(a, noise), b, atol=1e-6)
+
+
+def test_loudness_does_not_matter_and_silence_is_silent():
+    spectral, noisy = fitted(), make_voice(1.0, 16_000) + make_noise(1.0, 16_000)
+    loud, _ = spectral(noisy, spectral.level(noisy))
+    quiet, _ = spectral(0.001 * noisy, spectral.level(0.001 * noisy))
+    assert torch.allclose(loud, quiet, atol=1e-5)
+    silence = torch.zeros(1, 1000)
+    magnitude, phase = spectral(silence, spectral.level(silence))
+    assert (magnitude == -1).all()
+    assert not spectral.inverse(magnitude + 0.5, phase, spectral.level(silence), 1000).any()
+
+
+def test_patches_hold_whole_windows_only():
+    spectral = fitted()
+    waveform = torch.randn(spectral.samples(256))
+    level = spectral.level(waveform)
+    patch = spectral.magnitude(waveform, level, center=False)
+    assert patch.shape == (256, 256)
+    longer = torch.cat([torch.randn(4 * 128), waveform, torch.randn(4 * 128)])  # neighbours do not reach in
+    assert torch.allclose(spectral.magnitude(longer, level, center=False)[:, 4:-4], patch, atol=1e-5)
+
+
+def test_settings_that_lose_samples_are_refused():
+    with pytest.raises(ConfigError, match="hop"):
+        Spectral(16_000, n_fft=510, hop=400)
+    with pytest.raises(ConfigError, match="silent"):
+        Spectral().fit([(torch.zeros(1000), torch.zeros(1))])

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+
+import pytest
+import torch
+from conftest import make_noise, make_voice, run_command, write_pair, write_vctk
+
+from denoiser import audio
+from denoiser.data import pairs
+from denoiser.data.store import prepare
+from denoiser.errors import CorpusError
+from denoiser.spectral import Spectral
+
+
+def matched(root):
+    return pairs.match(root / "noisy", root / "clean")
+
+
+@pytest.fixture
+def root(tmp_path):
+    for i, rate in enumerate((48_000, 44_100, 16_000)):
+        write_pair(tmp_path / f"noisy/u{i}.wav", tmp_path / f"clean/u{i}.wav", 0.5 + i / 10, rate, i)
+    return tmp_path
+
+
+def test_what_is_read_is_what_the_files_hold_at_the_new_rate(root):
+    store = prepare(matched(root), 16_000, root / "cache")
+    for i, rate in enumerate((48_000, 44_100, 16_000)):
+        for side, got in zip(("noisy", "clean"), store.read(f"u{i}"), strict=True):
+            expected = audio.resample(audio.read(root / side / f"u{i}.wav")[0][0], rate, 16_000)
+            assert torch.allclose(got, expected, atol=1e-4)
+        assert store.utterances[f"u{i}"].level == pytest.approx(float(Spectral.level(store.read(f"u{i}")[0])), rel=1e-4)
+
+
+def test_crops_lie_at_the_same_place_in_both(root):
+    store = prepare(matched(root), 16_000, root / "cache")
+    noisy, clean = store.read("u1")
+    crop = store.read("u1", 1_000, 500)
+    assert torch.equal(crop[0], noisy[1_000:1_500])
+    assert torch.equal(crop[1], clean[1_000:1_500])
+    beyond, _ = store.read("u1", len(noisy) - 10, 30)  # never into the neighbour
+    assert torch.equal(beyond, torch.cat([noisy[-10:], torch.zeros(20)]))
+
+
+def test_prepared_once_and_again_when_something_changes(root):
+    cache = root / "cache"
+    first = prepare(matched(root), 16_000, cache)
+    stamp = (first.folder / "noisy.i16").stat().st_mtime_ns
+    assert prepare(matched(root), 16_000, cache).folder == first.folder
+    assert (first.folder / "noisy.i16").stat().st_mtime_ns == stamp
+    assert prepare(matched(root), 8_000, cache).folder != first.folder
+    write_pair(root / "noisy/u0.wav", root / "clean/u0.wav", 0.5, 48_000, 99)
+    os.utime(root / "noisy/u0.wav", ns=(1, 1))
+    again = prepare(matched(root), 16_000, cache)
+    assert again.folder != first.folder
+    assert not torch.equal(again.read("u0")[0], first.read("u0")[0])
+    (root / "noisy/u2.wav").unlink()
+    (root / "clean/u2.wav").unlink()
+    assert len(prepare(matched(root), 16_000, cache).utterances) == 2
+
+
+def test_damage_found_while_preparing_leaves_nothing(root):
+    path = root / "noisy/u0.wav"
+    audio.write(root / "noisy/x.flac", audio.read(path)[0], 48_000)
+    data = bytearray((root / "noisy/x.flac").read_bytes())
+    path.unlink()
+    data[len(data) // 2 :] = b"\0" * (len(data) - len(data) // 2)
+    (root / "noisy/x.flac").write_bytes(data)
+    (root / "clean/u0.wav").rename(root / "clean/x.wav")
+    with pytest.raises(CorpusError, match=r"1 problem in the corpus.*x\.flac"):
+        prepare(matched(root), 16_000, root / "cache")
+    assert list((root / "cache").iterdir()) == []
+
+
+def test_a_killed_preparation_is_not_taken_for_a_whole_one(tmp_path):
+    import subprocess
+    import sys
+    import time
+
+    root = write_vctk(tmp_path / "corpus", train=60, seconds=3.0)
+    cache = tmp_path / "cache"
+    code = (
+        "import sys; from pathlib import Path; from denoiser.data import pairs; from denoiser.data.store import prepare\n"
+        f"prepare(pairs.match(*pairs.vctk_demand(Path({str(root)!r})).train), 16000, Path({str(cache)!r}), workers=1)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    while not list(cache.glob("*.partial-*/noisy.i16")) and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert not list(cache.glob("*/index.json")), "it finished before it was killed"
+    assert list(cache.glob("*.partial-*"))
+    store = prepare(pairs.match(*pairs.vctk_demand(root).train), 16_000, cache)
+    assert all(noisy.any() for noisy, _ in map(store.read, store.utterances))
+    assert [p.name for p in cache.iterdir()] == [store.folder.name]  # nothing stray
+
+
+def test_pairs_beyond_full_scale_are_turned_down_together(tmp_path):
+    voice, noise = 1.5 * make_voice(0.5, 16_000), 10 * make_noise(0.5, 16_000)
+    audio.write(tmp_path / "noisy/a.wav", voice + noise, 16_000, subtype="FLOAT")
+    audio.write(tmp_path / "clean/a.wav", voice, 16_000, subtype="FLOAT")
+    noisy, clean = prepare(matched(tmp_path), 16_000, tmp_path / "cache").read("a")
+    gain = float(noisy.abs().max() / (voice + noise).abs().max())
+    assert gain < 1
+    assert torch.allclose((noisy - clean) / gain, noise[0], atol=1e-3)
+
+
+def test_stereo_is_averaged_and_the_store_travels_to_workers(tmp_path):
+    voice = make_voice(0.3, 16_000)
+    audio.write(tmp_path / "noisy/a.wav", torch.cat([voice, 0 * voice]), 16_000)
+    audio.write(tmp_path / "clean/a.wav", voice / 2, 16_000)
+    store = prepare(matched(tmp_path), 16_000, tmp_path / "cache")
+    noisy, clean = store.read("a")
+    assert torch.allclose(noisy, clean, atol=1e-4)
+    assert torch.equal(pickle.loads(pickle.dumps(store)).read("a")[0], noisy)
+    assert len(pickle.dumps(store)) < 2_000  # names and places, not samples
+
+
+def test_the_corpus_error_reaches_a_person_before_training(tmp_path):
+    root = write_vctk(tmp_path / "corpus", train=4)
+    shutil.copy(root / "noisy_testset_wav/p232_000.wav", root / "noisy_trainset_28spk_wav/p999_001.wav")
+    result = run_command("train.py", f"data.root={root}", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.strip().startswith("error: 1 problem in the corpus")
+    assert len(result.stderr.strip().splitlines()) == 1

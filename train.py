@@ -1,0 +1,35 @@
+"""Train, validate and test a denoiser: ``python train.py model=unet10 data=vctk_demand data.root=...``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from denoiser import errors
+
+
+def run_folder(parent: str, ckpt_path: str | None) -> str:
+    from denoiser import runs
+
+    return runs.run_folder(parent, ckpt_path)
+
+
+OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True)
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float | None:
+    with errors.one_line():
+        from denoiser.training import train
+
+        return train(cfg, Path(os.path.relpath(HydraConfig.get().runtime.output_dir)))
+
+
+if __name__ == "__main__":
+    errors.run(main)
