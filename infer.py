@@ -16,10 +16,11 @@ from denoiser import errors
 @hydra.main(version_base="1.3", config_path="conf", config_name="infer")
 def main(cfg: DictConfig) -> None:
     with errors.one_line():
+        errors.require(cfg, "ckpt", "input")
+
         from denoiser.enhance import Denoiser
         from denoiser.files import enhance_files, plan
 
-        errors.require(cfg, "ckpt", "input")
         jobs = plan(str(cfg.input), cfg.output)
         denoiser = Denoiser.from_checkpoint(cfg.ckpt, cfg.device)
         if enhance_files(denoiser, jobs, cfg.plot):

@@ -131,10 +131,12 @@ def write(
     try:
         if format == "OGG" and channels > 255:
             raise ValueError("at most 255 channels")  # libsndfile 1.2.2 crashes instead of saying so
-        with replacing(path) as partial:
-            with soundfile.SoundFile(str(partial), "w", sample_rate, channels, subtype, format=format) as file:
-                for start in range(0, len(samples), step):  # minutes of Vorbis at once overflow libsndfile's stack
-                    file.write(samples[start : start + step])
+        with (
+            replacing(path) as partial,
+            soundfile.SoundFile(str(partial), "w", sample_rate, channels, subtype, format=format) as file,
+        ):
+            for start in range(0, len(samples), step):  # minutes of Vorbis at once overflow libsndfile's stack
+                file.write(samples[start : start + step])
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         reason = str(error).split(": ", 1)[-1].rstrip(".")
         raise AudioError(

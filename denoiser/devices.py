@@ -19,7 +19,9 @@ def resolve_device(device: str) -> torch.device:
     except RuntimeError:
         raise ConfigError(f"device={device} is no device; expected auto, cpu, cuda or cuda:N") from None
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device={device} is not there: {_visible(torch.cuda.device_count())}; use device=cpu or device=auto")
+        raise ConfigError(
+            f"device={device} is not there: {_visible(torch.cuda.device_count())}; use device=cpu or device=auto"
+        )
     return resolved
 
 
@@ -42,7 +44,9 @@ def trainer_devices(gpus: int | Sequence[int] | None, visible: int | None = None
     if wanted is None:
         raise ConfigError(f"trainer.gpus={gpus} has no meaning; expected null, 0, 1, 2, [0,2] or -1 (all)")
     if not wanted or max(wanted) >= count:
-        raise ConfigError(f"trainer.gpus={gpus} asks for a GPU that is not there: {_visible(count)}; use trainer.gpus=0")
+        raise ConfigError(
+            f"trainer.gpus={gpus} asks for a GPU that is not there: {_visible(count)}; use trainer.gpus=0"
+        )
     return {"accelerator": "gpu", "devices": wanted, "strategy": "ddp" if len(wanted) > 1 else "auto"}
 
 

@@ -79,7 +79,8 @@ class Denoiser(nn.Module):
         return self.spectral.inverse(self.spectral.subtract(magnitude, noise), phase, level, noisy.shape[-1])
 
     def noise(self, magnitude: Tensor) -> Tensor:
-        """The network over ``[B, 1, F, T]`` in blocks, each with all the context that can reach it."""
+        """Scaled magnitude ``[B, 1, F, T]`` → scaled noise: the network over blocks, each with all that can reach it."""
+        magnitude = magnitude.clamp(max=1)
         stride, context = int(self.net.stride), int(self.net.context)
         frames = magnitude.shape[-1]
         block = max(1, round(self.block_seconds * self.spectral.frame_rate / stride)) * stride

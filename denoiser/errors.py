@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-
 _FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 

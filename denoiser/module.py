@@ -62,7 +62,7 @@ class DenoisingModule(LightningModule):
 
     def step(self, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a batch of scaled magnitudes, ``noisy`` and ``noise``, both ``[B, 1, F, T]``."""
-        return self.loss(self.denoiser.net(batch["noisy"]).float(), batch["noise"])
+        return self.loss(self.denoiser.noise(batch["noisy"]).float(), batch["noise"])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         sequence = np.random.SeedSequence([self.seed, self.global_step, self.global_rank])

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning import Trainer
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from denoiser.audio import replacing
 from denoiser.devices import fastest_precision, trainer_devices
 from denoiser.enhance import load_checkpoint
-from denoiser.errors import CheckpointError
+from denoiser.errors import CheckpointError, ConfigError
 
 CHECKPOINTS = "checkpoints"
 
@@ -60,7 +61,7 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
 
 def _differences(stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
     found = []
-    for key in sorted({*stored, *asked}):
+    for key in sorted({*asked, *(stored if prefix else ())}):
         old, new = stored.get(key), asked.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += _differences(old, new, f"{prefix}{key}.")
@@ -96,4 +97,7 @@ def build_trainer(folder: Path, gpus: Any = None, **options: Any) -> Trainer:
     chosen = trainer_devices(gpus)
     options = {key: value for key, value in options.items() if value is not None}
     options.setdefault("precision", fastest_precision(chosen["accelerator"]))
-    return Trainer(default_root_dir=folder, plugins=[AtomicCheckpointIO()], **{**chosen, **options})
+    try:
+        return Trainer(default_root_dir=folder, plugins=[AtomicCheckpointIO()], **{**chosen, **options})
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise ConfigError(f"trainer: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,8 +19,10 @@ class Spectral(nn.Module):
     ``peak``, to [-1, 1]: ``scaled = 2 * compressed / peak - 1``. The noise between two scaled
     magnitudes is half their difference, so that it fills [-1, 1] too, whichever the louder.
 
-    ``peak`` is the largest compressed magnitude of the training set (see :meth:`fit`); 0 means not
-    fitted yet. It is a buffer and so travels in every checkpoint.
+    ``peak`` is the compressed magnitude that 999 in 1000 of the training set stay below (see :meth:`fit`);
+    the few above are clamped for the network alone. Scaled to the very largest, four fifths of the range
+    stay empty and unet10 learns half as fast. 0 means not fitted yet. It is a buffer and so travels in
+    every checkpoint.
 
     Args:
         sample_rate: Hz.
@@ -104,7 +107,7 @@ class Spectral(nn.Module):
     @staticmethod
     def difference(noisy: Tensor, clean: Tensor) -> Tensor:
         """Scaled magnitudes → scaled noise in [-1, 1], negative where the noise cancelled speech."""
-        return (noisy - clean) / 2
+        return ((noisy - clean) / 2).clamp(-1, 1)
 
     @staticmethod
     def subtract(noisy: Tensor, noise: Tensor) -> Tensor:
@@ -113,10 +116,12 @@ class Spectral(nn.Module):
 
     @torch.no_grad()
     def fit(self, noisy: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Set ``peak`` to the largest compressed magnitude of the ``(waveform, level)`` pairs given."""
-        peak = max((float(self.stft(_normalise(w, level)).abs().max()) for w, level in noisy), default=0.0)
+        """Set ``peak`` from the ``(waveform, level)`` pairs given; ConfigError where all are silent."""
+        # Every 17th value is enough for a quantile, and a prime stride visits all bins.
+        samples = [self.stft(_normalise(w, level)).abs().flatten()[::17].cpu().numpy() for w, level in noisy]
+        peak = float(np.quantile(np.concatenate(samples), 0.999)) if samples else 0.0
         if peak == 0:
-            raise ConfigError("the training set is silent: every noisy file it was scaled on holds only zeros")
+            raise ConfigError("the training set is silent: every noisy file it was to be scaled by holds only zeros")
         self.peak.fill_(peak**self.power)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -12,10 +13,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loa
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
 
 from denoiser import audio
 
 ROOT = Path(__file__).parent.parent
+importlib.import_module("train")  # registers the resolver of the run folder
 SHARED = ROOT.parent / "shared" / "data"
 needs_recordings = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real recordings at {SHARED}")
 
@@ -33,11 +38,11 @@ def make_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
 
 
 def make_noise(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
-    """``[1, N]``: Gaussian noise, smoothed, RMS 0.05."""
+    """``[1, N]``: Gaussian noise, smoothed, RMS 0.1."""
     rng = np.random.default_rng([seed, 1])
     noise = rng.standard_normal(round(seconds * rate) + 3)
     noise = np.convolve(noise, np.ones(4) / 2, mode="valid")
-    return torch.from_numpy(0.05 * noise / noise.std()).float()[None]
+    return torch.from_numpy(0.1 * noise / noise.std()).float()[None]
 
 
 def write_pair(noisy: Path, clean: Path, seconds: float, rate: int, seed: int) -> None:
@@ -59,6 +64,23 @@ def write_vctk(root: Path, *, train: int = 8, test: int = 2, rate: int = 48_000,
 @pytest.fixture(scope="session")
 def vctk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_vctk(tmp_path_factory.mktemp("vctk"))
+
+
+def composed(*overrides: str, config: str = "train") -> DictConfig:
+    """The configuration a command line gives, without running it."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose(config, ["hydra.runtime.output_dir=runs/x", *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)  # what the interpolations of the run's name look up
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
+
+
+def train_here(folder: Path, *overrides: str) -> float | None:
+    """What train.py does after composing, in this process; a run in ``folder``."""
+    from denoiser.training import train
+
+    return train(composed(*overrides), folder)
 
 
 def run_command(script: str, *overrides: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:

@@ -6,12 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-import train  # noqa: F401 (registers the resolver of the run folder)
-from conftest import ROOT
-from hydra import compose, initialize_config_dir
+from conftest import ROOT, composed
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from denoiser import runs
 from denoiser.data.datamodule import PairedData
@@ -21,18 +19,11 @@ CONF = ROOT / "conf"
 OPTIONS = sorted(str(p.relative_to(CONF).with_suffix("")) for p in CONF.glob("*/*.yaml"))
 
 
-def composed(*overrides: str, config: str = "train") -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(config, overrides=["hydra.runtime.output_dir=runs/x", *overrides], return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)  # what the interpolations of the run's name look up
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return cfg
-
-
 def test_the_tree_has_the_groups_people_look_for():
     groups = {p.name for p in CONF.iterdir() if p.is_dir()}
-    assert groups == set("spectral model data loss optimizer scheduler trainer callbacks logger experiment sweep debug".split())
+    assert groups == set(
+        "spectral model data loss optimizer scheduler trainer callbacks logger experiment sweep debug".split()
+    )
 
 
 @pytest.mark.parametrize("option", OPTIONS)

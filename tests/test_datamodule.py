@@ -12,7 +12,9 @@ from denoiser.spectral import Spectral
 
 
 def make_data(root, tmp_path, **options) -> PairedData:
-    data = PairedData(Spectral(), str(root), cache=str(tmp_path / "cache"), **{"batch_size": 3, "frames": 64, **options})
+    data = PairedData(
+        Spectral(), str(root), cache=str(tmp_path / "cache"), **{"batch_size": 3, "frames": 64, **options}
+    )
     data.prepare_data()
     data.setup()
     data.spectral.fit(data.calibration())
@@ -62,7 +64,9 @@ def test_patches_are_scaled_magnitudes_of_the_crops(vctk, tmp_path):
         assert patch[key].abs().max() <= 1
     clean = data.spectral.magnitude(batch["clean"], batch["level"], center=False)
     rebuilt = data.spectral.subtract(patch["noisy"], patch["noise"])[:, 0]
-    assert torch.allclose(rebuilt, clean, atol=1e-5)
+    inside = patch["noisy"][:, 0] < 1  # the loudest in a thousand are clamped
+    assert inside.float().mean() > 0.99
+    assert torch.allclose(rebuilt[inside], clean[inside], atol=1e-5)
 
 
 def test_levels_are_of_the_whole_utterance(vctk, tmp_path):

@@ -223,7 +223,12 @@ def test_infer_denoises_a_folder_and_a_bad_file_costs_only_itself(checkpoint, tm
     (tmp_path / "in/bad.wav").write_text("not sound")
     result = run_command("infer.py", f"ckpt={checkpoint}", "input=in", "plot=true", "device=cpu", cwd=tmp_path)
     made = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*_enhanced/**/*.*"))
-    assert made == ["in_enhanced/good.png", "in_enhanced/good.wav", "in_enhanced/sub/fine.flac", "in_enhanced/sub/fine.png"]
+    assert made == [
+        "in_enhanced/good.png",
+        "in_enhanced/good.wav",
+        "in_enhanced/sub/fine.flac",
+        "in_enhanced/sub/fine.png",
+    ]
     assert result.returncode == 1
     assert "1 of 3 files failed" in result.stderr
     assert "bad.wav: not readable" in result.stderr

@@ -49,7 +49,9 @@ def test_unet10_is_the_seed():
             assert not layer.bias.any()
             fan_in = layer.in_channels * (layer.kernel_size[0] ** 2 if isinstance(layer, nn.Conv2d) else 1)
             he = (2 / (1.04 * fan_in)) ** 0.5
-            assert float(layer.weight.detach().std()) == pytest.approx(he, rel=0.3 if layer.weight.numel() < 500 else 0.05)
+            assert float(layer.weight.detach().std()) == pytest.approx(
+                he, rel=0.3 if layer.weight.numel() < 500 else 0.05
+            )
     # Poolings halve both axes four times, so a unit of the deepest level stands for 16 x 16.
     assert net.stride == 16
 
@@ -105,7 +107,8 @@ def test_macs_are_counted_per_second_of_audio():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"name": "os.system"}, {"name": "unet", "width": 0}, {"name": "unet", "widht": 3}, {"name": "unet", "norm": "x"}]
+    "arguments",
+    [{"name": "os.system"}, {"name": "unet", "width": 0}, {"name": "unet", "widht": 3}, {"name": "unet", "norm": "x"}],
 )
 def test_wrong_names_and_arguments_are_refused(arguments):
     with pytest.raises(ConfigError, match=r"unknown|expected|unexpected"):

@@ -52,8 +52,8 @@ def test_files_without_a_twin_are_one_error(tmp_path):
     assert text.startswith("13 problems in the corpus")
     assert text.count("no file of this name") == 10  # the first ten
     assert text.endswith("and 3 more")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match="no sound files"):
-        (tmp_path / "empty").mkdir()
         pairs.match(tmp_path / "noisy", tmp_path / "empty")
 
 

@@ -44,8 +44,9 @@ def test_what_it_is_fitted_on_fills_the_range():
     spectral = fitted()
     noisy = make_voice(1.0, 16_000) + make_noise(1.0, 16_000)
     magnitude, _ = spectral(noisy, spectral.level(noisy))
-    assert magnitude.max() == pytest.approx(1.0, abs=1e-5)
-    assert -1 <= magnitude.min() < 0
+    assert 0.0002 < (magnitude > 1).float().mean() < 0.005  # one in a thousand, of a sample
+    assert magnitude.min() == pytest.approx(-1, abs=0.2)
+    assert magnitude.min() >= -1
     assert magnitude.shape == (1, 256, 126)
 
 
@@ -56,7 +57,7 @@ def test_noise_and_clean_add_up_to_noisy():
     a, b = spectral.magnitude(noisy, level), spectral.magnitude(clean, level)
     noise = spectral.difference(a, b)
     assert noise.abs().max() <= 1
-    assert torch.allclose(spectral.subtract(a, noise), b, atol=1e-6)
+    assert torch.allclose(spectral.subtract(a, noise)[a <= 1], b[a <= 1], atol=1e-6)
 
 
 def test_loudness_does_not_matter_and_silence_is_silent():

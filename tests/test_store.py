@@ -3,6 +3,9 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -76,14 +79,10 @@ def test_damage_found_while_preparing_leaves_nothing(root):
 
 
 def test_a_killed_preparation_is_not_taken_for_a_whole_one(tmp_path):
-    import subprocess
-    import sys
-    import time
-
     root = write_vctk(tmp_path / "corpus", train=60, seconds=3.0)
     cache = tmp_path / "cache"
     code = (
-        "import sys; from pathlib import Path; from denoiser.data import pairs; from denoiser.data.store import prepare\n"
+        "from pathlib import Path; from denoiser.data import pairs; from denoiser.data.store import prepare\n"
         f"prepare(pairs.match(*pairs.vctk_demand(Path({str(root)!r})).train), 16000, Path({str(cache)!r}), workers=1)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)

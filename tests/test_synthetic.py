@@ -13,8 +13,11 @@ import pytest
 pytest.importorskip("espeakng_loader")
 
 from denoiser import audio
-from denoiser.data import synthetic
-from denoiser.data.synthetic import CROWDS, NOISES, SENTENCES, SETS, SNRS, SPEAKERS, write_corpus
+from denoiser.data import synthetic, voices
+from denoiser.data.noises import NOISES
+from denoiser.data.sentences import SENTENCES
+from denoiser.data.synthetic import SETS, SNRS, write_corpus
+from denoiser.data.voices import CROWDS, SPEAKERS
 from denoiser.errors import ConfigError, CorpusError, DenoiserError
 
 TINY = {"minutes": 0.01, "test_minutes": 0.01}
@@ -111,9 +114,9 @@ def test_another_seed_gives_other_sounds(tiny, tmp_path):
 
 def test_speech_does_not_depend_on_what_was_spoken_before():
     voice = SPEAKERS["train"]["p287"]
-    say = partial(synthetic._speak, text="Do not feed the pigeons.", voice=voice)
+    say = partial(voices.speak, text="Do not feed the pigeons.", voice=voice)
     first = say(np.random.default_rng(0))
-    synthetic._speak(np.random.default_rng(1), "Something else.", SPEAKERS["test"]["p257"])
+    voices.speak(np.random.default_rng(1), "Something else.", SPEAKERS["test"]["p257"])
     np.testing.assert_array_equal(first, say(np.random.default_rng(0)))
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, SHARED, TINY, make_noise, make_voice, needs_recordings, run_command, write_vctk
+from conftest import ROOT, SHARED, TINY, make_noise, make_voice, needs_recordings, run_command, train_here, write_vctk
 
 from denoiser import Denoiser, audio
+from denoiser.errors import CheckpointError, DenoiserError
 
 
 def options(vctk: Path, *more: str) -> list[str]:
@@ -38,9 +39,10 @@ def same(a: Path, b: Path, tolerance: float) -> bool:
 
 @pytest.fixture(scope="module")
 def trained(vctk, tmp_path_factory):
-    """One finished training of 30 epochs: the folder it ran in, and what it printed."""
+    """One finished training of 60 epochs: the folder it ran in, and what it printed."""
     cwd = tmp_path_factory.mktemp("trained")
-    more = ("trainer.max_epochs=30", "trainer.check_val_every_n_epoch=10", "optimizer.lr=5e-3")
+    more = ("trainer.max_epochs=60", "trainer.check_val_every_n_epoch=20", "optimizer.lr=2e-3", "data.batch_size=2",
+            "model.width=8")  # fmt: skip
     result = run_command("train.py", *options(vctk, *more), cwd=cwd)
     assert result.returncode == 0, result.stderr
     return cwd, result.stdout
@@ -48,7 +50,7 @@ def trained(vctk, tmp_path_factory):
 
 def test_it_learns_to_remove_noise_from_voices_it_has_not_heard(trained):
     scores = json.loads((run_folder(trained[0]) / "scores.json").read_text())
-    assert scores["enhanced"]["si_sdr"] > scores["noisy"]["si_sdr"] + 2
+    assert scores["enhanced"]["si_sdr"] > scores["noisy"]["si_sdr"] + 3
 
 
 def test_what_a_run_leaves_behind(trained):
@@ -72,7 +74,7 @@ def test_what_a_run_leaves_behind(trained):
         assert scores[kind]["si_sdr"] == pytest.approx(mean, abs=1e-4)
         assert f"{mean:.2f}" in printed
     assert scores["seed"] == 0
-    assert scores["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(scores["versions"]["torch"])
 
 
 def test_tensorboard_shows_losses_scores_sound_and_pictures(trained):
@@ -109,22 +111,19 @@ def test_a_checkpoint_is_plain_data_and_denoises_from_another_folder(trained, tm
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(vctk, tmp_path):
-    folders = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        (tmp_path / name).mkdir()
-        result = run_command("train.py", *options(vctk, "trainer.max_epochs=2", f"seed={seed}"), cwd=tmp_path / name)
-        assert result.returncode == 0, result.stderr
-        folders.append(run_folder(tmp_path / name))
-    scores = [json.loads((folder / "scores.json").read_text()) for folder in folders]
-    assert scores[0]["enhanced"] == scores[1]["enhanced"]
-    assert scores[0]["enhanced"] != scores[2]["enhanced"]
-    assert same(*(folder / "checkpoints/last.ckpt" for folder in folders[:2]), tolerance=0)
+        more = ("trainer.max_epochs=2", f"seed={seed}", f"data.cache={tmp_path}/cache")
+        train_here(tmp_path / name, *options(vctk, *more))
+    a, b, c = (json.loads((tmp_path / name / "scores.json").read_text()) for name in "abc")
+    assert a["enhanced"] == b["enhanced"] != c["enhanced"]
+    assert same(tmp_path / "a/checkpoints/last.ckpt", tmp_path / "b/checkpoints/last.ckpt", tolerance=0)
 
 
 @pytest.mark.parametrize("scheduler", ["constant", "cosine"])
 def test_killed_and_resumed_is_the_uninterrupted_training(tmp_path, scheduler):
     root = write_vctk(tmp_path / "corpus", train=80, test=2, rate=16_000)
-    more = ("trainer.max_epochs=6", f"scheduler={scheduler}", f"data.cache={tmp_path}/cache", "test=false")
+    more = ("trainer.max_epochs=6", f"scheduler={scheduler}", f"data.cache={tmp_path}/cache", "test=false",
+            "data.val_limit=4", "metrics=[si_sdr]")  # fmt: skip
     arguments = options(root, *more)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
@@ -153,18 +152,16 @@ def test_killed_and_resumed_is_the_uninterrupted_training(tmp_path, scheduler):
 
 def test_resuming_with_other_settings_is_refused_and_init_from_is_not(trained, vctk, tmp_path):
     path = run_folder(trained[0]) / "checkpoints/best.ckpt"
-    arguments = options(vctk, "trainer.max_epochs=1", "test=false")
-    result = run_command("train.py", *arguments, f"ckpt_path={path}", "loss=l1", "optimizer.lr=5e-3", cwd=tmp_path)
-    assert result.returncode == 2
-    assert "loss.name was huber, is l1" in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-    result = run_command("train.py", *arguments, f"init_from={path}", "loss=l1", "optimizer.lr=0", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    (last,) = tmp_path.glob("runs/*/*/checkpoints/last.ckpt")
-    assert same(path, last, tolerance=0)  # nothing learned at a rate of 0: these are the weights it took
-    result = run_command("train.py", *arguments, f"init_from={path}", "model.width=5", cwd=tmp_path)
-    assert result.returncode == 2
-    assert "do not fit" in result.stderr
+    arguments = options(vctk, "model.width=8", "trainer.max_epochs=1", "test=false", f"data.cache={tmp_path}/cache")
+    with pytest.raises(
+        CheckpointError, match=r"settings differ: loss\.delta was 1\.0, is None, loss\.name was huber, is l1"
+    ):
+        train_here(tmp_path / "a", *arguments, f"ckpt_path={path}", "loss=l1", "optimizer.lr=2e-3")
+    train_here(tmp_path / "b", *arguments, f"init_from={path}", "loss=l1", "optimizer.lr=0")
+    # Nothing is learned at a rate of 0: these are the weights it took.
+    assert same(path, tmp_path / "b/checkpoints/last.ckpt", tolerance=0)
+    with pytest.raises(CheckpointError, match="do not fit"):
+        train_here(tmp_path / "c", *arguments, f"init_from={path}", "model.width=5")
 
 
 def test_a_grid_runs_each_point_in_a_folder_of_its_own(vctk, tmp_path):
@@ -182,42 +179,54 @@ def test_a_grid_runs_each_point_in_a_folder_of_its_own(vctk, tmp_path):
         assert json.loads((sweep / name / "scores.json").read_text())["n"] == 1  # debug=fast: one batch of each split
 
 
-def test_overfit_drives_one_batch_to_near_zero(vctk, tmp_path):
-    arguments = options(vctk, "debug=overfit", "model.width=16", "trainer.max_epochs=200", "logger=csv")
-    result = run_command("train.py", *[a for a in arguments if "dropout" not in a and "clips" not in a], cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    with (run_folder(tmp_path) / "metrics.csv").open() as file:
+def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
+    more = (
+        f"data.root={vctk}",
+        f"data.cache={tmp_path}/cache",
+        "trainer.max_epochs=300",
+        "logger=csv",
+        "trainer.gpus=0",
+    )
+    train_here(tmp_path, "debug=overfit", "model=unet10", *more)
+    with (tmp_path / "metrics.csv").open() as file:
         losses = [float(row["train/loss_step"]) for row in csv.DictReader(file) if row["train/loss_step"]]
-    assert len(losses) == 200
-    assert losses[-1] < 1e-4 < 0.01 * losses[0]
+    assert len(losses) == 300
+    assert losses[-1] < 5e-3 * losses[0]
+
+
+@pytest.mark.parametrize("overrides", [["trainer.gpus=1"], ["model=unet99"], ["model.depht=3"]])
+def test_a_mistake_is_one_line_and_exit_code_2(vctk, tmp_path, overrides):
+    result = run_command("train.py", f"data.root={vctk}", *overrides, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert overrides[0].split("=")[0].split(".")[-1] in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["trainer.gpus=1"], "trainer.gpus=1 asks for a GPU that is not there"),
-        (["model=unet99"], "unet99"),
         (["monitor=test/pesq"], "only validation chooses"),
         (["data.root=nowhere"], "not VCTK-DEMAND"),
-        (["data.root=null"], "data.root missing"),
+        (["data.root=null"], r"data\.root missing"),
         (["ckpt_path=nowhere.ckpt"], "no such checkpoint"),
-        (["model.depht=3"], "depht"),
+        (["init_from=nowhere.ckpt"], "no such checkpoint"),
         (["metrics=[loudness]", "monitor=val/loudness"], "loudness is unknown"),
+        (["loss.name=huger"], "huger"),
+        (["spectral.power=0"], "power"),
+        (["trainer.precision=12"], "precision"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(vctk, tmp_path, overrides, message):
-    result = run_command("train.py", f"data.root={vctk}", *overrides, cwd=tmp_path)
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+def test_mistakes_are_named(vctk, tmp_path, overrides, message):
+    with pytest.raises(DenoiserError, match=message):
+        train_here(tmp_path, f"data.root={vctk}", *overrides)
 
 
 @needs_recordings
 def test_the_real_corpus_trains_and_its_noisy_row_is_the_known_one(tmp_path):
     corpus = SHARED / "vctk_demand_mini"
-    result = run_command("train.py", f"data.root={corpus}", *TINY, "trainer.max_epochs=1", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    scores = json.loads((run_folder(tmp_path) / "scores.json").read_text())
+    train_here(tmp_path, f"data.root={corpus}", *TINY, "trainer.max_epochs=1", f"data.cache={tmp_path}/cache")
+    scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["n"] == 24
     assert scores["noisy"]["si_sdr"] == pytest.approx(4.55, abs=0.05)
     if scores["noisy"].get("pesq") is not None:

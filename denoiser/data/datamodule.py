@@ -205,7 +205,7 @@ class PairedData(LightningDataModule):
         """Waveform crops ``[B, N]`` → scaled magnitude of the noisy and scaled noise, ``[B, 1, F, frames]``."""
         both = torch.stack([batch["noisy"], batch["clean"]])
         noisy, clean = self.spectral.magnitude(both, batch["level"], center=False)[:, :, None]
-        return {"noisy": noisy, "noise": self.spectral.difference(noisy, clean)}
+        return {"noisy": noisy.clamp(max=1), "noise": self.spectral.difference(noisy, clean)}
 
 
 class SyntheticData(PairedData):

@@ -169,3 +169,5 @@ Fresh snow squeaked under the soles of our boots.
 You will need a valid passport and two photographs.
 """.splitlines()
 )
+
+SENTENCES = {"train": TRAIN, "test": TEST}

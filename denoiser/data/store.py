@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from denoiser import audio
-from denoiser.data.pairs import Pair, refuse, check
+from denoiser.data.pairs import Pair, check, refuse
 from denoiser.errors import AudioError, CorpusError
 from denoiser.spectral import Spectral
 
