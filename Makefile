@@ -5,6 +5,8 @@ BIN := .venv/bin
 # Two spinning OpenMP threads beside another load can run 30 times slower; waiting threads should sleep.
 export OMP_WAIT_POLICY ?= passive
 
+CLIP ?= p257_005# a clip of the test set that make demo denoises
+
 .PHONY: demo test lint lock clean
 .DEFAULT_GOAL := help
 help:
@@ -32,7 +34,12 @@ help:
 	@touch $@
 
 demo: .venv/.installed
-	$(BIN)/python -m denoiser.demo
+	@rm -rf demo
+	$(BIN)/python train.py experiment=demo hydra.run.dir=demo/run
+	$(BIN)/python infer.py ckpt=demo/run/checkpoints/best.ckpt input=data/synthetic/noisy_testset_wav/$(CLIP).wav \
+	  output=demo/$(CLIP)_after.wav plot=true
+	@cp data/synthetic/noisy_testset_wav/$(CLIP).wav demo/$(CLIP)_before.wav
+	@echo "Listen to demo/$(CLIP)_before.wav and demo/$(CLIP)_after.wav; look at demo/$(CLIP)_after.png"
 
 test: .venv/.installed
 	$(BIN)/python -m pytest

@@ -79,7 +79,7 @@ class Denoiser(nn.Module):
         return self.spectral.inverse(self.spectral.subtract(magnitude, noise), phase, level, noisy.shape[-1])
 
     def noise(self, magnitude: Tensor) -> Tensor:
-        """Scaled magnitude ``[B, 1, F, T]`` → scaled noise: the network over blocks, each with all that can reach it."""
+        """Scaled magnitude ``[B, 1, F, T]`` → scaled noise, block by block, each with all that can reach it."""
         magnitude = magnitude.clamp(max=1)
         stride, context = int(self.net.stride), int(self.net.context)
         frames = magnitude.shape[-1]

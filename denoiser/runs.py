@@ -46,6 +46,8 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
     """
     if not ckpt_path:
         return None
+    for partial in (folder / CHECKPOINTS).glob(".*.partial-*"):  # of a run killed while it wrote
+        partial.unlink()
     path = folder / CHECKPOINTS / "last.ckpt" if ckpt_path == "last" else Path(ckpt_path)
     if ckpt_path == "last" and not path.is_file():
         print(f"ckpt_path=last: no earlier checkpoint under {folder.parent}, starting from the beginning")

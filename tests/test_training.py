@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -220,6 +221,35 @@ def test_a_mistake_is_one_line_and_exit_code_2(vctk, tmp_path, overrides):
 def test_mistakes_are_named(vctk, tmp_path, overrides, message):
     with pytest.raises(DenoiserError, match=message):
         train_here(tmp_path, f"data.root={vctk}", *overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["spectral=8k"], ["spectral=48k"], ["optimizer=adamw", "scheduler=cosine", "loss=mse"], ["logger=csv"],
+     ["trainer.precision=bf16-mixed"], ["monitor=val/loss", "mode=min"],
+     ["model.norm=batch", "model.upsampling=subpixel"], ["data=folders", "data.workers=2"]],
+    ids=lambda overrides: overrides[0],
+)  # fmt: skip
+def test_variants_run_from_end_to_end(vctk, tmp_path, overrides):
+    root = vctk
+    if "data=folders" in overrides:
+        root = tmp_path / "pairs"
+        for side in ("noisy", "clean"):
+            shutil.copytree(vctk / f"{side}_trainset_28spk_wav", root / side)
+    more = (f"data.cache={tmp_path}/cache", "debug=fast")
+    train_here(tmp_path / "run", *options(root, *more, *overrides))
+    assert json.loads((tmp_path / "run/scores.json").read_text())["n"] == 1
+    assert (
+        Denoiser.from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", "cpu").enhance(torch.ones(100), 44_100).any()
+    )
+
+
+def test_the_demo_experiment_runs_on_a_corpus_it_writes_itself(tmp_path):
+    pytest.importorskip("espeakng_loader")
+    more = (f"data.root={tmp_path}/corpus", f"data.cache={tmp_path}/cache", "data.minutes=0.3", "data.test_minutes=0.2")
+    train_here(tmp_path / "run", "experiment=demo", "debug=fast", *TINY, *more)
+    assert (tmp_path / "corpus/noisy_trainset_28spk_wav/p226_001.wav").is_file()
+    assert (tmp_path / "run/scores.csv").is_file()
 
 
 @needs_recordings
