@@ -21,8 +21,8 @@ def test_vctk_demand_nested_and_with_what_unpackers_leave(vctk, tmp_path):
     (inner / "__MACOSX" / "p232_000.wav").write_bytes(b"\0" * 100)
     found = pairs.vctk_demand(root)
     assert found.held_out == ("p226", "p287")
-    assert [p.name for p in pairs.match(*found.test)] == ["p232_000", "p257_001"]
-    assert len(pairs.match(*found.train)) == 8
+    assert [p.name for p in pairs.match(*found.test)[0]] == ["p232_000", "p257_001"]
+    assert len(pairs.match(*found.train)[0]) == 8
 
 
 def test_missing_folders_are_named(tmp_path):
@@ -37,7 +37,7 @@ def test_pairing_is_by_name_whatever_the_format(tmp_path):
     voice = make_voice(0.2, 16_000)
     for name in ("noisy/a/x.wav", "noisy/b/x.wav", "clean/a/x.flac", "clean/b/x.wav"):
         audio.write(tmp_path / name, voice, 16_000)
-    matched = pairs.match(tmp_path / "noisy", tmp_path / "clean")
+    matched, _ = pairs.match(tmp_path / "noisy", tmp_path / "clean")
     assert [(p.name, p.clean.name) for p in matched] == [("a/x", "x.flac"), ("b/x", "x.wav")]
 
 
@@ -47,7 +47,7 @@ def test_files_without_a_twin_are_one_error(tmp_path):
         audio.write(tmp_path / f"noisy/n{i:02d}.wav", voice, 16_000)
     audio.write(tmp_path / "clean/other.wav", voice, 16_000)
     with pytest.raises(CorpusError) as error:
-        pairs.match(tmp_path / "noisy", tmp_path / "clean")
+        pairs.refuse(pairs.match(tmp_path / "noisy", tmp_path / "clean")[1])
     text = str(error.value)
     assert text.startswith("13 problems in the corpus")
     assert text.count("no file of this name") == 10  # the first ten
@@ -67,7 +67,7 @@ def test_files_that_cannot_be_used_are_one_error(tmp_path):
     (noisy / "empty.wav").write_bytes(b"")
     audio.write(clean / "nothing.wav", torch.zeros(1, 0), 16_000)
     with pytest.raises(CorpusError) as error:
-        pairs.check(pairs.match(noisy, clean), workers=2)
+        pairs.refuse(pairs.check(pairs.match(noisy, clean)[0], workers=2)[1])
     text = str(error.value)
     assert text.startswith("5 problems")
     for expected in ("16000 Hz, its clean twin 8000 Hz", "3200 samples, its clean twin 4800", "text.wav: not readable",

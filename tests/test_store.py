@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import time
@@ -12,14 +11,17 @@ import torch
 from conftest import make_noise, make_voice, run_command, write_pair, write_vctk
 
 from denoiser import audio
-from denoiser.data import pairs
-from denoiser.data.store import prepare
+from denoiser.data import pairs, store
 from denoiser.errors import CorpusError
 from denoiser.spectral import Spectral
 
 
 def matched(root):
-    return pairs.match(root / "noisy", root / "clean")
+    return pairs.match(root / "noisy", root / "clean")[0]
+
+
+def prepare(matched, rate, cache):
+    return store.prepare([matched], rate, cache)[0]
 
 
 @pytest.fixture
@@ -30,21 +32,23 @@ def root(tmp_path):
 
 
 def test_what_is_read_is_what_the_files_hold_at_the_new_rate(root):
-    store = prepare(matched(root), 16_000, root / "cache")
+    prepared = prepare(matched(root), 16_000, root / "cache")
     for i, rate in enumerate((48_000, 44_100, 16_000)):
-        for side, got in zip(("noisy", "clean"), store.read(f"u{i}"), strict=True):
+        for side, got in zip(("noisy", "clean"), prepared.read(f"u{i}"), strict=True):
             expected = audio.resample(audio.read(root / side / f"u{i}.wav")[0][0], rate, 16_000)
             assert torch.allclose(got, expected, atol=1e-4)
-        assert store.utterances[f"u{i}"].level == pytest.approx(float(Spectral.level(store.read(f"u{i}")[0])), rel=1e-4)
+        assert prepared.utterances[f"u{i}"].level == pytest.approx(
+            float(Spectral.level(prepared.read(f"u{i}")[0])), rel=1e-4
+        )
 
 
 def test_crops_lie_at_the_same_place_in_both(root):
-    store = prepare(matched(root), 16_000, root / "cache")
-    noisy, clean = store.read("u1")
-    crop = store.read("u1", 1_000, 500)
+    prepared = prepare(matched(root), 16_000, root / "cache")
+    noisy, clean = prepared.read("u1")
+    crop = prepared.read("u1", 1_000, 500)
     assert torch.equal(crop[0], noisy[1_000:1_500])
     assert torch.equal(crop[1], clean[1_000:1_500])
-    beyond, _ = store.read("u1", len(noisy) - 10, 30)  # never into the neighbour
+    beyond, _ = prepared.read("u1", len(noisy) - 10, 30)  # never into the neighbour
     assert torch.equal(beyond, torch.cat([noisy[-10:], torch.zeros(20)]))
 
 
@@ -82,8 +86,9 @@ def test_a_killed_preparation_is_not_taken_for_a_whole_one(tmp_path):
     root = write_vctk(tmp_path / "corpus", train=60, seconds=3.0)
     cache = tmp_path / "cache"
     code = (
-        "from pathlib import Path; from denoiser.data import pairs; from denoiser.data.store import prepare\n"
-        f"prepare(pairs.match(*pairs.vctk_demand(Path({str(root)!r})).train), 16000, Path({str(cache)!r}), workers=1)"
+        "from pathlib import Path; from denoiser.data import pairs, store\n"
+        f"found = pairs.match(*pairs.vctk_demand(Path({str(root)!r})).train)[0]\n"
+        f"store.prepare([found], 16000, Path({str(cache)!r}), workers=1)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     while not list(cache.glob("*.partial-*/noisy.i16")) and process.poll() is None:
@@ -92,9 +97,9 @@ def test_a_killed_preparation_is_not_taken_for_a_whole_one(tmp_path):
     process.wait()
     assert not list(cache.glob("*/index.json")), "it finished before it was killed"
     assert list(cache.glob("*.partial-*"))
-    store = prepare(pairs.match(*pairs.vctk_demand(root).train), 16_000, cache)
-    assert all(noisy.any() for noisy, _ in map(store.read, store.utterances))
-    assert [p.name for p in cache.iterdir()] == [store.folder.name]  # nothing stray
+    prepared = prepare(pairs.match(*pairs.vctk_demand(root).train)[0], 16_000, cache)
+    assert all(noisy.any() for noisy, _ in map(prepared.read, prepared.utterances))
+    assert [p.name for p in cache.iterdir()] == [prepared.folder.name]  # nothing stray
 
 
 def test_pairs_beyond_full_scale_are_turned_down_together(tmp_path):
@@ -111,17 +116,19 @@ def test_stereo_is_averaged_and_the_store_travels_to_workers(tmp_path):
     voice = make_voice(0.3, 16_000)
     audio.write(tmp_path / "noisy/a.wav", torch.cat([voice, 0 * voice]), 16_000)
     audio.write(tmp_path / "clean/a.wav", voice / 2, 16_000)
-    store = prepare(matched(tmp_path), 16_000, tmp_path / "cache")
-    noisy, clean = store.read("a")
+    prepared = prepare(matched(tmp_path), 16_000, tmp_path / "cache")
+    noisy, clean = prepared.read("a")
     assert torch.allclose(noisy, clean, atol=1e-4)
-    assert torch.equal(pickle.loads(pickle.dumps(store)).read("a")[0], noisy)
-    assert len(pickle.dumps(store)) < 2_000  # names and places, not samples
+    assert torch.equal(pickle.loads(pickle.dumps(prepared)).read("a")[0], noisy)
+    assert len(pickle.dumps(prepared)) < 2_000  # names and places, not samples
 
 
 def test_the_corpus_error_reaches_a_person_before_training(tmp_path):
     root = write_vctk(tmp_path / "corpus", train=4)
-    shutil.copy(root / "noisy_testset_wav/p232_000.wav", root / "noisy_trainset_28spk_wav/p999_001.wav")
+    (root / "noisy_trainset_28spk_wav/p225_000.wav").write_text("not sound")
+    (root / "clean_testset_wav/p232_000.wav").write_text("not sound")
     result = run_command("train.py", f"data.root={root}", cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr.strip().startswith("error: 1 problem in the corpus")
+    assert result.stderr.strip().startswith("error: 2 problems in the corpus")  # training and test in one
+    assert not list(tmp_path.glob("data/prepared/*"))
     assert len(result.stderr.strip().splitlines()) == 1

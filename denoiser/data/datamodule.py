@@ -159,7 +159,8 @@ class PairedData(LightningDataModule):
     def _open(self) -> tuple[Store, Store]:
         folders = pairs.LAYOUTS[self.layout](self.root)
         matched = [pairs.match(*side) for side in (folders.train, folders.test) if side]
-        stores = [prepare(side, self.spectral.sample_rate, self.cache) for side in matched]
+        pairs.refuse([problem for _, problems in matched for problem in problems])
+        stores = prepare([side for side, _ in matched], self.spectral.sample_rate, self.cache)
         return stores[0], stores[-1]
 
     def write_split(self, path: Path) -> None:

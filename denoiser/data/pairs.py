@@ -75,10 +75,10 @@ def _unnest(folder: Path) -> Path:
     return inner if inner.is_dir() else folder
 
 
-def match(noisy: Path, clean: Path) -> list[Pair]:
+def match(noisy: Path, clean: Path) -> tuple[list[Pair], list[str]]:
     """Pair the sound files of two folders by relative name without extension, sorted by name.
 
-    Raises CorpusError, one for all, where a folder has no sound files or a file has no twin.
+    Returns the pairs and a line for each file without a twin. Raises CorpusError for a folder without sound files.
     """
     sides: list[dict[str, Path]] = []
     problems: list[str] = []
@@ -96,12 +96,11 @@ def match(noisy: Path, clean: Path) -> list[Pair]:
         sides.append(side)
     for mine, other, folder in ((sides[0], sides[1], clean), (sides[1], sides[0], noisy)):
         problems += [f"{mine[name]}: no file of this name in {folder}" for name in sorted(set(mine) - set(other))]
-    refuse(problems)
-    return [Pair(name, path, sides[1][name]) for name, path in sorted(sides[0].items())]
+    return [Pair(name, path, sides[1][name]) for name, path in sorted(sides[0].items()) if name in sides[1]], problems
 
 
-def check(pairs: Sequence[Pair], workers: int) -> list[tuple[audio.Info, audio.Info]]:
-    """Read every header. Raises CorpusError, one for all, for what cannot be trained on."""
+def check(pairs: Sequence[Pair], workers: int) -> tuple[list[tuple[audio.Info, audio.Info]], list[str]]:
+    """Read every header: what it says, noisy and clean, and a line for each pair that cannot be trained on."""
 
     def probe(pair: Pair) -> tuple[tuple[audio.Info, audio.Info] | None, list[str]]:
         infos, problems = [], []
@@ -125,11 +124,12 @@ def check(pairs: Sequence[Pair], workers: int) -> list[tuple[audio.Info, audio.I
 
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(probe, pairs))
-    refuse([problem for _, problems in results for problem in problems])
-    return [infos for infos, _ in results if infos is not None]
+    usable = [infos for infos, _ in results if infos is not None]
+    return usable, [problem for _, problems in results for problem in problems]
 
 
-def refuse(problems: list[str]) -> None:
+def refuse(problems: Sequence[str]) -> None:
+    """Raise one CorpusError that counts the problems, if there are any, and lists the first ten."""
     if problems:
         more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the corpus"

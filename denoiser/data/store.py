@@ -73,24 +73,34 @@ class Store:
         return noisy_crop, clean_crop
 
 
-def prepare(pairs: Sequence[Pair], sample_rate: int, cache: Path, workers: int | None = None) -> Store:
-    """The store of these pairs at ``sample_rate`` Hz under ``cache``: the one there, or a new one.
+def prepare(
+    corpora: Sequence[Sequence[Pair]], sample_rate: int, cache: Path, workers: int | None = None
+) -> list[Store]:
+    """The stores of these corpora at ``sample_rate`` Hz under ``cache``: those there, or new ones.
 
     A store is known by the names, sizes and times of its files, the rate and the format, so it is prepared
     again when any changes. It is built beside its final name and renamed when whole. Channels are averaged;
     a pair beyond full scale is scaled down as one, so that noisy is still clean plus noise.
-    Raises CorpusError, one for all files that cannot be used, before anything is prepared.
+    Raises CorpusError, one for all files that cannot be used; for what headers tell, before any is prepared.
     """
-    folder = cache / f"{sample_rate}hz-{_key(pairs, sample_rate)}"
-    if (folder / "index.json").is_file():
-        return Store(folder)
     workers = workers or os.cpu_count() or 1
-    infos = check(pairs, workers)
+    folders = [cache / f"{sample_rate}hz-{_key(pairs, sample_rate)}" for pairs in corpora]
+    missing = [(p, folder) for p, folder in zip(corpora, folders, strict=True) if not (folder / "index.json").is_file()]
+    checked = [check(pairs, workers) for pairs, _ in missing]
+    refuse([problem for _, problems in checked for problem in problems])
+    for (pairs, folder), (infos, _) in zip(missing, checked, strict=True):
+        _build(pairs, infos, sample_rate, folder, workers)
+    return [Store(folder) for folder in folders]
+
+
+def _build(
+    pairs: Sequence[Pair], infos: Sequence[tuple[audio.Info, audio.Info]], sample_rate: int, folder: Path, workers: int
+) -> None:
     lengths = [math.ceil(noisy.frames * sample_rate / noisy.sample_rate) for noisy, _ in infos]
     starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
 
-    _remove_leftovers(cache)
-    partial = cache / f"{folder.name}.partial-{socket.gethostname()}-{os.getpid()}"
+    _remove_leftovers(folder.parent)
+    partial = folder.parent / f"{folder.name}.partial-{socket.gethostname()}-{os.getpid()}"
     partial.mkdir(parents=True)
     _require_space(partial, 4 * starts[-1])
     names = ("noisy.i16", "clean.i16")
@@ -146,7 +156,6 @@ def prepare(pairs: Sequence[Pair], sample_rate: int, cache: Path, workers: int |
     finally:
         torch.set_num_threads(threads)
         shutil.rmtree(partial, ignore_errors=True)
-    return Store(folder)
 
 
 def _mono(path: Path) -> Tensor:
