@@ -54,4 +54,4 @@ lock: .venv/.installed
 	  --generate-hashes --no-annotate --no-emit-package denoiser --custom-compile-command "make lock" -o requirements.lock
 
 clean:
-	rm -rf .venv runs sweeps demo
+	rm -rf .venv demo

@@ -21,8 +21,8 @@ def main(cfg: DictConfig) -> None:
         from denoiser.enhance import Denoiser
         from denoiser.files import enhance_files, plan
 
-        jobs = plan(str(cfg.input), cfg.output)
-        denoiser = Denoiser.from_checkpoint(cfg.ckpt, cfg.device)
+        jobs = plan(str(cfg.input), None if cfg.output is None else str(cfg.output))
+        denoiser = Denoiser.from_checkpoint(str(cfg.ckpt), str(cfg.device))
         if enhance_files(denoiser, jobs, cfg.plot):
             sys.exit(1)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from tqdm import tqdm
 
@@ -45,6 +46,19 @@ class LogClips(Callback):
             except DenoiserError:  # no matplotlib: the sound is there all the same
                 continue
             logger.experiment.add_figure(f"{name}/spectrogram", picture, step)
+
+
+class Checkpoint(ModelCheckpoint):
+    """Lightning's, but the paths it remembers follow the run's folder, which may have moved since."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath), Path(path).name)) if path else path
+
+        state = {**state_dict, "dirpath": self.dirpath}
+        state |= {key: here(state[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        state["best_k_models"] = {here(path): score for path, score in state["best_k_models"].items()}
+        super().load_state_dict(state)
 
 
 class Progress(TQDMProgressBar):

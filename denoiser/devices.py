@@ -16,6 +16,8 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
+        if resolved.type not in ("cpu", "cuda"):
+            raise RuntimeError(resolved.type)
     except RuntimeError:
         raise ConfigError(f"device={device} is no device; expected auto, cpu, cuda or cuda:N") from None
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():

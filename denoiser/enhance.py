@@ -96,13 +96,16 @@ class Denoiser(nn.Module):
         """``[..., N]`` at ``sample_rate`` Hz → the same shape, rate, kind and dtype, enhanced.
 
         Leading dimensions (channels, batch) are independent signals, each with its own level. Integers
-        are read and returned with full scale at the ends of their type, floats as they are: a quieter
+        (int16, int32) are read and returned with full scale at the ends of their type, floats as they are: a quieter
         waveform gives the same result, quieter. Raises DenoiserError for NaN, infinity or no samples.
         """
         given = torch.as_tensor(waveform)
         if given.ndim == 0 or given.numel() == 0:
             raise DenoiserError(f"cannot enhance a waveform of shape {list(given.shape)}: it holds no samples")
-        full_scale = -float(torch.iinfo(given.dtype).min) if not given.is_floating_point() else 1.0
+        signed = given.dtype in (torch.int16, torch.int32)
+        if not (signed or given.is_floating_point()):
+            raise DenoiserError(f"cannot enhance a waveform of {given.dtype}; give floats, int16 or int32")
+        full_scale = -float(torch.iinfo(given.dtype).min) if signed else 1.0
         noisy = given.to(self.spectral.window.device, torch.float32) / full_scale
         if not torch.isfinite(noisy).all():
             raise DenoiserError("cannot enhance a waveform that holds NaN or infinite samples")
@@ -111,7 +114,8 @@ class Denoiser(nn.Module):
         enhanced = match_length(resample(enhanced, self.sample_rate, sample_rate), noisy.shape[-1])
         enhanced = enhanced.reshape(noisy.shape).to(given.device)
         if full_scale != 1.0:
-            enhanced = (enhanced * full_scale).round().clamp(-full_scale, full_scale - 1)
+            # In float64: float32 rounds the largest int32 up, and it would wrap to the smallest.
+            enhanced = (enhanced.double() * full_scale).round().clamp(-full_scale, full_scale - 1)
         enhanced = enhanced.to(given.dtype)
         return enhanced.numpy() if isinstance(waveform, np.ndarray) else enhanced
 

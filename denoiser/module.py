@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from denoiser import losses, metrics, models, optimizers
 from denoiser.enhance import Denoiser
+from denoiser.errors import ConfigError
 from denoiser.metrics import check_names, missing_package
 from denoiser.spectral import Spectral
 
@@ -30,7 +32,8 @@ class DenoisingModule(LightningModule):
         optimizer: name and arguments of the optimiser.
         scheduler: name and arguments of the learning rate schedule.
         metrics: scored on whole utterances, in validation and in the test.
-        seed: dropout is drawn from (seed, step), so that a resumed training repeats the uninterrupted one.
+        seed: dropout is drawn from (seed, epoch, batch), so that a resumed training repeats the uninterrupted one.
+        training: what else the result follows from (batches, precision ...): recorded, for a resumed run to insist on.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class DenoisingModule(LightningModule):
         scheduler: dict[str, Any] | None = None,
         metrics: Sequence[str] = ("pesq", "stoi", "si_sdr"),
         seed: int = 0,
+        training: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_names(metrics)
@@ -65,7 +69,7 @@ class DenoisingModule(LightningModule):
         return self.loss(self.denoiser.noise(batch["noisy"]).float(), batch["noise"])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        sequence = np.random.SeedSequence([self.seed, self.global_step, self.global_rank])
+        sequence = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx, self.global_rank])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -108,6 +112,10 @@ class DenoisingModule(LightningModule):
         scheduler = self.hparams["scheduler"]
         if not scheduler or scheduler["name"] == "constant":
             return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = optimizers.build_schedule(optimizer, steps, **scheduler)
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise ConfigError(
+                f"scheduler={scheduler['name']} needs an end: give trainer.max_epochs or trainer.max_steps"
+            )
+        schedule = optimizers.build_schedule(optimizer, int(steps), **scheduler)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

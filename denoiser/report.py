@@ -120,7 +120,7 @@ def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -
     window = max(16, round(0.032 * sample_rate / 2) * 2)
     spectral = Spectral(sample_rate, window, window // 4)
     decibels = {name: 20 * torch.log10(spectral.stft(w).abs().clamp(min=1e-10)) for name, w in shown.items()}
-    top = max(float(d.max()) for d in decibels.values())
+    top = max(-60.0, *(float(d.max()) for d in decibels.values()))  # silence is to look like silence
     peak = max(max(float(w.abs().max()) for w in shown.values()), 1e-6)
 
     fig = Figure(figsize=(5 * len(shown), 5.5), layout="constrained")

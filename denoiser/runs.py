@@ -23,12 +23,19 @@ CHECKPOINTS = "checkpoints"
 
 
 def run_folder(parent: str, ckpt_path: str | None) -> str:
-    """The folder of a run under ``parent``: that of the checkpoint it resumes, else a new one named by the time."""
+    """The folder of a run under ``parent``: that of the checkpoint it resumes, else a new one named by the time.
+
+    ``last`` means the run that was last at work, even if it was stopped before its first checkpoint.
+    """
     if ckpt_path == "last":
-        found = sorted(Path(parent).glob(f"*/{CHECKPOINTS}/last.ckpt"), key=lambda path: path.stat().st_mtime)
-        if found:
-            return str(found[-1].parent.parent)
-    elif ckpt_path and (folder := Path(ckpt_path).parent).name == CHECKPOINTS:
+
+        def worked(run: Path) -> float:
+            last = run / CHECKPOINTS / "last.ckpt"
+            return (last if last.is_file() else run).stat().st_mtime
+
+        if found := [run for run in Path(parent).glob("*") if run.is_dir()]:
+            return str(max(found, key=worked))
+    elif ckpt_path and (folder := Path(str(ckpt_path)).parent).name == CHECKPOINTS:
         return str(folder.parent)
     stamp = Path(parent, time.strftime("%Y-%m-%d_%H-%M-%S"))
     number, folder = 1, stamp
@@ -48,12 +55,21 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
         return None
     for partial in (folder / CHECKPOINTS).glob(".*.partial-*"):  # of a run killed while it wrote
         partial.unlink()
-    path = folder / CHECKPOINTS / "last.ckpt" if ckpt_path == "last" else Path(ckpt_path)
+    path = folder / CHECKPOINTS / "last.ckpt" if ckpt_path == "last" else Path(str(ckpt_path))
     if ckpt_path == "last" and not path.is_file():
         print(f"ckpt_path=last: no earlier checkpoint under {folder.parent}, starting from the beginning")
         return None
-    stored = load_checkpoint(path)["hyper_parameters"]
-    if changes := list(_differences(stored, settings)):
+    checkpoint = load_checkpoint(path)
+    try:
+        whole_epoch = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
+    except (KeyError, TypeError):
+        raise CheckpointError(f"{path}: cannot be resumed, it holds weights only; use init_from=") from None
+    if not whole_epoch:
+        raise CheckpointError(
+            f"{path}: was written in the middle of an epoch, which cannot be gone on with exactly; "
+            "resume from last.ckpt, or use init_from= to take the weights alone"
+        )
+    if changes := differences(checkpoint["hyper_parameters"], settings):
         raise CheckpointError(
             f"{path}: cannot be resumed, this run's settings differ: {', '.join(changes)}; "
             "give the same settings, or init_from= to take the weights alone"
@@ -61,12 +77,13 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
     return path
 
 
-def _differences(stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differences(stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """A phrase for each of the ``asked`` settings that is not the stored one."""
     found = []
     for key in sorted({*asked, *(stored if prefix else ())}):
         old, new = stored.get(key), asked.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += _differences(old, new, f"{prefix}{key}.")
+            found += differences(old, new, f"{prefix}{key}.")
         elif old != new:
             found.append(f"{prefix}{key} was {old}, is {new}")
     return found
@@ -101,5 +118,5 @@ def build_trainer(folder: Path, gpus: Any = None, **options: Any) -> Trainer:
     options.setdefault("precision", fastest_precision(chosen["accelerator"]))
     try:
         return Trainer(default_root_dir=folder, plugins=[AtomicCheckpointIO()], **{**chosen, **options})
-    except (TypeError, ValueError, MisconfigurationException) as error:
+    except (TypeError, ValueError, AssertionError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {error}") from error

@@ -41,6 +41,10 @@ class Spectral(nn.Module):
         self, sample_rate: int = 16_000, n_fft: int = 510, hop: int = 128, power: float = 0.3, peak: float = 0.0
     ) -> None:
         super().__init__()
+        if not all(isinstance(value, int | float) for value in (sample_rate, n_fft, hop, power)):
+            raise ConfigError(
+                f"spectral: sample_rate={sample_rate}, n_fft={n_fft}, hop={hop}, power={power}; not numbers"
+            )
         if sample_rate <= 0 or not 0 < power <= 1 or not 0 < hop <= n_fft // 2:
             raise ConfigError(
                 f"spectral: sample_rate={sample_rate}, n_fft={n_fft}, hop={hop}, power={power}; expected a "

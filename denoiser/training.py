@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +17,12 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from denoiser import models, report, runs
 from denoiser.enhance import Denoiser, load_checkpoint
-from denoiser.errors import ConfigError, require
+from denoiser.errors import CheckpointError, ConfigError, CorpusError, require
 from denoiser.metrics import missing_package
 from denoiser.module import DenoisingModule
 
 say = rank_zero_only(print)
+SPLIT = "split.json"  # in a run's folder: who trains, who validates, who tests
 
 
 def train(cfg: DictConfig, folder: Path) -> float | None:
@@ -29,16 +31,19 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     Raises DenoiserError for what a person can mend: settings, corpus, checkpoint, device.
     """
     require(cfg.data, "root", prefix="data.")
-    _check_monitor(cfg.monitor, cfg.metrics)
+    _check_settings(cfg)
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    settings = {key: plain[key] for key in ("model", "spectral", "loss", "optimizer", "scheduler", "seed")}
-    resume = runs.resume_from(cfg.ckpt_path, folder, settings)
     trainer = _trainer(cfg, plain["trainer"], folder)
+    settings = {key: plain[key] for key in ("model", "spectral", "loss", "optimizer", "scheduler", "seed")}
+    settings["training"] = {key: plain["data"].get(key) for key in ("batch_size", "frames", "shuffle", "seed")}
+    settings["training"] |= {key: plain["trainer"].get(key) for key in ("gradient_clip_val", "accumulate_grad_batches")}
+    settings["training"]["precision"] = trainer.precision
+    resume = runs.resume_from(cfg.ckpt_path, folder, settings)
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = DenoisingModule(**settings, metrics=plain["metrics"])
     if cfg.init_from:
-        module.denoiser.load_weights(load_checkpoint(cfg.init_from), cfg.init_from)
+        _take_weights(module, str(cfg.init_from))
     data = instantiate(cfg.data, spectral=module.denoiser.spectral)
 
     say(f"run folder: {folder}")
@@ -50,16 +55,27 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     data.prepare_data()  # Lightning would too, but only after it has said much else: mistakes come first
     data.setup()
     say(data.describe())
+    if resume and not data.same_split(folder / SPLIT):
+        raise CorpusError(
+            f"{folder / SPLIT}: this run's corpus had other files; resume with the same, or use init_from="
+        )
     _record(trainer, data, plain, facts, folder)
 
     begin = time.perf_counter()
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except ValueError as error:
+        if "val_check_interval" in str(error):
+            raise ConfigError(f"trainer: {error}") from error
+        raise
     facts["fit_seconds"] = round(time.perf_counter() - begin, 1)
     best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor), None)
     value = trainer.callback_metrics.get(cfg.monitor) if best is None else best.best_model_score
     result = None if value is None else float(value)
     if cfg.test:
         path = best.best_model_path if best else ""
+        if not path:
+            say("no validation chose a checkpoint: testing the last weights")
         trainer.test(module, datamodule=data, ckpt_path=path or None, verbose=False, weights_only=True)
         summary = report.write_scores(module.rows, folder, checkpoint=path, seed=cfg.seed, monitor=result, **facts)
         say(f"\n{report.scores_table(summary)}\n")
@@ -67,28 +83,43 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
             final = {f"test/{metric}": mean for metric, mean in summary["enhanced"].items()}
             trainer.logger.log_hyperparams(_flat(plain), {**final, f"best/{cfg.monitor}": result or 0.0})
     if best and best.best_model_path:
-        say(f"best checkpoint: {best.best_model_path}")
+        say(f"best checkpoint: {os.path.relpath(best.best_model_path)}")
     say(f"run folder: {folder}")
     return result
 
 
-def _check_monitor(monitor: str, metric_names: list[str]) -> None:
-    allowed = ["val/loss", *(f"val/{name}" for name in metric_names)]
+def _check_settings(cfg: DictConfig) -> None:
+    if cfg.seed < 0:
+        raise ConfigError(f"seed={cfg.seed}: expected 0 or more")
+    monitor, allowed = cfg.monitor, ["val/loss", *(f"val/{name}" for name in cfg.metrics)]
     if monitor not in allowed:
         raise ConfigError(f"monitor={monitor}: only validation chooses a checkpoint; expected {', '.join(allowed)}")
     if package := missing_package(monitor.removeprefix("val/")):
         raise ConfigError(f'monitor={monitor} needs the package {package}: pip install "denoiser[metrics]"')
 
+    if cfg.mode != (mode := "min" if monitor == "val/loss" else "max"):
+        raise ConfigError(f"monitor={monitor} with mode={cfg.mode} would keep the worst checkpoint; give mode={mode}")
+
+
+def _take_weights(module: DenoisingModule, path: str) -> None:
+    checkpoint = load_checkpoint(path)
+    # The scale belongs to the weights, and to these settings.
+    asked = {"spectral": module.hparams["spectral"]}
+    if changes := runs.differences(checkpoint["hyper_parameters"], asked):
+        raise CheckpointError(f"init_from={path}: was trained on other spectra: {', '.join(changes)}")
+    module.denoiser.load_weights(checkpoint, path)
+
 
 def _trainer(cfg: DictConfig, options: dict[str, Any], folder: Path) -> pl.Trainer:
-    logger = instantiate(cfg.logger, save_dir=str(folder)) if cfg.logger else False
+    logger = instantiate(cfg.logger, save_dir=str(folder)) if cfg.get("logger") else False
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
     for callback in callbacks:
         if isinstance(callback, ModelCheckpoint):
-            callback.dirpath = str(folder / runs.CHECKPOINTS)
+            callback.dirpath = str(folder.absolute() / runs.CHECKPOINTS)
     if not logger:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
-    return runs.build_trainer(folder, **options, logger=logger, callbacks=callbacks)
+    keeps = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+    return runs.build_trainer(folder, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps)
 
 
 def _cost(denoiser: Denoiser) -> dict[str, Any]:
@@ -100,7 +131,7 @@ def _cost(denoiser: Denoiser) -> dict[str, Any]:
 @rank_zero_only
 def _record(trainer: pl.Trainer, data: Any, plain: Mapping[str, Any], facts: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    data.write_split(folder / "split.json")
+    data.write_split(folder / SPLIT)
     if isinstance(trainer.logger, TensorBoardLogger):
         text = OmegaConf.to_yaml(OmegaConf.create(dict(plain)))
         trainer.logger.experiment.add_text("config", f"```yaml\n{text}```")

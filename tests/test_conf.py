@@ -32,7 +32,8 @@ def test_every_option_composes_and_builds(option, tmp_path):
     cfg = composed(f"{group}={name}", "data.root=corpus", "trainer.gpus=0")
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    assert plain["name"] == "-".join(HydraConfig.get().runtime.choices[g] for g in ("data", "model", "loss"))
+    name = "-".join(HydraConfig.get().runtime.choices[g] for g in ("data", "model", "loss"))
+    assert plain["name"] == (f"debug-{name}" if group == "debug" else name)  # never taken for a run to resume
     groups = ("model", "spectral", "loss", "optimizer", "scheduler")
     module = DenoisingModule(**{g: plain[g] for g in groups}, metrics=plain["metrics"], seed=plain["seed"])
     module.trainer = runs.build_trainer(tmp_path, **{**plain["trainer"], "max_steps": 10}, logger=False)
@@ -69,8 +70,10 @@ def test_a_run_goes_on_in_the_folder_of_its_checkpoint(tmp_path):
         (run / "checkpoints").mkdir(parents=True)
         (run / "checkpoints/last.ckpt").touch()
         os.utime(run / "checkpoints/last.ckpt", (age, age))
-    (parent / "2022-01-01_00-00-00/checkpoints").mkdir(parents=True)  # killed before its first checkpoint
     assert Path(runs.run_folder(str(parent), "last")) == old
+    killed = parent / "2022-01-01_00-00-00"  # before its first checkpoint: it starts over, no older run goes on
+    (killed / "checkpoints").mkdir(parents=True)
+    assert Path(runs.run_folder(str(parent), "last")) == killed
     assert Path(runs.run_folder(str(parent), str(new / "checkpoints/best.ckpt"))) == new
     fresh = Path(runs.run_folder(str(parent), None))
     assert not fresh.exists()

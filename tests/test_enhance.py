@@ -55,6 +55,21 @@ def test_arrays_keep_their_type_and_scale(denoiser, dtype):
     assert np.allclose(out / scale, denoiser.enhance((given / scale).astype("float32"), 16_000), atol=1e-4)
 
 
+def test_full_scale_integers_do_not_wrap():
+    class Nothing(torch.nn.Module):
+        stride, context = 1, 0
+
+        def forward(self, magnitude):
+            return 0 * magnitude
+
+    square = (
+        torch.iinfo(torch.int32).max * torch.ones(8_000).cumsum(0).div(20).floor().remainder(2).mul(2).sub(1).double()
+    )
+    given = square.clamp(-(2**31), 2**31 - 1).to(torch.int32)
+    out = Denoiser(Nothing(), Spectral(peak=5.0)).enhance(given, 16_000)
+    assert (out.sign() == given.sign()).all()
+
+
 def test_channels_are_independent(denoiser):
     a, b = noisy_voice(0.5, 16_000, 1), noisy_voice(0.5, 16_000, 2)
     both = denoiser.enhance(torch.cat([a, 0.01 * b]), 16_000)
@@ -103,7 +118,9 @@ def test_silence_stays_silent(denoiser):
     assert not denoiser.enhance(torch.zeros(2, 8_000), 16_000).any()
 
 
-@pytest.mark.parametrize("bad", [torch.zeros(0), torch.zeros(2, 0), torch.tensor([0.0, float("nan")])])
+@pytest.mark.parametrize(
+    "bad", [torch.zeros(0), torch.zeros(2, 0), torch.tensor([0.0, float("nan")]), torch.zeros(9, dtype=torch.uint8)]
+)
 def test_what_cannot_be_enhanced_is_refused(denoiser, bad):
     with pytest.raises(DenoiserError, match="cannot enhance"):
         denoiser.enhance(bad, 16_000)
@@ -246,6 +263,7 @@ def test_infer_denoises_a_folder_and_a_bad_file_costs_only_itself(checkpoint, tm
         (["ckpt=talk.wav", "input=talk.wav"], "not a checkpoint"),
         (["ckpt=m.ckpt", "input=talk.wav", "device=cuda:99"], "not there"),
         (["ckpt=m.ckpt", "imput=talk.wav"], "imput"),
+        (["ckpt=7", "input=talk.wav"], "no such checkpoint"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(checkpoint, tmp_path, overrides, message):

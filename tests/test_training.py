@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, SHARED, TINY, make_noise, make_voice, needs_recordings, run_command, train_here, write_vctk
+from pytorch_lightning import Trainer
 
 from denoiser import Denoiser, audio
 from denoiser.errors import CheckpointError, DenoiserError
+from denoiser.module import DenoisingModule
 
 
 def options(vctk: Path, *more: str) -> list[str]:
@@ -91,6 +93,7 @@ def test_tensorboard_shows_losses_scores_sound_and_pictures(trained):
     pytest.importorskip("matplotlib")
     assert len(events.Images(f"{clip}/spectrogram")) == 3
     assert any("config" in tag for tag in tags["tensors"])
+    assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
 
 
 def test_a_checkpoint_is_plain_data_and_denoises_from_another_folder(trained, tmp_path):
@@ -163,6 +166,50 @@ def test_resuming_with_other_settings_is_refused_and_init_from_is_not(trained, v
     assert same(path, tmp_path / "b/checkpoints/last.ckpt", tolerance=0)
     with pytest.raises(CheckpointError, match="do not fit"):
         train_here(tmp_path / "c", *arguments, f"init_from={path}", "model.width=5")
+    with pytest.raises(CheckpointError, match=r"other spectra.*power was 0\.3, is 0\.5"):
+        train_here(tmp_path / "d", *arguments, f"init_from={path}", "spectral.power=0.5")
+    with pytest.raises(CheckpointError, match=r"training\.batch_size was 2, is 4"):
+        train_here(tmp_path / "e", *arguments, f"ckpt_path={path}", "optimizer.lr=2e-3")
+
+
+def test_a_moved_run_goes_on_and_keeps_its_best(vctk, tmp_path):
+    arguments = options(vctk, f"data.cache={tmp_path}/cache", "test=false", "metrics=[si_sdr]")
+    train_here(tmp_path / "here", *arguments, "trainer.max_epochs=2")
+    (tmp_path / "here").rename(tmp_path / "there")
+    best = tmp_path / "there/checkpoints/best.ckpt"
+    score = torch.load(best, weights_only=True)["callbacks"]
+    # A rate of 0 changes nothing, so no later validation is better, and the best so far has to stay.
+    train_here(tmp_path / "there", *arguments, "trainer.max_epochs=3", "ckpt_path=last")
+    state = torch.load(tmp_path / "there/checkpoints/last.ckpt", weights_only=True)["callbacks"]
+    (paths,) = ({v["best_model_path"] for k, v in state.items() if "val/si_sdr" in k},)
+    assert paths == {str(best)}
+    (before,) = (v["best_model_score"] for k, v in score.items() if "val/si_sdr" in k)
+    (after,) = (v["best_model_score"] for k, v in state.items() if "val/si_sdr" in k)
+    assert after >= before
+    assert not (tmp_path / "here").exists()
+
+
+def test_another_corpus_or_the_middle_of_an_epoch_is_not_gone_on_with(vctk, tmp_path):
+    arguments = options(vctk, f"data.cache={tmp_path}/cache", "test=false", "metrics=[si_sdr]", "data.batch_size=1")
+    train_here(tmp_path / "run", *arguments, "trainer.max_epochs=1", "trainer.val_check_interval=3")
+    middle = tmp_path / "run/checkpoints/best.ckpt"
+    if not torch.load(middle, weights_only=True)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
+        with pytest.raises(CheckpointError, match="middle of an epoch"):
+            train_here(tmp_path / "run", *arguments, f"ckpt_path={middle}")
+    other = write_vctk(tmp_path / "other", train=12)
+    arguments[0] = f"data.root={other}"
+    with pytest.raises(DenoiserError, match="other files"):
+        train_here(tmp_path / "run", *arguments, "ckpt_path=last", "trainer.max_epochs=2")
+
+
+def test_dropout_differs_between_accumulated_batches(vctk, tmp_path):
+    module = DenoisingModule({"name": "unet", "depth": 2, "width": 4}, {}, {"name": "huber"}, {"name": "adam"})
+    module.trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path)
+    draws = []
+    for batch_idx in (0, 1, 0):
+        module.on_train_batch_start({}, batch_idx)
+        draws.append(float(torch.rand(1)))
+    assert draws[0] == draws[2] != draws[1]
 
 
 def test_a_grid_runs_each_point_in_a_folder_of_its_own(vctk, tmp_path):
@@ -172,7 +219,7 @@ def test_a_grid_runs_each_point_in_a_folder_of_its_own(vctk, tmp_path):
     (sweep,) = (tmp_path / "sweeps").iterdir()
     names = sorted(p.name for p in sweep.iterdir() if p.is_dir())
     assert names == [
-        f"{i}-vctk_demand-{model}-{loss}"
+        f"{i}-debug-vctk_demand-{model}-{loss}"
         for i, (model, loss) in enumerate((m, n) for m in ("unet6", "unet10") for n in ("huber", "l1"))
     ]
     for name in names:
@@ -208,6 +255,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(vctk, tmp_path, overrides):
     ("overrides", "message"),
     [
         (["monitor=test/pesq"], "only validation chooses"),
+        (["monitor=val/loss"], "mode=min"),
+        (["seed=-1"], "seed"),
+        (["trainer.max_epochs=-1", "scheduler=cosine"], "needs an end"),
+        (["trainer.max_epochs=abc"], "trainer"),
+        (["trainer.val_check_interval=500"], "val_check_interval"),
+        (["data.cache=/proc/nowhere"], "cannot be written"),
         (["data.root=nowhere"], "not VCTK-DEMAND"),
         (["data.root=null"], r"data\.root missing"),
         (["ckpt_path=nowhere.ckpt"], "no such checkpoint"),
@@ -226,7 +279,7 @@ def test_mistakes_are_named(vctk, tmp_path, overrides, message):
 @pytest.mark.parametrize(
     "overrides",
     [["spectral=8k"], ["spectral=48k"], ["optimizer=adamw", "scheduler=cosine", "loss=mse"], ["logger=csv"],
-     ["trainer.precision=bf16-mixed"], ["monitor=val/loss", "mode=min"],
+     ["trainer.precision=bf16-mixed"], ["monitor=val/loss", "mode=min"], ["~logger"],
      ["model.norm=batch", "model.upsampling=subpixel"], ["data=folders", "data.workers=2"]],
     ids=lambda overrides: overrides[0],
 )  # fmt: skip

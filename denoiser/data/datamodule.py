@@ -159,14 +159,21 @@ class PairedData(LightningDataModule):
     def _open(self) -> tuple[Store, Store]:
         folders = pairs.LAYOUTS[self.layout](self.root)
         matched = [pairs.match(*side) for side in (folders.train, folders.test) if side]
-        pairs.refuse([problem for _, problems in matched for problem in problems])
-        stores = prepare([side for side, _ in matched], self.spectral.sample_rate, self.cache)
+        problems = [problem for _, found in matched for problem in found]
+        stores = prepare([side for side, _ in matched], self.spectral.sample_rate, self.cache, problems=problems)
         return stores[0], stores[-1]
 
     def write_split(self, path: Path) -> None:
         """Write who trains, who validates, who tests, and by which rule, as JSON."""
         with replacing(path) as partial:
             partial.write_text(json.dumps({"rule": self.rule, **self.names}, indent=1))
+
+    def same_split(self, path: Path) -> bool:
+        """Whether the split written there, if any, is of these same utterances."""
+        if not path.is_file():
+            return True
+        written = json.loads(path.read_text())
+        return all(written.get(part) == names for part, names in self.names.items())
 
     def describe(self) -> str:
         counts = ", ".join(f"{part} {len(names)}" for part, names in self.names.items())
@@ -195,7 +202,7 @@ class PairedData(LightningDataModule):
     def calibration(self, limit: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
         """Up to ``limit`` whole training utterances, evenly spaced: noisy ``[N]`` and its level ``[1]``."""
         names = self.names["train"]
-        for name in names[:: max(1, len(names) // limit)]:
+        for name in names[:: -(-len(names) // limit)]:
             yield self.store.read(name)[0], torch.tensor([self.store.utterances[name].level])
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -78,7 +78,7 @@ def _unnest(folder: Path) -> Path:
 def match(noisy: Path, clean: Path) -> tuple[list[Pair], list[str]]:
     """Pair the sound files of two folders by relative name without extension, sorted by name.
 
-    Returns the pairs and a line for each file without a twin. Raises CorpusError for a folder without sound files.
+    Returns the pairs and a line for each file without a twin, and for a folder without sound files.
     """
     sides: list[dict[str, Path]] = []
     problems: list[str] = []
@@ -87,7 +87,7 @@ def match(noisy: Path, clean: Path) -> tuple[list[Pair], list[str]]:
         try:
             files = audio.list_files(folder)
         except AudioError as error:
-            raise CorpusError(str(error)) from error
+            return [], [str(error)]
         for path in files:
             name = path.relative_to(folder).with_suffix("").as_posix()
             if name in side:
@@ -137,8 +137,8 @@ def refuse(problems: Sequence[str]) -> None:
 
 
 def speaker(name: str) -> str:
-    """The part of a file name before its first ``_`` or ``-``: ``p226_001`` → ``p226``."""
-    return re.split(r"[_-]", Path(name).name, maxsplit=1)[0]
+    """The part of a name before its first ``_``, ``-`` or folder: ``p226_001``, ``p226/001`` → ``p226``."""
+    return re.split(r"[_/-]", name, maxsplit=1)[0]
 
 
 def split(names: Sequence[str], held_out: Sequence[str] = (), share: float = 0.1) -> tuple[list[str], list[str], str]:

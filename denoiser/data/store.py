@@ -74,28 +74,39 @@ class Store:
 
 
 def prepare(
-    corpora: Sequence[Sequence[Pair]], sample_rate: int, cache: Path, workers: int | None = None
+    corpora: Sequence[Sequence[Pair]],
+    sample_rate: int,
+    cache: Path,
+    workers: int | None = None,
+    problems: Sequence[str] = (),
 ) -> list[Store]:
     """The stores of these corpora at ``sample_rate`` Hz under ``cache``: those there, or new ones.
 
     A store is known by the names, sizes and times of its files, the rate and the format, so it is prepared
     again when any changes. It is built beside its final name and renamed when whole. Channels are averaged;
     a pair beyond full scale is scaled down as one, so that noisy is still clean plus noise.
-    Raises CorpusError, one for all files that cannot be used; for what headers tell, before any is prepared.
+    Raises CorpusError, one for the ``problems`` already found and all files whose headers tell that they cannot
+    be used, before any is prepared; and one for all that turn out to be damaged when they are read.
     """
     workers = workers or os.cpu_count() or 1
     folders = [cache / f"{sample_rate}hz-{_key(pairs, sample_rate)}" for pairs in corpora]
     missing = [(p, folder) for p, folder in zip(corpora, folders, strict=True) if not (folder / "index.json").is_file()]
     checked = [check(pairs, workers) for pairs, _ in missing]
-    refuse([problem for _, problems in checked for problem in problems])
+    refuse([*problems, *(problem for _, found in checked for problem in found)])
+    damaged: list[str] = []
     for (pairs, folder), (infos, _) in zip(missing, checked, strict=True):
-        _build(pairs, infos, sample_rate, folder, workers)
+        try:
+            damaged += _build(pairs, infos, sample_rate, folder, workers)
+        except OSError as error:
+            raise CorpusError(f"data.cache={cache}: cannot be written ({error}); name another place") from error
+    refuse(damaged)
     return [Store(folder) for folder in folders]
 
 
 def _build(
     pairs: Sequence[Pair], infos: Sequence[tuple[audio.Info, audio.Info]], sample_rate: int, folder: Path, workers: int
-) -> None:
+) -> list[str]:
+    """Write one store, or nothing; returns a line for each file that turned out to be damaged."""
     lengths = [math.ceil(noisy.frames * sample_rate / noisy.sample_rate) for noisy, _ in infos]
     starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
 
@@ -141,7 +152,8 @@ def _build(
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        refuse(sorted(problems))
+        if problems:
+            return sorted(problems)
         for array in maps:
             array.flush()
         rows = zip((p.name for p in pairs), starts, lengths, levels, strict=False)
@@ -153,6 +165,7 @@ def _build(
         except OSError:
             if not (folder / "index.json").is_file():  # else another process was faster, with the same result
                 raise
+        return []
     finally:
         torch.set_num_threads(threads)
         shutil.rmtree(partial, ignore_errors=True)
