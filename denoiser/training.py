@@ -77,7 +77,14 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         if not path:
             say("no validation chose a checkpoint: testing the last weights")
         trainer.test(module, datamodule=data, ckpt_path=path or None, verbose=False, weights_only=True)
-        summary = report.write_scores(module.rows, folder, checkpoint=path, seed=cfg.seed, monitor=result, **facts)
+        summary = report.write_scores(
+            module.rows,
+            folder,
+            checkpoint=os.path.relpath(path) if path else None,
+            seed=cfg.seed,
+            monitor=result,
+            **facts,
+        )
         say(f"\n{report.scores_table(summary)}\n")
         if isinstance(trainer.logger, TensorBoardLogger):
             final = {f"test/{metric}": mean for metric, mean in summary["enhanced"].items()}
