@@ -115,6 +115,9 @@ def build_trainer(folder: Path, gpus: Any = None, **options: Any) -> Trainer:
     warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
     chosen = trainer_devices(gpus)
     options = {key: value for key, value in options.items() if value is not None}
+    for key in ("max_epochs", "max_steps", "num_nodes", "accumulate_grad_batches", "check_val_every_n_epoch"):
+        if not isinstance(options.get(key, 0), int):
+            raise ConfigError(f"trainer.{key}={options[key]}: expected a whole number")
     options.setdefault("precision", fastest_precision(chosen["accelerator"]))
     try:
         return Trainer(default_root_dir=folder, plugins=[AtomicCheckpointIO()], **{**chosen, **options})
