@@ -20,8 +20,8 @@ class Spectral(nn.Module):
     magnitudes is half their difference, so that it fills [-1, 1] too, whichever the louder.
 
     ``peak`` is the compressed magnitude that 999 in 1000 of the training set stay below (see :meth:`fit`);
-    the few above are clamped for the network alone. Scaled to the very largest, four fifths of the range
-    stay empty and unet10 learns half as fast. 0 means not fitted yet. It is a buffer and so travels in
+    the few above are clamped for the network alone. Scaled to the very largest, the upper third of the
+    range stays almost empty and unet10 learns more slowly. 0 means not fitted yet. It is a buffer and so travels in
     every checkpoint.
 
     Args:
