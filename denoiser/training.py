@@ -89,6 +89,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         if isinstance(trainer.logger, TensorBoardLogger):
             final = {f"test/{metric}": mean for metric, mean in summary["enhanced"].items()}
             trainer.logger.log_hyperparams(_flat(plain), {**final, f"best/{cfg.monitor}": result or 0.0})
+            trainer.logger.finalize("success")  # its writer is a daemon thread: what is queued dies with the process
     if best and best.best_model_path:
         say(f"best checkpoint: {os.path.relpath(best.best_model_path)}")
     say(f"run folder: {folder}")
