@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,7 +51,18 @@ def run(main: Callable[[], Any]) -> None:
     """Run a Hydra entry point so that Hydra's own complaints, of a wrong override say, are one line too."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
     with one_line():
-        main()
+        try:
+            main()
+        except ValueError as error:  # scheduler=null, say: no HydraException, though Hydra raises it
+            if _raised_in(error).startswith("hydra."):
+                raise ConfigError(f"{error}, in: {' '.join(sys.argv[1:])}") from error
+            raise
+
+
+def _raised_in(error: BaseException) -> str:
+    """Name of the module whose code raised this."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__", "")) if frames else ""
 
 
 def require(cfg: Any, *keys: str, prefix: str = "") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def enhance_files(denoiser: Denoiser, jobs: Sequence[Job], plot: bool = False) -
     itself where the only file fails.
     """
     failures: list[DenoiserError] = []
+    pictures = Counter(target.with_suffix(".png") for _, target in jobs)
     done, begin = 0.0, time.perf_counter()
     with tqdm(total=_seconds(jobs), unit="s", unit_scale=True, disable=None, desc="enhancing") as bar:
         for source, target in jobs:
@@ -60,7 +62,10 @@ def enhance_files(denoiser: Denoiser, jobs: Sequence[Job], plot: bool = False) -
                 before, after, rate, gain = denoiser.enhance_file(source, target)
                 if plot:
                     figure = report.figure({"before": before, "after": after}, rate, source.name)
-                    report.save_figure(target.with_suffix(".png"), figure)
+                    picture = target.with_suffix(".png")
+                    if pictures[picture] > 1:  # talk.wav and talk.flac: one picture each
+                        picture = target.with_name(f"{target.name}.png")
+                    report.save_figure(picture, figure)
             except DenoiserError as error:
                 if len(jobs) == 1:
                     raise

@@ -237,6 +237,7 @@ def test_what_becomes_what(tmp_path, monkeypatch):
 def test_infer_denoises_a_folder_and_a_bad_file_costs_only_itself(checkpoint, tmp_path):
     audio.write(tmp_path / "in/good.wav", noisy_voice(0.5, 44_100).repeat(2, 1), 44_100)
     audio.write(tmp_path / "in/sub/fine.flac", noisy_voice(0.5, 16_000), 16_000)
+    audio.write(tmp_path / "in/sub/fine.wav", noisy_voice(0.5, 16_000), 16_000)
     (tmp_path / "in/bad.wav").write_text("not sound")
     result = run_command("infer.py", f"ckpt={checkpoint}", "input=in", "plot=true", "device=cpu", cwd=tmp_path)
     made = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*_enhanced/**/*.*"))
@@ -244,10 +245,12 @@ def test_infer_denoises_a_folder_and_a_bad_file_costs_only_itself(checkpoint, tm
         "in_enhanced/good.png",
         "in_enhanced/good.wav",
         "in_enhanced/sub/fine.flac",
-        "in_enhanced/sub/fine.png",
+        "in_enhanced/sub/fine.flac.png",  # a picture each, though they share a stem
+        "in_enhanced/sub/fine.wav",
+        "in_enhanced/sub/fine.wav.png",
     ]
     assert result.returncode == 1
-    assert "1 of 3 files failed" in result.stderr
+    assert "1 of 4 files failed" in result.stderr
     assert "bad.wav: not readable" in result.stderr
     assert "real-time factor" in result.stdout
     assert (tmp_path / "in_enhanced/good.png").read_bytes().startswith(b"\x89PNG")

@@ -236,13 +236,13 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
         "trainer.gpus=0",
     )
     train_here(tmp_path, "debug=overfit", "model=unet10", *more)
-    with (tmp_path / "metrics.csv").open() as file:
+    with (tmp_path / "csv/version_0/metrics.csv").open() as file:
         losses = [float(row["train/loss_step"]) for row in csv.DictReader(file) if row["train/loss_step"]]
     assert len(losses) == 300
     assert losses[-1] < 5e-3 * losses[0]
 
 
-@pytest.mark.parametrize("overrides", [["trainer.gpus=1"], ["model=unet99"], ["model.depht=3"]])
+@pytest.mark.parametrize("overrides", [["trainer.gpus=1"], ["model=unet99"], ["model.depht=3"], ["scheduler=null"]])
 def test_a_mistake_is_one_line_and_exit_code_2(vctk, tmp_path, overrides):
     result = run_command("train.py", f"data.root={vctk}", *overrides, cwd=tmp_path)
     assert result.returncode == 2
