@@ -1,4 +1,4 @@
-# demo, test, lint and lock each make .venv by themselves; a second run starts at once.
+# install makes .venv; demo, test, lint and lock each do so by themselves; a second run starts at once.
 # Needs python3 (>= 3.10, with venv), make and a C compiler (for the PESQ metric).
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,13 +7,14 @@ export OMP_WAIT_POLICY ?= passive
 
 CLIP ?= p257_005# a clip of the test set that make demo denoises
 
-.PHONY: demo test lint lock clean
+.PHONY: install demo test lint lock clean
 .DEFAULT_GOAL := help
 help:
-	@echo "make demo   train on the embedded corpus, denoise a clip, show before and after (about 6 minutes)"
-	@echo "make test   run the tests"
-	@echo "make lint   ruff and mypy"
-	@echo "make lock   choose the newest allowed versions anew (requirements.lock)"
+	@echo "make install   the environment: .venv"
+	@echo "make demo      train on the embedded corpus, denoise a clip, show before and after (about 6 minutes)"
+	@echo "make test      run the tests"
+	@echo "make lint      ruff and mypy"
+	@echo "make lock      choose the newest allowed versions anew (requirements.lock)"
 
 # Installed exactly as locked, by hash; uv makes it fast and shares its cache between clones.
 .venv/.installed: requirements.lock pyproject.toml Makefile
@@ -30,8 +31,11 @@ help:
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip sync --require-hashes --build-constraints requirements.lock requirements.lock
-	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@# compat: found from any folder, even the one that holds this one, where Python takes denoiser/ for a package
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --config-setting editable_mode=compat --editable .
 	@touch $@
+
+install: .venv/.installed
 
 demo: .venv/.installed
 	@rm -rf demo

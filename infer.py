@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import sys
 
+from denoiser import errors
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
+errors.check_environment("hydra", "torch")
 
 import hydra
 from omegaconf import DictConfig
-
-from denoiser import errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="infer")
 def main(cfg: DictConfig) -> None:
     with errors.one_line():
         errors.require(cfg, "ckpt", "input")
+        if not isinstance(cfg.plot, bool):
+            raise errors.ConfigError(f"plot={cfg.plot}: expected true or false")
 
         from denoiser.enhance import Denoiser
         from denoiser.files import enhance_files, plan

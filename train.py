@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from denoiser import errors
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
+errors.check_environment("hydra", "torch")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-
-from denoiser import errors
 
 
 def run_folder(parent: str, ckpt_path: str | None) -> str:

@@ -40,6 +40,8 @@ class Denoiser(nn.Module):
     def from_checkpoint(cls, path: str | Path, device: str = "auto") -> Denoiser:
         """Read a checkpoint, which holds all that is needed, onto ``device`` (auto, cpu, cuda, cuda:1).
 
+        ``path`` is a file, or a run's folder for its ``checkpoints/best.ckpt``.
+
         Raises CheckpointError where the file is missing, damaged, not ours, or not yet trained. Nothing in
         the file is executed: it is read as plain numbers, strings and tensors.
         """
@@ -99,9 +101,18 @@ class Denoiser(nn.Module):
         (int16, int32) are read and returned with full scale at the ends of their type, floats as they are: a quieter
         waveform gives the same result, quieter. Raises DenoiserError for NaN, infinity or no samples.
         """
-        given = torch.as_tensor(waveform)
+        if int(sample_rate) != sample_rate:
+            raise DenoiserError(f"cannot enhance at a sample rate of {sample_rate} Hz; give a whole number")
+        sample_rate = int(sample_rate)
+        # a copy: torch takes no negative strides, as x[::-1] has
+        given = waveform if isinstance(waveform, Tensor) else torch.from_numpy(np.array(waveform, order="C"))
         if given.ndim == 0 or given.numel() == 0:
             raise DenoiserError(f"cannot enhance a waveform of shape {list(given.shape)}: it holds no samples")
+        if given.ndim == 2 and given.shape[0] >= 1000 > given.shape[1]:
+            raise DenoiserError(
+                f"cannot enhance a waveform of shape {list(given.shape)}: expected [channels, samples]; "
+                "soundfile reads [samples, channels], so give its transpose"
+            )
         signed = given.dtype in (torch.int16, torch.int32)
         if not (signed or given.is_floating_point()):
             raise DenoiserError(f"cannot enhance a waveform of {given.dtype}; give floats, int16 or int32")
@@ -117,7 +128,7 @@ class Denoiser(nn.Module):
             # In float64: float32 rounds the largest int32 up, and it would wrap to the smallest.
             enhanced = (enhanced.double() * full_scale).round().clamp(-full_scale, full_scale - 1)
         enhanced = enhanced.to(given.dtype)
-        return enhanced.numpy() if isinstance(waveform, np.ndarray) else enhanced
+        return enhanced if isinstance(waveform, Tensor) else enhanced.numpy()
 
     def enhance_file(self, source: str | Path, target: str | Path) -> Enhanced:
         """Enhance one file into another: same rate, channels, length and level; same format if the extension is.
@@ -151,8 +162,11 @@ class Enhanced(NamedTuple):
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint as plain data. Raises CheckpointError where it is missing, damaged or not ours."""
     path = Path(path)
+    if (path / "checkpoints/best.ckpt").is_file():
+        path = path / "checkpoints/best.ckpt"
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
+        what = "a folder without checkpoints/best.ckpt in it" if path.is_dir() else "no such checkpoint"
+        raise CheckpointError(f"{path}: {what}")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a damaged or hostile file

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 _FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -43,8 +47,13 @@ def one_line() -> Iterator[None]:
     except (DenoiserError, HydraException, OmegaConfBaseException) as error:
         if _FULL:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {_explain(error)}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        if _FULL:
+            raise
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -59,6 +68,60 @@ def run(main: Callable[[], Any]) -> None:
             raise
 
 
+def check_environment(*packages: str) -> None:
+    """Leave with one line where these cannot be imported: most likely the environment is not active."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        print(
+            f"error: no {', '.join(missing)} in {sys.executable}; run: make install, then: source .venv/bin/activate",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def _explain(error: BaseException) -> str:
+    """What an error says, in one line: without the wrapping that Hydra adds, with the advice it lacks."""
+    if isinstance(error.__cause__, DenoiserError) and not isinstance(
+        error, DenoiserError
+    ):  # raised in a constructor that Hydra called
+        error = error.__cause__
+    text = " ".join(str(error).partition("Config search path")[0].split())
+    if unknown := re.match(r"Could not override '([^']+)'", text):
+        key = unknown[1]
+        near = difflib.get_close_matches(key, _keys(), n=3, cutoff=0.5)
+        text = f"{key}: no such setting" + (f"; did you mean {' or '.join(near)}?" if near else "")
+        if key.startswith("trainer."):
+            text += f" (another argument of Lightning's Trainer is added as +{key}=)"
+        return f"{text} All settings: --cfg job"
+    if "parsing override" in text:
+        text = text.partition(" See https")[0]
+        text += """; settings are key=value; one with spaces or brackets wants quotes: 'input="my talk (1).wav"'"""
+    return text
+
+
+def _keys() -> list[str]:
+    """Every setting of the entry point that runs, as dotted keys."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    GlobalHydra.instance().clear()
+    script = Path(sys.argv[0]).resolve()
+    try:
+        with initialize_config_dir(str(script.parent / "conf"), version_base="1.3"):
+            cfg = OmegaConf.to_container(compose(script.stem), resolve=False)
+    except Exception:  # a suggestion is not worth a second error
+        return []
+    found: list[str] = []
+
+    def walk(node: Any, prefix: str) -> None:
+        for key, value in node.items() if isinstance(node, dict) else ():
+            found.append(f"{prefix}{key}")
+            walk(value, f"{prefix}{key}.")
+
+    walk(cfg, "")
+    return found
+
+
 def _raised_in(error: BaseException) -> str:
     """Name of the module whose code raised this."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -67,5 +130,5 @@ def _raised_in(error: BaseException) -> str:
 
 def require(cfg: Any, *keys: str, prefix: str = "") -> None:
     """Raise ConfigError naming those of these settings that were not given."""
-    if missing := [prefix + key for key in keys if cfg.get(key, None) is None]:
+    if missing := [prefix + key for key in keys if cfg.get(key, None) in (None, "")]:
         raise ConfigError(f"{', '.join(missing)} missing; give it as {' '.join(f'{key}=...' for key in missing)}")

@@ -49,6 +49,9 @@ class DenoisingModule(LightningModule):
     ) -> None:
         super().__init__()
         check_names(metrics)
+        optimizers.build(
+            [torch.nn.Parameter(torch.zeros(1))], **optimizer
+        )  # its mistakes are said before data is prepared
         self.save_hyperparameters(logger=False)
         self.denoiser = Denoiser(models.build(**model), Spectral(**spectral))
         self.loss = losses.build(**loss)

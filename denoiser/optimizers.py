@@ -23,7 +23,8 @@ def build(parameters: Iterable[nn.Parameter], name: str, **arguments: Any) -> Op
     try:
         return OPTIMIZERS[name](parameters, **arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"optimizer '{name}': {str(error).replace('.__init__()', '')}") from error
+        given = ", ".join(f"{key}={value}" for key, value in arguments.items())
+        raise ConfigError(f"optimizer '{name}' of {given}: {str(error).replace('.__init__()', '')}") from error
 
 
 def build_schedule(optimizer: Optimizer, steps: int, name: str, **arguments: Any) -> LambdaLR:

@@ -20,21 +20,19 @@ from denoiser.enhance import load_checkpoint
 from denoiser.errors import CheckpointError, ConfigError
 
 CHECKPOINTS = "checkpoints"
+SPLIT = "split.json"  # in a run's folder: who trains, who validates, who tests
 
 
 def run_folder(parent: str, ckpt_path: str | None) -> str:
     """The folder of a run under ``parent``: that of the checkpoint it resumes, else a new one named by the time.
 
-    ``last`` means the run that was last at work, even if it was stopped before its first checkpoint.
+    ``last`` means the run that was last at work, even if it was stopped before its first checkpoint; a start that
+    failed before it had its data (it wrote no split) does not count.
     """
     if ckpt_path == "last":
-
-        def worked(run: Path) -> float:
-            last = run / CHECKPOINTS / "last.ckpt"
-            return (last if last.is_file() else run).stat().st_mtime
-
-        if found := [run for run in Path(parent).glob("*") if run.is_dir()]:
-            return str(max(found, key=worked))
+        signs = [sign for name in (f"{CHECKPOINTS}/last.ckpt", SPLIT) for sign in Path(parent).glob(f"*/{name}")]
+        if signs:
+            return str(Path(parent, max(signs, key=lambda sign: sign.stat().st_mtime).relative_to(parent).parts[0]))
     elif ckpt_path and (folder := Path(str(ckpt_path)).parent).name == CHECKPOINTS:
         return str(folder.parent)
     stamp = Path(parent, time.strftime("%Y-%m-%d_%H-%M-%S"))

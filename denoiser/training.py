@@ -17,12 +17,11 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from denoiser import models, report, runs
 from denoiser.enhance import Denoiser, load_checkpoint
-from denoiser.errors import CheckpointError, ConfigError, CorpusError, require
-from denoiser.metrics import missing_package
+from denoiser.errors import CheckpointError, ConfigError, CorpusError
+from denoiser.metrics import check_names, missing_package
 from denoiser.module import DenoisingModule
 
 say = rank_zero_only(print)
-SPLIT = "split.json"  # in a run's folder: who trains, who validates, who tests
 
 
 def train(cfg: DictConfig, folder: Path) -> float | None:
@@ -30,7 +29,8 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
 
     Raises DenoiserError for what a person can mend: settings, corpus, checkpoint, device.
     """
-    require(cfg.data, "root", prefix="data.")
+    if cfg.data.get("root") is None:
+        raise ConfigError("data.root missing; give it as data.root=FOLDER, or data=synthetic, which needs no download")
     _check_settings(cfg)
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     trainer = _trainer(cfg, plain["trainer"], folder)
@@ -55,15 +55,20 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     data.prepare_data()  # Lightning would too, but only after it has said much else: mistakes come first
     data.setup()
     say(data.describe())
-    if resume and not data.same_split(folder / SPLIT):
+    if resume and not data.same_split(folder / runs.SPLIT):
         raise CorpusError(
-            f"{folder / SPLIT}: this run's corpus had other files; resume with the same, or use init_from="
+            f"{folder / runs.SPLIT}: this run's corpus had other files; resume with the same, or use init_from="
         )
     _record(trainer, data, plain, facts, folder)
 
     begin = time.perf_counter()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        if not trainer.interrupted:
+            raise
+        say(f"\nrun folder: {folder}; the same command with ckpt_path=last goes on from its last checkpoint")
+        raise KeyboardInterrupt from None
     except ValueError as error:
         if "val_check_interval" in str(error):
             raise ConfigError(f"trainer: {error}") from error
@@ -75,7 +80,8 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     if cfg.test:
         path = best.best_model_path if best else ""
         if not path:
-            say("no validation chose a checkpoint: testing the last weights")
+            last = folder / runs.CHECKPOINTS / "last.ckpt"
+            say(f"no validation chose a checkpoint: testing the last weights{f', {last}' if last.is_file() else ''}")
         trainer.test(module, datamodule=data, ckpt_path=path or None, verbose=False, weights_only=True)
         summary = report.write_scores(
             module.rows,
@@ -99,6 +105,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
 def _check_settings(cfg: DictConfig) -> None:
     if cfg.seed < 0:
         raise ConfigError(f"seed={cfg.seed}: expected 0 or more")
+    check_names(cfg.metrics)
     monitor, allowed = cfg.monitor, ["val/loss", *(f"val/{name}" for name in cfg.metrics)]
     if monitor not in allowed:
         raise ConfigError(f"monitor={monitor}: only validation chooses a checkpoint; expected {', '.join(allowed)}")
@@ -115,7 +122,13 @@ def _take_weights(module: DenoisingModule, path: str) -> None:
     asked = {"spectral": module.hparams["spectral"]}
     if changes := runs.differences(checkpoint["hyper_parameters"], asked):
         raise CheckpointError(f"init_from={path}: was trained on other spectra: {', '.join(changes)}")
-    module.denoiser.load_weights(checkpoint, path)
+    try:
+        module.denoiser.load_weights(checkpoint, path)
+    except CheckpointError as error:
+        changes = runs.differences(checkpoint["hyper_parameters"], {"model": module.hparams["model"]})
+        if not changes:
+            raise
+        raise CheckpointError(f"init_from={path}: its weights are of another network: {', '.join(changes)}") from error
 
 
 def _trainer(cfg: DictConfig, options: dict[str, Any], folder: Path) -> pl.Trainer:
@@ -139,7 +152,7 @@ def _cost(denoiser: Denoiser) -> dict[str, Any]:
 @rank_zero_only
 def _record(trainer: pl.Trainer, data: Any, plain: Mapping[str, Any], facts: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    data.write_split(folder / SPLIT)
+    data.write_split(folder / runs.SPLIT)
     if isinstance(trainer.logger, TensorBoardLogger):
         text = OmegaConf.to_yaml(OmegaConf.create(dict(plain)))
         trainer.logger.experiment.add_text("config", f"```yaml\n{text}```")

@@ -72,7 +72,10 @@ def test_a_run_goes_on_in_the_folder_of_its_checkpoint(tmp_path):
         os.utime(run / "checkpoints/last.ckpt", (age, age))
     assert Path(runs.run_folder(str(parent), "last")) == old
     killed = parent / "2022-01-01_00-00-00"  # before its first checkpoint: it starts over, no older run goes on
-    (killed / "checkpoints").mkdir(parents=True)
+    killed.mkdir()
+    (killed / "split.json").touch()
+    assert Path(runs.run_folder(str(parent), "last")) == killed
+    (parent / "2023-01-01_00-00-00/.hydra").mkdir(parents=True)  # a start that failed, of a misspelt setting say
     assert Path(runs.run_folder(str(parent), "last")) == killed
     assert Path(runs.run_folder(str(parent), str(new / "checkpoints/best.ckpt"))) == new
     fresh = Path(runs.run_folder(str(parent), None))

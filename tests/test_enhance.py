@@ -53,6 +53,11 @@ def test_arrays_keep_their_type_and_scale(denoiser, dtype):
     assert isinstance(out, np.ndarray)
     assert out.dtype == dtype
     assert np.allclose(out / scale, denoiser.enhance((given / scale).astype("float32"), 16_000), atol=1e-4)
+    # a view of negative strides, and a rate as other libraries give it
+    backwards = denoiser.enhance(
+        given[..., ::-1], 16_000.0
+    )
+    assert (backwards == denoiser.enhance(given[..., ::-1].copy(), 16_000)).all()
 
 
 def test_full_scale_integers_do_not_wrap():
@@ -119,7 +124,14 @@ def test_silence_stays_silent(denoiser):
 
 
 @pytest.mark.parametrize(
-    "bad", [torch.zeros(0), torch.zeros(2, 0), torch.tensor([0.0, float("nan")]), torch.zeros(9, dtype=torch.uint8)]
+    "bad",
+    [
+        torch.zeros(0),
+        torch.zeros(2, 0),
+        torch.tensor([0.0, float("nan")]),
+        torch.zeros(9, dtype=torch.uint8),
+        np.zeros((16_000, 2)),  # as soundfile reads stereo: 16000 signals of 2 samples otherwise
+    ],
 )
 def test_what_cannot_be_enhanced_is_refused(denoiser, bad):
     with pytest.raises(DenoiserError, match="cannot enhance"):
@@ -128,6 +140,10 @@ def test_what_cannot_be_enhanced_is_refused(denoiser, bad):
 
 def test_a_checkpoint_is_all_that_is_needed(denoiser, checkpoint):
     noisy = noisy_voice(0.5, 16_000)
+    run = checkpoint.parent / "run/checkpoints/best.ckpt"
+    run.parent.mkdir(parents=True)
+    shutil.copy(checkpoint, run)
+    assert Denoiser.from_checkpoint(checkpoint.parent / "run").sample_rate == 16_000  # a run's folder will do
     assert torch.allclose(Denoiser.from_checkpoint(checkpoint).enhance(noisy, 16_000), denoiser.enhance(noisy, 16_000))
 
 
@@ -261,6 +277,10 @@ def test_infer_denoises_a_folder_and_a_bad_file_costs_only_itself(checkpoint, tm
     ("overrides", "message"),
     [
         (["input=talk.wav"], "ckpt missing"),
+        (["ckpt=m.ckpt", "input="], "input missing"),
+        (["ckpt=m.ckpt", "input=talk.wav", "plot=no"], "expected true or false"),
+        (["ckpt=.", "input=talk.wav"], "a folder without"),
+        (["talk.wav"], "settings are key=value"),
         (["ckpt=m.ckpt", "input=missing.wav"], "no such file"),
         (["ckpt=m.ckpt", "input=talk.wav"], "not readable as audio"),
         (["ckpt=talk.wav", "input=talk.wav"], "not a checkpoint"),

@@ -164,7 +164,7 @@ def test_resuming_with_other_settings_is_refused_and_init_from_is_not(trained, v
     train_here(tmp_path / "b", *arguments, f"init_from={path}", "loss=l1", "optimizer.lr=0")
     # Nothing is learned at a rate of 0: these are the weights it took.
     assert same(path, tmp_path / "b/checkpoints/last.ckpt", tolerance=0)
-    with pytest.raises(CheckpointError, match="do not fit"):
+    with pytest.raises(CheckpointError, match=r"model\.width was 8, is 5"):
         train_here(tmp_path / "c", *arguments, f"init_from={path}", "model.width=5")
     with pytest.raises(CheckpointError, match=r"other spectra.*power was 0\.3, is 0\.5"):
         train_here(tmp_path / "d", *arguments, f"init_from={path}", "spectral.power=0.5")
@@ -249,6 +249,24 @@ def test_a_mistake_is_one_line_and_exit_code_2(vctk, tmp_path, overrides):
     assert result.stderr.startswith("error: ")
     assert overrides[0].split("=")[0].split(".")[-1] in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+    if overrides == ["model.depht=3"]:
+        assert "did you mean model.depth" in result.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(vctk, tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), *options(vctk, "trainer.max_epochs=500")]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True)
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    process.send_signal(signal.SIGINT)
+    printed, complaint = process.communicate()
+    assert process.returncode == 130
+    assert "ckpt_path=last goes on" in printed
+    assert complaint.strip().splitlines()[-1] == "interrupted"
+    assert "Traceback" not in complaint
 
 
 @pytest.mark.parametrize(
@@ -262,6 +280,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(vctk, tmp_path, overrides):
         (["trainer.val_check_interval=500"], "val_check_interval"),
         (["data.cache=/proc/nowhere"], "cannot be written"),
         (["data.root=nowhere"], "not VCTK-DEMAND"),
+        (["optimizer.lr=abc"], "lr=abc"),
+        (["model.depth=x"], "depth=x"),
+        (["metrics=[pesk]"], "metric pesk is unknown"),
         (["data.root=null"], r"data\.root missing"),
         (["ckpt_path=nowhere.ckpt"], "no such checkpoint"),
         (["init_from=nowhere.ckpt"], "no such checkpoint"),

@@ -63,7 +63,8 @@ def folders(root: Path) -> Folders:
             test = root / "test"
             has_test = (test / "noisy").is_dir() and (test / "clean").is_dir()
             return Folders((base / "noisy", base / "clean"), (test / "noisy", test / "clean") if has_test else None)
-    state = "no such folder" if not root.is_dir() else "no noisy/ and clean/ folders in it (nor in train/)"
+    state = "not a folder" if root.exists() else "no such folder"
+    state = state if not root.is_dir() else "no noisy/ and clean/ folders in it (nor in train/)"
     raise CorpusError(f"data.root={root}: {state}; put the noisy files in noisy/ and their clean twins in clean/")
 
 
@@ -83,6 +84,8 @@ def match(noisy: Path, clean: Path) -> tuple[list[Pair], list[str]]:
     sides: list[dict[str, Path]] = []
     problems: list[str] = []
     for folder in (noisy, clean):
+        if not folder.is_dir():
+            raise CorpusError(f"{folder}: no such folder; check data.root")
         side: dict[str, Path] = {}
         try:
             files = audio.list_files(folder)

@@ -27,7 +27,8 @@ def build(name: str, **arguments: Any) -> nn.Module:
     try:
         return MODELS[name](**arguments)
     except TypeError as error:
-        raise ConfigError(f"model '{name}': {str(error).replace('.__init__()', '')}") from error
+        given = ", ".join(f"{key}={value}" for key, value in arguments.items())
+        raise ConfigError(f"model '{name}' of {given}: {str(error).replace('.__init__()', '')}") from error
 
 
 def count_parameters(net: nn.Module) -> int:
