@@ -54,9 +54,7 @@ def test_arrays_keep_their_type_and_scale(denoiser, dtype):
     assert out.dtype == dtype
     assert np.allclose(out / scale, denoiser.enhance((given / scale).astype("float32"), 16_000), atol=1e-4)
     # a view of negative strides, and a rate as other libraries give it
-    backwards = denoiser.enhance(
-        given[..., ::-1], 16_000.0
-    )
+    backwards = denoiser.enhance(given[..., ::-1], 16_000.0)
     assert (backwards == denoiser.enhance(given[..., ::-1].copy(), 16_000)).all()
 
 
