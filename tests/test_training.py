@@ -40,6 +40,23 @@ def same(a: Path, b: Path, tolerance: float) -> bool:
     return one.keys() == two.keys() and all(torch.allclose(one[k], two[k], rtol=0, atol=tolerance) for k in one)
 
 
+def started(arguments: list[str], cwd: Path, until: str) -> subprocess.Popen[str]:
+    """A training that runs, and has printed a line that begins so."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        cwd=cwd,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
+    for line in process.stdout:
+        if line.startswith(until):
+            return process
+    raise AssertionError(process.stderr.read())
+
+
 @pytest.fixture(scope="module")
 def trained(vctk, tmp_path_factory):
     """One finished training of 60 epochs: the folder it ran in, and what it printed."""
@@ -134,12 +151,7 @@ def test_killed_and_resumed_is_the_uninterrupted_training(tmp_path, scheduler):
     broken.mkdir()
     assert run_command("train.py", *arguments, cwd=whole).returncode == 0
 
-    command = [sys.executable, str(ROOT / "train.py"), *arguments]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, cwd=broken, env=environment, stdout=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if line.startswith("epoch 3/6"):
-            break
+    process = started(arguments, broken, until="epoch 3/6")
     time.sleep(0.05)  # into the fourth epoch
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -254,13 +266,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(vctk, tmp_path, overrides):
 
 
 def test_ctrl_c_says_how_to_go_on(vctk, tmp_path):
-    command = [sys.executable, str(ROOT / "train.py"), *options(vctk, "trainer.max_epochs=500")]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True)
-    for line in process.stdout:
-        if line.startswith("epoch 1/"):
-            break
+    process = started(options(vctk, "trainer.max_epochs=500"), tmp_path, until="epoch 1/")
     process.send_signal(signal.SIGINT)
     printed, complaint = process.communicate()
     assert process.returncode == 130
