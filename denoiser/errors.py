@@ -80,10 +80,8 @@ def check_environment(*packages: str) -> None:
 
 def _explain(error: BaseException) -> str:
     """What an error says, in one line: without the wrapping that Hydra adds, with the advice it lacks."""
-    if isinstance(error.__cause__, DenoiserError) and not isinstance(
-        error, DenoiserError
-    ):  # raised in a constructor that Hydra called
-        error = error.__cause__
+    if not isinstance(error, DenoiserError) and isinstance(error.__cause__, DenoiserError):
+        error = error.__cause__  # raised in a constructor that Hydra called
     text = " ".join(str(error).partition("Config search path")[0].split())
     if unknown := re.match(r"Could not override '([^']+)'", text):
         key = unknown[1]
@@ -128,7 +126,7 @@ def _raised_in(error: BaseException) -> str:
     return str(frames[-1].f_globals.get("__name__", "")) if frames else ""
 
 
-def require(cfg: Any, *keys: str, prefix: str = "") -> None:
+def require(cfg: Any, *keys: str) -> None:
     """Raise ConfigError naming those of these settings that were not given."""
-    if missing := [prefix + key for key in keys if cfg.get(key, None) in (None, "")]:
+    if missing := [key for key in keys if cfg.get(key, None) in (None, "")]:
         raise ConfigError(f"{', '.join(missing)} missing; give it as {' '.join(f'{key}=...' for key in missing)}")

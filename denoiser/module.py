@@ -49,9 +49,8 @@ class DenoisingModule(LightningModule):
     ) -> None:
         super().__init__()
         check_names(metrics)
-        optimizers.build(
-            [torch.nn.Parameter(torch.zeros(1))], **optimizer
-        )  # its mistakes are said before data is prepared
+        # Only to hear of a mistake in it now, before data is prepared.
+        optimizers.build([torch.nn.Parameter(torch.zeros(1))], **optimizer)
         self.save_hyperparameters(logger=False)
         self.denoiser = Denoiser(models.build(**model), Spectral(**spectral))
         self.loss = losses.build(**loss)
