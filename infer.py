@@ -18,8 +18,7 @@ from omegaconf import DictConfig
 def main(cfg: DictConfig) -> None:
     with errors.one_line():
         errors.require(cfg, "ckpt", "input")
-        if not isinstance(cfg.plot, bool):
-            raise errors.ConfigError(f"plot={cfg.plot}: expected true or false")
+        errors.check_booleans(cfg, "plot")
 
         from denoiser.enhance import Denoiser
         from denoiser.files import enhance_files, plan

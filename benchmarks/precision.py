@@ -68,9 +68,8 @@ def validate(data: SyntheticData, denoiser: Denoiser) -> tuple[float, float]:
     denoiser.eval()
     losses, scores = [], []
     for batch in data.val_dataloader():
-        noisy, clean = (data.spectral.magnitude(batch[key], batch["level"])[:, None] for key in ("noisy", "clean"))
-        target = data.spectral.difference(noisy, clean)
-        losses.append(float(torch.nn.functional.huber_loss(denoiser.noise(noisy), target)))
+        noisy, noise = data.spectral.input_and_target(batch["noisy"], batch["clean"], batch["level"])
+        losses.append(float(torch.nn.functional.huber_loss(denoiser.noise(noisy[:, None]), noise[:, None])))
         enhanced = denoiser.enhance(batch["noisy"], denoiser.sample_rate)
         scores.append(metrics.si_sdr(batch["clean"][0], enhanced[0], denoiser.sample_rate))
     return statistics.mean(losses), statistics.mean(scores)

@@ -104,8 +104,12 @@ class Denoiser(nn.Module):
         if int(sample_rate) != sample_rate:
             raise DenoiserError(f"cannot enhance at a sample rate of {sample_rate} Hz; give a whole number")
         sample_rate = int(sample_rate)
-        # a copy: torch takes no negative strides, as x[::-1] has
-        given = waveform if isinstance(waveform, Tensor) else torch.from_numpy(np.array(waveform, order="C"))
+        if isinstance(waveform, Tensor):
+            given: Tensor = waveform
+        else:
+            array = np.asarray(waveform)
+            # torch takes no negative strides, as x[::-1] has
+            given = torch.as_tensor(array.copy() if min(array.strides, default=0) < 0 else array)
         if given.ndim == 0 or given.numel() == 0:
             raise DenoiserError(f"cannot enhance a waveform of shape {list(given.shape)}: it holds no samples")
         if given.ndim == 2 and given.shape[0] >= 1000 > given.shape[1]:

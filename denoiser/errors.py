@@ -7,12 +7,13 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 _FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -34,6 +35,18 @@ class CheckpointError(DenoiserError):
 
 class CorpusError(DenoiserError):
     """A corpus that cannot be trained on as it is."""
+
+
+@contextmanager
+def building(kind: str, table: Mapping[str, T], name: str, arguments: Mapping[str, Any]) -> Iterator[T]:
+    """Yield what ``table`` calls ``name``; ConfigError where there is none, or it refuses ``arguments``."""
+    if name not in table:
+        raise ConfigError(f"{kind} '{name}' is unknown; there are: {', '.join(sorted(table))}")
+    try:
+        yield table[name]
+    except (TypeError, ValueError) as error:
+        given = f" of {', '.join(f'{key}={value}' for key, value in arguments.items())}" if arguments else ""
+        raise ConfigError(f"{kind} '{name}'{given}: {str(error).replace('.__init__()', '')}") from error
 
 
 @contextmanager
@@ -124,6 +137,15 @@ def _raised_in(error: BaseException) -> str:
     """Name of the module whose code raised this."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return str(frames[-1].f_globals.get("__name__", "")) if frames else ""
+
+
+def check_booleans(cfg: Any, *keys: str) -> None:
+    """Raise ConfigError where one of these settings is neither true nor false: ``no`` is a text here, and so true."""
+    from omegaconf import OmegaConf
+
+    for key in keys:
+        if not isinstance(value := OmegaConf.select(cfg, key), bool):
+            raise ConfigError(f"{key}={value}: expected true or false")
 
 
 def require(cfg: Any, *keys: str) -> None:

@@ -82,9 +82,8 @@ class DenoisingModule(LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         noisy, clean, level = batch["noisy"], batch["clean"], batch["level"]
         spectral = self.denoiser.spectral
-        magnitude = spectral.magnitude(noisy, level)[:, None]
-        noise = spectral.difference(magnitude, spectral.magnitude(clean, level)[:, None])
-        self.log("val/loss", self.step({"noisy": magnitude, "noise": noise}), batch_size=1)
+        magnitude, noise = spectral.input_and_target(noisy, clean, level)
+        self.log("val/loss", self.step({"noisy": magnitude[:, None], "noise": noise[:, None]}), batch_size=1)
         enhanced = self.denoiser.enhance(noisy, spectral.sample_rate)
         scores = metrics.score(clean[0], enhanced[0], spectral.sample_rate, self.val_metric_names)
         self.rows.append(scores)

@@ -11,30 +11,21 @@ from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from denoiser.errors import ConfigError
+from denoiser.errors import building
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": AdamW}
 
 
 def build(parameters: Iterable[nn.Parameter], name: str, **arguments: Any) -> Optimizer:
     """The optimiser of this name over these parameters."""
-    if name not in OPTIMIZERS:
-        raise ConfigError(f"optimizer '{name}' is unknown; there are: {', '.join(sorted(OPTIMIZERS))}")
-    try:
-        return OPTIMIZERS[name](parameters, **arguments)
-    except (TypeError, ValueError) as error:
-        given = ", ".join(f"{key}={value}" for key, value in arguments.items())
-        raise ConfigError(f"optimizer '{name}' of {given}: {str(error).replace('.__init__()', '')}") from error
+    with building("optimizer", OPTIMIZERS, name, arguments) as optimizer:
+        return optimizer(parameters, **arguments)
 
 
 def build_schedule(optimizer: Optimizer, steps: int, name: str, **arguments: Any) -> LambdaLR:
     """The schedule of this name over ``steps`` optimiser steps, multiplying the optimiser's learning rate."""
-    if name not in SCHEDULES:
-        raise ConfigError(f"scheduler '{name}' is unknown; there are: {', '.join(sorted(SCHEDULES))}")
-    try:
-        return LambdaLR(optimizer, partial(SCHEDULES[name], steps=steps, **arguments))
-    except TypeError as error:
-        raise ConfigError(f"scheduler '{name}': {error}") from error
+    with building("scheduler", SCHEDULES, name, arguments) as schedule:
+        return LambdaLR(optimizer, partial(schedule, steps=steps, **arguments))
 
 
 def constant(step: int, *, steps: int) -> float:

@@ -113,6 +113,13 @@ class Spectral(nn.Module):
         """Scaled magnitudes → scaled noise in [-1, 1], negative where the noise cancelled speech."""
         return ((noisy - clean) / 2).clamp(-1, 1)
 
+    def input_and_target(
+        self, noisy: Tensor, clean: Tensor, level: Tensor, center: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Waveforms ``[..., N]`` → scaled magnitude of the noisy and scaled noise, both ``[..., F, T]``."""
+        magnitude, without = self.magnitude(torch.stack([noisy, clean]), level, center)
+        return magnitude, self.difference(magnitude, without)
+
     @staticmethod
     def subtract(noisy: Tensor, noise: Tensor) -> Tensor:
         """Scaled magnitude and scaled noise → the clean estimate, not yet clamped (that is :meth:`unscale`'s)."""

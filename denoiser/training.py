@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from denoiser import models, report, runs
 from denoiser.enhance import Denoiser, load_checkpoint
-from denoiser.errors import CheckpointError, ConfigError, CorpusError
+from denoiser.errors import CheckpointError, ConfigError, CorpusError, check_booleans
 from denoiser.metrics import check_names, missing_package
 from denoiser.module import DenoisingModule
 
@@ -105,6 +105,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
 def _check_settings(cfg: DictConfig) -> None:
     if cfg.seed < 0:
         raise ConfigError(f"seed={cfg.seed}: expected 0 or more")
+    check_booleans(cfg, "test", "data.shuffle")
     check_names(cfg.metrics)
     monitor, allowed = cfg.monitor, ["val/loss", *(f"val/{name}" for name in cfg.metrics)]
     if monitor not in allowed:

@@ -287,6 +287,8 @@ def test_ctrl_c_says_how_to_go_on(vctk, tmp_path):
         (["data.cache=/proc/nowhere"], "cannot be written"),
         (["data.root=nowhere"], "not VCTK-DEMAND"),
         (["optimizer.lr=abc"], "lr=abc"),
+        (["test=no"], "test=no: expected true or false"),
+        (["data.shuffle=off"], "expected true or false"),
         (["model.depth=x"], "depth=x"),
         (["metrics=[pesk]"], "metric pesk is unknown"),
         (["data.root=null"], r"data\.root missing"),

@@ -129,17 +129,18 @@ class PairedData(LightningDataModule):
         self.batch_size, self.frames, self.workers = batch_size, frames, workers
         self.val_limit, self.shuffle, self.seed = val_limit, shuffle, seed
         self.rule = ""
-        self._ready = False
+        self.names: dict[str, list[str]] = {}  # of each split, once set up
+        self._stores: tuple[Store, Store] | None = None
 
     def prepare_data(self) -> None:
         """Find, check and prepare the corpus; CorpusError, one for all that is wrong with it."""
-        if not self._ready:
-            self._open()
+        if self._stores is None:
+            self._stores = self._open()
 
     def setup(self, stage: str | None = None) -> None:
-        if self._ready:
+        if self.names:
             return
-        self.store, self.test_store = self._open()
+        self.store, self.test_store = self._stores or self._open()  # only the first rank has prepared them
         names = list(self.store.utterances)
         held_out = pairs.LAYOUTS[self.layout](self.root).held_out
         if self.test_store is self.store:  # no test split of its own: hold one out first, then validate on others
@@ -154,7 +155,6 @@ class PairedData(LightningDataModule):
         train, val, rule = pairs.split(names, held_out)
         self.rule += f"validation: {rule}"
         self.names = {"train": train, "val": val, "test": test}
-        self._ready = True
 
     def _open(self) -> tuple[Store, Store]:
         folders = pairs.LAYOUTS[self.layout](self.root)
@@ -211,9 +211,8 @@ class PairedData(LightningDataModule):
     @torch.no_grad()
     def patches(self, batch: Batch) -> Batch:
         """Waveform crops ``[B, N]`` → scaled magnitude of the noisy and scaled noise, ``[B, 1, F, frames]``."""
-        both = torch.stack([batch["noisy"], batch["clean"]])
-        noisy, clean = self.spectral.magnitude(both, batch["level"], center=False)[:, :, None]
-        return {"noisy": noisy.clamp(max=1), "noise": self.spectral.difference(noisy, clean)}
+        noisy, noise = self.spectral.input_and_target(batch["noisy"], batch["clean"], batch["level"], center=False)
+        return {"noisy": noisy[:, None].clamp(max=1), "noise": noise[:, None]}
 
 
 class SyntheticData(PairedData):

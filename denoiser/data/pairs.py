@@ -63,8 +63,10 @@ def folders(root: Path) -> Folders:
             test = root / "test"
             has_test = (test / "noisy").is_dir() and (test / "clean").is_dir()
             return Folders((base / "noisy", base / "clean"), (test / "noisy", test / "clean") if has_test else None)
-    state = "not a folder" if root.exists() else "no such folder"
-    state = state if not root.is_dir() else "no noisy/ and clean/ folders in it (nor in train/)"
+    if root.is_dir():
+        state = "no noisy/ and clean/ folders in it (nor in train/)"
+    else:
+        state = "not a folder" if root.exists() else "no such folder"
     raise CorpusError(f"data.root={root}: {state}; put the noisy files in noisy/ and their clean twins in clean/")
 
 
@@ -79,7 +81,8 @@ def _unnest(folder: Path) -> Path:
 def match(noisy: Path, clean: Path) -> tuple[list[Pair], list[str]]:
     """Pair the sound files of two folders by relative name without extension, sorted by name.
 
-    Returns the pairs and a line for each file without a twin, and for a folder without sound files.
+    Returns the pairs and a line for each file without a twin, and for a folder without sound files. Raises
+    CorpusError where one is no folder.
     """
     sides: list[dict[str, Path]] = []
     problems: list[str] = []

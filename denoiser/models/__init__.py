@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from denoiser.errors import ConfigError
+from denoiser.errors import building
 from denoiser.models.unet import UNet
 
 MODELS: dict[str, type[nn.Module]] = {"unet": UNet}
@@ -22,13 +22,8 @@ MODELS: dict[str, type[nn.Module]] = {"unet": UNet}
 
 def build(name: str, **arguments: Any) -> nn.Module:
     """The network of this name. Names from a file are only ever looked up here, never imported."""
-    if name not in MODELS:
-        raise ConfigError(f"model '{name}' is unknown; there are: {', '.join(sorted(MODELS))}")
-    try:
-        return MODELS[name](**arguments)
-    except TypeError as error:
-        given = ", ".join(f"{key}={value}" for key, value in arguments.items())
-        raise ConfigError(f"model '{name}' of {given}: {str(error).replace('.__init__()', '')}") from error
+    with building("model", MODELS, name, arguments) as network:
+        return network(**arguments)
 
 
 def count_parameters(net: nn.Module) -> int:
