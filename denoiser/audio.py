@@ -188,6 +188,7 @@ class Writer:
         format: str | None = None,
         subtype: str | None = None,
         tags: Mapping[str, str] | None = None,
+        frames: int | None = None,
     ) -> None:
         self._path = Path(path)
         self._rate, self._channels = sample_rate, channels
@@ -259,24 +260,25 @@ def _format_of(path: Path) -> str:
     return name
 
 
-def resample(waveform: Tensor, source: int, target: int) -> Tensor:
-    """``[..., N]`` at ``source`` Hz to ``[..., ceil(N * target / source)]`` at ``target`` Hz, without delay.
+def ratio(source: int, target: int) -> tuple[int, int]:
+    low, high = sorted((source, target))
+    r = Fraction(low, high).limit_denominator(1000)
+    if r == 0:
+        raise AudioError(f"cannot resample from {source} to {target} Hz")
+    return (r.numerator, r.denominator) if source < target else (r.denominator, r.numerator)
 
-    A windowed sinc (torchaudio's, Hann, 16 zero crossings). Rates without a small common ratio are
-    matched to one part in a million, the same both ways, so that no filter grows out of memory.
-    """
+
+def reach(source: int, target: int) -> int:
+    old, new = ratio(source, target)
+    return math.ceil(16 * old / (min(old, new) * 0.99)) + old
+
+
+def resample(waveform: Tensor, source: int, target: int) -> Tensor:
     if source == target:
         return waveform
-    low, high = sorted((source, target))
-    ratio = Fraction(low, high).limit_denominator(1000)
-    if ratio == 0:
-        raise AudioError(f"cannot resample from {source} to {target} Hz")
-    old, new = ratio.denominator, ratio.numerator
-    if target > source:
-        old, new = new, old
-    length = math.ceil(waveform.shape[-1] * target / source)
+    old, new = ratio(source, target)
     out = _sinc_resample(waveform, old, new, lowpass_filter_width=16)
-    return match_length(out, length)
+    return match_length(out, math.ceil(waveform.shape[-1] * new / old))
 
 
 def match_length(waveform: Tensor, length: int) -> Tensor:
