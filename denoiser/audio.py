@@ -312,3 +312,7 @@ def list_files(source: str | Path) -> list[Path]:
     if not found:
         raise AudioError(f"{source}: no such file or folder, and no file matches it as a pattern")
     return found
+
+
+def output_suffix(path: str | Path) -> str:
+    return Path(path).suffix

@@ -59,9 +59,9 @@ def scores_table(summary: Mapping[str, Any]) -> str:
     names = list(summary["noisy"])
     noisy, enhanced = summary["noisy"], summary["enhanced"]
     lines = [
-        ["noisy", *(_number(m, noisy[m]) for m in names)],
-        ["enhanced", *(_number(m, enhanced[m]) for m in names)],
-        ["difference", *(_number(m, enhanced[m] - noisy[m], sign=True) for m in names)],
+        ["noisy", *(number(m, noisy[m]) for m in names)],
+        ["enhanced", *(number(m, enhanced[m]) for m in names)],
+        ["difference", *(number(m, enhanced[m] - noisy[m], sign=True) for m in names)],
     ]
     text = table([f"mean of {summary['n']} files", *(HEADINGS[m] for m in names)], lines)
     for metric, count in summary["undefined"].items():
@@ -97,7 +97,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _number(metric: str, value: float, sign: bool = False) -> str:
+def number(metric: str, value: float, sign: bool = False) -> str:
     if not math.isfinite(value):
         return "n/a"
     digits = {"stoi": 3}.get(metric, 2)

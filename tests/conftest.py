@@ -17,7 +17,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from denoiser import audio
+from denoiser import Denoiser, audio, models
+from denoiser.spectral import Spectral
 
 ROOT = Path(__file__).parent.parent
 importlib.import_module("train")  # registers the resolver of the run folder
@@ -95,3 +96,23 @@ TINY = [
     "model.depth=2", "model.width=4", "model.dropout=0.1", "data.frames=32", "data.batch_size=4",
     "trainer.gpus=0", "trainer.precision=32-true", "callbacks.clips.clips=1",
 ]  # fmt: skip
+
+
+MODEL = {"name": "unet", "depth": 3, "width": 4}
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> Denoiser:
+    torch.manual_seed(0)
+    return Denoiser(models.build(**MODEL), Spectral(peak=5.0)).eval()
+
+
+def checkpoint_of(denoiser: Denoiser, **changes) -> dict:
+    weights = {f"denoiser.{key}": value for key, value in denoiser.state_dict().items()}
+    return {"hyper_parameters": {"model": MODEL, "spectral": {"sample_rate": 16_000}, **changes}, "state_dict": weights}
+
+
+@pytest.fixture
+def checkpoint(denoiser, tmp_path):
+    torch.save(checkpoint_of(denoiser), tmp_path / "m.ckpt")
+    return tmp_path / "m.ckpt"

@@ -6,30 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import make_noise, make_voice, run_command
+from conftest import MODEL, checkpoint_of, make_noise, make_voice, run_command
 
-from denoiser import Denoiser, audio, files, models
+from denoiser import Denoiser, audio, files
 from denoiser.errors import AudioError, CheckpointError, ConfigError, DenoiserError
 from denoiser.spectral import Spectral
-
-MODEL = {"name": "unet", "depth": 3, "width": 4}
-
-
-@pytest.fixture(scope="module")
-def denoiser() -> Denoiser:
-    torch.manual_seed(0)
-    return Denoiser(models.build(**MODEL), Spectral(peak=5.0)).eval()
-
-
-def checkpoint_of(denoiser: Denoiser, **changes) -> dict:
-    weights = {f"denoiser.{key}": value for key, value in denoiser.state_dict().items()}
-    return {"hyper_parameters": {"model": MODEL, "spectral": {"sample_rate": 16_000}, **changes}, "state_dict": weights}
-
-
-@pytest.fixture
-def checkpoint(denoiser, tmp_path):
-    torch.save(checkpoint_of(denoiser), tmp_path / "m.ckpt")
-    return tmp_path / "m.ckpt"
 
 
 def noisy_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
