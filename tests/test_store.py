@@ -6,12 +6,15 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_noise, make_voice, run_command, write_pair, write_vctk
 
 from denoiser import audio
-from denoiser.data import pairs, store
+from denoiser.data import pairs, preparation
+from denoiser.data.preparation import clips, paired
+from denoiser.data.store import to_float
 from denoiser.errors import CorpusError
 from denoiser.spectral import Spectral
 
@@ -21,7 +24,7 @@ def matched(root):
 
 
 def prepare(matched, rate, cache):
-    return store.prepare([matched], rate, cache)[0]
+    return preparation.prepare([paired(matched)], rate, cache)[0]
 
 
 @pytest.fixture
@@ -50,6 +53,37 @@ def test_crops_lie_at_the_same_place_in_both(root):
     assert torch.equal(crop[1], clean[1_000:1_500])
     beyond, _ = prepared.read("u1", len(noisy) - 10, 30)  # never into the neighbour
     assert torch.equal(beyond, torch.cat([noisy[-10:], torch.zeros(20)]))
+
+
+def test_a_batch_of_crops_is_read_as_one(root):
+    prepared = prepare(matched(root), 16_000, root / "cache")
+    rows, offsets = [2, 0, 1, 0], np.array([100, 4_000, 9_000, 12])
+    crops = prepared.gather(rows, offsets, 5_000)
+    assert (crops.shape, crops.dtype) == ((2, 4, 5_000), torch.int16)
+    for i, (row, offset) in enumerate(zip(rows, offsets, strict=True)):
+        expected = torch.stack(prepared.read(prepared.names[row], int(offset), 5_000))
+        assert torch.equal(to_float(crops[:, i]), expected)
+    assert not crops[:, 1, 4_000:].any()  # beyond the end of a short one, never its neighbour
+
+
+def test_a_folder_of_single_clips_is_a_store_of_one_track(tmp_path):
+    audio.write(tmp_path / "noise/deep/er/a.flac", make_noise(0.5, 44_100).repeat(2, 1), 44_100)
+    audio.write(tmp_path / "noise/a.wav", make_noise(0.25, 8_000, 1), 8_000)
+    (prepared,) = preparation.prepare([clips("noise", tmp_path / "noise")], 16_000, tmp_path / "cache")
+    assert prepared.tracks == ("noise",)
+    assert prepared.names == ["a.wav", "deep/er/a.flac"]
+    (got,) = prepared.read("deep/er/a.flac")
+    assert torch.allclose(got, audio.resample(make_noise(0.5, 44_100), 44_100, 16_000)[0], atol=1e-4)
+    assert prepared.utterances["a.wav"].length == 4_000
+
+
+def test_what_is_wrong_with_any_of_several_folders_is_one_error(tmp_path):
+    for name in ("speech", "noise"):
+        audio.write(tmp_path / name / "good.wav", make_noise(0.1, 16_000), 16_000)
+        (tmp_path / name / "bad.wav").write_text("not sound")
+    with pytest.raises(CorpusError, match=r"2 problems.*speech.bad\.wav.*noise.bad\.wav"):
+        preparation.prepare([clips(n, tmp_path / n) for n in ("speech", "noise")], 16_000, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_prepared_once_and_again_when_something_changes(root):
@@ -86,9 +120,9 @@ def test_a_killed_preparation_is_not_taken_for_a_whole_one(tmp_path):
     root = write_vctk(tmp_path / "corpus", train=60, seconds=3.0)
     cache = tmp_path / "cache"
     code = (
-        "from pathlib import Path; from denoiser.data import pairs, store\n"
+        "from pathlib import Path; from denoiser.data import pairs, preparation\n"
         f"found = pairs.match(*pairs.vctk_demand(Path({str(root)!r})).train)[0]\n"
-        f"store.prepare([found], 16000, Path({str(cache)!r}), workers=1)"
+        f"preparation.prepare([preparation.paired(found)], 16000, Path({str(cache)!r}), workers=1)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     while not list(cache.glob("*.partial-*/noisy.i16")) and process.poll() is None:

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from denoiser.audio import replacing
 from denoiser.data import pairs, synthetic
-from denoiser.data.store import Store, prepare
+from denoiser.data.preparation import paired, prepare
+from denoiser.data.store import Store
 from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
 
@@ -160,7 +161,8 @@ class PairedData(LightningDataModule):
         folders = pairs.LAYOUTS[self.layout](self.root)
         matched = [pairs.match(*side) for side in (folders.train, folders.test) if side]
         problems = [problem for _, found in matched for problem in found]
-        stores = prepare([side for side, _ in matched], self.spectral.sample_rate, self.cache, problems=problems)
+        corpora = [paired(side) for side, _ in matched]
+        stores = prepare(corpora, self.spectral.sample_rate, self.cache, problems=problems)
         return stores[0], stores[-1]
 
     def write_split(self, path: Path) -> None:
