@@ -15,10 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from denoiser.audio import match_length
-
 VERSION = 2  # of the format; a store of another is prepared anew
 FULL_SCALE = 32_768.0
+CHUNK = 1 << 24  # samples copied to a device at once
 
 
 @dataclass(frozen=True)
@@ -64,16 +63,19 @@ class Store:
         return self._maps
 
     @property
+    def size(self) -> int:
+        """Bytes of all samples."""
+        return 2 * len(self.tracks) * int(self.lengths.sum())
+
+    @property
     def seconds(self) -> float:
         return int(self.lengths.sum()) / self.sample_rate
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> tuple[Tensor, ...]:
         """float32 ``[length]`` a track, from sample ``start`` of one utterance, zeros beyond its end."""
-        utterance = self.utterances[name]
-        length = utterance.length - start if length is None else length
-        first = utterance.start + start
-        stop = max(first, min(first + length, utterance.start + utterance.length))
-        return tuple(match_length(to_float(torch.from_numpy(m[first:stop].copy())), length) for m in self.maps)
+        row = self.rows[name]
+        length = int(self.lengths[row]) - start if length is None else length
+        return tuple(to_float(self.gather([row], np.array([start]), length)[:, 0]))
 
     def gather(self, rows: Sequence[int] | NDArray[np.int64], offsets: NDArray[np.int64], length: int) -> Tensor:
         """int16 ``[tracks, B, length]``: of each of B ``rows`` what begins at its offset, zeros beyond its end.
@@ -89,6 +91,27 @@ class Store:
             for i in order:
                 out[i, : counts[i]] = samples[firsts[i] : firsts[i] + counts[i]]
         return torch.from_numpy(crops)
+
+
+class Resident:
+    """A store's samples on a device, as int16 (``Store.size`` bytes), where crops of them are gathered."""
+
+    def __init__(self, store: Store, device: torch.device) -> None:
+        total = max(len(samples) for samples in store.maps)
+        self.samples = torch.empty(len(store.tracks), total, dtype=torch.int16, device=device)
+        for samples, here in zip(store.maps, self.samples, strict=True):
+            for first in range(0, total, CHUNK):  # never the whole corpus in the memory of the machine
+                here[first : first + CHUNK] = torch.from_numpy(samples[first : first + CHUNK].copy())
+        self.starts = torch.from_numpy(store.starts).to(device)
+        self.lengths = torch.from_numpy(store.lengths).to(device)
+
+    def gather(self, rows: Tensor, offsets: Tensor, length: int) -> Tensor:
+        """What :meth:`Store.gather` gives, on the device: int64 ``[B]``, ``[B]`` → int16 ``[tracks, B, length]``."""
+        places = offsets[:, None] + torch.arange(length, device=offsets.device)
+        inside = places < self.lengths[rows, None]
+        places += self.starts[rows, None]
+        crops = self.samples[:, places.clamp_(max=self.samples.shape[1] - 1)]
+        return torch.where(inside, crops, 0)
 
 
 def to_float(samples: Tensor) -> Tensor:
