@@ -8,11 +8,12 @@ from __future__ import annotations
 import glob
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -30,9 +31,12 @@ MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz; outside, a header is lying
 _BLOCK = 1 << 22  # samples read at once: memory follows what a file holds, not what its header claims
 
 
+TAGS = ("title", "artist", "album", "tracknumber", "date", "genre", "comment", "copyright", "license", "software")
+
+
 @dataclass(frozen=True)
 class Info:
-    """What a header says. ``frames`` is the number of samples per channel."""
+    """What a header says. ``frames`` is the number of samples per channel, ``tags`` those of TAGS that are there."""
 
     path: Path
     sample_rate: int
@@ -40,34 +44,101 @@ class Info:
     channels: int
     format: str
     subtype: str
+    tags: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def seconds(self) -> float:
         return self.frames / self.sample_rate
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[soundfile.SoundFile]:
+class _File(soundfile.SoundFile):
+    """A file read or written from start to end.
+
+    Where a file is seekable, soundfile seeks after every block: some codecs (DWVW) cannot, and MP3 comes out
+    different in the last bit.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _open(path: Path) -> _File:
     if not path.is_file():
         raise AudioError(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty")
     try:
-        file = soundfile.SoundFile(str(path))
+        file = _File(_name(path))
     except (soundfile.SoundFileError, TypeError, OSError) as error:
-        reason = str(error).split(": ", 1)[-1].rstrip(".")
-        raise AudioError(f"{path}: not readable as audio ({reason}); WAV, FLAC, OGG, MP3 and AIFF are") from error
-    with file:
-        if not MIN_RATE <= file.samplerate <= MAX_RATE:
-            raise AudioError(f"{path}: sample rate {file.samplerate} Hz, expected {MIN_RATE} to {MAX_RATE}")
-        yield file
+        raise AudioError(f"{path}: not readable as audio ({_why(error)}); WAV, FLAC, OGG, MP3 and AIFF are") from error
+    if not MIN_RATE <= (rate := file.samplerate) <= MAX_RATE:
+        file.close()
+        raise AudioError(f"{path}: sample rate {rate} Hz, expected {MIN_RATE} to {MAX_RATE}")
+    return file
+
+
+def _name(path: Path) -> str | bytes:
+    """What libsndfile is to open: absolute, as "-" is its standard input, and bytes, as names need not be UTF-8."""
+    name = str(path.absolute())
+    return name if os.name == "nt" else os.fsencode(name)
+
+
+def _why(error: Exception) -> str:
+    return str(error).split(": ", 1)[-1].rstrip(".")
+
+
+class Reader:
+    """A sound file read block by block, from start to end::
+
+        with Reader("talk.wav") as reader:
+            while (block := reader.read(1 << 16)).shape[1]:
+                ...
+
+    ``info`` is what its header says. Raises AudioError where the file is missing, empty or not audio.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._file = file = _open(self._path)
+        self._done = 0
+        tags = {name: text for name in TAGS if (text := getattr(file, name))}
+        frames = max(file.frames, 0)
+        self.info = Info(self._path, file.samplerate, frames, file.channels, file.format, file.subtype, tags)
+
+    def read(self, samples: int) -> Tensor:
+        """The next ``[C, n]`` float32 samples, ``n <= samples``; ``n`` is 0 at the end.
+
+        Raises AudioError where the file is damaged here, or holds NaN or infinity.
+        """
+        try:
+            block = self._file.read(samples, dtype="float32", always_2d=True)
+        except (soundfile.SoundFileError, OSError) as error:
+            raise AudioError(f"{self._path}: damaged after {self._done} samples") from error
+        waveform = torch.from_numpy(np.ascontiguousarray(block.T))
+        if not torch.isfinite(waveform).all():
+            raise AudioError(f"{self._path}: holds NaN or infinite samples")
+        self._done += waveform.shape[1]
+        return waveform
+
+    def rewind(self) -> None:
+        """Go back to the first sample."""
+        self.close()
+        self._file, self._done = _open(self._path), 0
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def probe(path: str | Path) -> Info:
     """Read a file's header. Raises AudioError where it is missing, empty or not audio."""
-    path = Path(path)
-    with _open(path) as file:
-        return Info(path, file.samplerate, max(file.frames, 0), file.channels, file.format, file.subtype)
+    with Reader(path) as reader:
+        return reader.info
 
 
 def read(path: str | Path) -> tuple[Tensor, int]:
@@ -75,21 +146,14 @@ def read(path: str | Path) -> tuple[Tensor, int]:
 
     Raises AudioError where the file cannot be decoded, holds no samples, or holds NaN or infinity.
     """
-    path = Path(path)
     blocks = []
-    with _open(path) as file:
-        rate, block = file.samplerate, max(1, _BLOCK // file.channels)
-        try:
-            while (samples := file.read(block, dtype="float32", always_2d=True)).shape[0]:
-                blocks.append(torch.from_numpy(samples.T.copy()))
-        except (soundfile.SoundFileError, OSError) as error:
-            raise AudioError(f"{path}: damaged after {sum(b.shape[1] for b in blocks)} samples") from error
+    with Reader(path) as reader:
+        step = max(1, _BLOCK // reader.info.channels)
+        while (block := reader.read(step)).shape[1]:
+            blocks.append(block)
     if not blocks:
         raise AudioError(f"{path}: holds no samples")
-    waveform = torch.cat(blocks, dim=1)
-    if not torch.isfinite(waveform).all():
-        raise AudioError(f"{path}: holds NaN or infinite samples")
-    return waveform, rate
+    return torch.cat(blocks, dim=1), reader.info.sample_rate
 
 
 @contextmanager
@@ -106,6 +170,74 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+class Writer:
+    """A sound file written block by block; it is there under its name only once all of it is on disk.
+
+    ``format`` (``WAV``, ``FLAC``, ...) defaults to the one the extension names, ``subtype`` (``PCM_16``, ...) to that
+    format's own default; a subtype the format does not have is replaced by it. ``tags`` are those of TAGS: a format
+    leaves out what it cannot hold. Raises AudioError where the format cannot hold the sound or the file cannot
+    be written; then, and where the block that writes fails, nothing new is left and an older file stays.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        sample_rate: int,
+        channels: int,
+        *,
+        format: str | None = None,
+        subtype: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        frames: int | None = None,
+    ) -> None:
+        self._path = Path(path)
+        self._rate, self._channels = sample_rate, channels
+        self._format = format or _format_of(self._path)
+        if subtype is None or not soundfile.check_format(self._format, subtype):
+            subtype = soundfile.default_subtype(self._format)
+        self._subtype, self._tags = subtype, tags or {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Writer:
+        with self._explained(), ExitStack() as stack:
+            if self._format == "OGG" and self._channels > 255:
+                raise ValueError("at most 255 channels")  # libsndfile 1.2.2 crashes instead of saying so
+            partial = stack.enter_context(replacing(self._path))
+            file = _File(_name(partial), "w", self._rate, self._channels, self._subtype, format=self._format)
+            self._file = stack.enter_context(file)
+            for tag, text in self._tags.items():
+                if tag in TAGS and text:
+                    with suppress(soundfile.SoundFileError):
+                        setattr(file, tag, text)
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, block: Tensor) -> None:
+        """Append ``[C, n]`` floats in ±1; values beyond are clipped where the subtype is not a floating one."""
+        samples, step = block.detach().cpu().numpy().T, 1 << 16
+        if self._subtype not in FLOATING:
+            samples = np.clip(samples, -1.0, 1.0)
+        with self._explained():
+            for start in range(0, len(samples), step):  # minutes of Vorbis at once overflow libsndfile's stack
+                self._file.write(samples[start : start + step])
+
+    def __exit__(self, *error: Any) -> None:
+        with self._explained(error[1]):
+            self._stack.__exit__(*error)
+
+    @contextmanager
+    def _explained(self, cause: BaseException | None = None) -> Iterator[None]:
+        try:
+            yield
+        except (soundfile.SoundFileError, OSError, ValueError) as error:
+            if error is cause:
+                raise
+            raise AudioError(
+                f"{self._path}: cannot be written as {self._format} {self._subtype}, {self._rate} Hz, "
+                f"{self._channels} channels ({_why(error)})"
+            ) from error
+
+
 def write(
     path: str | Path,
     waveform: Tensor,
@@ -113,35 +245,11 @@ def write(
     *,
     format: str | None = None,
     subtype: str | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Write ``[C, N]`` floats in ±1; values beyond are clipped, as integers cannot hold them.
-
-    ``format`` (``WAV``, ``FLAC``, ...) defaults to the one the extension names, ``subtype``
-    (``PCM_16``, ...) to that format's own default; a subtype the format does not have is replaced by it.
-    Raises AudioError where the format cannot hold the sound or the file cannot be written.
-    """
-    path = Path(path)
-    format = format or _format_of(path)
-    if subtype is None or not soundfile.check_format(format, subtype):
-        subtype = soundfile.default_subtype(format)
-    samples = waveform.detach().cpu().numpy().T
-    if subtype not in FLOATING:
-        samples = np.clip(samples, -1.0, 1.0)
-    channels, step = waveform.shape[0], 1 << 16
-    try:
-        if format == "OGG" and channels > 255:
-            raise ValueError("at most 255 channels")  # libsndfile 1.2.2 crashes instead of saying so
-        with (
-            replacing(path) as partial,
-            soundfile.SoundFile(str(partial), "w", sample_rate, channels, subtype, format=format) as file,
-        ):
-            for start in range(0, len(samples), step):  # minutes of Vorbis at once overflow libsndfile's stack
-                file.write(samples[start : start + step])
-    except (soundfile.SoundFileError, OSError, ValueError) as error:
-        reason = str(error).split(": ", 1)[-1].rstrip(".")
-        raise AudioError(
-            f"{path}: cannot be written as {format} {subtype}, {sample_rate} Hz, {channels} channels ({reason})"
-        ) from error
+    """Write ``[C, N]`` floats in ±1 as one file; arguments and errors as of :class:`Writer`."""
+    with Writer(path, sample_rate, waveform.shape[0], format=format, subtype=subtype, tags=tags) as writer:
+        writer.write(waveform)
 
 
 def _format_of(path: Path) -> str:
@@ -152,24 +260,25 @@ def _format_of(path: Path) -> str:
     return name
 
 
-def resample(waveform: Tensor, source: int, target: int) -> Tensor:
-    """``[..., N]`` at ``source`` Hz to ``[..., ceil(N * target / source)]`` at ``target`` Hz, without delay.
+def ratio(source: int, target: int) -> tuple[int, int]:
+    low, high = sorted((source, target))
+    r = Fraction(low, high).limit_denominator(1000)
+    if r == 0:
+        raise AudioError(f"cannot resample from {source} to {target} Hz")
+    return (r.numerator, r.denominator) if source < target else (r.denominator, r.numerator)
 
-    A windowed sinc (torchaudio's, Hann, 16 zero crossings). Rates without a small common ratio are
-    matched to one part in a million, the same both ways, so that no filter grows out of memory.
-    """
+
+def reach(source: int, target: int) -> int:
+    old, new = ratio(source, target)
+    return math.ceil(16 * old / (min(old, new) * 0.99)) + old
+
+
+def resample(waveform: Tensor, source: int, target: int) -> Tensor:
     if source == target:
         return waveform
-    low, high = sorted((source, target))
-    ratio = Fraction(low, high).limit_denominator(1000)
-    if ratio == 0:
-        raise AudioError(f"cannot resample from {source} to {target} Hz")
-    old, new = ratio.denominator, ratio.numerator
-    if target > source:
-        old, new = new, old
-    length = math.ceil(waveform.shape[-1] * target / source)
+    old, new = ratio(source, target)
     out = _sinc_resample(waveform, old, new, lowpass_filter_width=16)
-    return match_length(out, length)
+    return match_length(out, math.ceil(waveform.shape[-1] * new / old))
 
 
 def match_length(waveform: Tensor, length: int) -> Tensor:

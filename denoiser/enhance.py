@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from denoiser import models
-from denoiser.audio import FLOATING, match_length, probe, read, resample, write
 from denoiser.devices import resolve_device
-from denoiser.errors import AudioError, CheckpointError, ConfigError, DenoiserError
+from denoiser.errors import CheckpointError, ConfigError, DenoiserError
+from denoiser.level import Level, measure
+from denoiser.recording import Enhanced, enhance_recording
 from denoiser.spectral import Spectral
+from denoiser.stream import Options, Stream
+from denoiser.waveform import Waveform, rows_of
 
-Waveform = TypeVar("Waveform", Tensor, np.ndarray)
-
-BLOCK_SECONDS = 16.0  # of spectrogram put through the network at once; the result does not depend on it
+BLOCK_SECONDS = 16.0  # put through the network at once, over all channels; the result does not depend on it
+PRECISIONS = ("32", "bf16")  # of the network's arithmetic
+SMOOTHED = 3  # frames, 24 ms, that the gain of the band above the model's is averaged over
 
 
 class Denoiser(nn.Module):
@@ -29,15 +34,20 @@ class Denoiser(nn.Module):
         enhanced = denoiser.enhance(noisy, sample_rate)  # tensor or array [..., N], any rate
     """
 
-    def __init__(self, net: nn.Module, spectral: Spectral, block_seconds: float = BLOCK_SECONDS) -> None:
+    def __init__(
+        self, net: nn.Module, spectral: Spectral, block_seconds: float = BLOCK_SECONDS, precision: str = "32"
+    ) -> None:
         super().__init__()
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision={precision} is unknown; expected {' or '.join(PRECISIONS)}")
         # Convolutions over [B, C, F, T] are faster with channels innermost: 1.4x in float32, 1.8x in bf16 on CPU.
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.spectral = spectral
         self.block_seconds = block_seconds
+        self.precision = precision
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, device: str = "auto") -> Denoiser:
+    def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: str = "32") -> Denoiser:
         """Read a checkpoint, which holds all that is needed, onto ``device`` (auto, cpu, cuda, cuda:1).
 
         ``path`` is a file, or a run's folder for its ``checkpoints/best.ckpt``.
@@ -48,7 +58,7 @@ class Denoiser(nn.Module):
         checkpoint = load_checkpoint(path)
         config = checkpoint["hyper_parameters"]
         try:
-            denoiser = cls(models.build(**config["model"]), Spectral(**config["spectral"]))
+            denoiser = cls(models.build(**config["model"]), Spectral(**config["spectral"]), precision=precision)
         except (ConfigError, TypeError) as error:
             raise CheckpointError(f"{path}: describes a model this version cannot build ({error})") from error
         denoiser.load_weights(checkpoint, path)
@@ -71,96 +81,111 @@ class Denoiser(nn.Module):
         """The rate in Hz the model works at; :meth:`enhance` takes any."""
         return self.spectral.sample_rate
 
-    def forward(self, noisy: Tensor, level: Tensor | None = None) -> Tensor:
-        """``[B, N]`` at the model's rate → enhanced ``[B, N]``; ``level`` ``[B, 1]`` is each row's RMS unless given."""
-        if level is None:
-            level = self.spectral.level(noisy)
-        magnitude, phase = self.spectral(noisy, level)
-        with torch.autocast(noisy.device.type, enabled=False):
-            noise = self.noise(magnitude[:, None])[:, 0]
-        return self.spectral.inverse(self.spectral.subtract(magnitude, noise), phase, level, noisy.shape[-1])
-
     def noise(self, magnitude: Tensor) -> Tensor:
-        """Scaled magnitude ``[B, 1, F, T]`` → scaled noise, block by block, each with all that can reach it."""
-        magnitude = magnitude.clamp(max=1)
-        stride, context = int(self.net.stride), int(self.net.context)
-        frames = magnitude.shape[-1]
-        block = max(1, round(self.block_seconds * self.spectral.frame_rate / stride)) * stride
-        parts = []
-        for start in range(0, frames, block):
-            first = max(0, start - context)
-            part = self.net(magnitude[..., first : start + block + context])
-            parts.append(part[..., start - first : start - first + min(block, frames - start)])
-        return torch.cat(parts, dim=-1)
+        """Scaled magnitude ``[B, 1, F, T]`` → scaled noise."""
+        return self.net(magnitude.clamp(max=1))
+
+    def context(self, options: Options) -> int:
+        """Frames on either side that an enhanced frame follows from."""
+        # A window reaches into the three frames beside it, twice: to the spectrum and back; each iteration again.
+        window = math.ceil(self.spectral.n_fft / self.spectral.hop)
+        return int(self.net.context) + window * (2 + 2 * options.phase_iters) + SMOOTHED
+
+    def segment(self, noisy: Tensor, rms: Tensor, options: Options) -> tuple[Tensor, Tensor]:
+        """Enhance ``[C, N]`` at the model's rate, as one piece, at the level ``rms`` ``[C, 1]``.
+
+        Returns it with the gain of the uppermost bands over time, 0 to 1, both ``[C, N]``.
+        """
+        rows = max(1, round(self.block_seconds * self.sample_rate / noisy.shape[-1]))  # at once: bounds the memory
+        parts = zip(noisy.split(rows), rms.split(rows), strict=True)
+        enhanced, gain = zip(*(self._segment(part, level, options) for part, level in parts), strict=True)
+        return torch.cat(enhanced), torch.cat(gain)
+
+    def _segment(self, noisy: Tensor, rms: Tensor, options: Options) -> tuple[Tensor, Tensor]:
+        spectral = self.spectral
+        magnitude, phase = spectral(noisy, rms)
+        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            noise = self.noise(magnitude[:, None])[:, 0].float()
+        clean = spectral.subtract(magnitude, noise)
+        if options.floor:
+            clean = torch.maximum(clean, (magnitude + 1) * options.floor**spectral.power - 1)
+        enhanced = spectral.inverse(clean, phase, rms, noisy.shape[-1], options.phase_iters)
+        if not options.full_band:
+            return enhanced, torch.zeros_like(enhanced)
+        return enhanced, self._upper_gain(magnitude, clean, noisy.shape[-1])
+
+    def _upper_gain(self, magnitude: Tensor, clean: Tensor, samples: int) -> Tensor:
+        """Root of enhanced over noisy energy in the upper 3/8 of the bins, ``[C, F, T]`` → ``[C, samples]``."""
+        first = 5 * self.spectral.bins // 8
+        before, after = (
+            F.avg_pool1d(self.spectral.unscale(m[:, first:]).square().sum(1), SMOOTHED, 1, SMOOTHED // 2)
+            for m in (magnitude, clean)
+        )
+        gain = (after / before.clamp(min=1e-20)).clamp(max=1).sqrt()
+        places = torch.arange(samples, device=gain.device)
+        index, share = places // self.spectral.hop, places % self.spectral.hop / self.spectral.hop
+        return torch.lerp(gain[:, index], gain[:, (index + 1).clamp(max=gain.shape[-1] - 1)], share)
+
+    def level(self, waveform: Waveform, sample_rate: int) -> Level:
+        """What :meth:`enhance` divides ``[..., N]`` by: for a :meth:`stream` that is to give the same result."""
+        rows = rows_of(waveform)[0].to(self.spectral.window.device)
+        step = _whole(sample_rate)  # a second
+        return measure(lambda: rows.split(step, dim=-1), sample_rate, self.sample_rate)
 
     @torch.no_grad()
-    def enhance(self, waveform: Waveform, sample_rate: int) -> Waveform:
+    def enhance(self, waveform: Waveform, sample_rate: int, options: Options | None = None) -> Waveform:
         """``[..., N]`` at ``sample_rate`` Hz → the same shape, rate, kind and dtype, enhanced.
 
-        Leading dimensions (channels, batch) are independent signals, each with its own level. Integers
-        (int16, int32) are read and returned with full scale at the ends of their type, floats as they are: a quieter
-        waveform gives the same result, quieter. Raises DenoiserError for NaN, infinity or no samples.
+        Leading dimensions (channels, batch) are independent signals, each with its own level: a quiet microphone
+        beside a loud one is heard as well. Integers (int16, int32) are read and returned with full scale at the ends of
+        their type, floats as they are: a quieter waveform gives the same result, quieter. An offset (DC) is taken
+        away. Raises DenoiserError for NaN, infinity or no samples.
         """
-        if int(sample_rate) != sample_rate:
-            raise DenoiserError(f"cannot enhance at a sample rate of {sample_rate} Hz; give a whole number")
-        sample_rate = int(sample_rate)
-        if isinstance(waveform, Tensor):
-            given: Tensor = waveform
-        else:
-            array = np.asarray(waveform)
-            # torch takes no negative strides, as x[::-1] has
-            given = torch.as_tensor(array.copy() if min(array.strides, default=0) < 0 else array)
-        if given.ndim == 0 or given.numel() == 0:
-            raise DenoiserError(f"cannot enhance a waveform of shape {list(given.shape)}: it holds no samples")
-        if given.ndim == 2 and given.shape[0] >= 1000 > given.shape[1]:
-            raise DenoiserError(
-                f"cannot enhance a waveform of shape {list(given.shape)}: expected [channels, samples]; "
-                "soundfile reads [samples, channels], so give its transpose"
-            )
-        signed = given.dtype in (torch.int16, torch.int32)
-        if not (signed or given.is_floating_point()):
-            raise DenoiserError(f"cannot enhance a waveform of {given.dtype}; give floats, int16 or int32")
-        full_scale = -float(torch.iinfo(given.dtype).min) if signed else 1.0
-        noisy = given.to(self.spectral.window.device, torch.float32) / full_scale
-        if not torch.isfinite(noisy).all():
-            raise DenoiserError("cannot enhance a waveform that holds NaN or infinite samples")
-        rows = noisy.reshape(-1, noisy.shape[-1])
-        enhanced = self(resample(rows, sample_rate, self.sample_rate))
-        enhanced = match_length(resample(enhanced, self.sample_rate, sample_rate), noisy.shape[-1])
-        enhanced = enhanced.reshape(noisy.shape).to(given.device)
-        if full_scale != 1.0:
-            # In float64: float32 rounds the largest int32 up, and it would wrap to the smallest.
-            enhanced = (enhanced.double() * full_scale).round().clamp(-full_scale, full_scale - 1)
-        enhanced = enhanced.to(given.dtype)
-        return enhanced if isinstance(waveform, Tensor) else enhanced.numpy()
+        rate = _whole(sample_rate)
+        rows, restore = rows_of(waveform)
+        if not rows.numel():
+            raise DenoiserError(f"cannot enhance a waveform of shape {list(waveform.shape)}: it holds no samples")
+        stream = Stream(self, rate, self.level(rows, rate), options, self.block_seconds)
+        return restore(torch.cat([stream.process(rows), stream.flush()], dim=-1).cpu())
 
-    def enhance_file(self, source: str | Path, target: str | Path) -> Enhanced:
-        """Enhance one file into another: same rate, channels, length and level; same format if the extension is.
+    def stream(
+        self,
+        sample_rate: int,
+        level: Level | None = None,
+        options: Options | None = None,
+        block_seconds: float = 2.0,
+    ) -> Stream:
+        """For a recording that comes in pieces: an object with ``process(block)`` and ``flush()``.
 
-        Where the result passes full scale, all of it is turned down to fit (``gain`` below 1). Raises AudioError
+        ``level`` is what :meth:`level` says of the whole; without it the level is that of all that has come in so far.
+        ``block_seconds`` of audio are enhanced at once: shorter for a shorter delay, longer for less work.
+        """
+        return Stream(self, _whole(sample_rate), level, options, block_seconds)
+
+    @torch.no_grad()
+    def enhance_file(
+        self,
+        source: str | Path,
+        target: str | Path,
+        options: Options | None = None,
+        *,
+        loudness: float | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Enhanced:
+        """Enhance one file into another: same rate, channels, length, level and tags; same format if the extension is.
+
+        Memory does not grow with the length. Where the result passes full scale, all of it is turned down to fit
+        (``gain`` below 1). ``loudness`` is the result's in LUFS (ITU-R BS.1770); None leaves it as it comes out.
+        ``progress`` is called with the seconds of audio that were finished since it was called last. Raises AudioError
         for a file that cannot be read or written; nothing half-written is left under ``target``.
         """
-        source, target = Path(source), Path(target)
-        info = probe(source)
-        if target.exists() and target.samefile(source):
-            raise AudioError(f"{target}: is the input itself; give another output=")
-        noisy, rate = read(source)
-        enhanced = self.enhance(noisy, rate)
-        same = target.suffix.lower() == source.suffix.lower()
-        peak = float(enhanced.abs().max())
-        gain = 1 / peak if peak > 1 and not (same and info.subtype in FLOATING) else 1.0
-        enhanced *= gain
-        write(target, enhanced, rate, format=info.format if same else None, subtype=info.subtype)
-        return Enhanced(noisy, enhanced, rate, gain)
+        return enhance_recording(self, Path(source), Path(target), options, loudness, progress)
 
 
-class Enhanced(NamedTuple):
-    """A file before and after, ``[C, N]`` at ``sample_rate`` Hz, and the gain it took to fit full scale."""
-
-    noisy: Tensor
-    enhanced: Tensor
-    sample_rate: int
-    gain: float
+def _whole(sample_rate: float) -> int:
+    if int(sample_rate) != sample_rate:
+        raise DenoiserError(f"cannot enhance at a sample rate of {sample_rate} Hz; give a whole number")
+    return int(sample_rate)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -59,9 +59,10 @@ def enhance_files(denoiser: Denoiser, jobs: Sequence[Job], plot: bool = False) -
     with tqdm(total=_seconds(jobs), unit="s", unit_scale=True, disable=None, desc="enhancing") as bar:
         for source, target in jobs:
             try:
-                before, after, rate, gain = denoiser.enhance_file(source, target)
+                done_file = denoiser.enhance_file(source, target, progress=bar.update)
                 if plot:
-                    figure = report.figure({"before": before, "after": after}, rate, source.name)
+                    shown = {"before": audio.read(source)[0], "after": audio.read(target)[0]}
+                    figure = report.figure(shown, done_file.sample_rate, source.name)
                     picture = target.with_suffix(".png")
                     if pictures[picture] > 1:  # talk.wav and talk.flac: one picture each
                         picture = target.with_name(f"{target.name}.png")
@@ -72,12 +73,12 @@ def enhance_files(denoiser: Denoiser, jobs: Sequence[Job], plot: bool = False) -
                 failures.append(error)
                 bar.write(f"failed: {error}", file=sys.stderr)
                 continue
-            seconds = before.shape[-1] / rate
-            done += seconds
+            done += done_file.seconds
             elapsed = time.perf_counter() - begin
-            bar.update(seconds)
             bar.set_postfix_str(f"real-time factor {elapsed / done:.3f}")
-            turned_down = f", turned down to {gain:.3f} to stay within full scale" if gain < 1 else ""
+            turned_down = (
+                f", turned down to {done_file.gain:.3f} to stay within full scale" if done_file.gain < 1 else ""
+            )
             bar.write(f"{source} -> {target}{turned_down}")
     if done:
         elapsed = time.perf_counter() - begin

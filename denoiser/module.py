@@ -18,6 +18,8 @@ from denoiser.errors import ConfigError
 from denoiser.metrics import check_names, missing_package
 from denoiser.spectral import Spectral
 
+LOSS_SECONDS = 30  # of a validation file that its loss is taken over: the network sees that at once
+
 
 class DenoisingModule(LightningModule):
     """Trains ``net(noisy) ≈ noise`` on scaled magnitudes; validates by what :class:`Denoiser` makes of a file.
@@ -82,7 +84,8 @@ class DenoisingModule(LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         noisy, clean, level = batch["noisy"], batch["clean"], batch["level"]
         spectral = self.denoiser.spectral
-        magnitude, noise = spectral.input_and_target(noisy, clean, level)
+        start = noisy[:, : LOSS_SECONDS * spectral.sample_rate], clean[:, : LOSS_SECONDS * spectral.sample_rate]
+        magnitude, noise = spectral.input_and_target(*start, level)
         self.log("val/loss", self.step({"noisy": magnitude[:, None], "noise": noise[:, None]}), batch_size=1)
         enhanced = self.denoiser.enhance(noisy, spectral.sample_rate)
         scores = metrics.score(clean[0], enhanced[0], spectral.sample_rate, self.val_metric_names)

@@ -100,13 +100,22 @@ class Spectral(nn.Module):
         spectrum = self.stft(_normalise(waveform, level))
         return self.scale(spectrum.abs()), spectrum.angle()
 
-    def inverse(self, magnitude: Tensor, phase: Tensor, level: Tensor, length: int) -> Tensor:
-        """Scaled magnitude and phase ``[..., F, T]``, level ``[..., 1]`` → waveform ``[..., length]``."""
+    def inverse(self, magnitude: Tensor, phase: Tensor, level: Tensor, length: int, phase_iters: int = 0) -> Tensor:
+        """Scaled magnitude and phase ``[..., F, T]``, level ``[..., 1]`` → waveform ``[..., length]``.
+
+        With ``phase_iters``, that many times the phase is replaced by that of the sound it makes under this magnitude
+        (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984).
+        """
         with torch.autocast(magnitude.device.type, enabled=False):
-            spectrum = torch.polar(self.unscale(magnitude.float()), phase)
-            flat = spectrum.reshape(-1, *spectrum.shape[-2:])
-            waveform = torch.istft(flat, self.n_fft, self.hop, window=self.window, length=length)
+            linear = self.unscale(magnitude.float()).reshape(-1, *magnitude.shape[-2:])
+            phase = phase.reshape(linear.shape)
+            waveform = self._istft(torch.polar(linear, phase), length)
+            for _ in range(phase_iters):
+                waveform = self._istft(torch.polar(linear, self.stft(waveform).angle()), length)
         return waveform.reshape(*magnitude.shape[:-2], length) * level
+
+    def _istft(self, spectrum: Tensor, length: int) -> Tensor:
+        return torch.istft(spectrum, self.n_fft, self.hop, window=self.window, length=length)
 
     @staticmethod
     def difference(noisy: Tensor, clean: Tensor) -> Tensor:

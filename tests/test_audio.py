@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import make_voice
+from conftest import make_noise, make_voice
 
 from denoiser import audio
 from denoiser.errors import AudioError
@@ -92,3 +92,29 @@ def test_minutes_of_vorbis_are_written(tmp_path):
     # In one call to libsndfile 1.2.2 this many samples end the process.
     audio.write(tmp_path / "long.ogg", make_voice(1.0, 16_000).repeat(1, 260), 16_000)
     assert audio.probe(tmp_path / "long.ogg").frames == 260 * 16_000
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg"])
+def test_blocks_make_the_file_that_one_call_makes(tmp_path, name):
+    stereo = torch.cat([make_voice(1.0, 16_000), make_noise(1.0, 16_000)])
+    audio.write(tmp_path / name, stereo, 16_000)
+    whole, _ = audio.read(tmp_path / name)
+    with audio.Reader(tmp_path / name) as reader, audio.Writer(tmp_path / f"b_{name}", 16_000, 2) as writer:
+        for _ in range(2):
+            blocks = []
+            while (block := reader.read(777)).shape[1]:
+                blocks.append(block)
+            assert torch.equal(torch.cat(blocks, dim=1), whole)
+            assert reader.read(777).shape == (2, 0)
+            reader.rewind()
+        for start in range(0, 16_000, 999):
+            writer.write(stereo[:, start : start + 999])
+        assert not (tmp_path / f"b_{name}").exists()  # not under its name before it is whole
+    assert torch.equal(audio.read(tmp_path / f"b_{name}")[0], whole)
+
+
+def test_a_writer_that_is_left_by_an_exception_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), audio.Writer(tmp_path / "a.wav", 16_000, 1) as writer:
+        writer.write(torch.zeros(1, 100))
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())

@@ -33,7 +33,8 @@ def checkpoint(denoiser, tmp_path):
 
 
 def noisy_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
-    return make_voice(seconds, rate, seed) + make_noise(seconds, rate, seed)
+    noisy = make_voice(seconds, rate, seed) + make_noise(seconds, rate, seed)
+    return noisy - noisy.mean()
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
@@ -206,19 +207,6 @@ def test_a_file_comes_back_as_it_was(denoiser, tmp_path, name, rate, channels, s
     before, after = soundfile.info(source), soundfile.info(target)
     for field in ("samplerate", "channels", "frames", "format", "subtype"):
         assert getattr(before, field) == getattr(after, field)
-
-
-def test_what_passes_full_scale_is_turned_down_as_a_whole(denoiser, tmp_path):
-    noisy = noisy_voice(0.5, 16_000)
-    loud = noisy / noisy.abs().max()
-    for subtype in ("PCM_16", "FLOAT"):
-        audio.write(tmp_path / "a.wav", loud, 16_000, subtype=subtype)
-        _, enhanced, _, gain = denoiser.enhance_file(tmp_path / "a.wav", tmp_path / "b.wav")
-        raw = denoiser.enhance(audio.read(tmp_path / "a.wav")[0], 16_000)
-        assert raw.abs().max() > 1, "the untrained network should overshoot"
-        assert torch.allclose(enhanced, raw * gain, atol=1e-6)
-        assert (gain < 1) == (subtype == "PCM_16")  # floats hold it as it is
-        assert torch.allclose(audio.read(tmp_path / "b.wav")[0], enhanced, atol=1e-4)
 
 
 def test_the_input_is_never_overwritten(denoiser, tmp_path):

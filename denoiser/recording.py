@@ -1,0 +1,101 @@
+"""One sound file → its enhanced version, in memory that does not grow with its length."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor
+
+from denoiser.audio import FLOATING, Reader, Writer
+from denoiser.errors import AudioError
+from denoiser.level import measure
+from denoiser.loudness import Meter
+from denoiser.stream import Options, Stream
+
+if TYPE_CHECKING:
+    from denoiser.enhance import Denoiser
+
+READ_SAMPLES = 1 << 18  # of all channels, read from a file at once
+SHORTEST = 4.0  # seconds of a block, of a recording of many channels; unet10 sees one more on either side
+
+
+def enhance_recording(
+    denoiser: Denoiser,
+    source: Path,
+    target: Path,
+    options: Options | None = None,
+    loudness: float | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Enhanced:
+    """What :meth:`Denoiser.enhance_file` does."""
+    if target.exists() and target.samefile(source):
+        raise AudioError(f"{target}: is the input itself; give another output=")
+    with Reader(source) as reader:
+        info = reader.info
+        same = target.suffix.lower() == source.suffix.lower()
+        limited = not (same and info.subtype in FLOATING)
+        level = measure(lambda: _blocks(reader), info.sample_rate, denoiser.sample_rate)
+
+        seconds = max(SHORTEST, denoiser.block_seconds * min(1.0, 2 / info.channels))
+
+        def blocks(share: float) -> Iterator[Tensor]:
+            stream = Stream(denoiser, info.sample_rate, level, options, seconds)
+            for piece in itertools.chain(_blocks(reader), [None]):
+                block = (stream.flush() if piece is None else stream.process(piece)).cpu()
+                if block.numel():
+                    yield block
+                if progress is not None:
+                    progress(share * block.shape[-1] / info.sample_rate)
+
+        def save(gain: float, share: float) -> int:
+            peak, samples = 0.0, 0
+            with Writer(
+                target, info.sample_rate, info.channels, format=info.format if same else None, subtype=info.subtype,
+                tags=info.tags, frames=info.frames,
+            ) as writer:  # fmt: skip
+                for block in blocks(share):
+                    block *= gain
+                    peak = max(peak, float(block.abs().max()))
+                    samples += block.shape[-1]
+                    if not (limited and peak > 1):
+                        writer.write(block)
+                if limited and peak > 1:
+                    raise _ClippedError(peak)
+            return samples
+
+        gain, passes = 1.0, 1 if loudness is None else 2
+        if loudness is not None:
+            meter = Meter(info.sample_rate, info.channels)
+            for block in blocks(1 / passes):
+                meter.add(block)
+            gain = meter.gain(loudness)
+        try:
+            samples = save(gain, 1 / passes)
+        except _ClippedError as clipped:  # what all of it had to be turned down by was not known before: once more
+            gain *= (1 - 1e-6) / clipped.peak
+            samples = save(gain, 0)
+    return Enhanced(samples / info.sample_rate, gain, info.sample_rate, info.channels)
+
+
+class Enhanced(NamedTuple):
+    """What became of a file: its length, and the gain it took to fit full scale or to have the loudness asked for."""
+
+    seconds: float
+    gain: float
+    sample_rate: int
+    channels: int
+
+
+class _ClippedError(Exception):
+    def __init__(self, peak: float) -> None:
+        self.peak = peak
+
+
+def _blocks(reader: Reader) -> Iterator[Tensor]:
+    """A file from its beginning, some seconds at a time."""
+    reader.rewind()
+    while (block := reader.read(READ_SAMPLES // reader.info.channels)).shape[-1]:
+        yield block
