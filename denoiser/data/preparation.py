@@ -1,6 +1,6 @@
 """From sound files to a :class:`~denoiser.data.store.Store`: read, mixed to mono and resampled once.
 
-The whole corpus is never in memory.
+Memory does not grow with the corpus, nor with the length of a recording.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import json
 import math
 import os
 import shutil
-import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from denoiser import audio
+from denoiser.blocks import resampling
 from denoiser.data.pairs import Pair, check, refuse
-from denoiser.data.store import FULL_SCALE, VERSION, Store, to_float
+from denoiser.data.staging import beside
+from denoiser.data.store import FULL_SCALE, VERSION, Store
 from denoiser.errors import AudioError, CorpusError
-from denoiser.spectral import Spectral
+
+BLOCK_SECONDS = 30.0  # of a recording in memory at once, for each worker
+LARGEST = 1 - 1 / FULL_SCALE
 
 
 @dataclass(frozen=True)
@@ -84,74 +88,107 @@ def prepare(
 
 def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder: Path, workers: int) -> list[str]:
     """Write one store, or nothing; returns a line for each file that turned out to be damaged."""
-    lengths = [math.ceil(info.frames * sample_rate / info.sample_rate) for info in infos]
+    lengths = [_length(info, sample_rate) for info in infos]
     starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
-
-    _remove_leftovers(folder.parent)
-    partial = folder.parent / f"{folder.name}.partial-{socket.gethostname()}-{os.getpid()}"
-    partial.mkdir(parents=True)
-    _require_space(partial, 2 * len(corpus.tracks) * starts[-1])
-    maps = [
-        np.memmap(partial / f"{track}.i16", np.int16, mode="w+", shape=(max(1, starts[-1]),)) for track in corpus.tracks
-    ]
-
-    def work(index: int) -> float:
-        samples = _convert(corpus.files[index], infos[index], sample_rate)
-        for target, source in zip(maps, samples.numpy(), strict=True):
-            target[starts[index] : starts[index] + lengths[index]] = source
-        return float(Spectral.level(to_float(samples[0])))
-
     levels: list[float] = [0.0] * len(infos)
     problems: list[str] = []
     threads = torch.get_num_threads()
-    try:
-        # One file a thread: decoding and filtering release the interpreter, and files are short.
-        with (
-            ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-            tqdm(total=starts[-1] / sample_rate, desc="preparing", unit="s", unit_scale=True, disable=None) as bar,
-        ):
-            futures = {pool.submit(work, index): index for index in range(len(infos))}
-            try:
-                for future in as_completed(futures):
-                    index = futures[future]
-                    try:
-                        levels[index] = future.result()
-                    except (AudioError, RuntimeError) as error:
-                        problems.append(str(error))
-                    bar.update(lengths[index] / sample_rate)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    with beside(folder) as partial:
+        _require_space(partial, 2 * len(corpus.tracks) * starts[-1])
+        targets = [partial / f"{track}.i16" for track in corpus.tracks]
+        for target in targets:
+            target.touch()
+            os.truncate(target, 2 * max(1, starts[-1]))
+
+        def work(index: int) -> float:
+            return _convert(corpus.files[index], infos[index], sample_rate, targets, starts[index])
+
+        try:
+            # One file a thread: decoding and filtering release the interpreter, and files are short.
+            with (
+                ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+                tqdm(total=starts[-1] / sample_rate, desc="preparing", unit="s", unit_scale=True, disable=None) as bar,
+            ):
+                futures = {pool.submit(work, index): index for index in range(len(infos))}
+                try:
+                    for future in as_completed(futures):
+                        index = futures[future]
+                        try:
+                            levels[index] = future.result()
+                        except (AudioError, RuntimeError) as error:
+                            problems.append(str(error))
+                        bar.update(lengths[index] / sample_rate)
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+        finally:
+            torch.set_num_threads(threads)
         if problems:
             return sorted(problems)
-        for array in maps:
-            array.flush()
         rows = zip(corpus.names, starts, lengths, levels, strict=False)
         utterances = [dict(zip(("name", "start", "length", "level"), row, strict=True)) for row in rows]
         index_text = {"version": VERSION, "sample_rate": sample_rate, "tracks": corpus.tracks, "utterances": utterances}
-        (partial / "index.json").write_text(json.dumps(index_text))
+        with audio.replacing(partial / "index.json") as path:
+            path.write_text(json.dumps(index_text))
+        for target in targets:
+            with open(target, "rb") as file:
+                os.fsync(file.fileno())
         try:
             os.rename(partial, folder)
         except OSError:
             if not (folder / "index.json").is_file():  # else another process was faster, with the same result
                 raise
-        return []
-    finally:
-        torch.set_num_threads(threads)
-        shutil.rmtree(partial, ignore_errors=True)
+    return []
 
 
-def _convert(paths: Sequence[Path], info: audio.Info, sample_rate: int) -> Tensor:
-    """int16 ``[tracks, N]`` at ``sample_rate``."""
-    tracks = []
-    for path in paths:
-        mono = audio.read(path)[0].mean(dim=0)
-        if len(mono) != info.frames:
-            raise AudioError(f"{path}: its header promises {info.frames} samples, {len(mono)} came")
-        tracks.append(mono)
-    waveforms = audio.resample(torch.stack(tracks), info.sample_rate, sample_rate)
-    waveforms = waveforms / max(1.0, float(waveforms.abs().max()) / (1 - 1 / FULL_SCALE))
-    return (waveforms * FULL_SCALE).round().to(torch.int16)
+def _length(info: audio.Info, sample_rate: int) -> int:
+    old, new = audio.ratio(info.sample_rate, sample_rate)
+    return math.ceil(info.frames * new / old)
+
+
+def _convert(paths: Sequence[Path], info: audio.Info, sample_rate: int, targets: Sequence[Path], start: int) -> float:
+    """Write the samples of one recording to the targets, a track each, from sample ``start``; returns its level."""
+    blocks: Iterable[Tensor] = _read(paths, info, sample_rate)
+    if info.seconds <= BLOCK_SECONDS:
+        blocks = list(blocks)
+    divisor = 1.0
+    while True:
+        peak, done, squares = 0.0, 0, 0.0
+        with ExitStack() as stack:
+            files = [stack.enter_context(open(target, "r+b")) for target in targets]
+            for block in blocks:
+                peak = max(peak, float(block.abs().max()))
+                samples = (block / divisor * FULL_SCALE).round().to(torch.int16)
+                for file, track in zip(files, samples, strict=True):
+                    file.seek(2 * (start + done))
+                    file.write(track.numpy().data)
+                done += block.shape[1]
+                squares += float(samples[0].double().square().sum())
+        if divisor > 1 or peak <= LARGEST:
+            return math.sqrt(squares) / FULL_SCALE / done**0.5
+        divisor = peak / LARGEST
+        if not isinstance(blocks, list):
+            blocks = _read(paths, info, sample_rate)
+
+
+def _read(paths: Sequence[Path], info: audio.Info, sample_rate: int) -> Iterator[Tensor]:
+    """float32 ``[tracks, n]`` at ``sample_rate``: one block of a short recording, of a long one several."""
+    resampler = resampling(info.sample_rate, sample_rate, BLOCK_SECONDS)
+    step = math.ceil(BLOCK_SECONDS * info.sample_rate)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(audio.Reader(path)) for path in paths]
+        for done in range(0, info.frames, step):
+            wanted = min(step, info.frames - done)
+            tracks = [reader.read(wanted).mean(dim=0) for reader in readers]
+            for path, track in zip(paths, tracks, strict=True):
+                if len(track) < wanted:
+                    came = done + len(track)
+                    raise AudioError(f"{path}: its header promises {info.frames} samples, {came} came")
+            yield from resampler.push(torch.stack(tracks))
+        for path, reader in zip(paths, readers, strict=True):
+            if reader.read(1).shape[1]:
+                raise AudioError(f"{path}: its header promises {info.frames} samples, more came")
+    yield from resampler.flush()
 
 
 def _key(corpus: Corpus, sample_rate: int) -> str:
@@ -167,19 +204,7 @@ def _key(corpus: Corpus, sample_rate: int) -> str:
 def _require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed * 1.05:
-        shutil.rmtree(folder)
         raise CorpusError(
             f"{folder.parent}: the prepared corpus needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; "
             "free some, or name another place by data.cache="
         )
-
-
-def _remove_leftovers(cache: Path) -> None:
-    """Delete what preparations killed on this machine left behind; one still running is left alone."""
-    for partial in cache.glob(f"*.partial-{socket.gethostname()}-*"):
-        try:
-            os.kill(int(partial.name.rsplit("-", 1)[1]), 0)
-        except (ProcessLookupError, ValueError):
-            shutil.rmtree(partial, ignore_errors=True)
-        except OSError:
-            continue
