@@ -28,7 +28,7 @@ from denoiser.data.staging import beside
 from denoiser.data.store import FULL_SCALE, VERSION, Store
 from denoiser.errors import AudioError, CorpusError
 
-BLOCK_SECONDS = 30.0  # of a recording in memory at once, for each worker
+BLOCK_SECONDS = 10.0  # of a recording in memory at once, for each worker
 LARGEST = 1 - 1 / FULL_SCALE
 
 
