@@ -1,4 +1,6 @@
-"""Memory and time of one file over its length: python benchmarks/length.py [minutes ...] [ckpt=...] [channels=2] [rate=48000]
+"""Memory and time of one file over its length.
+
+    python benchmarks/length.py [minutes ...] [ckpt=...] [channels=2] [rate=48000] [folder=.] [plot=length.png]
 
 Each length is written as noise over tones (WAV, beyond 4 GB RF64), enhanced by ``Denoiser.enhance_file`` in a process
 of its own, and deleted. Memory is what the process holds of its own (anonymous pages: not the libraries' files),
@@ -90,11 +92,13 @@ def main() -> None:
         early = [megabytes for seconds, megabytes in result["curve"] if seconds < 60]
         curves[minutes] = result["curve"]
         rows.append(
-            [f"{minutes:g} min", f"{size:.2f}", f"{result['took'] / result['seconds']:.4f}", f"{max(early):.0f}",
-             f"{max(memory):.0f}", f"{memory[-1]:.0f}"]
+            [f"{minutes:g} min", f"{size:.2f}", f"{result['took'] / result['seconds']:.4f}",
+             *(f"{megabytes:.0f}" for megabytes in (max(early), max(memory), memory[-1]))]
         )  # fmt: skip
         print(rows[-1], flush=True)
-    print(f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, ", end="")
+    print(f"\n{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, ", end="")
+        f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, ", end=""
+    )
     print(f"{rate} Hz, {channels} channels, {settings.get('ckpt') or SMALL}\n")
     print(table(["length", "GB", "real-time factor", "MB first minute", "MB peak", "MB at the end"], rows))
     if name := settings.get("plot"):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_convert
 
 from denoiser.audio import replacing
-from denoiser.data import pairs, synthetic
+from denoiser.data import pairs, synthetic, vctk_demand
 from denoiser.data.crops import Batch, Crops, EpochSampler, Utterances
 from denoiser.data.preparation import paired, prepare
 from denoiser.data.store import Resident, Store, to_float
@@ -56,6 +56,7 @@ class PairedData(LightningDataModule):
         spectral: the representation, shared with the network that is trained.
         root: folder of the corpus.
         layout: ``vctk_demand`` or ``folders``.
+        download: fetch VCTK-DEMAND, with 28 speakers, to ``root``, unless it is there and whole.
         cache: where prepared corpora are kept.
         batch_size: crops per batch.
         frames: length of a patch.
@@ -73,6 +74,7 @@ class PairedData(LightningDataModule):
         spectral: Spectral,
         root: str,
         layout: str = "vctk_demand",
+        download: bool = False,
         cache: str = "data/prepared",
         batch_size: int = 16,
         frames: int = 256,
@@ -85,6 +87,8 @@ class PairedData(LightningDataModule):
         super().__init__()
         if layout not in pairs.LAYOUTS:
             raise ConfigError(f"data.layout={layout} is unknown; there are: {', '.join(pairs.LAYOUTS)}")
+        if not isinstance(download, bool) or (download and layout != "vctk_demand"):
+            raise ConfigError(f"data.download={download}: expected true or false, and true only for VCTK-DEMAND")
         if batch_size < 1 or frames < 1 or (workers or 0) < 0:
             raise ConfigError(
                 f"data: batch_size={batch_size}, frames={frames}, workers={workers}; expected at least 1, 1 and 0"
@@ -93,6 +97,7 @@ class PairedData(LightningDataModule):
             raise ConfigError(f"data.device={device}: expected {', '.join(DEVICES)}")
         self.spectral = spectral
         self.root, self.layout, self.cache = Path(root).expanduser(), layout, Path(cache).expanduser()
+        self.download = download
         self.batch_size, self.frames, self.device, self.workers = batch_size, frames, device, workers
         self.val_limit, self.shuffle, self.seed = val_limit, shuffle, seed
         self.rule = ""
@@ -106,6 +111,8 @@ class PairedData(LightningDataModule):
     def prepare_data(self) -> None:
         """Find, check and prepare the corpus; CorpusError, one for all that is wrong with it."""
         if self._stores is None:
+            if self.download:
+                vctk_demand.fetch(self.root)
             self._stores = self._open()
 
     def setup(self, stage: str | None = None) -> None:
@@ -228,6 +235,8 @@ class SyntheticData(PairedData):
         corpus_seed: int = 0,
         **options: Any,
     ) -> None:
+        if options.get("download"):
+            raise ConfigError("data.download=true: the embedded corpus needs no download; leave it out")
         super().__init__(spectral, root, **options)
         self.minutes, self.test_minutes, self.corpus_seed = minutes, test_minutes, corpus_seed
 
