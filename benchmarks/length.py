@@ -97,8 +97,6 @@ def main() -> None:
         )  # fmt: skip
         print(rows[-1], flush=True)
     print(f"\n{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, ", end="")
-        f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, ", end=""
-    )
     print(f"{rate} Hz, {channels} channels, {settings.get('ckpt') or SMALL}\n")
     print(table(["length", "GB", "real-time factor", "MB first minute", "MB peak", "MB at the end"], rows))
     if name := settings.get("plot"):
