@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -223,9 +224,16 @@ class Fixed(Dataset[Batch]):
         return len(self.indices)
 
     @property
-    def names(self) -> list[str]:
-        """What is mixed with what, and its ratio."""
-        return [self._name(self.mixtures.draw(0, index)) for index in self.indices]
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """Of each name: the folder or kind of its first noise, the loudest, and the nearest 5 dB of its ratio."""
+        draws = [self.mixtures.draw(0, index) for index in self.indices]
+        return {
+            self._name(draw): {
+                "noise_type": PurePosixPath(draw.kinds[0]).parent.name or PurePosixPath(draw.kinds[0]).stem,
+                "snr_db": float(5 * round(draw.snr / 5)),
+            }
+            for draw in draws
+        }
 
     def _name(self, draw: Draw) -> str:
         speech = self.mixtures.speech.name(draw.segment)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,11 @@ from numpy.random import Generator
 
 from denoiser import audio
 from denoiser.data.noises import NOISES, shape, unit
+from denoiser.data.staging import beside
 from denoiser.data.voices import Array
 from denoiser.errors import CorpusError
 
-FORMAT = 1  # to be raised when other samples would come out
+FORMAT = 2  # to be raised when other samples would come out
 SECONDS = 10.0  # of each
 COUNTS = {"train": 80, "val": 15, "test": 15}
 SLOPES = (-2.2, 1.0)  # exponent of the power over frequency: 0 white, -1 pink, -2 brown, 1 blue
@@ -27,11 +27,12 @@ def _coloured(rng: Generator, n: int, rate: int) -> Array:
     return shape(rng.standard_normal(n), rate, lambda f: np.maximum(f, 40) ** (slope / 2))
 
 
+ORDER = ("coloured", "hum", "coloured", "bandlimited")
 KINDS = {"coloured": _coloured, "hum": NOISES["train"]["hum"], "bandlimited": NOISES["train"]["bandlimited"]}
 
 
 def write_noises(cache: Path, sample_rate: int) -> Path:
-    """The folder under ``cache`` that holds them, as ``<part>/<kind>_<number>.wav``: the one there, or a new one.
+    """The folder under ``cache`` that holds them, as ``<part>/<kind>/<kind>_<number>.wav``: the one there, or a new one.
 
     Half are coloured, of a random slope; a quarter hum; a quarter band-limited. Always the same samples at one
     rate. Raises CorpusError where it cannot be written.
@@ -40,15 +41,14 @@ def write_noises(cache: Path, sample_rate: int) -> Path:
     if folder.is_dir():
         return folder
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".generated.", dir=cache) as parent:
-            new = Path(parent, "new")
+        with beside(folder) as new:
             for stream, (part, count) in enumerate(COUNTS.items()):
                 for i in range(count):
-                    kind = ("coloured", "hum", "coloured", "bandlimited")[i % 4]
+                    kind = ORDER[i % len(ORDER)]
                     rng = np.random.default_rng([FORMAT, stream, i + 1])
                     noise = LEVEL * unit(KINDS[kind](rng, round(SECONDS * sample_rate), sample_rate))
-                    audio.write(new / part / f"{kind}_{i:02d}.wav", torch.from_numpy(noise).float()[None], sample_rate)
+                    path = new / part / kind / f"{kind}_{i:02d}.wav"
+                    audio.write(path, torch.from_numpy(noise).float()[None], sample_rate)
             try:
                 os.rename(new, folder)
             except OSError:

@@ -16,7 +16,7 @@ from denoiser.data import division, pairs, rooms
 from denoiser.data.crops import Batch, Utterances
 from denoiser.data.datamodule import PairedData
 from denoiser.data.division import PARTS, divide, hashed
-from denoiser.data.draws import Fixed, Mixtures, reach
+from denoiser.data.draws import OTHERS, Fixed, Mixtures, reach
 from denoiser.data.generated import write_noises
 from denoiser.data.mixing import Recipe, mix
 from denoiser.data.preparation import Corpus, clips, paired, prepare
@@ -84,6 +84,7 @@ class MixtureData(PairedData):
         self.material: dict[str, dict[str, Segments]] = {}  # speech, noise, generated of each part, once set up
         self.responses: dict[str, Tensor] = {}  # of the rooms of each part, [rooms, 2, H], once set up
         self._prepared: dict[str, list[Store]] = {}
+        self._facts: dict[str, dict[str, Any]] | None = None
 
     def prepare_data(self) -> None:
         """Find, check and prepare speech and noise; CorpusError, one for all that is wrong with them."""
@@ -183,7 +184,10 @@ class MixtureData(PairedData):
             speech = material["speech"]
             noise = f", noise {_hours(material['noise'].seconds)}" if "noise" in material else ""
             shares.append(f"{part} {_hours(speech.seconds)} of {len(set(speech.groups.tolist()))} speakers{noise}")
-        return f"{', '.join(map(str, self.speech))}: {'; '.join(shares)}; {self.spectral.sample_rate} Hz; {self.rule}"
+        without = [part for part in self.material if self.recipe.babble and "babble" not in self.mixtures(part).kinds]
+        few = f"; no babble in {', '.join(without)}: it takes {OTHERS + 1} speakers" if without else ""
+        folders = ", ".join(map(str, self.speech))
+        return f"{folders}: {'; '.join(shares)}; {self.spectral.sample_rate} Hz; {self.rule}{few}"
 
     def mixtures(self, part: str, length: int | None = None, read: bool = True) -> Mixtures:
         """Of one part of the split, ``length`` samples each or whole utterances."""
@@ -194,13 +198,22 @@ class MixtureData(PairedData):
     def training_set(self, read: bool) -> Mixtures:
         return self.mixtures("train", self.spectral.samples(self.frames), read)
 
+    def facts(self, name: str) -> dict[str, Any]:
+        """What is known of a test mixture: ``noise_type``, of its first noise, and ``snr_db``, to the nearest 5."""
+        if self._facts is None:
+            self._facts = {} if self._prepared.get("tests") else self._test_set().facts
+        return self._facts.get(name, {})
+
+    def _test_set(self) -> Fixed:
+        return Fixed(self.mixtures("test"), self.responses.get("test"), self.test_limit)
+
     def val_dataloader(self) -> DataLoader[Batch]:
         return DataLoader(Fixed(self.mixtures("val"), self.responses.get("val"), self.val_limit))
 
     def test_dataloader(self) -> DataLoader[Batch]:
         if tests := self._prepared.get("tests"):
             return DataLoader(Utterances(tests[0], tests[0].names))
-        return DataLoader(Fixed(self.mixtures("test"), self.responses.get("test"), self.test_limit))
+        return DataLoader(self._test_set())
 
     def calibration(self, limit: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
         """Up to ``limit`` training mixtures of the first epoch, evenly spaced, in batches: noisy and level."""

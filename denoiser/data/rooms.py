@@ -115,7 +115,7 @@ def kept(responses: Tensor, target: str, sample_rate: int) -> Tensor:
         return responses
     t = torch.arange(responses.shape[-1], dtype=responses.dtype, device=responses.device) / sample_rate
     falling = ((t - 0.9 * seconds) / (0.1 * seconds)).clamp(0, 1)
-    return responses * torch.cos(falling * torch.pi / 2) ** 2
+    return responses * (0.5 + 0.5 * torch.cos(torch.pi * falling))
 
 
 def _finish(response: Tensor, sample_rate: int) -> Tensor:
