@@ -29,13 +29,14 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
 
     Raises DenoiserError for what a person can mend: settings, corpus, checkpoint, device.
     """
-    if cfg.data.get("root") is None:
-        raise ConfigError("data.root missing; give it as data.root=FOLDER, or data=synthetic, which needs no download")
+    if missing := [key for key in ("root", "speech") if key in cfg.data and cfg.data[key] is None]:
+        key = f"data.{missing[0]}"
+        raise ConfigError(f"{key} missing; give it as {key}=FOLDER, or data=synthetic, which needs no download")
     _check_settings(cfg)
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     trainer = _trainer(cfg, plain["trainer"], folder)
     settings = {key: plain[key] for key in ("model", "spectral", "loss", "optimizer", "scheduler", "seed")}
-    settings["training"] = {key: plain["data"].get(key) for key in ("batch_size", "frames", "shuffle", "seed")}
+    settings["training"] = {key: plain["data"].get(key) for key in ("batch_size", "frames", "shuffle", "seed", "mix")}
     settings["training"] |= {key: plain["trainer"].get(key) for key in ("gradient_clip_val", "accumulate_grad_batches")}
     settings["training"]["precision"] = trainer.precision
     resume = runs.resume_from(cfg.ckpt_path, folder, settings)

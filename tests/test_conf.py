@@ -29,7 +29,8 @@ def test_the_tree_has_the_groups_people_look_for():
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_builds(option, tmp_path):
     group, name = option.split("/")
-    cfg = composed(f"{group}={name}", "data.root=corpus", "trainer.gpus=0")
+    corpus = "data.speech=corpus" if option == "data/mixture" else "data.root=corpus"
+    cfg = composed(f"{group}={name}", corpus, "trainer.gpus=0")
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     name = "-".join(HydraConfig.get().runtime.choices[g] for g in ("data", "model", "loss"))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, default_convert
+from torch.utils.data import DataLoader, Dataset, default_convert
 
 from denoiser.audio import replacing
 from denoiser.data import pairs, synthetic, vctk_demand
@@ -158,23 +158,30 @@ class PairedData(LightningDataModule):
         counts = ", ".join(f"{part} {len(names)}" for part, names in self.names.items())
         return f"{self.root}: {counts} utterances at {self.spectral.sample_rate} Hz; {self.rule}"
 
+    @property
+    def sources(self) -> list[Store]:
+        """What training reads."""
+        return [self.store]
+
+    def training_set(self, read: bool) -> Dataset[Batch]:
+        """What the training loader draws batches from; with ``read=False`` only where their crops lie."""
+        return Crops(self.store, self.names["train"], self.spectral.samples(self.frames), self.seed, read)
+
     def train_dataloader(self) -> DataLoader[Batch]:
         trainer, device = self.trainer, torch.device("cpu")
         if trainer is not None:
             device = trainer.strategy.root_device
-        if self.resident is None and lives_on(device, self.device, self.store.size):
-            self.resident = Resident(self.store, device)
+        if self.resident is None and lives_on(device, self.device, sum(store.size for store in self.sources)):
+            self.resident = Resident(self.sources, device)
         workers = self.workers
         if workers is None:  # a GPU is kept from waiting for the disk; a CPU has nothing to spare
             workers = 0 if self.resident or device.type == "cpu" else min(4, os.cpu_count() or 1)
-        crops = Crops(
-            self.store, self.names["train"], self.spectral.samples(self.frames), self.seed, read=self.resident is None
-        )
+        crops = self.training_set(read=self.resident is None)
         rank, ranks = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         return DataLoader(
             crops,
             batch_size=self.batch_size,
-            sampler=EpochSampler(crops, self.seed, self.shuffle, rank, ranks),
+            sampler=EpochSampler(crops, self.seed, self.shuffle, rank, ranks),  # type: ignore[arg-type]
             num_workers=workers,
             collate_fn=default_convert,  # it comes as a batch
             persistent_workers=workers > 0,
