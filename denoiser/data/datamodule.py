@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from denoiser.audio import replacing
 from denoiser.data import pairs, synthetic
+from denoiser.data.augment import Augment
 from denoiser.data.store import Store, prepare
 from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
@@ -101,7 +102,8 @@ class PairedData(LightningDataModule):
             memory map.
         val_limit: validate on at most this many utterances, evenly spaced; null for all.
         shuffle: False serves the same crops in the same order every epoch.
-        seed: of order and crops.
+        seed: of order, crops and augmentation.
+        augment: what training batches go through; null for the corpus as it is.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class PairedData(LightningDataModule):
         val_limit: int | None = 64,
         shuffle: bool = True,
         seed: int = 0,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         if layout not in pairs.LAYOUTS:
@@ -128,6 +131,7 @@ class PairedData(LightningDataModule):
         self.root, self.layout, self.cache = Path(root).expanduser(), layout, Path(cache).expanduser()
         self.batch_size, self.frames, self.workers = batch_size, frames, workers
         self.val_limit, self.shuffle, self.seed = val_limit, shuffle, seed
+        self.augment = augment
         self.rule = ""
         self.names: dict[str, list[str]] = {}  # of each split, once set up
         self._stores: tuple[Store, Store] | None = None
@@ -206,7 +210,17 @@ class PairedData(LightningDataModule):
             yield self.store.read(name)[0], torch.tensor([self.store.utterances[name].level])
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        return self.patches(batch) if self.trainer is not None and self.trainer.training else batch
+        if self.trainer is None or not self.trainer.training:
+            return batch
+        return self.patches(self.augmented(batch))
+
+    def augmented(self, batch: Batch) -> Batch:
+        """A training batch with its augmentation, drawn from (seed, epoch, batch, rank)."""
+        if self.augment is None or self.trainer is None:
+            return batch
+        epoch = self.trainer.current_epoch if self.shuffle else 0
+        index = self.trainer.fit_loop.batch_idx + 1  # Lightning counts a batch once it is transferred
+        return self.augment(batch, (self.seed, epoch, index, self.trainer.global_rank))
 
     @torch.no_grad()
     def patches(self, batch: Batch) -> Batch:
