@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 
 from denoiser.data import augment
-from denoiser.data.augment import CHANGES, relevel
+from denoiser.data.changes import CHANGES, relevel
 from denoiser.data.datamodule import PairedData
 from denoiser.errors import CheckpointError, ConfigError
 from denoiser.module import DenoisingModule
@@ -261,13 +261,14 @@ def test_a_gpu_makes_the_same_batch():
     assert all(torch.allclose(here[key], there[key].cpu(), rtol=1e-3, atol=1e-5) for key in batch)
 
 
-@pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
 @pytest.mark.parametrize("option", sorted(p.stem for p in (ROOT / "conf/augment").glob("*.yaml")))
-def test_every_option_builds_at_every_rate(option, rate):
+def test_every_option_builds_at_every_rate(option):
     settings = OmegaConf.to_container(composed(f"augment={option}").augment, resolve=True)
-    built = augment.build(settings, rate)
-    assert set(built.changes) == set(settings) == {"none": set(), "remix": {"remix"}, "full": set(CHANGES)}[option]
-    assert built(make_batch(), KEY)["noisy"].isfinite().all()
+    assert set(settings) == {"none": set(), "remix": {"remix"}, "full": set(CHANGES)}[option]
+    for rate in (8_000, 16_000, 48_000):
+        built = augment.build(settings, rate)
+        assert set(built.changes) == set(settings)
+        assert built(make_batch(), KEY)["noisy"].isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -281,7 +282,7 @@ def test_every_option_builds_at_every_rate(option, rate):
         ({"clip": False}, r"augment\.clip=False: expected its settings, or null"),
         ({"speed": {"low": 0}}, "expected 0.5 to 2"),
         ({"bandlimit": {"high": [100, 200]}}, "high: expected 400 to"),
-        ({"bandlimit": {"low": 300}}, "low"),
+        ({"bandlimit": {"low": 300}}, "two frequencies each"),
     ],
 )
 def test_mistakes_are_named(settings, message):
@@ -324,16 +325,16 @@ def test_training_repeats_resumes_and_insists_on_its_augmentation(vctk, tmp_path
         train_here(tmp_path / name, *common, *more)
         return torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
 
-    whole = weights("whole", "trainer.max_epochs=2")
-    helped = weights("helped", "trainer.max_epochs=2", "data.workers=2")
-    assert all(torch.equal(whole[key], helped[key]) for key in whole)
-    plain = weights("plain", "trainer.max_epochs=2", "augment=none")
-    assert not all(torch.equal(whole[key], plain[key]) for key in whole)
+    once = weights("broken", "trainer.max_epochs=1")
+    helped = weights("helped", "trainer.max_epochs=1", "data.workers=2")
+    assert all(torch.equal(once[key], helped[key]) for key in once)
+    plain = weights("plain", "trainer.max_epochs=1", "augment=none")
+    assert not all(torch.equal(once[key], plain[key]) for key in once)
 
-    weights("broken", "trainer.max_epochs=1")
     with pytest.raises(CheckpointError, match=r"training\.augment was \{.*remix.*\}, is None"):
         weights("broken", "trainer.max_epochs=2", "ckpt_path=last", "augment=none")
     with pytest.raises(CheckpointError, match=r"training\.augment\.gain\.decibels was 15, is 3"):
         weights("broken", "trainer.max_epochs=2", "ckpt_path=last", "augment.gain.decibels=3")
     resumed = weights("broken", "trainer.max_epochs=2", "ckpt_path=last")
+    whole = weights("whole", "trainer.max_epochs=2")
     assert all(torch.allclose(whole[key], resumed[key], rtol=0, atol=1e-6) for key in whole)
