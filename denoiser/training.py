@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from denoiser import models, report, runs
+from denoiser.data import augment
 from denoiser.enhance import Denoiser, load_checkpoint
 from denoiser.errors import CheckpointError, ConfigError, CorpusError, check_booleans
 from denoiser.metrics import check_names, missing_package
@@ -38,14 +39,15 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     settings = {key: plain[key] for key in ("model", "spectral", "loss", "optimizer", "scheduler", "seed")}
     settings["training"] = {key: plain["data"].get(key) for key in ("batch_size", "frames", "shuffle", "seed", "mix")}
     settings["training"] |= {key: plain["trainer"].get(key) for key in ("gradient_clip_val", "accumulate_grad_batches")}
-    settings["training"]["precision"] = trainer.precision
+    settings["training"] |= {"precision": trainer.precision, "augment": plain.get("augment") or None}
     resume = runs.resume_from(cfg.ckpt_path, folder, settings)
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = DenoisingModule(**settings, metrics=plain["metrics"])
     if cfg.init_from:
         _take_weights(module, str(cfg.init_from))
-    data = instantiate(cfg.data, spectral=module.denoiser.spectral)
+    changes = augment.build(plain.get("augment"), module.denoiser.sample_rate)
+    data = instantiate(cfg.data, spectral=module.denoiser.spectral, augment=changes)
 
     say(f"run folder: {folder}")
     facts = _cost(module.denoiser)

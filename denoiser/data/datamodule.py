@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_convert
 
 from denoiser.audio import replacing
 from denoiser.data import pairs, synthetic, vctk_demand
+from denoiser.data.augment import Augment
 from denoiser.data.crops import Batch, Crops, EpochSampler, Utterances
 from denoiser.data.preparation import paired, prepare
 from denoiser.data.store import Resident, Store, to_float
@@ -66,7 +67,8 @@ class PairedData(LightningDataModule):
         workers: processes that read crops from the memory map; null: none for a CPU, up to 4 for a GPU.
         val_limit: validate on at most this many utterances, evenly spaced; null for all.
         shuffle: False serves the same crops in the same order every epoch.
-        seed: of order and crops.
+        seed: of order, crops and augmentation.
+        augment: what training batches go through; null for the corpus as it is.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class PairedData(LightningDataModule):
         val_limit: int | None = 64,
         shuffle: bool = True,
         seed: int = 0,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         if layout not in pairs.LAYOUTS:
@@ -100,6 +103,7 @@ class PairedData(LightningDataModule):
         self.download = download
         self.batch_size, self.frames, self.device, self.workers = batch_size, frames, device, workers
         self.val_limit, self.shuffle, self.seed = val_limit, shuffle, seed
+        self.augment = augment
         self.rule = ""
         self.names: dict[str, list[str]] = {}  # of each split, once set up
         self.resident: Resident | None = None  # the training corpus on the training device, if it lives there
@@ -206,7 +210,10 @@ class PairedData(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.trainer is None or not self.trainer.training:
             return batch
-        return self.patches(self.waveforms(batch))
+        waveforms = self.waveforms(batch)
+        if self.augment is not None:
+            waveforms = self.augment(waveforms, (self.seed, *batch["drawn"]))
+        return self.patches(waveforms)
 
     def waveforms(self, batch: Batch) -> Batch:
         """A training batch as the loader gives it, on any device → ``{track: float32 [B, N], "level": [B, 1]}``."""

@@ -121,7 +121,7 @@ class Mixtures(Dataset[Batch]):
 
     def __getitems__(self, items: Sequence[tuple[int, int]]) -> Batch:
         """The items of one batch, which torch's DataLoader asks for at once."""
-        return self.batch([self.draw(*item) for item in items])
+        return {**self.batch([self.draw(*item) for item in items]), "drawn": tuple(items[0])}
 
     def draw(self, epoch: int, index: int) -> Draw:
         """All that is random in one mixture."""
