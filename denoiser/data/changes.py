@@ -98,7 +98,7 @@ class Shift(Change):
     """The noise begins elsewhere, its end going on with its beginning, and in half of the rows upside down.
 
     Neither what speech and noise do at one time nor their relative phase then repeats. The joint can click, as steps
-    in a noise do.
+    in a noise do, and a noise shorter than the crop leaves a gap.
     """
 
     keeps_level = True
