@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from denoiser.audio import replacing
-from denoiser.data import pairs, synthetic
+from denoiser.data import facts, pairs, synthetic
 from denoiser.data.store import Store, prepare
 from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
@@ -155,6 +155,8 @@ class PairedData(LightningDataModule):
         train, val, rule = pairs.split(names, held_out)
         self.rule += f"validation: {rule}"
         self.names = {"train": train, "val": val, "test": test}
+        self.logs = facts.read_logs(self.root)
+        self._facts = facts.gather(test, self.logs)
 
     def _open(self) -> tuple[Store, Store]:
         folders = pairs.LAYOUTS[self.layout](self.root)
@@ -162,6 +164,10 @@ class PairedData(LightningDataModule):
         problems = [problem for _, found in matched for problem in found]
         stores = prepare([side for side, _ in matched], self.spectral.sample_rate, self.cache, problems=problems)
         return stores[0], stores[-1]
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What is known of a test utterance: any of ``noise_type``, ``snr_db``, ``speaker``."""
+        return self._facts.get(name, {})
 
     def write_split(self, path: Path) -> None:
         """Write who trains, who validates, who tests, and by which rule, as JSON."""
@@ -177,7 +183,8 @@ class PairedData(LightningDataModule):
 
     def describe(self) -> str:
         counts = ", ".join(f"{part} {len(names)}" for part, names in self.names.items())
-        return f"{self.root}: {counts} utterances at {self.spectral.sample_rate} Hz; {self.rule}"
+        noises = f"; noise types and SNRs from {self.logs}" if self.logs.files else ""
+        return f"{self.root}: {counts} utterances at {self.spectral.sample_rate} Hz; {self.rule}{noises}"
 
     def train_dataloader(self) -> DataLoader[Batch]:
         crops = Crops(self.store, self.names["train"], self.spectral.samples(self.frames), self.seed)
