@@ -19,7 +19,7 @@ from denoiser import models, report, runs
 from denoiser.data import augment
 from denoiser.enhance import Denoiser, load_checkpoint
 from denoiser.errors import CheckpointError, ConfigError, CorpusError, check_booleans
-from denoiser.metrics import check_names, missing_package
+from denoiser.metrics import METRICS, check_names, missing_package
 from denoiser.module import DenoisingModule
 
 say = rank_zero_only(print)
@@ -87,7 +87,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
             say(f"no validation chose a checkpoint: testing the last weights{f', {last}' if last.is_file() else ''}")
         trainer.test(module, datamodule=data, ckpt_path=path or None, verbose=False, weights_only=True)
         summary = report.write_scores(
-            module.rows,
+            [{**row, **data.facts(row["name"])} for row in module.rows],
             folder,
             checkpoint=os.path.relpath(path) if path else None,
             seed=cfg.seed,
@@ -113,10 +113,10 @@ def _check_settings(cfg: DictConfig) -> None:
     monitor, allowed = cfg.monitor, ["val/loss", *(f"val/{name}" for name in cfg.metrics)]
     if monitor not in allowed:
         raise ConfigError(f"monitor={monitor}: only validation chooses a checkpoint; expected {', '.join(allowed)}")
-    if package := missing_package(monitor.removeprefix("val/")):
+    name = monitor.removeprefix("val/")
+    if package := missing_package(name):
         raise ConfigError(f'monitor={monitor} needs the package {package}: pip install "denoiser[metrics]"')
-
-    if cfg.mode != (mode := "min" if monitor == "val/loss" else "max"):
+    if cfg.mode != (mode := "max" if name in METRICS and METRICS[name].higher_is_better else "min"):
         raise ConfigError(f"monitor={monitor} with mode={cfg.mode} would keep the worst checkpoint; give mode={mode}")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_convert
 
 from denoiser.audio import replacing
-from denoiser.data import pairs, synthetic, vctk_demand
+from denoiser.data import facts, pairs, synthetic, vctk_demand
 from denoiser.data.augment import Augment
 from denoiser.data.crops import Batch, Crops, EpochSampler, Utterances
 from denoiser.data.preparation import paired, prepare
@@ -137,6 +137,8 @@ class PairedData(LightningDataModule):
         train, val, rule = pairs.split(names, held_out)
         self.rule += f"validation: {rule}"
         self.names = {"train": train, "val": val, "test": test}
+        self.logs = facts.read_logs(self.root)
+        self._facts = facts.gather(test, self.logs)
 
     def _open(self) -> tuple[Store, Store]:
         folders = pairs.LAYOUTS[self.layout](self.root)
@@ -145,6 +147,10 @@ class PairedData(LightningDataModule):
         corpora = [paired(side) for side, _ in matched]
         stores = prepare(corpora, self.spectral.sample_rate, self.cache, problems=problems)
         return stores[0], stores[-1]
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What is known of a test utterance: any of ``noise_type``, ``snr_db``, ``speaker``."""
+        return self._facts.get(name, {})
 
     def write_split(self, path: Path) -> None:
         """Write who trains, who validates, who tests, and by which rule, as JSON."""
@@ -160,7 +166,8 @@ class PairedData(LightningDataModule):
 
     def describe(self) -> str:
         counts = ", ".join(f"{part} {len(names)}" for part, names in self.names.items())
-        return f"{self.root}: {counts} utterances at {self.spectral.sample_rate} Hz; {self.rule}"
+        noises = f"; noise types and SNRs from {self.logs}" if self.logs.files else ""
+        return f"{self.root}: {counts} utterances at {self.spectral.sample_rate} Hz; {self.rule}{noises}"
 
     @property
     def sources(self) -> list[Store]:

@@ -84,7 +84,7 @@ class MixtureData(PairedData):
         self.material: dict[str, dict[str, Segments]] = {}  # speech, noise, generated of each part, once set up
         self.responses: dict[str, Tensor] = {}  # of the rooms of each part, [rooms, 2, H], once set up
         self._prepared: dict[str, list[Store]] = {}
-        self._facts: dict[str, dict[str, Any]] | None = None
+        self._mixed_facts: dict[str, dict[str, Any]] | None = None
 
     def prepare_data(self) -> None:
         """Find, check and prepare speech and noise; CorpusError, one for all that is wrong with them."""
@@ -200,9 +200,9 @@ class MixtureData(PairedData):
 
     def facts(self, name: str) -> dict[str, Any]:
         """What is known of a test mixture: ``noise_type``, of its first noise, and ``snr_db``, to the nearest 5."""
-        if self._facts is None:
-            self._facts = {} if self._prepared.get("tests") else self._test_set().facts
-        return self._facts.get(name, {})
+        if self._mixed_facts is None:
+            self._mixed_facts = {} if self._prepared.get("tests") else self._test_set().facts
+        return self._mixed_facts.get(name, {})
 
     def _test_set(self) -> Fixed:
         return Fixed(self.mixtures("test"), self.responses.get("test"), self.test_limit)
