@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from denoiser import models
+from denoiser import models, onnx_net
 from denoiser.audio import FLOATING, match_length, probe, read, resample, write
 from denoiser.devices import resolve_device
 from denoiser.errors import AudioError, CheckpointError, ConfigError, DenoiserError
@@ -40,11 +40,13 @@ class Denoiser(nn.Module):
     def from_checkpoint(cls, path: str | Path, device: str = "auto") -> Denoiser:
         """Read a checkpoint, which holds all that is needed, onto ``device`` (auto, cpu, cuda, cuda:1).
 
-        ``path`` is a file, or a run's folder for its ``checkpoints/best.ckpt``.
+        ``path`` is a file, a run's folder for its ``checkpoints/best.ckpt``, or an exported ``.onnx``.
 
         Raises CheckpointError where the file is missing, damaged, not ours, or not yet trained. Nothing in
         the file is executed: it is read as plain numbers, strings and tensors.
         """
+        if Path(path).suffix.lower() == ".onnx":
+            return cls(*onnx_net.load(path, device)).eval()
         checkpoint = load_checkpoint(path)
         config = checkpoint["hyper_parameters"]
         try:
