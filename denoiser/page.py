@@ -53,7 +53,7 @@ def write_page(path: Path, entries: Sequence[Entry], settings: str = "", failure
         order = "Sorted by how much was taken away, the most first; a click on a heading sorts by it."
     for row in rows[:LISTENED]:
         _listen(row)
-    headings = ["file", "seconds", "removed dB", *(report.HEADINGS[name] for name in names)]
+    headings = ["file", "seconds", "removed dB", *(METRICS[name].heading for name in names)]
     template = Environment(loader=PackageLoader("denoiser", ""), autoescape=True, trim_blocks=True).get_template(
         "page.html"
     )
