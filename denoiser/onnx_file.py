@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from denoiser.audio import MAX_RATE, MIN_RATE
+from denoiser.audio.reader import MAX_RATE, MIN_RATE
 
 SPECTRAL = {"sample_rate": int, "n_fft": int, "hop": int, "power": float, "peak": float}
 BLOCKS = {"stride": int, "context": int}
