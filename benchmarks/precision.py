@@ -46,7 +46,7 @@ def train(data: SyntheticData, denoiser: Denoiser, steps: int, fast: bool) -> fl
         loader.sampler.set_epoch(step)
         for batch in list(loader)[: steps - step]:
             begin = time.perf_counter()
-            patches = data.patches(batch)
+            patches = data.patches(data.waveforms(batch))
             torch.manual_seed(step)  # the same dropout in both
             with torch.autocast("cpu", torch.bfloat16, enabled=fast):
                 noise = denoiser.noise(patches["noisy"])
@@ -56,7 +56,7 @@ def train(data: SyntheticData, denoiser: Denoiser, steps: int, fast: bool) -> fl
             torch.nn.utils.clip_grad_norm_(denoiser.net.parameters(), 0.02)
             optimizer.step()
             schedule.step()
-            seconds = len(batch["noisy"]) * data.frames / data.spectral.frame_rate
+            seconds = len(batch["level"]) * data.frames / data.spectral.frame_rate
             times.append((time.perf_counter() - begin) / seconds)
             step += 1
     return 1 / statistics.median(times)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from denoiser import models
+from denoiser import models, onnx_net
 from denoiser.devices import resolve_device
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
 from denoiser.level import Level, measure
@@ -50,11 +50,13 @@ class Denoiser(nn.Module):
     def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: str = "32") -> Denoiser:
         """Read a checkpoint, which holds all that is needed, onto ``device`` (auto, cpu, cuda, cuda:1).
 
-        ``path`` is a file, or a run's folder for its ``checkpoints/best.ckpt``.
+        ``path`` is a file, a run's folder for its ``checkpoints/best.ckpt``, or an exported ``.onnx``.
 
         Raises CheckpointError where the file is missing, damaged, not ours, or not yet trained. Nothing in
         the file is executed: it is read as plain numbers, strings and tensors.
         """
+        if Path(path).suffix.lower() == ".onnx":
+            return cls(*onnx_net.load(path, device)).eval()
         checkpoint = load_checkpoint(path)
         config = checkpoint["hyper_parameters"]
         try:

@@ -39,6 +39,10 @@ class CorpusError(DenoiserError):
     """A corpus that cannot be trained on as it is."""
 
 
+class DownloadError(DenoiserError):
+    """What cannot be fetched, or is not what was published."""
+
+
 @contextmanager
 def building(kind: str, table: Mapping[str, T], name: str, arguments: Mapping[str, Any]) -> Iterator[T]:
     """Yield what ``table`` calls ``name``; ConfigError where there is none, or it refuses ``arguments``."""

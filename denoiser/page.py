@@ -18,6 +18,7 @@ from torch import Tensor
 from denoiser import report
 from denoiser.audio import Reader, replacing, resample
 from denoiser.errors import DenoiserError
+from denoiser.metrics import METRICS
 
 EXCERPT = 30.0  # seconds of a file that its players and picture hold: half a megabyte of MP3
 LISTENED = 50  # files, the worst, that have players and a picture; the table has all
@@ -46,13 +47,13 @@ def write_page(path: Path, entries: Sequence[Entry], settings: str = "", failure
     rows = [_row(entry, names, path.parent) for entry in entries]
     if names:
         rows.sort(key=lambda row: _last_if_undefined(row["entry"].scores["enhanced"][names[0]]))
-        order = f"Sorted by {report.HEADINGS[names[0]]} after, the worst first; a click on a heading sorts by it."
+        order = f"Sorted by {METRICS[names[0]].heading} after, the worst first; a click on a heading sorts by it."
     else:
         rows.sort(key=lambda row: -row["removed"])
         order = "Sorted by how much was taken away, the most first; a click on a heading sorts by it."
     for row in rows[:LISTENED]:
         _listen(row)
-    headings = ["file", "seconds", "removed dB", *(report.HEADINGS[name] for name in names)]
+    headings = ["file", "seconds", "removed dB", *(METRICS[name].heading for name in names)]
     template = Environment(loader=PackageLoader("denoiser", ""), autoescape=True, trim_blocks=True).get_template(
         "page.html"
     )

@@ -53,12 +53,18 @@ def write_pair(noisy: Path, clean: Path, seconds: float, rate: int, seed: int) -
 
 
 def write_vctk(root: Path, *, train: int = 8, test: int = 2, rate: int = 48_000, seconds: float = 1.0) -> Path:
-    """A corpus in the VCTK-DEMAND layout: speakers p225, p226, p287, p288 in training, p232 and p257 in the test."""
+    """A corpus in the VCTK-DEMAND layout: speakers p225, p226, p287, p288 in training, p232 and p257 in the test.
+
+    The log knows the test files' noise types, and one line that it should not hold.
+    """
     for part, speakers, count in (("trainset_28spk", (225, 226, 287, 288), train), ("testset", (232, 257), test)):
         for i in range(count):
             name = f"p{speakers[i % len(speakers)]}_{i:03d}.wav"
             noisy, clean = root / f"noisy_{part}_wav" / name, root / f"clean_{part}_wav" / name
             write_pair(noisy, clean, seconds + 0.25 * (i % 3), rate, 100 * len(part) + i)
+    (root / "logfiles").mkdir()
+    lines = [f"p{(232, 257)[i % 2]}_{i:03d} {('bus', 'living')[i % 2]} {(2.5, 17.5)[i % 2]}" for i in range(test)]
+    (root / "logfiles/log_testset.txt").write_text("\n".join([*lines, "damaged", ""]))
     return root
 
 

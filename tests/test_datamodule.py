@@ -5,9 +5,12 @@ import json
 import pytest
 import torch
 from conftest import write_pair
+from torch.utils.data.distributed import DistributedSampler
 
-from denoiser.data.datamodule import PairedData
-from denoiser.errors import CorpusError
+from denoiser.data.crops import EpochSampler
+from denoiser.data.datamodule import PairedData, lives_on
+from denoiser.data.store import Resident
+from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
 
 
@@ -21,19 +24,67 @@ def make_data(root, tmp_path, **options) -> PairedData:
     return data
 
 
-def waveforms(data: PairedData, epoch: int) -> list[torch.Tensor]:
-    loader = data.train_dataloader()
-    loader.sampler.set_epoch(epoch)
-    return [torch.stack([batch["noisy"], batch["clean"]]) for batch in loader]
+def waveforms(data: PairedData, *epochs: int, context: str | None = None) -> list[torch.Tensor]:
+    """The batches of these epochs, ``[2, B, N]``: noisy and clean."""
+    loader, batches = data.train_dataloader(), []
+    if context:
+        loader.multiprocessing_context = context
+    for epoch in epochs:
+        loader.sampler.set_epoch(epoch)
+        batches += [data.waveforms(batch) for batch in loader]
+    assert all(batch["level"].shape == (len(batch["noisy"]), 1) for batch in batches)
+    return [torch.stack([batch["noisy"], batch["clean"]]) for batch in batches]
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-def test_the_same_batches_from_any_number_of_workers(vctk, tmp_path, workers):
+@pytest.mark.parametrize(("workers", "context"), [(1, None), (4, None), (2, "fork"), (2, "spawn")])
+def test_the_same_batches_from_any_number_of_workers(vctk, tmp_path, workers, context):
+    alone = waveforms(make_data(vctk, tmp_path), 0, 1)
+    helped = waveforms(make_data(vctk, tmp_path, workers=workers), 0, 1, context=context)
+    assert len(alone) == len(helped) == 4
+    assert all(torch.equal(a, b) for a, b in zip(alone, helped, strict=True))
+
+
+@pytest.mark.parametrize("frames", [64, 256])  # crops shorter than an utterance, and longer than some
+def test_the_same_batches_where_the_corpus_lives_on_the_device(vctk, tmp_path, frames):
+    mapped, resident = (make_data(vctk, tmp_path, frames=frames) for _ in range(2))
+    resident.resident = Resident([resident.store], torch.device("cpu"))
+    assert "crops" not in next(iter(resident.train_dataloader()))  # places alone travel
+    for expected, got in zip(waveforms(mapped, 0, 1), waveforms(resident, 0, 1), strict=True):
+        assert torch.equal(expected, got)
+
+
+def test_where_the_corpus_lives():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda:0")
+    assert not lives_on(cpu, "auto", 1)
+    assert not lives_on(gpu, "cpu", 1, free=100)
+    assert lives_on(gpu, "auto", 49, free=100)
+    assert not lives_on(gpu, "auto", 50, free=100)
+    assert lives_on(gpu, "gpu", 100, free=100)
+    with pytest.raises(ConfigError, match=r"takes 2.00 GB and 1.00 GB are free on cuda:0"):
+        lives_on(gpu, "gpu", 2 * 10**9, free=10**9)
+    with pytest.raises(ConfigError, match="runs on the CPU"):
+        lives_on(cpu, "gpu", 1)
+    with pytest.raises(ConfigError, match="expected auto, cpu, gpu"):
+        PairedData(Spectral(), "corpus", device="cuda")
+
+
+def test_half_the_bytes_travel(vctk, tmp_path):
+    batch = next(iter(make_data(vctk, tmp_path).train_dataloader()))
+    assert batch["crops"].dtype == torch.int16
+
+
+def test_ranks_share_an_epoch(vctk, tmp_path):
+    data = make_data(vctk, tmp_path)
+    alone = EpochSampler(range(7), seed=0, shuffle=True)
+    shares = [EpochSampler(range(7), 0, True, rank, 2) for rank in range(2)]
     for epoch in (0, 1):
-        alone = waveforms(make_data(vctk, tmp_path), epoch)
-        helped = waveforms(make_data(vctk, tmp_path, workers=workers), epoch)
-        assert len(alone) == len(helped) == 2
-        assert all(torch.equal(a, b) for a, b in zip(alone, helped, strict=True))
+        for sampler in (alone, *shares):
+            sampler.set_epoch(epoch)
+        first, second = map(list, shares)
+        assert len(first) == len(second) == len(shares[0]) == 4
+        assert sorted({*first, *second}) == sorted(alone) == [(epoch, index) for index in range(7)]
+    # Lightning then leaves it as it is: wrapped in its own, it would not hear of the epoch.
+    assert isinstance(data.train_dataloader().sampler, DistributedSampler)
 
 
 def test_epochs_and_seeds_differ_and_repeat(vctk, tmp_path):
@@ -57,6 +108,7 @@ def test_global_randomness_has_no_say(vctk, tmp_path):
 def test_patches_are_scaled_magnitudes_of_the_crops(vctk, tmp_path):
     data = make_data(vctk, tmp_path, frames=256, batch_size=4)
     batch = next(iter(data.train_dataloader()))
+    batch = data.waveforms(batch)
     assert batch["noisy"].shape == (4, data.spectral.samples(256))
     patch = data.patches(batch)
     for key in ("noisy", "noise"):

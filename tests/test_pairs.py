@@ -68,7 +68,7 @@ def test_files_that_cannot_be_used_are_one_error(tmp_path):
     (noisy / "empty.wav").write_bytes(b"")
     audio.write(clean / "nothing.wav", torch.zeros(1, 0), 16_000)
     with pytest.raises(CorpusError) as error:
-        pairs.refuse(pairs.check(pairs.match(noisy, clean)[0], workers=2)[1])
+        pairs.refuse(pairs.check([p.paths for p in pairs.match(noisy, clean)[0]], workers=2)[1])
     text = str(error.value)
     assert text.startswith("5 problems")
     for expected in ("16000 Hz, its clean twin 8000 Hz", "3200 samples, its clean twin 4800", "text.wav: not readable",

@@ -2,16 +2,24 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import make_noise, make_voice, run_command, write_pair, write_vctk
 
 from denoiser import audio
-from denoiser.data import pairs, store
+from denoiser.data import pairs, preparation
+from denoiser.data.preparation import clips, paired
+from denoiser.data.staging import beside
+from denoiser.data.store import FULL_SCALE, to_float
 from denoiser.errors import CorpusError
 from denoiser.spectral import Spectral
 
@@ -21,7 +29,7 @@ def matched(root):
 
 
 def prepare(matched, rate, cache):
-    return store.prepare([matched], rate, cache)[0]
+    return preparation.prepare([paired(matched)], rate, cache)[0]
 
 
 @pytest.fixture
@@ -50,6 +58,90 @@ def test_crops_lie_at_the_same_place_in_both(root):
     assert torch.equal(crop[1], clean[1_000:1_500])
     beyond, _ = prepared.read("u1", len(noisy) - 10, 30)  # never into the neighbour
     assert torch.equal(beyond, torch.cat([noisy[-10:], torch.zeros(20)]))
+
+
+def test_a_batch_of_crops_is_read_as_one(root):
+    prepared = prepare(matched(root), 16_000, root / "cache")
+    rows, offsets = [2, 0, 1, 0], np.array([100, 4_000, 9_000, 12])
+    crops = prepared.gather(rows, offsets, 5_000)
+    assert (crops.shape, crops.dtype) == ((2, 4, 5_000), torch.int16)
+    for i, (row, offset) in enumerate(zip(rows, offsets, strict=True)):
+        expected = torch.stack(prepared.read(prepared.names[row], int(offset), 5_000))
+        assert torch.equal(to_float(crops[:, i]), expected)
+    assert not crops[:, 1, 4_000:].any()  # beyond the end of a short one, never its neighbour
+
+
+def test_a_folder_of_single_clips_is_a_store_of_one_track(tmp_path):
+    audio.write(tmp_path / "noise/deep/er/a.flac", make_noise(0.5, 44_100).repeat(2, 1), 44_100)
+    audio.write(tmp_path / "noise/a.wav", make_noise(0.25, 8_000, 1), 8_000)
+    (prepared,) = preparation.prepare([clips("noise", tmp_path / "noise")], 16_000, tmp_path / "cache")
+    assert prepared.tracks == ("noise",)
+    assert prepared.names == ["a.wav", "deep/er/a.flac"]
+    (got,) = prepared.read("deep/er/a.flac")
+    assert torch.allclose(got, audio.resample(make_noise(0.5, 44_100), 44_100, 16_000)[0], atol=1e-4)
+    assert prepared.utterances["a.wav"].length == 4_000
+
+
+@pytest.mark.parametrize("loud", [1.0, 20.0])  # of which one is beyond full scale, and has to be read twice
+@pytest.mark.parametrize("rate", [44_100, 16_000, 8_000])
+def test_a_long_recording_in_blocks_is_what_it_is_at_once(tmp_path, monkeypatch, rate, loud):
+    audio.write(tmp_path / "noise/a.wav", loud * make_noise(1.0, rate), rate, subtype="FLOAT")
+    corpus = clips("noise", tmp_path / "noise")
+    (at_once,) = preparation.prepare([corpus], 16_000, tmp_path / "at_once")
+    monkeypatch.setattr(preparation, "BLOCK_SECONDS", 0.1)
+    (in_blocks,) = preparation.prepare([corpus], 16_000, tmp_path / "in_blocks")
+    (expected,), (got,) = at_once.read("a.wav"), in_blocks.read("a.wav")
+    assert got.shape == expected.shape == (16_000,)
+    assert torch.allclose(got, expected, atol=1.01 / FULL_SCALE)
+    assert got.abs().max() > 0.2
+    assert in_blocks.levels[0] == pytest.approx(at_once.levels[0], rel=1e-4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's account of memory")
+def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path):
+    (tmp_path / "noise").mkdir()
+    minute = (0.1 * np.random.default_rng(0).standard_normal(60 * 48_000)).astype(np.float32)
+    with soundfile.SoundFile(tmp_path / "noise/long.wav", "w", 48_000, 1, "PCM_U8") as file:
+        for _ in range(15):  # 173 MB as float32
+            file.write(minute)
+
+    def megabytes(field: str) -> float:
+        return int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM is the peak from here on
+    before = megabytes("VmRSS")
+    preparation.prepare([clips("noise", tmp_path / "noise")], 16_000, tmp_path / "cache")
+    assert megabytes("VmHWM") - before < 80
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(root):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(CorpusError, match=r"data\.cache=.*cannot be written.*name another place") as error:
+            prepare(matched(root), 16_000, root / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(error.value)
+    assert list((root / "cache").iterdir()) == []
+
+
+def test_leftovers_are_removed_and_work_in_progress_is_not(tmp_path):
+    (tmp_path / "a.partial-dead").mkdir()
+    with beside(tmp_path / "a") as mine, beside(tmp_path / "a") as other:
+        assert mine != other
+        assert sorted(tmp_path.iterdir()) == sorted([mine, other])
+        other.rename(tmp_path / "a")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_is_wrong_with_any_of_several_folders_is_one_error(tmp_path):
+    for name in ("speech", "noise"):
+        audio.write(tmp_path / name / "good.wav", make_noise(0.1, 16_000), 16_000)
+        (tmp_path / name / "bad.wav").write_text("not sound")
+    with pytest.raises(CorpusError, match=r"2 problems.*speech.bad\.wav.*noise.bad\.wav"):
+        preparation.prepare([clips(n, tmp_path / n) for n in ("speech", "noise")], 16_000, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_prepared_once_and_again_when_something_changes(root):
@@ -86,9 +178,9 @@ def test_a_killed_preparation_is_not_taken_for_a_whole_one(tmp_path):
     root = write_vctk(tmp_path / "corpus", train=60, seconds=3.0)
     cache = tmp_path / "cache"
     code = (
-        "from pathlib import Path; from denoiser.data import pairs, store\n"
+        "from pathlib import Path; from denoiser.data import pairs, preparation\n"
         f"found = pairs.match(*pairs.vctk_demand(Path({str(root)!r})).train)[0]\n"
-        f"store.prepare([found], 16000, Path({str(cache)!r}), workers=1)"
+        f"preparation.prepare([preparation.paired(found)], 16000, Path({str(cache)!r}), workers=1)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     while not list(cache.glob("*.partial-*/noisy.i16")) and process.poll() is None:

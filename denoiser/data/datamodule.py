@@ -1,86 +1,49 @@
-"""Prepared corpus → batches: waveform crops from the workers, scaled magnitude patches made on the device."""
+"""Prepared corpus → batches: crops travel as 16 bit, or lie on the device; scaled magnitude patches are made there."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence, Sized
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, default_convert
 
 from denoiser.audio import replacing
-from denoiser.data import pairs, synthetic
-from denoiser.data.store import Store, prepare
+from denoiser.data import facts, pairs, synthetic, vctk_demand
+from denoiser.data.augment import Augment
+from denoiser.data.crops import Batch, Crops, EpochSampler, Utterances
+from denoiser.data.preparation import paired, prepare
+from denoiser.data.store import Resident, Store, to_float
 from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
 
-Batch = dict[str, Any]
+DEVICES = ("auto", "cpu", "gpu")
+SHARE = 0.5  # of a GPU's free memory that a corpus may take unasked; training needs the rest
 
 
-class Crops(Dataset[Batch]):
-    """Crops of ``length`` samples. An item is named by (epoch, index): its place follows from the seed alone."""
+def lives_on(device: torch.device, choice: str, size: int, free: int | None = None) -> bool:
+    """Whether a corpus of ``size`` bytes is to live on the training ``device``, of ``data.device=choice``.
 
-    def __init__(self, store: Store, names: Sequence[str], length: int, seed: int) -> None:
-        self.store, self.names, self.length, self.seed = store, list(names), length, seed
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, item: tuple[int, int]) -> Batch:
-        epoch, index = item
-        utterance = self.store.utterances[self.names[index]]
-        room = max(0, utterance.length - self.length)
-        start = int(np.random.default_rng([self.seed, epoch, index]).integers(room + 1))
-        noisy, clean = self.store.read(utterance.name, start, self.length)
-        return {"noisy": noisy, "clean": clean, "level": torch.tensor([utterance.level])}
-
-
-class Utterances(Dataset[Batch]):
-    """Whole utterances, by index."""
-
-    def __init__(self, store: Store, names: Sequence[str]) -> None:
-        self.store, self.names = store, list(names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> Batch:
-        name = self.names[index]
-        noisy, clean = self.store.read(name)
-        return {
-            "noisy": noisy,
-            "clean": clean,
-            "level": torch.tensor([self.store.utterances[name].level]),
-            "name": name,
-        }
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Every index once an epoch, as (epoch, index), in an order that follows from (seed, epoch).
-
-    Lightning calls ``set_epoch``; with ``shuffle=False`` every epoch is epoch 0, in order.
+    ``free`` is how many bytes are free there, asked of it unless given. Raises ConfigError where ``gpu`` cannot be.
     """
-
-    def __init__(self, source: Sized, seed: int, shuffle: bool) -> None:
-        self.source, self.seed, self.shuffle = source, seed, shuffle
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch if self.shuffle else 0
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order: Sequence[int] = range(len(self.source))
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.source)).tolist()
-        return iter([(self.epoch, index) for index in order])
+    if device.type != "cuda":
+        if choice == "gpu":
+            raise ConfigError("data.device=gpu: this training runs on the CPU; use data.device=auto")
+        return False
+    if choice == "cpu":
+        return False
+    free = torch.cuda.mem_get_info(device)[0] if free is None else free
+    if choice == "gpu" and size > free:
+        raise ConfigError(
+            f"data.device=gpu: the corpus takes {size / 1e9:.2f} GB and {free / 1e9:.2f} GB are free on {device}; "
+            "use data.device=auto"
+        )
+    return choice == "gpu" or size < SHARE * free
 
 
 class PairedData(LightningDataModule):
@@ -94,14 +57,18 @@ class PairedData(LightningDataModule):
         spectral: the representation, shared with the network that is trained.
         root: folder of the corpus.
         layout: ``vctk_demand`` or ``folders``.
+        download: fetch VCTK-DEMAND, with 28 speakers, to ``root``, unless it is there and whole.
         cache: where prepared corpora are kept.
         batch_size: crops per batch.
         frames: length of a patch.
-        workers: processes that read crops; 0 reads in the training process, which is fast enough for a
-            memory map.
+        device: where the prepared training corpus lives: ``auto`` on the training GPU if it takes less than half of
+            the memory that is free there, so that crops are cut where they are needed; else, and on a CPU, on the
+            disk, in a memory map. ``cpu`` is always the latter, ``gpu`` the former or an error.
+        workers: processes that read crops from the memory map; null: none for a CPU, up to 4 for a GPU.
         val_limit: validate on at most this many utterances, evenly spaced; null for all.
         shuffle: False serves the same crops in the same order every epoch.
-        seed: of order and crops.
+        seed: of order, crops and augmentation.
+        augment: what training batches go through; null for the corpus as it is.
     """
 
     def __init__(
@@ -109,32 +76,47 @@ class PairedData(LightningDataModule):
         spectral: Spectral,
         root: str,
         layout: str = "vctk_demand",
+        download: bool = False,
         cache: str = "data/prepared",
         batch_size: int = 16,
         frames: int = 256,
-        workers: int = 0,
+        device: str = "auto",
+        workers: int | None = None,
         val_limit: int | None = 64,
         shuffle: bool = True,
         seed: int = 0,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         if layout not in pairs.LAYOUTS:
             raise ConfigError(f"data.layout={layout} is unknown; there are: {', '.join(pairs.LAYOUTS)}")
-        if batch_size < 1 or frames < 1 or workers < 0:
+        if not isinstance(download, bool) or (download and layout != "vctk_demand"):
+            raise ConfigError(f"data.download={download}: expected true or false, and true only for VCTK-DEMAND")
+        if batch_size < 1 or frames < 1 or (workers or 0) < 0:
             raise ConfigError(
                 f"data: batch_size={batch_size}, frames={frames}, workers={workers}; expected at least 1, 1 and 0"
             )
+        if device not in DEVICES:
+            raise ConfigError(f"data.device={device}: expected {', '.join(DEVICES)}")
         self.spectral = spectral
         self.root, self.layout, self.cache = Path(root).expanduser(), layout, Path(cache).expanduser()
-        self.batch_size, self.frames, self.workers = batch_size, frames, workers
+        self.download = download
+        self.batch_size, self.frames, self.device, self.workers = batch_size, frames, device, workers
         self.val_limit, self.shuffle, self.seed = val_limit, shuffle, seed
+        self.augment = augment
         self.rule = ""
         self.names: dict[str, list[str]] = {}  # of each split, once set up
+        self.resident: Resident | None = None  # the training corpus on the training device, if it lives there
         self._stores: tuple[Store, Store] | None = None
+
+    def teardown(self, stage: str | None = None) -> None:
+        self.resident = None  # the test needs the memory
 
     def prepare_data(self) -> None:
         """Find, check and prepare the corpus; CorpusError, one for all that is wrong with it."""
         if self._stores is None:
+            if self.download:
+                vctk_demand.fetch(self.root)
             self._stores = self._open()
 
     def setup(self, stage: str | None = None) -> None:
@@ -155,13 +137,20 @@ class PairedData(LightningDataModule):
         train, val, rule = pairs.split(names, held_out)
         self.rule += f"validation: {rule}"
         self.names = {"train": train, "val": val, "test": test}
+        self.logs = facts.read_logs(self.root)
+        self._facts = facts.gather(test, self.logs)
 
     def _open(self) -> tuple[Store, Store]:
         folders = pairs.LAYOUTS[self.layout](self.root)
         matched = [pairs.match(*side) for side in (folders.train, folders.test) if side]
         problems = [problem for _, found in matched for problem in found]
-        stores = prepare([side for side, _ in matched], self.spectral.sample_rate, self.cache, problems=problems)
+        corpora = [paired(side) for side, _ in matched]
+        stores = prepare(corpora, self.spectral.sample_rate, self.cache, problems=problems)
         return stores[0], stores[-1]
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What is known of a test utterance: any of ``noise_type``, ``snr_db``, ``speaker``."""
+        return self._facts.get(name, {})
 
     def write_split(self, path: Path) -> None:
         """Write who trains, who validates, who tests, and by which rule, as JSON."""
@@ -177,17 +166,37 @@ class PairedData(LightningDataModule):
 
     def describe(self) -> str:
         counts = ", ".join(f"{part} {len(names)}" for part, names in self.names.items())
-        return f"{self.root}: {counts} utterances at {self.spectral.sample_rate} Hz; {self.rule}"
+        noises = f"; noise types and SNRs from {self.logs}" if self.logs.files else ""
+        return f"{self.root}: {counts} utterances at {self.spectral.sample_rate} Hz; {self.rule}{noises}"
+
+    @property
+    def sources(self) -> list[Store]:
+        """What training reads."""
+        return [self.store]
+
+    def training_set(self, read: bool) -> Dataset[Batch]:
+        """What the training loader draws batches from; with ``read=False`` only where their crops lie."""
+        return Crops(self.store, self.names["train"], self.spectral.samples(self.frames), self.seed, read)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        crops = Crops(self.store, self.names["train"], self.spectral.samples(self.frames), self.seed)
+        trainer, device = self.trainer, torch.device("cpu")
+        if trainer is not None:
+            device = trainer.strategy.root_device
+        if self.resident is None and lives_on(device, self.device, sum(store.size for store in self.sources)):
+            self.resident = Resident(self.sources, device)
+        workers = self.workers
+        if workers is None:  # a GPU is kept from waiting for the disk; a CPU has nothing to spare
+            workers = 0 if self.resident or device.type == "cpu" else min(4, os.cpu_count() or 1)
+        crops = self.training_set(read=self.resident is None)
+        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         return DataLoader(
             crops,
             batch_size=self.batch_size,
-            sampler=EpochSampler(crops, self.seed, self.shuffle),
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            sampler=EpochSampler(crops, self.seed, self.shuffle, rank, ranks),  # type: ignore[arg-type]
+            num_workers=workers,
+            collate_fn=default_convert,  # it comes as a batch
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -206,7 +215,20 @@ class PairedData(LightningDataModule):
             yield self.store.read(name)[0], torch.tensor([self.store.utterances[name].level])
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        return self.patches(batch) if self.trainer is not None and self.trainer.training else batch
+        if self.trainer is None or not self.trainer.training:
+            return batch
+        waveforms = self.waveforms(batch)
+        if self.augment is not None:
+            waveforms = self.augment(waveforms, (self.seed, *batch["drawn"]))
+        return self.patches(waveforms)
+
+    def waveforms(self, batch: Batch) -> Batch:
+        """A training batch as the loader gives it, on any device → ``{track: float32 [B, N], "level": [B, 1]}``."""
+        if self.resident is None:
+            crops = batch["crops"]
+        else:
+            crops = self.resident.gather(batch["rows"], batch["offsets"], self.spectral.samples(self.frames))
+        return {**dict(zip(self.store.tracks, to_float(crops), strict=True)), "level": batch["level"]}
 
     @torch.no_grad()
     def patches(self, batch: Batch) -> Batch:
@@ -234,6 +256,8 @@ class SyntheticData(PairedData):
         corpus_seed: int = 0,
         **options: Any,
     ) -> None:
+        if options.get("download"):
+            raise ConfigError("data.download=true: the embedded corpus needs no download; leave it out")
         super().__init__(spectral, root, **options)
         self.minutes, self.test_minutes, self.corpus_seed = minutes, test_minutes, corpus_seed
 

@@ -25,6 +25,10 @@ class Pair:
     noisy: Path
     clean: Path
 
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        return self.noisy, self.clean
+
 
 @dataclass(frozen=True)
 class Folders:
@@ -47,9 +51,10 @@ def vctk_demand(root: Path) -> Folders:
     if missing := [name for name in names if not (root / name).is_dir()]:
         raise CorpusError(
             f"data.root={root}: not VCTK-DEMAND, {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; "
-            "unpack the archives of https://doi.org/10.7488/ds/2117 there, or use data=folders or data=synthetic"
+            f"python -m denoiser.data.vctk_demand root={root} fetches it, and so does data.download=true; "
+            "or use data=folders or data=synthetic"
         )
-    found = [_unnest(root / name) for name in names]
+    found = [unnest(root / name) for name in names]
     return Folders((found[0], found[1]), (found[2], found[3]), VCTK_HELD_OUT)
 
 
@@ -73,7 +78,8 @@ def folders(root: Path) -> Folders:
 LAYOUTS = {"vctk_demand": vctk_demand, "folders": folders}
 
 
-def _unnest(folder: Path) -> Path:
+def unnest(folder: Path) -> Path:
+    """The folder of the same name inside, if there is one, as some unpackers leave it."""
     inner = folder / folder.name
     return inner if inner.is_dir() else folder
 
@@ -105,12 +111,15 @@ def match(noisy: Path, clean: Path) -> tuple[list[Pair], list[str]]:
     return [Pair(name, path, sides[1][name]) for name, path in sorted(sides[0].items()) if name in sides[1]], problems
 
 
-def check(pairs: Sequence[Pair], workers: int) -> tuple[list[tuple[audio.Info, audio.Info]], list[str]]:
-    """Read every header: what it says, noisy and clean, and a line for each pair that cannot be trained on."""
+def check(items: Sequence[Sequence[Path]], workers: int) -> tuple[list[audio.Info], list[str]]:
+    """Read every header: what the first file of each item says, and a line for each item that cannot be used.
 
-    def probe(pair: Pair) -> tuple[tuple[audio.Info, audio.Info] | None, list[str]]:
+    The files of an item are of one recording, noisy and clean say: they have to agree in rate and length.
+    """
+
+    def probe(paths: Sequence[Path]) -> tuple[audio.Info | None, list[str]]:
         infos, problems = [], []
-        for path in (pair.noisy, pair.clean):
+        for path in paths:
             try:
                 info = audio.probe(path)
             except AudioError as error:
@@ -121,16 +130,17 @@ def check(pairs: Sequence[Pair], workers: int) -> tuple[list[tuple[audio.Info, a
                 problems.append(f"{path}: holds no samples")
         if problems:
             return None, problems
-        noisy, clean = infos
-        if noisy.sample_rate != clean.sample_rate:
-            return None, [f"{pair.noisy}: {noisy.sample_rate} Hz, its clean twin {clean.sample_rate} Hz"]
-        if noisy.frames != clean.frames:
-            return None, [f"{pair.noisy}: {noisy.frames} samples, its clean twin {clean.frames}"]
-        return (noisy, clean), []
+        first = infos[0]
+        for twin in infos[1:]:
+            if first.sample_rate != twin.sample_rate:
+                return None, [f"{first.path}: {first.sample_rate} Hz, its clean twin {twin.sample_rate} Hz"]
+            if first.frames != twin.frames:
+                return None, [f"{first.path}: {first.frames} samples, its clean twin {twin.frames}"]
+        return first, []
 
     with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(probe, pairs))
-    usable = [infos for infos, _ in results if infos is not None]
+        results = list(pool.map(probe, items))
+    usable = [info for info, _ in results if info is not None]
     return usable, [problem for _, problems in results for problem in problems]
 
 

@@ -1,39 +1,28 @@
-"""The prepared corpus: noisy and clean at one rate, 16 bit, in two memory maps, with an index.
+"""The prepared corpus: sound at one rate, 16 bit, in a memory map a track, with an index.
 
-Preparation reads and resamples every file once; training then reads crops where they lie. The whole corpus
-is never in memory.
+Files were read and resampled once (:mod:`denoiser.data.preparation`); training reads crops where they lie.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-import os
-import shutil
-import socket
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
-from denoiser import audio
-from denoiser.data.pairs import Pair, check, refuse
-from denoiser.errors import AudioError, CorpusError
-from denoiser.spectral import Spectral
-
-VERSION = 1  # of the format; a store of another is prepared anew
+VERSION = 2  # of the format; a store of another is prepared anew
 FULL_SCALE = 32_768.0
+CHUNK = 1 << 24  # samples copied to a device at once
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """Where one pair lies in the maps; ``level`` is the RMS of its noisy waveform, full scale at 1."""
+    """Where one lies in the maps; ``level`` is the RMS of its first track (the noisy), full scale at 1."""
 
     name: str
     start: int
@@ -42,165 +31,95 @@ class Utterance:
 
 
 class Store:
-    """A prepared corpus on disk, opened for reading. Safe to fork and to pickle: maps open on first use."""
+    """A prepared corpus on disk, opened for reading. Safe to fork and to pickle: maps open on first use.
+
+    ``tracks`` names what is heard at the same time: ``("noisy", "clean")``, or ``("speech",)`` alone. Rows are
+    utterances in the order of ``names``; ``starts``, ``lengths`` (samples) and ``levels`` are theirs.
+    """
 
     def __init__(self, folder: Path) -> None:
         index = json.loads((folder / "index.json").read_text())
         self.folder = folder
         self.sample_rate: int = index["sample_rate"]
+        self.tracks: tuple[str, ...] = tuple(index["tracks"])
         self.utterances = {u["name"]: Utterance(**u) for u in index["utterances"]}
-        self._maps: tuple[np.memmap, np.memmap] | None = None
+        self.names = list(self.utterances)
+        self.rows = {name: row for row, name in enumerate(self.names)}
+        self.starts = np.array([u.start for u in self.utterances.values()], np.int64)
+        self.lengths = np.array([u.length for u in self.utterances.values()], np.int64)
+        self.levels = np.array([u.level for u in self.utterances.values()], np.float32)
+        self._maps: tuple[NDArray[np.int16], ...] | None = None
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_maps": None}
 
     @property
-    def seconds(self) -> float:
-        return sum(u.length for u in self.utterances.values()) / self.sample_rate
-
-    def read(self, name: str, start: int = 0, length: int | None = None) -> tuple[Tensor, Tensor]:
-        """Noisy and clean float32 ``[length]`` from sample ``start`` of one utterance, zeros beyond its end."""
-        utterance = self.utterances[name]
-        length = utterance.length - start if length is None else length
+    def maps(self) -> tuple[NDArray[np.int16], ...]:
+        """The samples of each track, all utterances one after another."""
         if self._maps is None:
-            paths = (self.folder / "noisy.i16", self.folder / "clean.i16")
-            noisy, clean = (np.memmap(path, np.int16, mode="r") for path in paths)
-            self._maps = (noisy, clean)
-        first = utterance.start + start
-        stop = min(first + length, utterance.start + utterance.length)
-        pair = (torch.from_numpy(m[first:stop].astype(np.float32)) / FULL_SCALE for m in self._maps)
-        noisy_crop, clean_crop = (audio.match_length(x, length) for x in pair)
-        return noisy_crop, clean_crop
+            paths = (self.folder / f"{track}.i16" for track in self.tracks)
+            # As plain arrays: a slice of a memmap costs ten times a slice of an array.
+            self._maps = tuple(np.asarray(np.memmap(path, np.int16, mode="r")) for path in paths)
+        return self._maps
+
+    @property
+    def size(self) -> int:
+        """Bytes of all samples."""
+        return 2 * len(self.tracks) * int(self.lengths.sum())
+
+    @property
+    def seconds(self) -> float:
+        return int(self.lengths.sum()) / self.sample_rate
+
+    def read(self, name: str, start: int = 0, length: int | None = None) -> tuple[Tensor, ...]:
+        """float32 ``[length]`` a track, from sample ``start`` of one utterance, zeros beyond its end."""
+        row = self.rows[name]
+        length = int(self.lengths[row]) - start if length is None else length
+        return tuple(to_float(self.gather([row], np.array([start]), length)[:, 0]))
+
+    def gather(self, rows: Sequence[int] | NDArray[np.int64], offsets: NDArray[np.int64], length: int) -> Tensor:
+        """int16 ``[tracks, B, length]``: of each of B ``rows`` what begins at its offset, zeros beyond its ends.
+
+        Read in the order they lie on the disk.
+        """
+        rows = np.asarray(rows)
+        skips = np.clip(-offsets, 0, length)
+        firsts = self.starts[rows] + offsets + skips
+        counts = np.clip(self.lengths[rows] - offsets - skips, 0, length - skips)
+        crops = np.zeros((len(self.tracks), len(rows), length), np.int16)
+        order = np.argsort(firsts)
+        for samples, out in zip(self.maps, crops, strict=True):
+            for i in order:
+                out[i, skips[i] : skips[i] + counts[i]] = samples[firsts[i] : firsts[i] + counts[i]]
+        return torch.from_numpy(crops)
 
 
-def prepare(
-    corpora: Sequence[Sequence[Pair]],
-    sample_rate: int,
-    cache: Path,
-    workers: int | None = None,
-    problems: Sequence[str] = (),
-) -> list[Store]:
-    """The stores of these corpora at ``sample_rate`` Hz under ``cache``: those there, or new ones.
+class Resident:
+    """The samples of stores on a device, as int16 (``Store.size`` bytes), where crops of them are gathered.
 
-    A store is known by the names, sizes and times of its files, the rate and the format, so it is prepared
-    again when any changes. It is built beside its final name and renamed when whole. Channels are averaged;
-    a pair beyond full scale is scaled down as one, so that noisy is still clean plus noise.
-    Raises CorpusError, one for the ``problems`` already found and all files whose headers tell that they cannot
-    be used, before any is prepared; and one for all that turn out to be damaged when they are read.
+    Several stores, of equally many tracks, are one after another, and their rows numbered through.
     """
-    workers = workers or os.cpu_count() or 1
-    folders = [cache / f"{sample_rate}hz-{_key(pairs, sample_rate)}" for pairs in corpora]
-    missing = [(p, folder) for p, folder in zip(corpora, folders, strict=True) if not (folder / "index.json").is_file()]
-    checked = [check(pairs, workers) for pairs, _ in missing]
-    refuse([*problems, *(problem for _, found in checked for problem in found)])
-    damaged: list[str] = []
-    for (pairs, folder), (infos, _) in zip(missing, checked, strict=True):
-        try:
-            damaged += _build(pairs, infos, sample_rate, folder, workers)
-        except OSError as error:
-            raise CorpusError(f"data.cache={cache}: cannot be written ({error}); name another place") from error
-    refuse(damaged)
-    return [Store(folder) for folder in folders]
+
+    def __init__(self, stores: Sequence[Store], device: torch.device) -> None:
+        bases = np.cumsum([0, *(len(store.maps[0]) for store in stores)])
+        self.samples = torch.empty(len(stores[0].tracks), int(bases[-1]), dtype=torch.int16, device=device)
+        for store, base in zip(stores, bases.tolist(), strict=False):
+            for samples, here in zip(store.maps, self.samples[:, base : base + len(store.maps[0])], strict=True):
+                for first in range(0, len(samples), CHUNK):  # never the whole corpus in the memory of the machine
+                    here[first : first + CHUNK] = torch.from_numpy(samples[first : first + CHUNK].copy())
+        starts = np.concatenate([store.starts + base for store, base in zip(stores, bases, strict=False)])
+        self.starts = torch.from_numpy(starts).to(device)
+        self.lengths = torch.from_numpy(np.concatenate([store.lengths for store in stores])).to(device)
+
+    def gather(self, rows: Tensor, offsets: Tensor, length: int) -> Tensor:
+        """What :meth:`Store.gather` gives, on the device: int64 ``[B]``, ``[B]`` → int16 ``[tracks, B, length]``."""
+        places = offsets[:, None] + torch.arange(length, device=offsets.device)
+        inside = (places >= 0) & (places < self.lengths[rows, None])
+        places += self.starts[rows, None]
+        crops = self.samples[:, places.clamp_(0, self.samples.shape[1] - 1)]
+        return torch.where(inside, crops, 0)
 
 
-def _build(
-    pairs: Sequence[Pair], infos: Sequence[tuple[audio.Info, audio.Info]], sample_rate: int, folder: Path, workers: int
-) -> list[str]:
-    """Write one store, or nothing; returns a line for each file that turned out to be damaged."""
-    lengths = [math.ceil(noisy.frames * sample_rate / noisy.sample_rate) for noisy, _ in infos]
-    starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
-
-    _remove_leftovers(folder.parent)
-    partial = folder.parent / f"{folder.name}.partial-{socket.gethostname()}-{os.getpid()}"
-    partial.mkdir(parents=True)
-    _require_space(partial, 4 * starts[-1])
-    names = ("noisy.i16", "clean.i16")
-    maps = [np.memmap(partial / name, np.int16, mode="w+", shape=(max(1, starts[-1]),)) for name in names]
-
-    def work(index: int) -> float:
-        pair = pairs[index]
-        both = torch.cat([_mono(pair.noisy), _mono(pair.clean)])
-        if both.shape[1] != infos[index][0].frames:
-            raise AudioError(
-                f"{pair.noisy}: its header promises {infos[index][0].frames} samples, {both.shape[1]} came"
-            )
-        both = audio.resample(both, infos[index][0].sample_rate, sample_rate)
-        both = both / max(1.0, float(both.abs().max()) / (1 - 1 / FULL_SCALE))
-        samples = (both * FULL_SCALE).round().to(torch.int16)
-        for target, source in zip(maps, samples.numpy(), strict=True):
-            target[starts[index] : starts[index] + lengths[index]] = source
-        return float(Spectral.level(samples[0].float() / FULL_SCALE))
-
-    levels: list[float] = [0.0] * len(pairs)
-    problems: list[str] = []
-    threads = torch.get_num_threads()
-    try:
-        # One file a thread: decoding and filtering release the interpreter, and files are short.
-        with (
-            ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-            tqdm(total=starts[-1] / sample_rate, desc="preparing", unit="s", unit_scale=True, disable=None) as bar,
-        ):
-            futures = {pool.submit(work, index): index for index in range(len(pairs))}
-            try:
-                for future in as_completed(futures):
-                    index = futures[future]
-                    try:
-                        levels[index] = future.result()
-                    except (AudioError, RuntimeError) as error:
-                        problems.append(str(error))
-                    bar.update(lengths[index] / sample_rate)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        if problems:
-            return sorted(problems)
-        for array in maps:
-            array.flush()
-        rows = zip((p.name for p in pairs), starts, lengths, levels, strict=False)
-        utterances = [dict(zip(("name", "start", "length", "level"), row, strict=True)) for row in rows]
-        index_text = json.dumps({"version": VERSION, "sample_rate": sample_rate, "utterances": utterances})
-        (partial / "index.json").write_text(index_text)
-        try:
-            os.rename(partial, folder)
-        except OSError:
-            if not (folder / "index.json").is_file():  # else another process was faster, with the same result
-                raise
-        return []
-    finally:
-        torch.set_num_threads(threads)
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _mono(path: Path) -> Tensor:
-    return audio.read(path)[0].mean(dim=0, keepdim=True)
-
-
-def _key(pairs: Sequence[Pair], sample_rate: int) -> str:
-    """Of the files as they are on disk, not of where they are: a moved corpus is not prepared again."""
-    digest = hashlib.sha256(f"{VERSION} {sample_rate}".encode())
-    for pair in pairs:
-        for path in (pair.noisy, pair.clean):
-            stat = path.stat()
-            digest.update(f"\n{pair.name} {path.name} {stat.st_size} {stat.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
-
-
-def _require_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed * 1.05:
-        shutil.rmtree(folder)
-        raise CorpusError(
-            f"{folder.parent}: the prepared corpus needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; "
-            "free some, or name another place by data.cache="
-        )
-
-
-def _remove_leftovers(cache: Path) -> None:
-    """Delete what preparations killed on this machine left behind; one still running is left alone."""
-    for partial in cache.glob(f"*.partial-{socket.gethostname()}-*"):
-        try:
-            os.kill(int(partial.name.rsplit("-", 1)[1]), 0)
-        except (ProcessLookupError, ValueError):
-            shutil.rmtree(partial, ignore_errors=True)
-        except OSError:
-            continue
+def to_float(samples: Tensor) -> Tensor:
+    """int16 → float32, full scale at 1."""
+    return samples.float() / FULL_SCALE

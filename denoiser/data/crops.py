@@ -1,0 +1,89 @@
+"""What a DataLoader serves from a store: batches of crops, whole utterances, and the order they come in.
+
+Apart from the data module, so that a worker that is spawned need not import Lightning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from denoiser.data.store import Store
+
+Batch = dict[str, Any]
+
+
+class Crops(Dataset[Batch]):
+    """Batches of crops of ``length`` samples. An item is (epoch, index): its place follows from it and the seed alone.
+
+    A batch is ``{"crops": int16 [tracks, B, N], "level": [B, 1]}``, or with ``read=False`` only where its crops
+    lie: ``{"rows": int64 [B], "offsets": int64 [B], "level": [B, 1]}``; and ``"drawn": (epoch, index)`` of its first
+    item, which what else is drawn for it follows from.
+    """
+
+    def __init__(self, store: Store, names: Sequence[str], length: int, seed: int, read: bool = True) -> None:
+        self.store, self.length, self.seed, self.read = store, length, seed, read
+        self.rows = np.array([store.rows[name] for name in names], np.int64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, items: Sequence[tuple[int, int]]) -> Batch:
+        """The items of one batch, which torch's DataLoader asks for at once."""
+        rows = self.rows[[index for _, index in items]]
+        room = np.maximum(self.store.lengths[rows] - self.length, 0)
+        offsets = np.array(
+            [np.random.default_rng([self.seed, *item]).integers(r + 1) for item, r in zip(items, room, strict=True)]
+        )
+        batch: Batch = {"level": torch.from_numpy(self.store.levels[rows])[:, None], "drawn": tuple(items[0])}
+        if self.read:
+            return {**batch, "crops": self.store.gather(rows, offsets, self.length)}
+        return {**batch, "rows": torch.from_numpy(rows), "offsets": torch.from_numpy(offsets)}
+
+
+class Utterances(Dataset[Batch]):
+    """Whole utterances, by index."""
+
+    def __init__(self, store: Store, names: Sequence[str]) -> None:
+        self.store, self.names = store, list(names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Batch:
+        name = self.names[index]
+        noisy, clean = self.store.read(name)
+        return {
+            "noisy": noisy,
+            "clean": clean,
+            "level": torch.tensor([self.store.utterances[name].level]),
+            "name": name,
+        }
+
+
+class EpochSampler(DistributedSampler[tuple[int, int]]):
+    """Every index once an epoch, as (epoch, index), in an order that follows from (seed, epoch).
+
+    Lightning calls ``set_epoch``; with ``shuffle=False`` every epoch is epoch 0, in order. Of several ``ranks``
+    each serves its share. (Lightning would wrap a sampler that is not a DistributedSampler in one that hides the
+    epoch from it.)
+    """
+
+    def __init__(self, source: Sized, seed: int, shuffle: bool, rank: int = 0, ranks: int = 1) -> None:
+        super().__init__(source, ranks, rank, shuffle, seed)  # type: ignore[arg-type]
+        self.length = len(source)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch if self.shuffle else 0
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.arange(self.length)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        mine = np.resize(order, self.total_size)[self.rank :: self.num_replicas]  # ranks take equally many steps
+        return iter([(self.epoch, index) for index in mine.tolist()])

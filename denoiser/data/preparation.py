@@ -1,0 +1,210 @@
+"""From sound files to a :class:`~denoiser.data.store.Store`: read, mixed to mono and resampled once.
+
+Memory does not grow with the corpus, nor with the length of a recording.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from denoiser import audio
+from denoiser.blocks import resampling
+from denoiser.data.pairs import Pair, check, refuse
+from denoiser.data.staging import beside
+from denoiser.data.store import FULL_SCALE, VERSION, Store
+from denoiser.errors import AudioError, CorpusError
+
+BLOCK_SECONDS = 10.0  # of a recording in memory at once, for each worker
+LARGEST = 1 - 1 / FULL_SCALE
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What becomes one store: the names of its utterances, and of each the file of every track."""
+
+    tracks: tuple[str, ...]
+    names: tuple[str, ...]
+    files: tuple[tuple[Path, ...], ...]
+
+
+def paired(pairs: Sequence[Pair]) -> Corpus:
+    """Tracks ``noisy`` and ``clean``."""
+    return Corpus(("noisy", "clean"), tuple(p.name for p in pairs), tuple(p.paths for p in pairs))
+
+
+def clips(track: str, folder: Path, files: Sequence[Path] | None = None) -> Corpus:
+    """One track: ``files`` (all sound files under ``folder`` unless given), each named by its path from there.
+
+    Raises AudioError where there is no sound file.
+    """
+    files = audio.list_files(folder) if files is None else files
+    names = (path.relative_to(folder).as_posix() for path in files)
+    return Corpus((track,), tuple(names), tuple((path,) for path in files))
+
+
+def prepare(
+    corpora: Sequence[Corpus],
+    sample_rate: int,
+    cache: Path,
+    workers: int | None = None,
+    problems: Sequence[str] = (),
+) -> list[Store]:
+    """The stores of these corpora at ``sample_rate`` Hz under ``cache``: those there, or new ones.
+
+    A store is known by the names, sizes and times of its files, the rate and the format, so it is prepared
+    again when any changes. It is built beside its final name and renamed when whole. Channels are averaged;
+    tracks beyond full scale are scaled down as one, so that noisy is still clean plus noise.
+    Raises CorpusError, one for the ``problems`` already found and all files whose headers tell that they cannot
+    be used, before any is prepared; and one for all that turn out to be damaged when they are read.
+    """
+    workers = workers or os.cpu_count() or 1
+    folders = [cache / f"{sample_rate}hz-{_key(corpus, sample_rate)}" for corpus in corpora]
+    missing = [(c, folder) for c, folder in zip(corpora, folders, strict=True) if not (folder / "index.json").is_file()]
+    checked = [check(corpus.files, workers) for corpus, _ in missing]
+    refuse([*problems, *(problem for _, found in checked for problem in found)])
+    damaged: list[str] = []
+    for (corpus, folder), (infos, _) in zip(missing, checked, strict=True):
+        try:
+            damaged += _build(corpus, infos, sample_rate, folder, workers)
+        except OSError as error:
+            raise CorpusError(f"data.cache={cache}: cannot be written ({error}); name another place") from error
+    refuse(damaged)
+    return [Store(folder) for folder in folders]
+
+
+def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder: Path, workers: int) -> list[str]:
+    """Write one store, or nothing; returns a line for each file that turned out to be damaged."""
+    lengths = [_length(info, sample_rate) for info in infos]
+    starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
+    levels: list[float] = [0.0] * len(infos)
+    problems: list[str] = []
+    threads = torch.get_num_threads()
+    with beside(folder) as partial:
+        _require_space(partial, 2 * len(corpus.tracks) * starts[-1])
+        targets = [partial / f"{track}.i16" for track in corpus.tracks]
+        for target in targets:
+            target.touch()
+            os.truncate(target, 2 * max(1, starts[-1]))
+
+        def work(index: int) -> float:
+            return _convert(corpus.files[index], infos[index], sample_rate, targets, starts[index])
+
+        try:
+            # One file a thread: decoding and filtering release the interpreter, and files are short.
+            with (
+                ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+                tqdm(total=starts[-1] / sample_rate, desc="preparing", unit="s", unit_scale=True, disable=None) as bar,
+            ):
+                futures = {pool.submit(work, index): index for index in range(len(infos))}
+                try:
+                    for future in as_completed(futures):
+                        index = futures[future]
+                        try:
+                            levels[index] = future.result()
+                        except (AudioError, RuntimeError) as error:
+                            problems.append(str(error))
+                        bar.update(lengths[index] / sample_rate)
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+        finally:
+            torch.set_num_threads(threads)
+        if problems:
+            return sorted(problems)
+        rows = zip(corpus.names, starts, lengths, levels, strict=False)
+        utterances = [dict(zip(("name", "start", "length", "level"), row, strict=True)) for row in rows]
+        index_text = {"version": VERSION, "sample_rate": sample_rate, "tracks": corpus.tracks, "utterances": utterances}
+        with audio.replacing(partial / "index.json") as path:
+            path.write_text(json.dumps(index_text))
+        for target in targets:
+            with open(target, "rb") as file:
+                os.fsync(file.fileno())
+        try:
+            os.rename(partial, folder)
+        except OSError:
+            if not (folder / "index.json").is_file():  # else another process was faster, with the same result
+                raise
+    return []
+
+
+def _length(info: audio.Info, sample_rate: int) -> int:
+    old, new = audio.ratio(info.sample_rate, sample_rate)
+    return math.ceil(info.frames * new / old)
+
+
+def _convert(paths: Sequence[Path], info: audio.Info, sample_rate: int, targets: Sequence[Path], start: int) -> float:
+    """Write the samples of one recording to the targets, a track each, from sample ``start``; returns its level."""
+    blocks: Iterable[Tensor] = _read(paths, info, sample_rate)
+    if info.seconds <= BLOCK_SECONDS:
+        blocks = list(blocks)
+    divisor = 1.0
+    while True:
+        peak, done, squares = 0.0, 0, 0.0
+        with ExitStack() as stack:
+            files = [stack.enter_context(open(target, "r+b")) for target in targets]
+            for block in blocks:
+                peak = max(peak, float(block.abs().max()))
+                samples = (block / divisor * FULL_SCALE).round().to(torch.int16)
+                for file, track in zip(files, samples, strict=True):
+                    file.seek(2 * (start + done))
+                    file.write(track.numpy().data)
+                done += block.shape[1]
+                squares += float(samples[0].double().square().sum())
+        if divisor > 1 or peak <= LARGEST:
+            return math.sqrt(squares) / FULL_SCALE / done**0.5
+        divisor = peak / LARGEST
+        if not isinstance(blocks, list):
+            blocks = _read(paths, info, sample_rate)
+
+
+def _read(paths: Sequence[Path], info: audio.Info, sample_rate: int) -> Iterator[Tensor]:
+    """float32 ``[tracks, n]`` at ``sample_rate``: one block of a short recording, of a long one several."""
+    resampler = resampling(info.sample_rate, sample_rate, BLOCK_SECONDS)
+    step = math.ceil(BLOCK_SECONDS * info.sample_rate)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(audio.Reader(path)) for path in paths]
+        for done in range(0, info.frames, step):
+            wanted = min(step, info.frames - done)
+            tracks = [reader.read(wanted).mean(dim=0) for reader in readers]
+            for path, track in zip(paths, tracks, strict=True):
+                if len(track) < wanted:
+                    came = done + len(track)
+                    raise AudioError(f"{path}: its header promises {info.frames} samples, {came} came")
+            yield from resampler.push(torch.stack(tracks))
+        for path, reader in zip(paths, readers, strict=True):
+            if reader.read(1).shape[1]:
+                raise AudioError(f"{path}: its header promises {info.frames} samples, more came")
+    yield from resampler.flush()
+
+
+def _key(corpus: Corpus, sample_rate: int) -> str:
+    """Of the files as they are on disk, not of where they are: a moved corpus is not prepared again."""
+    digest = hashlib.sha256(f"{VERSION} {sample_rate} {' '.join(corpus.tracks)}".encode())
+    for name, paths in zip(corpus.names, corpus.files, strict=True):
+        for path in paths:
+            stat = path.stat()
+            digest.update(f"\n{name} {path.name} {stat.st_size} {stat.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _require_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed * 1.05:
+        raise CorpusError(
+            f"{folder.parent}: the prepared corpus needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; "
+            "free some, or name another place by data.cache="
+        )
