@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -188,10 +189,11 @@ def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -
             image.tick_params(labelleft=False)
     fig.colorbar(picture, ax=list(axes[1]), label="dB", pad=0.01)
     if title:
-        fig.suptitle(title)
+        fig.suptitle(title, parse_math=False)  # a file's name: a $ in it is no formula
     return fig
 
 
 def save_figure(path: Path, fig: Figure) -> None:
+    warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a title in another script shows boxes
     with replacing(path) as partial:
         fig.savefig(partial, format="png", dpi=110)
