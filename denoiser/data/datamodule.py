@@ -163,11 +163,10 @@ class PairedData(LightningDataModule):
         crops = Crops(
             self.store, self.names["train"], self.spectral.samples(self.frames), self.seed, read=self.resident is None
         )
-        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         return DataLoader(
             crops,
             batch_size=self.batch_size,
-            sampler=EpochSampler(crops, self.seed, self.shuffle, rank, ranks),
+            sampler=EpochSampler(crops, self.seed, self.shuffle),
             num_workers=workers,
             collate_fn=default_convert,  # it comes as a batch
             persistent_workers=workers > 0,
