@@ -76,7 +76,7 @@ def _row(entry: Entry, names: Sequence[str], folder: Path) -> dict[str, Any]:
         facts += f", turned {'down' if entry.gain < 1 else 'up'} by {abs(20 * math.log10(entry.gain)):.1f} dB"
     return {
         "entry": entry,
-        "name": entry.source.name,
+        "name": os.path.relpath(entry.target, folder),
         "cells": [{"value": value, "text": text} for value, text in cells],
         "facts": facts,
         "link": quote(os.path.relpath(entry.target, folder).replace(os.sep, "/")),
