@@ -62,7 +62,7 @@ def main(cfg: DictConfig) -> None:
                     reference=Path(cfg.reference) if cfg.reference else None,
                     root=Path(sources[0]) if len(sources) == 1 and Path(sources[0]).is_dir() else None,
                     page=cfg.report,
-                    settings=f"{cfg.ckpt}, {options}",
+                    settings=f"{cfg.ckpt}: {str(options)[8:-1]}",
                     failures=[shown(error) for error in outcome.failed.values()],
                 )
         if outcome.failed or unscored:
