@@ -43,7 +43,7 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
             jobs += [(file, folder / file.relative_to(path)) for file in _outside(folder, files, path)]
         else:
             jobs += [(file, folder / f"{file.stem}_enhanced{file.suffix}") for file in files]
-    jobs = _told_apart([(file, target.with_suffix(audio.output_suffix(file))) for file, target in dict.fromkeys(jobs)])
+    jobs = _told_apart([_written(job) for job in dict.fromkeys(jobs)])
     sources_of: dict[str, Path] = {}
     for file, target in jobs:
         if (other := sources_of.setdefault(os.path.abspath(target), file)) != file:
@@ -101,6 +101,13 @@ def _outside(folder: Path, files: Sequence[Path], source: Path) -> list[Path]:
     if not (kept := [file for file in files if own not in file.parents]):
         raise AudioError(f"{source}: no sound files in this folder but those in {folder}, the output folder")
     return kept
+
+
+def _written(job: Job) -> Job:
+    """The job with an extension that can be written: that of its input, or .wav for what only ffmpeg reads."""
+    file, target = job
+    suffix = audio.output_suffix(file)
+    return job if suffix == file.suffix else (file, target.with_suffix(suffix))
 
 
 def _told_apart(jobs: Sequence[Job]) -> list[Job]:

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,11 @@ def test_what_becomes_what(here):
         "out/in_enhanced/deep/b.flac",
         "out/c_enhanced.mp3",
     ]
+    for name in ("deep/x.m4a", "deep/x.mp4", "deep/x.wav", "deep/y.m4a"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    assert targets(["deep"], "out") == ["out/x.m4a.wav", "out/x.mp4.wav", "out/x.wav", "out/y.wav"]
+    assert targets(["deep/x.m4a"]) == ["x_enhanced.wav"]
     assert plan(["-"]) == plan(["-"], "-") == [(pipes.STDIN, pipes.STDOUT)]
     assert plan(["c.mp3"], "-") == [(Path("c.mp3"), pipes.STDOUT)]
     assert plan(["./-"], "clean.wav")[0][0] is not pipes.STDIN
@@ -143,14 +148,16 @@ def test_files_under_way_end_when_the_command_is_interrupted(denoiser, here):
         def enhance_file(self, source, target, options=None, *, loudness=None, progress=None):
             if source.name == "a.wav":
                 raise KeyboardInterrupt
-            while True:  # until its progress says that it is to end
+            for _ in range(500):  # until its progress says that it is to end
                 progress(0.0)
-                ended.wait(0.01)
+                time.sleep(0.01)
+            finished.append(source)
 
-    ended = threading.Event()
+    finished = []
     write("a.wav", "b.wav", "c.wav")
     with pytest.raises(KeyboardInterrupt):
         enhance_files(Slow(denoiser.net, denoiser.spectral).eval(), plan(["*.wav"]), at_once=2)
+    assert not finished
 
 
 def test_done_is_what_is_no_older_than_its_input(denoiser, here):
