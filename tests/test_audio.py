@@ -19,7 +19,7 @@ from denoiser.audio.formats import BITS, FLOATING
 from denoiser.audio.libsndfile import TAGS
 from denoiser.errors import AudioError
 
-RATES = (8_000, 11_025, 16_000, 44_100, 44_101, 48_000, 96_000, 192_000)
+RATES = (8_000, 16_000, 44_100, 44_101, 192_000)
 PAIRS = [
     (f, s) for f in soundfile.available_formats() for s in soundfile.available_subtypes(f) if f not in ("RAW", "SD2")
 ]
@@ -80,9 +80,9 @@ def test_formats_round_trip(tmp_path, name, subtype, decibels):
 
 @pytest.mark.parametrize(("format", "subtype"), PAIRS)
 def test_every_format_and_subtype_comes_back(tmp_path, format, subtype):
-    tried = 0
+    tried, voice = 0, make_voice(0.25, 16_000)
     for channels in (1, 2, 8):
-        sound = torch.cat([make_voice(0.25, 16_000, seed) for seed in range(channels)]) + 0.01
+        sound = voice * torch.linspace(1, 0.5, channels)[:, None] + 0.01
         source, target = tmp_path / f"{channels}.in", tmp_path / f"{channels}.out"
         with suppress(soundfile.SoundFileError):
             with soundfile.SoundFile(str(source), "w", 16_000, channels, subtype, format=format) as file:
@@ -105,11 +105,11 @@ def test_every_format_and_subtype_comes_back(tmp_path, format, subtype):
         pytest.skip("libsndfile does not write it")
 
 
-@pytest.mark.parametrize("channels", [1, 2, 6, 32])
+@pytest.mark.parametrize("channels", [1, 2, 32])
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.opus", "a.aiff", "a.caf", "a.w64", "a.rf64"])
 def test_every_rate_and_number_of_channels_comes_back_or_is_refused(tmp_path, name, channels):
     most = {"a.flac": 8, "a.mp3": 2}.get(name, 1000)
-    rates = {"a.mp3": (*RATES[:4], 48_000), "a.opus": (8_000, 16_000, 48_000)}.get(name, RATES)
+    rates = {"a.mp3": RATES[:3], "a.opus": RATES[:2]}.get(name, RATES)
     for rate in RATES:
         sound = make_voice(1000 / rate, rate).repeat(channels, 1)
         if channels > most or rate not in rates:
@@ -127,7 +127,7 @@ def test_every_rate_and_number_of_channels_comes_back_or_is_refused(tmp_path, na
     pair=st.sampled_from(LOSSLESS), rate=st.integers(1_000, 192_000), channels=st.integers(1, 4),
     samples=st.integers(1, 5_000), block=st.integers(1, 6_000), seed=st.integers(0, 99),
 )  # fmt: skip
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_lossless_subtypes_return_the_samples(tmp_path, pair, rate, channels, samples, block, seed):
     format, subtype = pair
     sound = torch.rand(channels, samples, generator=torch.Generator().manual_seed(seed)) * 2.2 - 1.1
