@@ -1,9 +1,12 @@
-"""Denoise a file, a folder or a glob: ``python infer.py ckpt=best.ckpt input=noisy.wav``."""
+"""Denoise files, folders or standard input: ``python infer.py ckpt=best.ckpt noisy.wav``."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from contextlib import redirect_stdout
+from pathlib import Path
 
 from denoiser import errors
 
@@ -11,23 +14,61 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loa
 errors.check_environment("hydra", "torch")
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from denoiser.arguments import as_typed
+
+NAMES = ("ckpt", "input", "output", "reference")  # settings that are meant letter for letter
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="infer")
 def main(cfg: DictConfig) -> None:
     with errors.one_line():
         errors.require(cfg, "ckpt", "input")
-        errors.check_booleans(cfg, "plot")
+        errors.check_booleans(cfg, "full_band", "overwrite", "plot", "report")
+        errors.check_number(cfg, "dry")
+        errors.check_number(cfg, "max_attenuation_db", other=None)
+        errors.check_number(cfg, "phase_iters", whole=True)
+        errors.check_number(cfg, "loudness", -70, -5, other=None)
+        errors.check_number(cfg, "threads", 1, whole=True, other=None)
+        errors.check_number(cfg, "jobs", 1, whole=True, other="auto")
 
-        from denoiser.enhance import Denoiser
-        from denoiser.files import enhance_files, plan
+        import torch
 
-        jobs = plan(str(cfg.input), None if cfg.output is None else str(cfg.output))
-        denoiser = Denoiser.from_checkpoint(str(cfg.ckpt), str(cfg.device))
-        if enhance_files(denoiser, jobs, cfg.plot):
+        from denoiser.enhance import Denoiser, Options
+        from denoiser.files import enhance_files, shown
+        from denoiser.judging import judge
+        from denoiser.pipes import STDOUT
+        from denoiser.plan import is_single, plan
+
+        options = Options(cfg.dry, cfg.max_attenuation_db, cfg.phase_iters, cfg.full_band)
+        sources = [str(name) for name in cfg.input] if OmegaConf.is_list(cfg.input) else [str(cfg.input)]
+        jobs = plan(sources, str(cfg.output) if cfg.output else None)
+        piped = any(target is STDOUT for _, target in jobs)
+        if piped and (cfg.plot or cfg.report or cfg.reference):
+            raise errors.ConfigError("output=-: carries the sound alone; plot, report and reference want a file")
+        with redirect_stdout(sys.stderr if piped else sys.stdout):
+            if cfg.threads:
+                torch.set_num_threads(cfg.threads)
+            denoiser = Denoiser.from_checkpoint(str(cfg.ckpt), str(cfg.device), str(cfg.precision))
+            outcome = enhance_files(
+                denoiser, jobs, options, loudness=cfg.loudness, overwrite=cfg.overwrite or is_single(sources),
+                plot=cfg.plot, at_once=None if cfg.jobs == "auto" else cfg.jobs,
+            )  # fmt: skip
+            unscored = 0
+            if cfg.report or cfg.reference:
+                unscored = judge(
+                    outcome.gains,
+                    reference=Path(cfg.reference) if cfg.reference else None,
+                    root=Path(sources[0]) if len(sources) == 1 and Path(sources[0]).is_dir() else None,
+                    page=cfg.report,
+                    settings=f"{cfg.ckpt}: {str(options)[8:-1]}",
+                    failures=[shown(error) for error in outcome.failed.values()],
+                )
+        if outcome.failed or unscored:
             sys.exit(1)
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half-written is cleared away
+    errors.run(main, lambda arguments: as_typed(arguments, NAMES, inputs="input"))

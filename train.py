@@ -14,6 +14,16 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from denoiser.arguments import as_typed
+
+NAMES = (
+    "data.root",
+    "data.speech",
+    "data.noise",
+    "ckpt_path",
+    "init_from",
+)  # settings that are meant letter for letter
+
 
 def run_folder(parent: str, ckpt_path: str | None) -> str:
     from denoiser import runs
@@ -33,4 +43,4 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, lambda arguments: as_typed(arguments, NAMES))

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from denoiser import models
+from denoiser import models, onnx_net
 from denoiser.devices import resolve_device
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
 from denoiser.level import Level, measure
@@ -21,7 +21,7 @@ from denoiser.stream import Options, Stream
 from denoiser.waveform import Waveform, rows_of
 
 BLOCK_SECONDS = 16.0  # put through the network at once, over all channels; the result does not depend on it
-PRECISIONS = ("32", "bf16")  # of the network's arithmetic
+PRECISIONS = ("auto", "32", "bf16")  # of the network's arithmetic; auto is 32
 SMOOTHED = 3  # frames, 24 ms, that the gain of the band above the model's is averaged over
 
 
@@ -35,7 +35,7 @@ class Denoiser(nn.Module):
     """
 
     def __init__(
-        self, net: nn.Module, spectral: Spectral, block_seconds: float = BLOCK_SECONDS, precision: str = "32"
+        self, net: nn.Module, spectral: Spectral, block_seconds: float = BLOCK_SECONDS, precision: str = "auto"
     ) -> None:
         super().__init__()
         if precision not in PRECISIONS:
@@ -47,14 +47,16 @@ class Denoiser(nn.Module):
         self.precision = precision
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: str = "32") -> Denoiser:
+    def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> Denoiser:
         """Read a checkpoint, which holds all that is needed, onto ``device`` (auto, cpu, cuda, cuda:1).
 
-        ``path`` is a file, or a run's folder for its ``checkpoints/best.ckpt``.
+        ``path`` is a file, a run's folder for its ``checkpoints/best.ckpt``, or an exported ``.onnx``.
 
         Raises CheckpointError where the file is missing, damaged, not ours, or not yet trained. Nothing in
         the file is executed: it is read as plain numbers, strings and tensors.
         """
+        if Path(path).suffix.lower() == ".onnx":
+            return cls(*onnx_net.load(path, device)).eval()
         checkpoint = load_checkpoint(path)
         config = checkpoint["hyper_parameters"]
         try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import io
+import math
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +39,10 @@ class CorpusError(DenoiserError):
     """A corpus that cannot be trained on as it is."""
 
 
+class DownloadError(DenoiserError):
+    """What cannot be fetched, or is not what was published."""
+
+
 @contextmanager
 def building(kind: str, table: Mapping[str, T], name: str, arguments: Mapping[str, Any]) -> Iterator[T]:
     """Yield what ``table`` calls ``name``; ConfigError where there is none, or it refuses ``arguments``."""
@@ -62,17 +68,23 @@ def one_line() -> Iterator[None]:
             raise
         print(f"error: {_explain(error)}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if _FULL:
             raise
-        print("interrupted", file=sys.stderr)
+        print(str(error) or "interrupted", file=sys.stderr)
         sys.exit(130)
 
 
-def run(main: Callable[[], Any]) -> None:
-    """Run a Hydra entry point so that Hydra's own complaints, of a wrong override say, are one line too."""
+def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> None:
+    """Run a Hydra entry point so that Hydra's own complaints, of a wrong override say, are one line too.
+
+    ``read`` makes Hydra's arguments of those that were typed.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no failure
     with one_line():
+        sys.argv[1:] = read(sys.argv[1:])
         try:
             main()
         except ValueError as error:  # scheduler=null, say: no HydraException, though Hydra raises it
@@ -99,13 +111,13 @@ def _explain(error: BaseException) -> str:
     if unknown := re.match(r"Could not override '([^']+)'", text):
         key = unknown[1]
         near = difflib.get_close_matches(key, _keys(), n=3, cutoff=0.5)
-        text = f"{key}: no such setting" + (f"; did you mean {' or '.join(near)}?" if near else "")
+        text = f"{key}: no such setting" + (f"; did you mean {' or '.join(near)}?" if near else ".")
         if key.startswith("trainer."):
             text += f" (another argument of Lightning's Trainer is added as +{key}=)"
         return f"{text} All settings: --cfg job"
     if "parsing override" in text:
         text = text.partition(" See https")[0]
-        text += """; settings are key=value; one with spaces or brackets wants quotes: 'input="my talk (1).wav"'"""
+        text += "; settings are key=value"
     return text
 
 
@@ -146,6 +158,23 @@ def check_booleans(cfg: Any, *keys: str) -> None:
     for key in keys:
         if not isinstance(value := OmegaConf.select(cfg, key), bool):
             raise ConfigError(f"{key}={value}: expected true or false")
+
+
+def check_number(
+    cfg: Any, key: str, low: float = -math.inf, high: float = math.inf, *, whole: bool = False, other: Any = ...
+) -> None:
+    """Raise ConfigError where this setting is no number from ``low`` to ``high``, nor the ``other`` that it may be."""
+    from omegaconf import OmegaConf
+
+    value = OmegaConf.select(cfg, key)
+    if value == other and type(value) is type(other):
+        return
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
+        expected = "a whole number" if whole else "a number"
+        expected += f", {low:g} or more" if low > -math.inf and high == math.inf else ""
+        expected += f" from {low:g} to {high:g}" if high < math.inf else ""
+        instead = "" if other is ... else f", or {'null' if other is None else other}"
+        raise ConfigError(f"{key}={value}: expected {expected}{instead}")
 
 
 def require(cfg: Any, *keys: str) -> None:

@@ -1,98 +1,240 @@
-"""Files and folders: what becomes what, one after another, with progress; a bad file costs only itself."""
+"""Many files through a Denoiser: progress, several at once; what is done is skipped, a bad one costs only itself."""
 
 from __future__ import annotations
 
-import os
+import math
+import re
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from denoiser import audio, report
-from denoiser.enhance import Denoiser
-from denoiser.errors import AudioError, DenoiserError
+from denoiser.enhance import Denoiser, Enhanced, Options
+from denoiser.errors import DenoiserError
+from denoiser.pipes import STDIN, readable, writable
+from denoiser.plan import Job, is_done
 
-Job = tuple[Path, Path]  # a file and what its enhanced version is to be called
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}, {remaining} left{postfix}]"
+SERIAL = 0.15  # of the work on a file that more threads do not shorten: 0.18 at 3 s, 0.13 at 20 s (unet10, two cores)
+MOST_AT_ONCE = 16  # files; each takes some 300 MB
+_drawing = threading.Lock()  # matplotlib is not made for several threads
 
 
-def plan(source: str, output: str | None = None) -> list[Job]:
-    """Which file becomes which.
+@dataclass
+class Outcome:
+    """What became of the jobs of a command; ``skipped`` had been done before."""
 
-    A file, or each file a glob names, becomes ``<name>_enhanced.<ext>`` in the current folder, a folder
-    ``<folder>_enhanced/`` with the tree and names inside it kept. ``output`` names the file or folder
-    instead; it is taken for a folder where it is one, ends in a slash, or has no extension.
-    Raises AudioError where there is no input or two inputs would share one output.
+    done: dict[Job, Enhanced] = field(default_factory=dict)
+    skipped: list[Job] = field(default_factory=list)
+    failed: dict[Job, DenoiserError] = field(default_factory=dict)
+
+    @property
+    def gains(self) -> dict[Job, float]:
+        """Of each job whose output is there, the gain of that; 1 where it was there before."""
+        return {**dict.fromkeys(self.skipped, 1.0), **{job: enhanced.gain for job, enhanced in self.done.items()}}
+
+
+def enhance_files(
+    denoiser: Denoiser,
+    jobs: Sequence[Job],
+    options: Options | None = None,
+    *,
+    loudness: float | None = None,
+    overwrite: bool = True,
+    plot: bool = False,
+    at_once: int | None = None,
+) -> Outcome:
+    """Enhance each file, showing progress in seconds of audio; one line a file on stdout, what fails on stderr.
+
+    ``options`` and ``loudness`` are those of :meth:`Denoiser.enhance_file`. Without ``overwrite``, jobs that
+    :func:`~denoiser.plan.is_done` knows are skipped. ``plot`` puts a PNG beside each output: waveforms and
+    spectrograms, before and after. ``at_once`` files are under way together, by default as many as help, and
+    share the CPU's threads. Raises the error itself where the only file fails, and a KeyboardInterrupt that says how
+    far it came.
     """
-    found = audio.list_files(source)
-    path = Path(source)
-    if path.is_dir():
-        folder = Path(output) if output else Path(f"{path.resolve().name}_enhanced")
-        return [(file, folder / file.relative_to(path)) for file in found]
-    is_folder = output is not None and (output.endswith(os.sep) or Path(output).is_dir() or not Path(output).suffix)
-    if output and not is_folder:
-        if len(found) > 1:
-            raise AudioError(
-                f"output={output}: one file cannot hold the {len(found)} that {source} names; give a folder"
-            )
-        return [(found[0], Path(output))]
-    jobs = [(file, Path(output or "", f"{file.stem}_enhanced{file.suffix}")) for file in found]
-    targets: dict[Path, Path] = {}
-    for file, target in jobs:
-        if target in targets:
-            raise AudioError(f"{targets[target]} and {file} would both become {target}; run them apart")
-        targets[target] = file
-    return jobs
+    outcome = Outcome(skipped=[] if overwrite else [job for job in jobs if is_done(job)])
+    if outcome.skipped:
+        print(
+            f"{len(outcome.skipped)} of {len(jobs)} files skipped: their outputs are there and newer; "
+            "overwrite=true makes them anew, after a change of checkpoint or settings, say"
+        )
+    done_before = set(outcome.skipped)
+    todo = [job for job in jobs if job not in done_before]
+    pictures = _pictures(jobs) if plot else {}
+    if at_once is None:
+        on_cpu = denoiser.spectral.window.device.type == "cpu"
+        at_once = files_at_once(len(todo), torch.get_num_threads()) if on_cpu else 1
+    begin = time.perf_counter()
 
-
-def enhance_files(denoiser: Denoiser, jobs: Sequence[Job], plot: bool = False) -> int:
-    """Enhance each file, showing progress in seconds of audio; returns how many failed (each is named on stderr).
-
-    ``plot`` puts a PNG beside each output: waveforms and spectrograms, before and after. Raises the error
-    itself where the only file fails.
-    """
-    failures: list[DenoiserError] = []
-    pictures = Counter(target.with_suffix(".png") for _, target in jobs)
-    done, begin = 0.0, time.perf_counter()
-    with tqdm(total=_seconds(jobs), unit="s", unit_scale=True, disable=None, desc="enhancing") as bar:
-        for source, target in jobs:
-            try:
-                done_file = denoiser.enhance_file(source, target, progress=bar.update)
-                if plot:
-                    shown = {"before": audio.read(source)[0], "after": audio.read(target)[0]}
-                    figure = report.figure(shown, done_file.sample_rate, source.name)
-                    picture = target.with_suffix(".png")
-                    if pictures[picture] > 1:  # talk.wav and talk.flac: one picture each
-                        picture = target.with_name(f"{target.name}.png")
-                    report.save_figure(picture, figure)
-            except DenoiserError as error:
-                if len(jobs) == 1:
-                    raise
-                failures.append(error)
-                bar.write(f"failed: {error}", file=sys.stderr)
-                continue
-            done += done_file.seconds
-            elapsed = time.perf_counter() - begin
-            bar.set_postfix_str(f"real-time factor {elapsed / done:.3f}")
-            turned_down = (
-                f", turned down to {done_file.gain:.3f} to stay within full scale" if done_file.gain < 1 else ""
-            )
-            bar.write(f"{source} -> {target}{turned_down}")
-    if done:
-        elapsed = time.perf_counter() - begin
-        print(f"{done:.1f} s of audio in {elapsed:.1f} s: real-time factor {elapsed / done:.3f}")
-    if failures:
-        print(f"{len(failures)} of {len(jobs)} files failed:", *failures, sep="\n  ", file=sys.stderr)
-    return len(failures)
-
-
-def _seconds(jobs: Sequence[Job]) -> float:
-    total = 0.0
-    for source, _ in jobs:
+    def enhance(job: Job) -> Enhanced | DenoiserError:
         try:
-            total += audio.probe(source).seconds
-        except AudioError:  # said when its turn comes
-            continue
-    return total
+            with progress.of(job) as advance, writable(job[1]) as target, readable(job[0]) as source:
+                enhanced = denoiser.enhance_file(source, target, options, loudness=loudness, progress=advance)
+                if plot:
+                    _draw(source, target, pictures[job])
+            return enhanced
+        except DenoiserError as error:
+            return error
+        except Exception as error:
+            if len(jobs) == 1 or isinstance(error, _StoppedError):
+                raise
+            return DenoiserError(f"{job[0]}: {type(error).__name__}: {error}")
+
+    try:
+        with _Progress(todo) as progress, closing(_each(todo, enhance, at_once, progress.stop)) as results:
+            for job, result in results:
+                if isinstance(result, DenoiserError):
+                    if len(jobs) == 1:
+                        raise result
+                    outcome.failed[job] = result
+                    progress.say(f"failed: {result}", sys.stderr)
+                    continue
+                outcome.done[job] = result
+                progress.say(f"{job[0]} -> {job[1]}{_gain(result.gain, loudness)}", sys.stdout)
+    except KeyboardInterrupt:
+        if len(jobs) == 1:
+            raise
+        finished = len(outcome.done) + len(outcome.skipped)
+        again = "the same command without overwrite=true" if overwrite else "the same command"
+        raise KeyboardInterrupt(
+            f"interrupted: {finished} of {len(jobs)} files are done; {again} does the rest"
+        ) from None
+    if seconds := sum(enhanced.seconds for enhanced in outcome.done.values()):
+        elapsed = time.perf_counter() - begin
+        print(f"{seconds:.1f} s of audio in {elapsed:.1f} s: real-time factor {elapsed / seconds:.3f}")
+    if outcome.failed:
+        reasons = [shown(outcome.failed[job]) for job in todo if job in outcome.failed]
+        print(f"{len(reasons)} of {len(jobs)} files failed:", *reasons, sep="\n  ", file=sys.stderr)
+    return outcome
+
+
+def files_at_once(files: int, threads: int) -> int:
+    """How many to have under way, each with its share of the CPU's ``threads``, for all to be done soonest."""
+
+    def rounds(n: int) -> float:
+        return math.ceil(files / n) * (SERIAL + (1 - SERIAL) / (threads // n))
+
+    return min(range(1, max(1, min(files, threads, MOST_AT_ONCE)) + 1), key=rounds)
+
+
+def shown(text: object) -> str:
+    """A name or a message as one line of characters that can be printed: a file may be called anything."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", lambda match: ascii(match[0])[1:-1], str(text))
+
+
+def _each(
+    jobs: Sequence[Job], work: Callable[[Job], Enhanced | DenoiserError], at_once: int, stop: Callable[[], None]
+) -> Generator[tuple[Job, Enhanced | DenoiserError], None, None]:
+    """Each job with its result, as they come."""
+    if at_once == 1:
+        yield from ((job, work(job)) for job in jobs)
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // at_once))
+    try:
+        with ThreadPoolExecutor(at_once) as pool:
+            running = {pool.submit(work, job): job for job in jobs}
+            try:
+                for future in as_completed(running):
+                    yield running[future], future.result()
+            except BaseException:
+                stop()
+                pool.shutdown(cancel_futures=True)
+                raise
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _StoppedError(Exception):
+    """Ends the work on a file, from within its progress."""
+
+
+class _Progress:
+    """A bar over the seconds of audio that headers promise; those that come without are added."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._expected = {job: _seconds(job[0]) for job in jobs}
+        total = sum(self._expected.values())
+        self._bar = tqdm(total=total, disable=None, desc="enhancing", bar_format=_BAR, smoothing=0.05, leave=False)
+        self._begin, self._done = time.perf_counter(), 0.0
+        self._stopped, self._lock = False, threading.Lock()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def stop(self) -> None:
+        """Files under way end at their next step."""
+        self._stopped = True
+
+    def say(self, line: str, file: object) -> None:
+        self._bar.write(shown(line), file=file)
+
+    @contextmanager
+    def of(self, job: Job) -> Iterator[Callable[[float], None]]:
+        """What is to be called with the seconds of a file's audio that are done."""
+        left = self._expected[job]
+
+        def advance(seconds: float) -> None:
+            nonlocal left
+            if self._stopped:
+                raise _StoppedError
+            with self._lock:
+                self._bar.total += max(0.0, seconds - left)
+                left = max(0.0, left - seconds)
+                self._done += seconds
+                if self._done:
+                    factor = (time.perf_counter() - self._begin) / self._done
+                    self._bar.set_postfix_str(f"real-time factor {factor:.3f}", refresh=False)
+                self._bar.update(seconds)
+
+        try:
+            yield advance
+        finally:
+            with self._lock:
+                self._bar.total -= left  # a file that failed, or was shorter than its header says
+
+
+def _seconds(path: Path) -> float:
+    try:
+        return 0.0 if path is STDIN else audio.probe(path).seconds
+    except DenoiserError:  # said when its turn comes
+        return 0.0
+
+
+def _gain(gain: float, loudness: float | None) -> str:
+    if loudness is not None:
+        return f", brought to {loudness:g} LUFS by a gain of {gain:.3f}"
+    return f", turned down to {gain:.3f} to stay within full scale" if gain < 1 else ""
+
+
+def _pictures(jobs: Sequence[Job]) -> Mapping[Job, Path]:
+    """A PNG for each: talk.png, but talk.wav.png and talk.flac.png where two would share it."""
+    times = Counter(target.with_suffix(".png") for _, target in jobs)
+    return {
+        (source, target): path
+        if times[path := target.with_suffix(".png")] == 1
+        else target.with_name(f"{target.name}.png")
+        for source, target in jobs
+    }
+
+
+def _draw(source: Path, target: Path, picture: Path) -> None:
+    waveforms = {}
+    for name, path in (("before", source), ("after", target)):
+        with audio.Reader(path) as reader:
+            rate = reader.info.sample_rate
+            waveforms[name] = reader.read(round(report.PLOT_SECONDS * rate) + 1)  # one more says that there is more
+    with _drawing:
+        report.save_figure(picture, report.figure(waveforms, rate, source.name))

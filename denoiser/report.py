@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,14 +17,16 @@ from torch import Tensor
 from denoiser import metrics
 from denoiser.audio import replacing
 from denoiser.errors import DenoiserError
+from denoiser.metrics import METRICS
 from denoiser.spectral import Spectral
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-HEADINGS = {"pesq": "PESQ", "stoi": "STOI", "si_sdr": "SI-SDR dB"}
+FACTS = {"noise_type": "noise type", "snr_db": "SNR dB", "speaker": "speaker"}  # what a row may know of its file
+MAX_GROUPS = 20  # a breakdown into more shows nothing
 PLOT_SECONDS = 60.0  # a figure of more shows nothing
-Row = dict[str, Any]  # {"name": ..., "noisy": {metric: value}, "enhanced": {metric: value}}
+Row = dict[str, Any]  # {"name": ..., "noisy": {metric: value}, "enhanced": {metric: value}, and any of FACTS}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -54,42 +57,82 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     return {"n": len(rows), **means, "undefined": {m: n for m, n in undefined.items() if n}}
 
 
+def groups(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """The summary of each noise type, SNR and speaker: ``{fact: {value: summary}}``.
+
+    For each fact that has 2 to 20 values; files of which it is not known are the last group, ``unknown``.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for fact in FACTS:
+        values = sorted({row[fact] for row in rows if row.get(fact) is not None})
+        if 2 <= len(values) <= MAX_GROUPS:
+            members = {_text(value): [row for row in rows if row.get(fact) == value] for value in values}
+            members["unknown"] = [row for row in rows if row.get(fact) is None]
+            found[fact] = {name: summarise(group) for name, group in members.items() if group}
+    return found
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def scores_table(summary: Mapping[str, Any]) -> str:
-    """Noisy, enhanced and their difference, means over files."""
+    """Noisy, enhanced and their difference, means over files; then both by noise type, SNR and speaker if known."""
     names = list(summary["noisy"])
+    headings = [METRICS[m].heading for m in names]
     noisy, enhanced = summary["noisy"], summary["enhanced"]
     lines = [
-        ["noisy", *(_number(m, noisy[m]) for m in names)],
-        ["enhanced", *(_number(m, enhanced[m]) for m in names)],
-        ["difference", *(_number(m, enhanced[m] - noisy[m], sign=True) for m in names)],
+        ["noisy", *(number(m, noisy[m]) for m in names)],
+        ["enhanced", *(number(m, enhanced[m]) for m in names)],
+        ["difference", *(number(m, enhanced[m] - noisy[m], sign=True) for m in names)],
     ]
-    text = table([f"mean of {summary['n']} files", *(HEADINGS[m] for m in names)], lines)
+    text = table([f"mean of {summary['n']} files", *headings], lines)
     for metric, count in summary["undefined"].items():
         missing = metrics.missing_package(metric)
         why = f'install it by: pip install "denoiser[metrics]" ({missing})' if missing else "no speech found"
-        text += f"\n{HEADINGS[metric]}: not defined for {count} of {summary['n']} files ({why})"
+        text += f"\n{METRICS[metric].heading}: not defined for {count} of {summary['n']} files ({why})"
+    for fact, members in summary.get("groups", {}).items():
+        lines = [
+            [name, str(s["n"]), *(f"{number(m, s['noisy'][m])} -> {number(m, s['enhanced'][m])}" for m in names)]
+            for name, s in members.items()
+        ]
+        text += "\n\n" + table([f"by {FACTS[fact]}", "n", *headings], lines)
     return text
 
 
 def write_scores(rows: Sequence[Row], folder: Path, **facts: Any) -> dict[str, Any]:
-    """Write ``scores.csv`` (a row per file) and ``scores.json`` (means, versions, ``facts``); returns the summary."""
-    summary = summarise(rows)
+    """Write ``scores.csv`` and ``scores.json``; returns the summary, with the ``groups``.
+
+    The CSV begins with lines of ``#``: the definition of each metric and the versions of the packages. Then a row
+    per file: its name, what is known of it, metrics of noisy and enhanced (``pandas.read_csv(..., comment="#")``).
+    The JSON holds the means, the groups, definitions, versions and ``facts``; what is not defined is null.
+    """
+    summary = {**summarise(rows), "groups": groups(rows)}
     names = list(summary["noisy"])
-    with replacing(folder / "scores.csv") as partial, open(partial, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["name", *(f"{kind}_{m}" for kind in ("noisy", "enhanced") for m in names)])
+    known = [fact for fact in FACTS if any(row.get(fact) is not None for row in rows)]
+    definitions = {name: METRICS[name].definition for name in names}
+    with replacing(folder / "scores.csv") as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        for name, definition in definitions.items():
+            file.write(f"# {name}: {definition}\n")
+        file.write(f"# {', '.join(f'{package} {release}' for package, release in versions().items())}\n")
+        plain, quoted = (csv.writer(file, quoting=q) for q in (csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC))
+        plain.writerow(["name", *known, *(f"{kind}_{m}" for kind in ("noisy", "enhanced") for m in names)])
         for row in rows:
-            writer.writerow([row["name"], *(f"{row[kind][m]:.6g}" for kind in ("noisy", "enhanced") for m in names)])
-    plain = json.loads(json.dumps({**summary, "versions": versions(), **facts}), parse_constant=lambda _: None)
+            cells = [row["name"], *(_text(row[f]) if row.get(f) is not None else "" for f in known)]
+            scores = [f"{row[kind][m]:.6g}" for kind in ("noisy", "enhanced") for m in names]
+            # A '#' is part of a name only where that is quoted.
+            (quoted if any("#" in cell for cell in cells) else plain).writerow([*cells, *scores])
+    content = {**summary, "definitions": definitions, "versions": versions(), **facts}
     with replacing(folder / "scores.json") as partial:
-        partial.write_text(json.dumps(plain, indent=2) + "\n")
+        text = json.dumps(json.loads(json.dumps(content), parse_constant=lambda _: None), indent=2)
+        partial.write_text(text + "\n")
     return summary
 
 
 def versions() -> dict[str, str]:
     """Of the packages that decide a number."""
     found = {}
-    for package in ("denoiser", "torch", "torchaudio", "pytorch-lightning", "torchmetrics", "pesq", "pystoi"):
+    for package in ("denoiser", "torch", "torchaudio", "pytorch-lightning", "numpy", "scipy", "pesq", "pystoi"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -97,10 +140,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _number(metric: str, value: float, sign: bool = False) -> str:
+def number(metric: str, value: float, sign: bool = False) -> str:
     if not math.isfinite(value):
         return "n/a"
-    digits = {"stoi": 3}.get(metric, 2)
+    digits = METRICS[metric].digits
     return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
 
 
@@ -146,10 +189,11 @@ def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -
             image.tick_params(labelleft=False)
     fig.colorbar(picture, ax=list(axes[1]), label="dB", pad=0.01)
     if title:
-        fig.suptitle(title)
+        fig.suptitle(title, parse_math=False)  # a file's name: a $ in it is no formula
     return fig
 
 
 def save_figure(path: Path, fig: Figure) -> None:
+    warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a title in another script shows boxes
     with replacing(path) as partial:
         fig.savefig(partial, format="png", dpi=110)

@@ -16,9 +16,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from denoiser import models, report, runs
+from denoiser.data import augment
 from denoiser.enhance import Denoiser, load_checkpoint
 from denoiser.errors import CheckpointError, ConfigError, CorpusError, check_booleans
-from denoiser.metrics import check_names, missing_package
+from denoiser.metrics import METRICS, check_names, missing_package
 from denoiser.module import DenoisingModule
 
 say = rank_zero_only(print)
@@ -29,22 +30,25 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
 
     Raises DenoiserError for what a person can mend: settings, corpus, checkpoint, device.
     """
-    if cfg.data.get("root") is None:
-        raise ConfigError("data.root missing; give it as data.root=FOLDER, or data=synthetic, which needs no download")
+    if missing := [key for key in ("root", "speech") if key in cfg.data and cfg.data[key] is None]:
+        key = f"data.{missing[0]}"
+        raise ConfigError(f"{key} missing; give it as {key}=FOLDER, or data=synthetic, which needs no download")
     _check_settings(cfg)
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     trainer = _trainer(cfg, plain["trainer"], folder)
     settings = {key: plain[key] for key in ("model", "spectral", "loss", "optimizer", "scheduler", "seed")}
     settings["training"] = {key: plain["data"].get(key) for key in ("batch_size", "frames", "shuffle", "seed")}
+    settings["training"] |= {key: plain["data"].get(key) for key in ("mix", "rooms")}  # of mixtures
     settings["training"] |= {key: plain["trainer"].get(key) for key in ("gradient_clip_val", "accumulate_grad_batches")}
-    settings["training"]["precision"] = trainer.precision
+    settings["training"] |= {"precision": trainer.precision, "augment": plain.get("augment") or None}
     resume = runs.resume_from(cfg.ckpt_path, folder, settings)
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = DenoisingModule(**settings, metrics=plain["metrics"])
     if cfg.init_from:
         _take_weights(module, str(cfg.init_from))
-    data = instantiate(cfg.data, spectral=module.denoiser.spectral)
+    changes = augment.build(plain.get("augment"), module.denoiser.sample_rate)
+    data = instantiate(cfg.data, spectral=module.denoiser.spectral, augment=changes)
 
     say(f"run folder: {folder}")
     facts = _cost(module.denoiser)
@@ -84,7 +88,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
             say(f"no validation chose a checkpoint: testing the last weights{f', {last}' if last.is_file() else ''}")
         trainer.test(module, datamodule=data, ckpt_path=path or None, verbose=False, weights_only=True)
         summary = report.write_scores(
-            module.rows,
+            [{**row, **data.facts(row["name"])} for row in module.rows],
             folder,
             checkpoint=os.path.relpath(path) if path else None,
             seed=cfg.seed,
@@ -110,10 +114,10 @@ def _check_settings(cfg: DictConfig) -> None:
     monitor, allowed = cfg.monitor, ["val/loss", *(f"val/{name}" for name in cfg.metrics)]
     if monitor not in allowed:
         raise ConfigError(f"monitor={monitor}: only validation chooses a checkpoint; expected {', '.join(allowed)}")
-    if package := missing_package(monitor.removeprefix("val/")):
+    name = monitor.removeprefix("val/")
+    if package := missing_package(name):
         raise ConfigError(f'monitor={monitor} needs the package {package}: pip install "denoiser[metrics]"')
-
-    if cfg.mode != (mode := "min" if monitor == "val/loss" else "max"):
+    if cfg.mode != (mode := "max" if name in METRICS and METRICS[name].higher_is_better else "min"):
         raise ConfigError(f"monitor={monitor} with mode={cfg.mode} would keep the worst checkpoint; give mode={mode}")
 
 

@@ -17,7 +17,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from denoiser import audio
+from denoiser import Denoiser, audio, models
+from denoiser.spectral import Spectral
 
 ROOT = Path(__file__).parent.parent
 importlib.import_module("train")  # registers the resolver of the run folder
@@ -52,12 +53,18 @@ def write_pair(noisy: Path, clean: Path, seconds: float, rate: int, seed: int) -
 
 
 def write_vctk(root: Path, *, train: int = 8, test: int = 2, rate: int = 48_000, seconds: float = 1.0) -> Path:
-    """A corpus in the VCTK-DEMAND layout: speakers p225, p226, p287, p288 in training, p232 and p257 in the test."""
+    """A corpus in the VCTK-DEMAND layout: speakers p225, p226, p287, p288 in training, p232 and p257 in the test.
+
+    The log knows the test files' noise types, and one line that it should not hold.
+    """
     for part, speakers, count in (("trainset_28spk", (225, 226, 287, 288), train), ("testset", (232, 257), test)):
         for i in range(count):
             name = f"p{speakers[i % len(speakers)]}_{i:03d}.wav"
             noisy, clean = root / f"noisy_{part}_wav" / name, root / f"clean_{part}_wav" / name
             write_pair(noisy, clean, seconds + 0.25 * (i % 3), rate, 100 * len(part) + i)
+    (root / "logfiles").mkdir()
+    lines = [f"p{(232, 257)[i % 2]}_{i:03d} {('bus', 'living')[i % 2]} {(2.5, 17.5)[i % 2]}" for i in range(test)]
+    (root / "logfiles/log_testset.txt").write_text("\n".join([*lines, "damaged", ""]))
     return root
 
 
@@ -94,4 +101,32 @@ def run_command(script: str, *overrides: str, cwd: Path, timeout: float = 240) -
 TINY = [
     "model.depth=2", "model.width=4", "model.dropout=0.1", "data.frames=32", "data.batch_size=4",
     "trainer.gpus=0", "trainer.precision=32-true", "callbacks.clips.clips=1",
+]  # fmt: skip
+
+
+MODEL = {"name": "unet", "depth": 3, "width": 4}
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> Denoiser:
+    torch.manual_seed(0)
+    return Denoiser(models.build(**MODEL), Spectral(peak=5.0)).eval()
+
+
+def checkpoint_of(denoiser: Denoiser, **changes) -> dict:
+    weights = {f"denoiser.{key}": value for key, value in denoiser.state_dict().items()}
+    return {"hyper_parameters": {"model": MODEL, "spectral": {"sample_rate": 16_000}, **changes}, "state_dict": weights}
+
+
+@pytest.fixture
+def checkpoint(denoiser, tmp_path):
+    torch.save(checkpoint_of(denoiser), tmp_path / "m.ckpt")
+    return tmp_path / "m.ckpt"
+
+
+# File names as people and programs have them, and what Hydra, OmegaConf, a shell or a terminal would make of them.
+NAMES = [
+    "my talk (1).wav", " a,b = c .wav ", "it's \"so\".wav", "[a,b]", "{a: b}.wav", "$HOME ${x}.wav", "${oc.env:HOME}",
+    "\\${y}\\.wav", "back\\\\slash\\", "#1 ~t 100%;&|.wav", "größe 日本語.wav", "new\nline.wav", "-talk.wav",
+    "--help", "null", "true", "1e3", "dry=1", "*.wav", "~", "'", "\udcff.wav",
 ]  # fmt: skip

@@ -22,14 +22,15 @@ OPTIONS = sorted(str(p.relative_to(CONF).with_suffix("")) for p in CONF.glob("*/
 def test_the_tree_has_the_groups_people_look_for():
     groups = {p.name for p in CONF.iterdir() if p.is_dir()}
     assert groups == set(
-        "spectral model data loss optimizer scheduler trainer callbacks logger experiment sweep debug".split()
+        "spectral model data augment loss optimizer scheduler trainer callbacks logger experiment sweep debug".split()
     )
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_builds(option, tmp_path):
     group, name = option.split("/")
-    cfg = composed(f"{group}={name}", "data.root=corpus", "trainer.gpus=0")
+    corpus = "data.speech=corpus" if option == "data/mixture" else "data.root=corpus"
+    cfg = composed(f"{group}={name}", corpus, "trainer.gpus=0")
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     name = "-".join(HydraConfig.get().runtime.choices[g] for g in ("data", "model", "loss"))

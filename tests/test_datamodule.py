@@ -45,7 +45,7 @@ def test_the_same_batches_from_any_number_of_workers(vctk, tmp_path, workers, co
 @pytest.mark.parametrize("frames", [64, 256])  # crops shorter than an utterance, and longer than some
 def test_the_same_batches_where_the_corpus_lives_on_the_device(vctk, tmp_path, frames):
     mapped, resident = (make_data(vctk, tmp_path, frames=frames) for _ in range(2))
-    resident.resident = Resident(resident.store, torch.device("cpu"))
+    resident.resident = Resident([resident.store], torch.device("cpu"))
     assert "crops" not in next(iter(resident.train_dataloader()))  # places alone travel
     for expected, got in zip(waveforms(mapped, 0, 1), waveforms(resident, 0, 1), strict=True):
         assert torch.equal(expected, got)

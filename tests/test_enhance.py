@@ -6,30 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import make_noise, make_voice, run_command
+from conftest import MODEL, checkpoint_of, make_noise, make_voice
 
-from denoiser import Denoiser, audio, files, models
+from denoiser import Denoiser, audio
 from denoiser.errors import AudioError, CheckpointError, ConfigError, DenoiserError
 from denoiser.spectral import Spectral
-
-MODEL = {"name": "unet", "depth": 3, "width": 4}
-
-
-@pytest.fixture(scope="module")
-def denoiser() -> Denoiser:
-    torch.manual_seed(0)
-    return Denoiser(models.build(**MODEL), Spectral(peak=5.0)).eval()
-
-
-def checkpoint_of(denoiser: Denoiser, **changes) -> dict:
-    weights = {f"denoiser.{key}": value for key, value in denoiser.state_dict().items()}
-    return {"hyper_parameters": {"model": MODEL, "spectral": {"sample_rate": 16_000}, **changes}, "state_dict": weights}
-
-
-@pytest.fixture
-def checkpoint(denoiser, tmp_path):
-    torch.save(checkpoint_of(denoiser), tmp_path / "m.ckpt")
-    return tmp_path / "m.ckpt"
 
 
 def noisy_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
@@ -213,73 +194,3 @@ def test_the_input_is_never_overwritten(denoiser, tmp_path):
     audio.write(tmp_path / "a.wav", noisy_voice(0.2, 16_000), 16_000)
     with pytest.raises(AudioError, match="the input itself"):
         denoiser.enhance_file(tmp_path / "a.wav", tmp_path / "a.wav")
-
-
-def test_what_becomes_what(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("in/a.wav", "in/deep/b.flac", "other/a.wav", "c.mp3"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-
-    def targets(*arguments):
-        return [target.as_posix() for _, target in files.plan(*arguments)]
-
-    assert targets("c.mp3") == ["c_enhanced.mp3"]
-    assert targets("c.mp3", "clean.wav") == ["clean.wav"]
-    assert targets("c.mp3", "folder") == targets("c.mp3", "folder/") == ["folder/c_enhanced.mp3"]
-    assert targets("in") == ["in_enhanced/a.wav", "in_enhanced/deep/b.flac"]
-    assert targets("in", "out") == ["out/a.wav", "out/deep/b.flac"]
-    assert targets("in/*.wav") == ["a_enhanced.wav"]
-    with pytest.raises(AudioError, match="would both become"):
-        files.plan("*/a.wav")
-    with pytest.raises(AudioError, match="cannot hold"):
-        files.plan("in/**/*.*", "one.wav")
-
-
-def test_infer_denoises_a_folder_and_a_bad_file_costs_only_itself(checkpoint, tmp_path):
-    audio.write(tmp_path / "in/good.wav", noisy_voice(0.5, 44_100).repeat(2, 1), 44_100)
-    audio.write(tmp_path / "in/sub/fine.flac", noisy_voice(0.5, 16_000), 16_000)
-    audio.write(tmp_path / "in/sub/fine.wav", noisy_voice(0.5, 16_000), 16_000)
-    (tmp_path / "in/bad.wav").write_text("not sound")
-    result = run_command("infer.py", f"ckpt={checkpoint}", "input=in", "plot=true", "device=cpu", cwd=tmp_path)
-    made = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*_enhanced/**/*.*"))
-    assert made == [
-        "in_enhanced/good.png",
-        "in_enhanced/good.wav",
-        "in_enhanced/sub/fine.flac",
-        "in_enhanced/sub/fine.flac.png",  # a picture each, though they share a stem
-        "in_enhanced/sub/fine.wav",
-        "in_enhanced/sub/fine.wav.png",
-    ]
-    assert result.returncode == 1
-    assert "1 of 4 files failed" in result.stderr
-    assert "bad.wav: not readable" in result.stderr
-    assert "real-time factor" in result.stdout
-    assert (tmp_path / "in_enhanced/good.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "in_enhanced", "m.ckpt"]  # no logs, no .hydra
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["input=talk.wav"], "ckpt missing"),
-        (["ckpt=m.ckpt", "input="], "input missing"),
-        (["ckpt=m.ckpt", "input=talk.wav", "plot=no"], "expected true or false"),
-        (["ckpt=.", "input=talk.wav"], "a folder without"),
-        (["talk.wav"], "settings are key=value"),
-        (["ckpt=m.ckpt", "input=missing.wav"], "no such file"),
-        (["ckpt=m.ckpt", "input=talk.wav"], "not readable as audio"),
-        (["ckpt=talk.wav", "input=talk.wav"], "not a checkpoint"),
-        (["ckpt=m.ckpt", "input=talk.wav", "device=cuda:99"], "not there"),
-        (["ckpt=m.ckpt", "imput=talk.wav"], "imput"),
-        (["ckpt=7", "input=talk.wav"], "no such checkpoint"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2(checkpoint, tmp_path, overrides, message):
-    (tmp_path / "talk.wav").write_text("this is text")
-    result = run_command("infer.py", *overrides, cwd=tmp_path)
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-    shutil.rmtree(tmp_path / "outputs", ignore_errors=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.ckpt", "talk.wav"]

@@ -19,6 +19,7 @@ from pytorch_lightning import Trainer
 
 from denoiser import Denoiser, audio
 from denoiser.errors import CheckpointError, DenoiserError
+from denoiser.metrics import METRICS
 from denoiser.module import DenoisingModule
 
 
@@ -57,6 +58,10 @@ def started(arguments: list[str], cwd: Path, until: str) -> subprocess.Popen[str
     raise AssertionError(process.stderr.read())
 
 
+def read_scores(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(line for line in path.open() if not line.startswith("#")))
+
+
 @pytest.fixture(scope="module")
 def trained(vctk, tmp_path_factory):
     """One finished training of 60 epochs: the folder it ran in, and what it printed."""
@@ -85,14 +90,20 @@ def test_what_a_run_leaves_behind(trained):
     assert sum(line.startswith("epoch ") for line in lines) == 3
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     assert json.loads((folder / "split.json").read_text())["test"] == ["p232_000", "p257_001"]
-    rows = list(csv.DictReader((folder / "scores.csv").open()))
-    assert [row["name"] for row in rows] == ["p232_000", "p257_001"]
+    rows = read_scores(folder / "scores.csv")
+    assert [(row["name"], row["noise_type"], row["snr_db"]) for row in rows] == [
+        ("p232_000", "bus", "2.5"), ("p257_001", "living", "17.5")
+    ]  # fmt: skip
+    assert "noise types and SNRs from log_testset.txt (lines ignored: 1)" in printed
+    assert "by noise type" in printed
     scores = json.loads((folder / "scores.json").read_text())
     assert scores["n"] == 2
     for kind in ("noisy", "enhanced"):
         mean = sum(float(row[f"{kind}_si_sdr"]) for row in rows) / 2
         assert scores[kind]["si_sdr"] == pytest.approx(mean, abs=1e-4)
         assert f"{mean:.2f}" in printed
+    bus = scores["groups"]["noise_type"]["bus"]
+    assert bus["enhanced"]["si_sdr"] == pytest.approx(float(rows[0]["enhanced_si_sdr"]), abs=1e-4)
     assert scores["seed"] == 0
     assert torch.__version__.startswith(scores["versions"]["torch"])
 
@@ -280,6 +291,7 @@ def test_ctrl_c_says_how_to_go_on(vctk, tmp_path):
     [
         (["monitor=test/pesq"], "only validation chooses"),
         (["monitor=val/loss"], "mode=min"),
+        (["metrics=[lsd]", "monitor=val/lsd"], "mode=min"),
         (["seed=-1"], "seed"),
         (["trainer.max_epochs=-1", "scheduler=cosine"], "needs an end"),
         (["trainer.max_epochs=abc"], "trainer"),
@@ -309,6 +321,7 @@ def test_mistakes_are_named(vctk, tmp_path, overrides, message):
     "overrides",
     [["spectral=8k"], ["spectral=48k"], ["optimizer=adamw", "scheduler=cosine", "loss=mse"], ["logger=csv"],
      ["trainer.precision=bf16-mixed"], ["monitor=val/loss", "mode=min"], ["~logger"],
+     [f"metrics=[{','.join(METRICS)}]", "monitor=val/lsd", "mode=min"],
      ["model.norm=batch", "model.upsampling=subpixel"], ["data=folders", "data.workers=2"]],
     ids=lambda overrides: overrides[0],
 )  # fmt: skip

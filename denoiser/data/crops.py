@@ -21,7 +21,8 @@ class Crops(Dataset[Batch]):
     """Batches of crops of ``length`` samples. An item is (epoch, index): its place follows from it and the seed alone.
 
     A batch is ``{"crops": int16 [tracks, B, N], "level": [B, 1]}``, or with ``read=False`` only where its crops
-    lie: ``{"rows": int64 [B], "offsets": int64 [B], "level": [B, 1]}``.
+    lie: ``{"rows": int64 [B], "offsets": int64 [B], "level": [B, 1]}``; and ``"drawn": (epoch, index)`` of its first
+    item, which what else is drawn for it follows from.
     """
 
     def __init__(self, store: Store, names: Sequence[str], length: int, seed: int, read: bool = True) -> None:
@@ -38,7 +39,7 @@ class Crops(Dataset[Batch]):
         offsets = np.array(
             [np.random.default_rng([self.seed, *item]).integers(r + 1) for item, r in zip(items, room, strict=True)]
         )
-        batch: Batch = {"level": torch.from_numpy(self.store.levels[rows])[:, None]}
+        batch: Batch = {"level": torch.from_numpy(self.store.levels[rows])[:, None], "drawn": tuple(items[0])}
         if self.read:
             return {**batch, "crops": self.store.gather(rows, offsets, self.length)}
         return {**batch, "rows": torch.from_numpy(rows), "offsets": torch.from_numpy(offsets)}

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, default_convert
+from torch.utils.data import DataLoader, Dataset, default_convert
 
 from denoiser.audio import replacing
-from denoiser.data import pairs, synthetic
+from denoiser.data import facts, pairs, synthetic, vctk_demand
+from denoiser.data.augment import Augment
 from denoiser.data.crops import Batch, Crops, EpochSampler, Utterances
 from denoiser.data.preparation import paired, prepare
 from denoiser.data.store import Resident, Store, to_float
@@ -56,6 +57,7 @@ class PairedData(LightningDataModule):
         spectral: the representation, shared with the network that is trained.
         root: folder of the corpus.
         layout: ``vctk_demand`` or ``folders``.
+        download: fetch VCTK-DEMAND, with 28 speakers, to ``root``, unless it is there and whole.
         cache: where prepared corpora are kept.
         batch_size: crops per batch.
         frames: length of a patch.
@@ -65,7 +67,8 @@ class PairedData(LightningDataModule):
         workers: processes that read crops from the memory map; null: none for a CPU, up to 4 for a GPU.
         val_limit: validate on at most this many utterances, evenly spaced; null for all.
         shuffle: False serves the same crops in the same order every epoch.
-        seed: of order and crops.
+        seed: of order, crops and augmentation.
+        augment: what training batches go through; null for the corpus as it is.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class PairedData(LightningDataModule):
         spectral: Spectral,
         root: str,
         layout: str = "vctk_demand",
+        download: bool = False,
         cache: str = "data/prepared",
         batch_size: int = 16,
         frames: int = 256,
@@ -81,10 +85,13 @@ class PairedData(LightningDataModule):
         val_limit: int | None = 64,
         shuffle: bool = True,
         seed: int = 0,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__()
         if layout not in pairs.LAYOUTS:
             raise ConfigError(f"data.layout={layout} is unknown; there are: {', '.join(pairs.LAYOUTS)}")
+        if not isinstance(download, bool) or (download and layout != "vctk_demand"):
+            raise ConfigError(f"data.download={download}: expected true or false, and true only for VCTK-DEMAND")
         if batch_size < 1 or frames < 1 or (workers or 0) < 0:
             raise ConfigError(
                 f"data: batch_size={batch_size}, frames={frames}, workers={workers}; expected at least 1, 1 and 0"
@@ -93,8 +100,10 @@ class PairedData(LightningDataModule):
             raise ConfigError(f"data.device={device}: expected {', '.join(DEVICES)}")
         self.spectral = spectral
         self.root, self.layout, self.cache = Path(root).expanduser(), layout, Path(cache).expanduser()
+        self.download = download
         self.batch_size, self.frames, self.device, self.workers = batch_size, frames, device, workers
         self.val_limit, self.shuffle, self.seed = val_limit, shuffle, seed
+        self.augment = augment
         self.rule = ""
         self.names: dict[str, list[str]] = {}  # of each split, once set up
         self.resident: Resident | None = None  # the training corpus on the training device, if it lives there
@@ -106,6 +115,8 @@ class PairedData(LightningDataModule):
     def prepare_data(self) -> None:
         """Find, check and prepare the corpus; CorpusError, one for all that is wrong with it."""
         if self._stores is None:
+            if self.download:
+                vctk_demand.fetch(self.root)
             self._stores = self._open()
 
     def setup(self, stage: str | None = None) -> None:
@@ -126,6 +137,8 @@ class PairedData(LightningDataModule):
         train, val, rule = pairs.split(names, held_out)
         self.rule += f"validation: {rule}"
         self.names = {"train": train, "val": val, "test": test}
+        self.logs = facts.read_logs(self.root)
+        self._facts = facts.gather(test, self.logs)
 
     def _open(self) -> tuple[Store, Store]:
         folders = pairs.LAYOUTS[self.layout](self.root)
@@ -134,6 +147,10 @@ class PairedData(LightningDataModule):
         corpora = [paired(side) for side, _ in matched]
         stores = prepare(corpora, self.spectral.sample_rate, self.cache, problems=problems)
         return stores[0], stores[-1]
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What is known of a test utterance: any of ``noise_type``, ``snr_db``, ``speaker``."""
+        return self._facts.get(name, {})
 
     def write_split(self, path: Path) -> None:
         """Write who trains, who validates, who tests, and by which rule, as JSON."""
@@ -149,24 +166,32 @@ class PairedData(LightningDataModule):
 
     def describe(self) -> str:
         counts = ", ".join(f"{part} {len(names)}" for part, names in self.names.items())
-        return f"{self.root}: {counts} utterances at {self.spectral.sample_rate} Hz; {self.rule}"
+        noises = f"; noise types and SNRs from {self.logs}" if self.logs.files else ""
+        return f"{self.root}: {counts} utterances at {self.spectral.sample_rate} Hz; {self.rule}{noises}"
+
+    @property
+    def sources(self) -> list[Store]:
+        """What training reads."""
+        return [self.store]
+
+    def training_set(self, read: bool) -> Dataset[Batch]:
+        """What the training loader draws batches from; with ``read=False`` only where their crops lie."""
+        return Crops(self.store, self.names["train"], self.spectral.samples(self.frames), self.seed, read)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         trainer, device = self.trainer, torch.device("cpu")
         if trainer is not None:
             device = trainer.strategy.root_device
-        if self.resident is None and lives_on(device, self.device, self.store.size):
-            self.resident = Resident(self.store, device)
+        if self.resident is None and lives_on(device, self.device, sum(store.size for store in self.sources)):
+            self.resident = Resident(self.sources, device)
         workers = self.workers
         if workers is None:  # a GPU is kept from waiting for the disk; a CPU has nothing to spare
             workers = 0 if self.resident or device.type == "cpu" else min(4, os.cpu_count() or 1)
-        crops = Crops(
-            self.store, self.names["train"], self.spectral.samples(self.frames), self.seed, read=self.resident is None
-        )
+        crops = self.training_set(read=self.resident is None)
         return DataLoader(
             crops,
             batch_size=self.batch_size,
-            sampler=EpochSampler(crops, self.seed, self.shuffle),
+            sampler=EpochSampler(crops, self.seed, self.shuffle),  # type: ignore[arg-type]
             num_workers=workers,
             collate_fn=default_convert,  # it comes as a batch
             persistent_workers=workers > 0,
@@ -191,7 +216,10 @@ class PairedData(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.trainer is None or not self.trainer.training:
             return batch
-        return self.patches(self.waveforms(batch))
+        waveforms = self.waveforms(batch)
+        if self.augment is not None:
+            waveforms = self.augment(waveforms, (self.seed, *batch["drawn"]))
+        return self.patches(waveforms)
 
     def waveforms(self, batch: Batch) -> Batch:
         """A training batch as the loader gives it, on any device → ``{track: float32 [B, N], "level": [B, 1]}``."""
@@ -227,6 +255,8 @@ class SyntheticData(PairedData):
         corpus_seed: int = 0,
         **options: Any,
     ) -> None:
+        if options.get("download"):
+            raise ConfigError("data.download=true: the embedded corpus needs no download; leave it out")
         super().__init__(spectral, root, **options)
         self.minutes, self.test_minutes, self.corpus_seed = minutes, test_minutes, corpus_seed
 

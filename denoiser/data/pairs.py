@@ -52,9 +52,10 @@ def vctk_demand(root: Path) -> Folders:
     if missing := [name for name in names if not (root / name).is_dir()]:
         raise CorpusError(
             f"data.root={root}: not VCTK-DEMAND, {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; "
-            "unpack the archives of https://doi.org/10.7488/ds/2117 there, or use data=folders or data=synthetic"
+            f"python -m denoiser.data.vctk_demand root={root} fetches it, and so does data.download=true; "
+            "or use data=folders or data=synthetic"
         )
-    found = [_unnest(root / name) for name in names]
+    found = [unnest(root / name) for name in names]
     return Folders((found[0], found[1]), (found[2], found[3]), VCTK_HELD_OUT)
 
 
@@ -78,7 +79,8 @@ def folders(root: Path) -> Folders:
 LAYOUTS = {"vctk_demand": vctk_demand, "folders": folders}
 
 
-def _unnest(folder: Path) -> Path:
+def unnest(folder: Path) -> Path:
+    """The folder of the same name inside, if there is one, as some unpackers leave it."""
     inner = folder / folder.name
     return inner if inner.is_dir() else folder
 

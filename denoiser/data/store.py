@@ -78,39 +78,45 @@ class Store:
         return tuple(to_float(self.gather([row], np.array([start]), length)[:, 0]))
 
     def gather(self, rows: Sequence[int] | NDArray[np.int64], offsets: NDArray[np.int64], length: int) -> Tensor:
-        """int16 ``[tracks, B, length]``: of each of B ``rows`` what begins at its offset, zeros beyond its end.
+        """int16 ``[tracks, B, length]``: of each of B ``rows`` what begins at its offset, zeros beyond its ends.
 
         Read in the order they lie on the disk.
         """
         rows = np.asarray(rows)
-        firsts = self.starts[rows] + offsets
-        counts = np.clip(self.lengths[rows] - offsets, 0, length)
+        skips = np.clip(-offsets, 0, length)
+        firsts = self.starts[rows] + offsets + skips
+        counts = np.clip(self.lengths[rows] - offsets - skips, 0, length - skips)
         crops = np.zeros((len(self.tracks), len(rows), length), np.int16)
         order = np.argsort(firsts)
         for samples, out in zip(self.maps, crops, strict=True):
             for i in order:
-                out[i, : counts[i]] = samples[firsts[i] : firsts[i] + counts[i]]
+                out[i, skips[i] : skips[i] + counts[i]] = samples[firsts[i] : firsts[i] + counts[i]]
         return torch.from_numpy(crops)
 
 
 class Resident:
-    """A store's samples on a device, as int16 (``Store.size`` bytes), where crops of them are gathered."""
+    """The samples of stores on a device, as int16 (``Store.size`` bytes), where crops of them are gathered.
 
-    def __init__(self, store: Store, device: torch.device) -> None:
-        total = max(len(samples) for samples in store.maps)
-        self.samples = torch.empty(len(store.tracks), total, dtype=torch.int16, device=device)
-        for samples, here in zip(store.maps, self.samples, strict=True):
-            for first in range(0, total, CHUNK):  # never the whole corpus in the memory of the machine
-                here[first : first + CHUNK] = torch.from_numpy(samples[first : first + CHUNK].copy())
-        self.starts = torch.from_numpy(store.starts).to(device)
-        self.lengths = torch.from_numpy(store.lengths).to(device)
+    Several stores, of equally many tracks, are one after another, and their rows numbered through.
+    """
+
+    def __init__(self, stores: Sequence[Store], device: torch.device) -> None:
+        bases = np.cumsum([0, *(len(store.maps[0]) for store in stores)])
+        self.samples = torch.empty(len(stores[0].tracks), int(bases[-1]), dtype=torch.int16, device=device)
+        for store, base in zip(stores, bases.tolist(), strict=False):
+            for samples, here in zip(store.maps, self.samples[:, base : base + len(store.maps[0])], strict=True):
+                for first in range(0, len(samples), CHUNK):  # never the whole corpus in the memory of the machine
+                    here[first : first + CHUNK] = torch.from_numpy(samples[first : first + CHUNK].copy())
+        starts = np.concatenate([store.starts + base for store, base in zip(stores, bases, strict=False)])
+        self.starts = torch.from_numpy(starts).to(device)
+        self.lengths = torch.from_numpy(np.concatenate([store.lengths for store in stores])).to(device)
 
     def gather(self, rows: Tensor, offsets: Tensor, length: int) -> Tensor:
         """What :meth:`Store.gather` gives, on the device: int64 ``[B]``, ``[B]`` → int16 ``[tracks, B, length]``."""
         places = offsets[:, None] + torch.arange(length, device=offsets.device)
-        inside = places < self.lengths[rows, None]
+        inside = (places >= 0) & (places < self.lengths[rows, None])
         places += self.starts[rows, None]
-        crops = self.samples[:, places.clamp_(max=self.samples.shape[1] - 1)]
+        crops = self.samples[:, places.clamp_(0, self.samples.shape[1] - 1)]
         return torch.where(inside, crops, 0)
 
 

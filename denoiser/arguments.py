@@ -1,0 +1,103 @@
+"""What was typed on the command line → what Hydra is given, so that names of files arrive letter for letter."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Sequence
+from itertools import islice
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+
+from denoiser.errors import ConfigError
+
+_SETTING = re.compile(r"(?P<sign>\+{0,2})(?P<key>[\w./@$:-]+)=(?P<value>.*)", re.DOTALL)
+_MULTIRUN = frozenset({"-m", "--multirun"})
+_FLAGS = _MULTIRUN | set("-h --help --hydra-help --version --resolve -r --run -sc --shell-completion".split())
+_VALUED = frozenset(  # of Hydra's options, those that a value follows
+    "-c --cfg -p --package -cp --config-path -cn --config-name -cd --config-dir -i --info --experimental-rerun".split()
+)
+
+
+def quoted(text: str) -> str:
+    """``text`` as a value that Hydra reads, and OmegaConf resolves, to exactly that: ``it's`` → ``'it\\'s'``.
+
+    OmegaConf looks for ``${`` even in quoted values: it is escaped, and doubles the backslashes right before it.
+    """
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    return QuotedString(literal, Quote.single).with_quotes()
+
+
+def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | None = None) -> list[str]:
+    """The arguments for Hydra: what is given to a setting of ``names``, which name files, is meant letter for letter.
+
+    Only a name wholly in quotes of its own loses them, as Hydra would have it, unless such a file exists.
+
+    With ``inputs``, the setting that takes any number of names, arguments without a key are such names too. One with
+    a key is a setting, unless its key is none of ``names`` and there is a file that is called like all of it;
+    after ``--`` all are names. Without it ``null`` and, for ``-m``, a sweep (``a.ckpt,b.ckpt``) keep Hydra's meaning
+    where no such file exists.
+
+    Raises ConfigError for an option that does not exist.
+    """
+    multirun = not _MULTIRUN.isdisjoint(arguments)
+    options: list[str] = []
+    settings: list[str] = []
+    found: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        match = _SETTING.fullmatch(argument)
+        if match and match["key"] in names:
+            sign, key, value = match.groups()
+            if key == inputs:
+                found.append(_unquoted(value))
+            elif inputs is None and _is_hydras(value, multirun):
+                settings.append(argument)
+            else:
+                settings.append(f"{sign}{key}={quoted(_unquoted(value))}")
+        elif argument in _FLAGS or argument.partition("=")[0] in _VALUED:
+            options += [argument, *islice(rest, int(argument in _VALUED))]
+        elif inputs and argument == "--":
+            found += rest
+        elif inputs and (argument == "-" or os.path.lexists(argument)):
+            found.append(argument)
+        elif argument.startswith("-"):
+            raise ConfigError(f"{argument}: no such option; settings are key=value, and --help shows them")
+        elif inputs and not match:
+            found.append(argument)  # not there, or a pattern
+        else:
+            settings.append(argument)
+    if len(found) == 1:
+        settings.append(f"{inputs}={quoted(found[0])}")
+    elif found:
+        settings.append(f"{inputs}=[{','.join(map(quoted, found))}]")
+    return settings + options
+
+
+def _unquoted(value: str) -> str:
+    """``"my talk.wav"`` → ``my talk.wav``, as Hydra reads it, unless the quotes are part of a file's name."""
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"" and not os.path.lexists(value):
+        try:
+            parsed = OverridesParser.create().parse_override(f"x={value}").value()
+        except HydraException:
+            return value
+        if isinstance(
+            parsed, str
+        ):  # and what quoted() made of ${ becomes that again: DDP runs the script on its own words
+            return re.sub(r"(?<!\\)((?:\\\\)*)\\\$\{", lambda match: match[1][::2] + "${", parsed)
+    return value
+
+
+def _is_hydras(value: str, multirun: bool) -> bool:
+    """True for ``null`` and, in a multirun, for what Hydra reads as a sweep, unless there is such a file."""
+    if os.path.lexists(value):
+        return False
+    if not multirun:
+        return value == "null"
+    try:
+        parsed = OverridesParser.create().parse_override(f"x={value}")
+    except HydraException:
+        return False
+    return value == "null" or parsed.is_sweep_override()

@@ -1,0 +1,28 @@
+"""Sound files: probe, read, write, resample, list. The only place that knows formats.
+
+Waveforms are float32 ``[C, N]`` (channels, samples) with full scale at ±1.
+"""
+
+from denoiser.audio.formats import EXTENSIONS, FLOATING, is_junk, list_files, output_suffix
+from denoiser.audio.reader import Info, Reader, probe, read
+from denoiser.audio.resampling import match_length, ratio, reach, resample
+from denoiser.audio.writer import Writer, replacing, write
+
+__all__ = [
+    "EXTENSIONS",
+    "FLOATING",
+    "Info",
+    "Reader",
+    "Writer",
+    "is_junk",
+    "list_files",
+    "match_length",
+    "output_suffix",
+    "probe",
+    "ratio",
+    "reach",
+    "read",
+    "replacing",
+    "resample",
+    "write",
+]

@@ -1,0 +1,126 @@
+"""Rooms: impulse responses, simulated or measured, and what of them a clean target keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from denoiser import audio
+from denoiser.data.pairs import refuse
+from denoiser.errors import AudioError
+
+SECONDS = 0.5  # of a response that are kept; a room of 0.7 s has decayed by 43 dB
+SOUND = 343.0  # m/s
+IMAGES = 0.06  # s after the direct sound in which reflections are single; later they are noise
+SIDES = ((3.0, 10.0), (3.0, 8.0), (2.4, 4.0))  # m, of a room
+RT60 = (0.15, 0.7)  # s until sound has decayed by 60 dB: a furnished bedroom to a bare office
+NEAREST, WALL = 0.3, 0.5  # m between talker and microphone, and of both from any wall, at least
+KEPT = {"direct": 0.0025, "early": 0.05, "all": SECONDS}  # s of a response that a target of this name holds
+_TAPS = 20  # of the interpolating sinc, on each side
+
+
+def simulate(rng: Generator, sample_rate: int) -> NDArray[np.float64]:
+    """A random shoebox room: its impulse response, ``[N]``, direct sound 1 at sample 0.
+
+    Until 60 ms after the direct sound, image sources (Allen & Berkley 1979), each delayed by a windowed sinc, with
+    walls that absorb alike, as much as gives the room its RT60 by Eyring's formula, and negative reflection
+    coefficients, which avoid the low-frequency swell of positive ones (Lehmann & Johansson 2008). Then, where
+    reflections are too dense to tell apart, Gaussian noise that decays exponentially (Polack 1988) from the level
+    that images of the density 4πc³t²/V have there.
+    """
+    sides = np.array([rng.uniform(*span) for span in SIDES])
+    rt60 = rng.uniform(*RT60)
+    while True:
+        source, microphone = rng.uniform(WALL, sides - WALL, (2, 3))
+        distance = float(np.linalg.norm(source - microphone))
+        if distance >= NEAREST:
+            break
+    volume = float(sides.prod())
+    surface = 2 * volume * float((1 / sides).sum())
+    reflection = -np.exp(-0.161 * volume / (surface * rt60) / 2)  # α = 1 - β² = 1 - exp(-0.161 V / (S RT60))
+
+    far = distance + IMAGES * SOUND
+    axes, bounces = [], []  # per dimension: positions of the images, and how often their sound met a wall
+    for side, at, ear in zip(sides, source, microphone, strict=True):
+        order = np.arange(-int(far / side / 2) - 1, int(far / side / 2) + 2)
+        axes.append(np.concatenate([2 * order * side + at, 2 * order * side - at]) - ear)
+        bounces.append(np.concatenate([2 * np.abs(order), np.abs(2 * order - 1)]))
+    x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
+    i, j, k = np.meshgrid(*bounces, indexing="ij", sparse=True)
+    paths = np.sqrt(x**2 + y**2 + z**2).ravel()
+    gains = (distance / paths) * (reflection ** (i + j + k)).ravel()
+    heard = paths < far
+    delays = (paths[heard] - distance) / SOUND * sample_rate
+
+    response = np.zeros(round(SECONDS * sample_rate))
+    whole = np.round(delays).astype(int)
+    taps = np.arange(-_TAPS, _TAPS + 1)
+    offset = taps - (delays - whole)[:, None]
+    window = np.cos(np.pi * offset / (2 * _TAPS + 2)) ** 2
+    places = whole[:, None] + taps
+    inside = (places >= 0) & (places < len(response))  # the sinc of an early reflection begins before the direct sound
+    values = gains[heard, None] * np.sinc(offset) * window
+    response += np.bincount(places[inside], values[inside], len(response))
+
+    t = np.arange(len(response)) / sample_rate
+    power = 4 * np.pi * SOUND * distance**2 / volume / sample_rate * 10 ** (-6 * (t + distance / SOUND) / rt60)
+    late = t >= IMAGES
+    response[late] = rng.standard_normal(int(late.sum())) * np.sqrt(power[late])
+    return response
+
+
+def simulated(count: int, sample_rate: int, seed: Sequence[int]) -> Tensor:
+    """``[count, N]``: as many random rooms, some 5 ms of work each; ``seed`` and the number give the room."""
+    rooms = [simulate(np.random.default_rng([*seed, i + 1]), sample_rate) for i in range(count)]
+    return torch.stack([_finish(torch.from_numpy(room), sample_rate) for room in rooms])
+
+
+def measured(files: Sequence[Path], sample_rate: int) -> Tensor:
+    """``[responses, N]``: the impulse responses in these files, every channel one, from the direct sound on.
+
+    The direct sound is the first sample within 6 dB of the largest. Raises CorpusError listing the files that
+    cannot be read or are silent.
+    """
+    responses, problems = [], []
+    for path in files:
+        try:
+            channels, rate = audio.read(path)
+        except AudioError as error:
+            problems.append(str(error))
+            continue
+        for response in audio.resample(channels, rate, sample_rate).double():
+            size = response.abs()
+            if not size.any():
+                problems.append(f"{path}: silent, no room impulse response")
+                break
+            direct = int((size > size.max() / 2).nonzero()[0])
+            responses.append(_finish(response[direct:], sample_rate))
+    refuse(problems)
+    return torch.stack(responses)
+
+
+def kept(responses: Tensor, target: str, sample_rate: int) -> Tensor:
+    """What a clean target keeps of ``[rooms, N]``: the ``direct`` sound, the ``early`` reflections too, or ``all``.
+
+    Cut off by half a cosine of a tenth of its length, at the latest at the end of what is kept.
+    """
+    seconds = KEPT[target]
+    if target == "all":
+        return responses
+    t = torch.arange(responses.shape[-1], dtype=responses.dtype, device=responses.device) / sample_rate
+    falling = ((t - 0.9 * seconds) / (0.1 * seconds)).clamp(0, 1)
+    return responses * (0.5 + 0.5 * torch.cos(torch.pi * falling))
+
+
+def _finish(response: Tensor, sample_rate: int) -> Tensor:
+    """float32, :data:`SECONDS` long, its end faded; early sound of unit energy, so that a room changes no level."""
+    response = audio.match_length(response, round(SECONDS * sample_rate)).clone()
+    fade = len(response) // 10
+    response[-fade:] *= torch.linspace(1, 0, fade, dtype=response.dtype)
+    return (response / torch.linalg.vector_norm(kept(response, "early", sample_rate))).float()

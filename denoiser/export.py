@@ -1,0 +1,181 @@
+"""A checkpoint's network as an ONNX file: ``python -m denoiser.export ckpt=best.ckpt out=model.onnx``."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from denoiser import __version__, commands, errors
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
+    errors.check_environment("hydra", "torch")
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from denoiser import onnx_file, onnx_net
+from denoiser.audio import replacing
+from denoiser.enhance import Denoiser
+from denoiser.errors import CheckpointError, ConfigError, DenoiserError
+from denoiser.models import MODELS
+from denoiser.onnx_file import brief
+
+OPSET, IR_VERSION = 18, 8  # of December 2022: onnxruntime reads them from 1.14 on
+USAGE = """Export the network of a checkpoint: python -m denoiser.export ckpt=CHECKPOINT [out=FILE.onnx]
+
+  ckpt=  a checkpoint that training wrote, or the folder of its run
+  out=   the ONNX file; by default <name of the checkpoint>.onnx where the command runs"""
+
+
+LONG_SECONDS = 20.0  # of audio the file is checked on: more than one block
+
+
+class Exported(NamedTuple):
+    """A written file, its size in bytes, and by how much of full scale its waveforms differ at most."""
+
+    path: Path
+    size: int
+    difference: float
+
+
+def export(denoiser: Denoiser, target: str | Path) -> Exported:
+    """Write the network of ``denoiser`` to ``target``, read it back, and compare what both enhance.
+
+    The file maps ``magnitude`` ``[B, 1, F, T]`` to ``noise`` of the same shape, for any B and T; its metadata state
+    the spectral settings, stride and context. Raises CheckpointError, and leaves no file, where the network cannot be
+    exported or the file's waveforms differ by more than 1e-4 of full scale; DenoiserError where a package is missing
+    or ``target`` cannot be written.
+    """
+    target = Path(target)
+    if target.suffix.lower() != ".onnx":
+        raise ConfigError(f"out={target}: expected a name that ends in .onnx")
+    denoiser = copy.deepcopy(denoiser).cpu().eval()
+    content = to_onnx(denoiser)
+    try:
+        with replacing(target) as partial:
+            partial.write_bytes(content)
+            difference = _difference(denoiser, Denoiser(*onnx_net.load(partial, "cpu")))
+            if not difference <= onnx_net.TOLERANCE:
+                raise CheckpointError(
+                    f"{target}: not written: the exported network differs from the checkpoint's by {difference:.2g} of "
+                    f"full scale, and rounding explains no more than {onnx_net.TOLERANCE}"
+                )
+    except OSError as error:
+        raise ConfigError(f"out={target}: cannot be written ({error.strerror})") from error
+    return Exported(target, len(content), difference)
+
+
+def to_onnx(denoiser: Denoiser) -> bytes:
+    """The network of ``denoiser`` as an ONNX file, unchecked. Raises CheckpointError where torch cannot export it."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise DenoiserError(f'exporting needs the package {error.name}: pip install "denoiser[export]"') from error
+    net, spectral = denoiser.net, denoiser.spectral
+    example = torch.zeros(2, 1, spectral.bins, 2 * int(net.stride) + 1)
+    dynamic = {0: torch.export.Dim("batch"), 3: torch.export.Dim("frames", min=1)}
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                _AnyLength(net).eval(), (example,), dynamo=True, opset_version=OPSET, dynamic_shapes=(dynamic,),
+                input_names=["magnitude"], output_names=["noise"], verbose=False,
+            )  # fmt: skip
+    except Exception as error:  # whatever tracing the network's own code raises
+        raise CheckpointError(f"torch cannot export {type(net).__name__}: {brief(error.__cause__ or error)}") from error
+    assert program is not None  # dynamo=True
+    return _plain(program.model_proto, denoiser).SerializeToString()
+
+
+class _AnyLength(nn.Module):
+    """A network that gets its frames in whole strides: ``-frames % stride``, its own way, is more than torch traces."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net, self.stride = net, int(net.stride)
+
+    def forward(self, magnitude: Tensor) -> Tensor:
+        frames = magnitude.shape[-1]
+        whole = (frames + self.stride - 1) // self.stride * self.stride
+        return self.net(F.pad(magnitude, (0, whole - frames), value=-1.0))[..., :frames]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing of what torch's exporter prints, logs and warns of; what goes wrong, it raises."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def _plain(model: Any, denoiser: Denoiser) -> Any:
+    """The exported graph with our metadata and no others: torch's hold stack traces, with the paths of this machine."""
+    graph, net = model.graph, denoiser.net
+    for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    graph.ClearField("value_info")
+    for end in (*graph.input, *graph.output):  # torch calls the frames of the output u0
+        end.type.tensor_type.shape.dim[3].dim_param = "frames"
+    model.ClearField("metadata_props")
+    model.ir_version, model.producer_name, model.producer_version = IR_VERSION, "denoiser", __version__
+    model.doc_string = (
+        "Scaled magnitude [B, 1, F, T] to scaled noise [B, 1, F, T]; the estimate is magnitude - 2 noise."
+    )
+    name = next((name for name, kind in MODELS.items() if type(net) is kind), type(net).__name__)
+    numbers = {key: kind(getattr(denoiser.spectral, key)) for key, kind in onnx_file.SPECTRAL.items()}
+    numbers |= {key: kind(getattr(net, key)) for key, kind in onnx_file.BLOCKS.items()}
+    for key, value in {"model": name, "denoiser_version": __version__, **numbers}.items():
+        model.metadata_props.add(key=key, value=str(value))
+    return model
+
+
+def _difference(one: Denoiser, other: Denoiser) -> float:
+    """The largest by which what they enhance differs: noise and a voice of full scale, of one frame and up."""
+    rate, hop = one.sample_rate, one.spectral.hop
+    samples = round(LONG_SECONDS * rate)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(samples, generator=generator) * 2 - 1
+    time = torch.arange(samples, dtype=torch.float64) / rate
+    phase = (120 + 20 * torch.sin(4 * time)).cumsum(0) * 2 * torch.pi / rate  # of a voice at 100 to 140 Hz ...
+    tone = torch.stack([torch.sin(k * phase) / k for k in range(1, 20)]).sum(0)
+    voice = (tone * torch.sin(18 * time).clamp(min=0)).float() + 0.05 * noise  # ... of three syllables a second
+    both = torch.stack([noise, voice / voice.abs().max()])
+    lengths = (1, hop * (int(one.net.stride) + 1), samples)
+    pairs = ((one.enhance(both[:, :n], rate), other.enhance(both[:, :n], rate)) for n in lengths)
+    return max(float((a - b).abs().max()) for a, b in pairs)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """What the command line does."""
+    settings = commands.settings({"ckpt": "", "out": ""}, USAGE, arguments)
+    errors.require(settings, "ckpt")
+    source = Path(settings["ckpt"])
+    if source.suffix.lower() == ".onnx":
+        raise ConfigError(f"ckpt={source}: is an ONNX file already; give a checkpoint that training wrote")
+    denoiser = Denoiser.from_checkpoint(source, "cpu")
+    name = source.resolve().name if source.is_dir() else source.stem
+    path, size, difference = export(denoiser, settings["out"] or f"{name}.onnx")
+    print(
+        f"{source} -> {path}: {size / 1e6:.1f} MB, its sound within {difference:.1e} of full scale of the checkpoint's"
+    )
+
+
+if __name__ == "__main__":
+    with errors.one_line():
+        main()

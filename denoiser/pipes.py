@@ -1,0 +1,72 @@
+"""Standard input and output as files, for work that reads its input twice and names its output when it is whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from denoiser.errors import AudioError, DenoiserError
+
+# Compared by identity: a file may have either name.
+STDIN, STDOUT = Path("standard input"), Path("standard output")
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[Path]:
+    """``path``, or for STDIN a private file that holds all of standard input, deleted on leaving.
+
+    Raises AudioError where standard input is a terminal or cannot be kept; what is raised about that file
+    speaks of standard input.
+    """
+    if path is not STDIN:
+        yield path
+        return
+    if sys.stdin is None or sys.stdin.isatty():
+        raise AudioError("input=-: standard input is no sound; pipe a file into it")
+    with _private() as folder:
+        kept = folder / STDIN
+        try:
+            with open(kept, "wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+        except OSError as error:
+            raise AudioError(
+                f"{STDIN}: cannot be kept in {folder.parent} ({error.strerror}); TMPDIR= names another place"
+            ) from error
+        yield kept
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[Path]:
+    """``path``, or for STDOUT a private WAV file that goes to standard output at the end.
+
+    Raises AudioError where standard output is a terminal, or is closed before the end.
+    """
+    if path is not STDOUT:
+        yield path
+        return
+    if os.isatty(1):
+        raise AudioError(
+            "output=-: standard output is a terminal, which plays no sound; pipe it, or give output=clean.wav"
+        )
+    with _private() as folder:
+        made = folder / f"{STDOUT}.wav"
+        yield made
+        try:
+            with open(made, "rb") as file, open(1, "wb", closefd=False) as out:
+                shutil.copyfileobj(file, out, 1 << 20)
+        except OSError as error:
+            raise AudioError(f"{STDOUT}: closed before all of it was written ({error.strerror})") from error
+
+
+@contextmanager
+def _private() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="denoiser-") as name:
+        try:
+            yield Path(name)
+        except DenoiserError as error:
+            raise type(error)(str(error).replace(f"{name}/", "")) from error

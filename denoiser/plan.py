@@ -1,0 +1,121 @@
+"""What becomes what, and what of it is done already."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from denoiser import audio
+from denoiser.errors import AudioError
+from denoiser.pipes import STDIN, STDOUT
+
+Job = tuple[Path, Path]  # a file and what its enhanced version is to be called
+
+
+def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
+    """Which file becomes which.
+
+    A file, or each file a glob names, becomes ``<name>_enhanced.<ext>`` in the current folder, a folder
+    ``<folder>_enhanced/`` with the tree and names inside it kept. ``output`` names the file or folder instead; it is
+    taken for a folder where it is one, ends in a slash, or has no extension. ``-`` is standard input, which goes to
+    standard output unless ``output`` is named, or standard output.
+
+    What such a command has made is not taken for its input: what lies in the output folder of a folder, or is what
+    another of the files becomes. Raises AudioError where there is no input, or two would share one output.
+    """
+    if list(sources) == ["-"]:
+        return [(STDIN, _file_of_stdin(output))]
+    if "-" in sources:
+        raise AudioError("input=-: standard input is enhanced by itself; run the other inputs apart")
+    found = {source: _find(source) for source in sources}
+    if output and (output == "-" or not _is_folder(output)):
+        if (count := sum(map(len, found.values()))) > 1 or any(map(os.path.isdir, sources)):
+            raise AudioError(f"output={output}: one file cannot hold the {count} of {', '.join(found)}; give a folder")
+        return [(found[sources[0]][0], STDOUT if output == "-" else Path(output))]
+    jobs: list[Job] = []
+    for source, files in found.items():
+        folder, path = Path(output or ""), Path(source)
+        if path.is_dir():
+            if len(found) > 1 or not output:
+                folder /= f"{path.resolve().name}_enhanced"
+            jobs += [(file, folder / file.relative_to(path)) for file in _outside(folder, files, path)]
+        else:
+            jobs += [(file, folder / f"{file.stem}_enhanced{file.suffix}") for file in files]
+    jobs = _told_apart([_written(job) for job in dict.fromkeys(jobs)])
+    sources_of: dict[str, Path] = {}
+    for file, target in jobs:
+        if (other := sources_of.setdefault(os.path.abspath(target), file)) != file:
+            raise AudioError(f"{other} and {file} would both become {target}; run them apart")
+    return [(file, target) for file, target in jobs if sources_of.get(os.path.abspath(file), file) == file]
+
+
+def is_single(sources: Sequence[str]) -> bool:
+    """True where one file is named, or standard input, and not a folder, a pattern or several."""
+    return len(sources) == 1 and (sources[0] == "-" or os.path.isfile(sources[0]))
+
+
+def is_done(job: Job) -> bool:
+    """True where the output is there and no older than its input: outputs get their names when they are whole."""
+    source, target = job
+    try:
+        return target.is_file() and target.stat().st_mtime >= source.stat().st_mtime
+    except OSError:
+        return False
+
+
+def _find(source: str) -> list[Path]:
+    if not source:
+        raise AudioError("input=: an empty name; give a file, a folder or a glob")
+    try:
+        return audio.list_files(source)
+    except OSError as error:  # a name longer than any file's
+        raise AudioError(f"{source}: {error.strerror}") from error
+
+
+def _is_folder(output: str) -> bool:
+    return output.endswith(os.sep) or Path(output).is_dir() or not Path(output).suffix
+
+
+def _file_of_stdin(output: str | None) -> Path:
+    if output is None or output == "-":
+        return STDOUT
+    if _is_folder(output):
+        raise AudioError(
+            f"output={output}: standard input has no name to get there; name a file, as in output=clean.wav"
+        )
+    return Path(output)
+
+
+def _outside(folder: Path, files: Sequence[Path], source: Path) -> list[Path]:
+    """Those of the ``files`` of the folder ``source`` that do not lie in ``folder``, where they are to go."""
+    inside, out = source.resolve(), folder.resolve()
+    if out == inside:
+        raise AudioError(f"output={folder}: is the input folder itself; give another")
+    if folder.exists() and not folder.is_dir():
+        raise AudioError(f"output={folder}: is a file; the folder {source} becomes a folder")
+    if not out.is_relative_to(inside):
+        return list(files)
+    own = source / out.relative_to(inside)
+    if not (kept := [file for file in files if own not in file.parents]):
+        raise AudioError(f"{source}: no sound files in this folder but those in {folder}, the output folder")
+    return kept
+
+
+def _written(job: Job) -> Job:
+    """The job with an extension that can be written: that of its input, or .wav for what only ffmpeg reads."""
+    file, target = job
+    suffix = audio.output_suffix(file)
+    return job if suffix == file.suffix else (file, target.with_suffix(suffix))
+
+
+def _told_apart(jobs: Sequence[Job]) -> list[Job]:
+    """talk.m4a beside talk.wav, both to become talk.wav: the one that changes its format becomes talk.m4a.wav."""
+    times = Counter(target for _, target in jobs)
+    return [
+        (file, target.with_name(target.name.replace(file.stem, file.name, 1)))
+        if times[target] > 1 and file.suffix != target.suffix
+        else (file, target)
+        for file, target in jobs
+    ]

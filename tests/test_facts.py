@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+
+from denoiser.data.facts import gather, read_logs
+
+NAMES = ["p232_001", "p232_002", "p257_001", "p257_002"]
+
+
+@pytest.mark.parametrize("place", [".", "logfiles"])
+def test_noise_type_and_snr_come_from_the_log_files(tmp_path, place):
+    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / place / "log_testset.txt").write_text("p232_001 bus 17.5\np257_001 living 2.5\n")
+    (tmp_path / place / "log_trainset_28spk.txt").write_text("p226_001 babble 0\n")
+    (tmp_path / place / "log_readme.txt").write_text("One line an utterance: its name, the noise, the SNR.\n")
+    logs = read_logs(tmp_path, tmp_path)
+    assert (len(logs.files), logs.ignored) == (2, 0)
+    assert logs.noises["p226_001"] == ("babble", 0.0)
+    found = gather(NAMES, logs)
+    assert found["p232_001"] == {"noise_type": "bus", "snr_db": 17.5, "speaker": "p232"}
+    assert found["p232_002"] == {"speaker": "p232"}
+    assert gather(["test/p232_001"], logs)["test/p232_001"] == {"noise_type": "bus", "snr_db": 17.5}
+
+
+def test_lines_that_say_nothing_are_counted(tmp_path):
+    good = ["p1 bus 5", "", "p7\tcafe\t-2.5\r"]
+    bad = ["p2 bus", "p3 bus loud", "p4 a b 5", "p5 bus nan", "# p6", "\0"]
+    (tmp_path / "log_testset.txt").write_bytes(b"\xef\xbb\xbf" + "\n".join(good + bad).encode() + b"\n\xff\xfe")
+    (tmp_path / "log_trainset_28spk.txt").mkdir()  # a folder: as bad as a bad line
+    logs = read_logs(tmp_path)
+    assert logs.noises == {"p1": ("bus", 5.0), "p7": ("cafe", -2.5)}
+    assert logs.ignored == 8
+    assert str(logs) == "log_testset.txt (lines ignored: 8)"
+
+
+def test_no_log_file_is_no_mistake(tmp_path):
+    logs = read_logs(tmp_path, tmp_path / "nowhere")
+    assert (logs.noises, logs.ignored) == ({}, 0)
+    assert gather(["a", "b"], logs) == {"a": {}, "b": {}}
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (NAMES, True),
+        (["spk1/001", "spk1/002", "spk2/001", "spk2/002"], True),
+        (["1089-134686-0000", "1089-134686-0001", "1188-133604-0000", "1188-133604-0001"], True),
+        (NAMES[:2], False),  # one speaker
+        (["p1_1", "p2_1", "p3_1"], False),  # a file each
+        ([f"p{s}_{i}" for s in range(21) for i in range(2)], False),  # too many to look at
+        (["take_1", "take_2", "mix_1", "mix_2"], False),
+        (["001", "002", "003", "004"], False),
+        ([*NAMES, "applause"], False),
+    ],
+)
+def test_speakers_are_told_by_names_that_look_like_it(tmp_path, names, told):
+    found = gather(names, read_logs(tmp_path))
+    assert all(("speaker" in facts) == told for facts in found.values())

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import pytest
+
+from denoiser import report
+
+
+def row(name, pesq, gained=1.0, **facts):
+    return {
+        "name": name,
+        "noisy": {"pesq": pesq, "stoi": 0.5},
+        "enhanced": {"pesq": pesq + gained, "stoi": 0.6},
+        **facts,
+    }
+
+
+def read(path):
+    """The rows of a scores.csv, as anybody would read them."""
+    return list(csv.DictReader(line for line in path.open(newline="", encoding="utf-8") if not line.startswith("#")))
+
+
+def test_scores_are_written_with_what_was_left_out(tmp_path):
+    rows = [
+        {"name": "a", "noisy": {"pesq": 1.0, "si_sdr": 2.0}, "enhanced": {"pesq": 2.0, "si_sdr": 8.0}},
+        {"name": "b", "noisy": {"pesq": 3.0, "si_sdr": 4.0}, "enhanced": {"pesq": math.nan, "si_sdr": 6.0}},
+    ]
+    summary = report.write_scores(rows, tmp_path, seed=3)
+    assert summary["noisy"] == {"pesq": 1.0, "si_sdr": 3.0}  # b counts on neither side for PESQ
+    assert summary["enhanced"] == {"pesq": 2.0, "si_sdr": 7.0}
+    assert summary["undefined"] == {"pesq": 1}
+    assert read(tmp_path / "scores.csv")[1] == {
+        "name": "b", "noisy_pesq": "3", "noisy_si_sdr": "4", "enhanced_pesq": "nan", "enhanced_si_sdr": "6"
+    }  # fmt: skip
+    assert json.loads((tmp_path / "scores.json").read_text())["seed"] == 3
+    text = report.scores_table(summary)
+    assert "+4.00" in text
+    assert "PESQ: not defined for 1 of 2 files" in text
+    assert "by " not in text
+
+
+def test_definitions_and_versions_stand_in_the_csv(tmp_path):
+    report.write_scores([row("a", 1.0)], tmp_path)
+    notes = [line for line in (tmp_path / "scores.csv").read_text().splitlines() if line.startswith("#")]
+    assert any(line.startswith("# pesq: ") and "P.862.2" in line for line in notes)
+    assert any("pystoi" in line and "torch 2" in line for line in notes)
+    content = json.loads((tmp_path / "scores.json").read_text())
+    assert set(content["definitions"]) == {"pesq", "stoi"}
+    assert "pesq" in content["versions"]
+
+
+def test_names_as_people_have_them_come_back_from_the_csv(tmp_path):
+    names = ["#1 take, two", 'a "quoted" one', "plain", "ünï=code#2", "-dash"]
+    report.write_scores([row(name, 1.0) for name in names], tmp_path)
+    assert [line["name"] for line in read(tmp_path / "scores.csv")] == names
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(io.StringIO((tmp_path / "scores.csv").read_text(encoding="utf-8")), comment="#")
+    assert list(frame["name"]) == names
+    assert frame["enhanced_pesq"].mean() == 2.0
+
+
+def test_scores_are_broken_down_by_what_is_known_of_the_files(tmp_path):
+    rows = [
+        row("p1_1", 1.0, noise_type="bus", snr_db=17.5, speaker="p1"),
+        row("p1_2", 2.0, noise_type="cafe", snr_db=2.5, speaker="p1"),
+        row("p2_1", 4.0, gained=0.5, noise_type="bus", snr_db=2.5, speaker="p2"),
+        row("p2_2", 1.5, speaker="p2"),
+    ]
+    summary = report.write_scores(rows, tmp_path)
+    groups = json.loads((tmp_path / "scores.json").read_text())["groups"]
+    assert list(groups) == ["noise_type", "snr_db", "speaker"]
+    assert list(groups["snr_db"]) == ["2.5", "17.5", "unknown"]
+    assert groups["noise_type"]["bus"]["n"] == 2
+    assert groups["noise_type"]["bus"]["noisy"]["pesq"] == 2.5
+    assert groups["noise_type"]["bus"]["enhanced"]["pesq"] == 3.25
+    assert groups["speaker"]["p2"]["enhanced"]["pesq"] == 3.5
+    first, *_, last = read(tmp_path / "scores.csv")
+    assert (first["noise_type"], first["snr_db"], first["speaker"]) == ("bus", "17.5", "p1")
+    assert (last["noise_type"], last["snr_db"], last["speaker"]) == ("", "", "p2")
+    lines = report.scores_table(summary).splitlines()
+    bus = next(line.split() for line in lines if line.startswith("bus"))
+    assert bus == ["bus", "2", "2.50", "->", "3.25", "0.500", "->", "0.600"]
+    assert [line.split()[1] for line in lines if line.startswith("by ")] == ["noise", "SNR", "speaker"]
+
+
+def test_a_breakdown_that_shows_nothing_is_not_made(tmp_path):
+    alike = [row(f"a{i}", 1.0, noise_type="bus", snr_db=float(i)) for i in range(21)]  # one type, 21 SNRs
+    assert report.groups(alike) == {}
+    assert list(report.groups(alike[:20])) == ["snr_db"]
+    assert report.groups([row("a", 1.0)]) == {}
