@@ -83,7 +83,7 @@ def transfer(url: str, path: Path, limit: int, magic: bytes = b"", patience: Pat
             try:
                 _attempt(client, url, part, limit, magic)
                 break
-            except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL, UnicodeError) as error:
+            except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL, ValueError) as error:
                 raise DownloadError(f"{url}: cannot be fetched ({error}); check the address") from error
             except (httpx.TransportError, _AgainError) as error:
                 reason = str(error) or type(error).__name__
@@ -165,8 +165,8 @@ def _attempt(client: httpx.Client, url: str, part: Path, limit: int, magic: byte
 
 def _another(part: Path, found: str) -> DownloadError:
     """The error for what is not the file, which is thrown away."""
-    part.unlink()
-    _version(part).unlink()
+    for path in (part, _version(part)):
+        path.unlink(missing_ok=True)
     return DownloadError(f"{found}; this is another file, or an error page: check the address, or name a mirror")
 
 
@@ -205,5 +205,5 @@ def _retry_after(text: str) -> float:
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0
