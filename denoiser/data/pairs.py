@@ -15,7 +15,6 @@ from denoiser.errors import AudioError, CorpusError
 
 VCTK_HELD_OUT = ("p226", "p287")  # as SpeechBrain does, so that numbers compare
 LISTED = 10  # problems shown of those found
-UNKNOWN = 2**63 - 1  # libsndfile's number of samples of a stream that was written without one
 
 
 @dataclass(frozen=True)
@@ -127,10 +126,10 @@ def check(items: Sequence[Sequence[Path]], workers: int) -> tuple[list[audio.Inf
                 problems.append(str(error))
                 continue
             infos.append(info)
-            if info.frames == 0:
+            if info.frames == 0 and info.seconds == 0 and info.path.suffix.lower() == ".wav":
                 problems.append(f"{path}: holds no samples")
-            elif info.frames == UNKNOWN:
-                problems.append(f"{path}: its header does not say how long it is; convert it anew, with ffmpeg or sox")
+            elif info.frames == 0:
+                problems.append(f"{path}: its header does not say how long it is; convert it to WAV or FLAC")
         if problems:
             return None, problems
         first = infos[0]
