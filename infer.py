@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 
 from denoiser import errors
 
@@ -35,7 +36,8 @@ def main(cfg: DictConfig) -> None:
         import torch
 
         from denoiser.enhance import Denoiser, Options
-        from denoiser.files import enhance_files
+        from denoiser.files import enhance_files, shown
+        from denoiser.judging import judge
         from denoiser.pipes import STDOUT
         from denoiser.plan import is_single, plan
 
@@ -43,17 +45,27 @@ def main(cfg: DictConfig) -> None:
         sources = [str(name) for name in cfg.input] if OmegaConf.is_list(cfg.input) else [str(cfg.input)]
         jobs = plan(sources, str(cfg.output) if cfg.output else None)
         piped = any(target is STDOUT for _, target in jobs)
-        if piped and (cfg.plot or cfg.report):
-            raise errors.ConfigError("output=-: standard output carries the sound alone; plot and report want a file")
+        if piped and (cfg.plot or cfg.report or cfg.reference):
+            raise errors.ConfigError("output=-: carries the sound alone; plot, report and reference want a file")
         with redirect_stdout(sys.stderr if piped else sys.stdout):
             if cfg.threads:
                 torch.set_num_threads(cfg.threads)
-            denoiser = Denoiser.from_checkpoint(str(cfg.ckpt), str(cfg.device))
+            denoiser = Denoiser.from_checkpoint(str(cfg.ckpt), str(cfg.device), str(cfg.precision))
             outcome = enhance_files(
                 denoiser, jobs, options, loudness=cfg.loudness, overwrite=cfg.overwrite or is_single(sources),
                 plot=cfg.plot, at_once=None if cfg.jobs == "auto" else cfg.jobs,
             )  # fmt: skip
-        if outcome.failed:
+            unscored = 0
+            if cfg.report or cfg.reference:
+                unscored = judge(
+                    outcome.gains,
+                    reference=Path(cfg.reference) if cfg.reference else None,
+                    root=Path(sources[0]) if len(sources) == 1 and Path(sources[0]).is_dir() else None,
+                    page=cfg.report,
+                    settings=f"{cfg.ckpt}: {str(options)[8:-1]}",
+                    failures=[shown(error) for error in outcome.failed.values()],
+                )
+        if outcome.failed or unscored:
             sys.exit(1)
 
 

@@ -21,7 +21,7 @@ from denoiser.stream import Options, Stream
 from denoiser.waveform import Waveform, rows_of
 
 BLOCK_SECONDS = 16.0  # put through the network at once, over all channels; the result does not depend on it
-PRECISIONS = ("32", "bf16")  # of the network's arithmetic
+PRECISIONS = ("auto", "32", "bf16")  # of the network's arithmetic; auto is 32
 SMOOTHED = 3  # frames, 24 ms, that the gain of the band above the model's is averaged over
 
 
@@ -35,7 +35,7 @@ class Denoiser(nn.Module):
     """
 
     def __init__(
-        self, net: nn.Module, spectral: Spectral, block_seconds: float = BLOCK_SECONDS, precision: str = "32"
+        self, net: nn.Module, spectral: Spectral, block_seconds: float = BLOCK_SECONDS, precision: str = "auto"
     ) -> None:
         super().__init__()
         if precision not in PRECISIONS:
@@ -47,7 +47,7 @@ class Denoiser(nn.Module):
         self.precision = precision
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: str = "32") -> Denoiser:
+    def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> Denoiser:
         """Read a checkpoint, which holds all that is needed, onto ``device`` (auto, cpu, cuda, cuda:1).
 
         ``path`` is a file, a run's folder for its ``checkpoints/best.ckpt``, or an exported ``.onnx``.

@@ -36,7 +36,7 @@ USAGE = """Export the network of a checkpoint: python -m denoiser.export ckpt=CH
   out=   the ONNX file; by default <name of the checkpoint>.onnx where the command runs"""
 
 
-LONG_SECONDS = 20.0  # of audio the file is checked on: more than one block
+LONG_SECONDS = 17.0  # of audio that the file is checked on: more than one block
 
 
 class Exported(NamedTuple):
@@ -59,10 +59,9 @@ def export(denoiser: Denoiser, target: str | Path) -> Exported:
     if target.suffix.lower() != ".onnx":
         raise ConfigError(f"out={target}: expected a name that ends in .onnx")
     denoiser = copy.deepcopy(denoiser).cpu().eval()
-    content = to_onnx(denoiser)
     try:
         with replacing(target) as partial:
-            partial.write_bytes(content)
+            size = partial.write_bytes(to_onnx(denoiser))
             difference = _difference(denoiser, Denoiser(*onnx_net.load(partial, "cpu")))
             if not difference <= onnx_net.TOLERANCE:
                 raise CheckpointError(
@@ -71,7 +70,7 @@ def export(denoiser: Denoiser, target: str | Path) -> Exported:
                 )
     except OSError as error:
         raise ConfigError(f"out={target}: cannot be written ({error.strerror})") from error
-    return Exported(target, len(content), difference)
+    return Exported(target, size, difference)
 
 
 def to_onnx(denoiser: Denoiser) -> bytes:

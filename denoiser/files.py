@@ -37,6 +37,11 @@ class Outcome:
     skipped: list[Job] = field(default_factory=list)
     failed: dict[Job, DenoiserError] = field(default_factory=dict)
 
+    @property
+    def gains(self) -> dict[Job, float]:
+        """Of each job whose output is there, the gain of that; 1 where it was there before."""
+        return {**dict.fromkeys(self.skipped, 1.0), **{job: enhanced.gain for job, enhanced in self.done.items()}}
+
 
 def enhance_files(
     denoiser: Denoiser,

@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,10 @@ def write_page(path: Path, entries: Sequence[Entry], settings: str = "", failure
     """
     from jinja2 import Environment, PackageLoader  # comes with torch
 
-    names = list(entries[0].scores["enhanced"]) if entries and entries[0].scores else []
+    names = next((list(entry.scores["enhanced"]) for entry in entries if entry.scores), [])
     rows = [_row(entry, names, path.parent) for entry in entries]
     if names:
-        rows.sort(key=lambda row: _last_if_undefined(row["entry"].scores["enhanced"][names[0]]))
+        rows.sort(key=lambda row: _last_if_undefined(_score(row["entry"], "enhanced", names[0])))
         order = f"Sorted by {METRICS[names[0]].heading} after, the worst first; a click on a heading sorts by it."
     else:
         rows.sort(key=lambda row: -row["removed"])
@@ -70,13 +70,13 @@ def _row(entry: Entry, names: Sequence[str], folder: Path) -> dict[str, Any]:
     before, _, rate, energies = _excerpts(entry)
     removed = 10 * math.log10(max(energies[0], 1e-12) / max(energies[1], 1e-12))
     cells = [(entry.seconds, f"{entry.seconds:.1f}"), (removed, f"{removed:.1f}")]
-    cells += [(entry.scores["enhanced"][name], _change(name, entry.scores)) for name in names]
+    cells += [(_score(entry, "enhanced", name), _change(name, entry)) for name in names]
     facts = f"{entry.seconds:.1f} s at {rate} Hz, {len(before)} channel{'' if len(before) == 1 else 's'}"
     if entry.gain != 1:
         facts += f", turned {'down' if entry.gain < 1 else 'up'} by {abs(20 * math.log10(entry.gain)):.1f} dB"
     return {
         "entry": entry,
-        "name": entry.source.name,
+        "name": os.path.relpath(entry.target, folder),
         "cells": [{"value": value, "text": text} for value, text in cells],
         "facts": facts,
         "link": quote(os.path.relpath(entry.target, folder).replace(os.sep, "/")),
@@ -119,12 +119,19 @@ def _mp3(waveform: Tensor, rate: int) -> str:
 def _means(entries: Sequence[Entry], names: Sequence[str]) -> list[str]:
     if not names:
         return []
-    summary = report.summarise([{"name": e.source.name, **e.scores} for e in entries])
-    return [f"{sum(e.seconds for e in entries) / len(entries):.1f}", "", *(_change(name, summary) for name in names)]
+    scored = [entry for entry in entries if entry.scores]
+    summary = report.summarise([{"name": entry.source.name, **entry.scores} for entry in scored])
+    mean = Entry(Path(), Path(), sum(e.seconds for e in scored) / len(scored), scores=summary)
+    return [f"{mean.seconds:.1f}", "", *(_change(name, mean) for name in names)]
 
 
-def _change(name: str, scores: Mapping[str, Mapping[str, float]]) -> str:
-    return f"{report.number(name, scores['noisy'][name])} → {report.number(name, scores['enhanced'][name])}"
+def _score(entry: Entry, kind: str, name: str) -> float:
+    return entry.scores[kind][name] if entry.scores else math.nan
+
+
+def _change(name: str, entry: Entry) -> str:
+    before, after = (report.number(name, _score(entry, kind, name)) for kind in ("noisy", "enhanced"))
+    return f"{before} → {after}"
 
 
 def _last_if_undefined(value: float) -> float:

@@ -37,7 +37,8 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     trainer = _trainer(cfg, plain["trainer"], folder)
     settings = {key: plain[key] for key in ("model", "spectral", "loss", "optimizer", "scheduler", "seed")}
-    settings["training"] = {key: plain["data"].get(key) for key in ("batch_size", "frames", "shuffle", "seed", "mix")}
+    settings["training"] = {key: plain["data"].get(key) for key in ("batch_size", "frames", "shuffle", "seed")}
+    settings["training"] |= {key: plain["data"].get(key) for key in ("mix", "rooms")}  # of mixtures
     settings["training"] |= {key: plain["trainer"].get(key) for key in ("gradient_clip_val", "accumulate_grad_batches")}
     settings["training"] |= {"precision": trainer.precision, "augment": plain.get("augment") or None}
     resume = runs.resume_from(cfg.ckpt_path, folder, settings)

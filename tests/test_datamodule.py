@@ -5,9 +5,7 @@ import json
 import pytest
 import torch
 from conftest import write_pair
-from torch.utils.data.distributed import DistributedSampler
 
-from denoiser.data.crops import EpochSampler
 from denoiser.data.datamodule import PairedData, lives_on
 from denoiser.data.store import Resident
 from denoiser.errors import ConfigError, CorpusError
@@ -71,20 +69,6 @@ def test_where_the_corpus_lives():
 def test_half_the_bytes_travel(vctk, tmp_path):
     batch = next(iter(make_data(vctk, tmp_path).train_dataloader()))
     assert batch["crops"].dtype == torch.int16
-
-
-def test_ranks_share_an_epoch(vctk, tmp_path):
-    data = make_data(vctk, tmp_path)
-    alone = EpochSampler(range(7), seed=0, shuffle=True)
-    shares = [EpochSampler(range(7), 0, True, rank, 2) for rank in range(2)]
-    for epoch in (0, 1):
-        for sampler in (alone, *shares):
-            sampler.set_epoch(epoch)
-        first, second = map(list, shares)
-        assert len(first) == len(second) == len(shares[0]) == 4
-        assert sorted({*first, *second}) == sorted(alone) == [(epoch, index) for index in range(7)]
-    # Lightning then leaves it as it is: wrapped in its own, it would not hear of the epoch.
-    assert isinstance(data.train_dataloader().sampler, DistributedSampler)
 
 
 def test_epochs_and_seeds_differ_and_repeat(vctk, tmp_path):

@@ -48,18 +48,8 @@ class Source:
         self.path = path
         self.format = DEMUXERS[path.suffix.lower()]
         self._process: subprocess.Popen[bytes] | None = None  # from the first block on
-        # "file:", as the name could begin with "http:".
-        name = b"file:" + os.fsencode(path.absolute())
-        self._input: list[str | bytes] = [
-            "-v",
-            "error",
-            "-protocol_whitelist",
-            "file,pipe",
-            "-f",
-            self.format,
-            "-i",
-            name,
-        ]
+        self._input: list[str | bytes] = ["-v", "error", "-protocol_whitelist", "file,pipe", "-f", self.format]
+        self._input += ["-i", b"file:" + os.fsencode(path.absolute())]  # "file:", as a name can begin with "http:"
         found = self._probe()
         streams = found.get("streams") or [{}]
         stream, container = streams[0], found.get("format", {})

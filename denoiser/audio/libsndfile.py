@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -55,7 +56,7 @@ class Sound(soundfile.SoundFile):
 class Source(Sound):
     """A file to read: all of it, with what its header says.
 
-    ``length`` is its samples per channel, 0 where the header does not know; ``seconds`` is near then, or 0.
+    ``length`` is its samples per channel, 0 where the header does not know; ``seconds`` is a guess then, or 0.
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,6 +101,26 @@ class _Endless(io.FileIO):
 
     def tell(self) -> int:
         return super().tell() * (1000 if self._at_end else 1)
+
+
+def unpad(path: Path) -> None:
+    """Take the last sample out of an AIFF of 8 bit mono, where it is none.
+
+    An odd number of bytes is followed by one that fills up, and libsndfile 1.2.2 counts it: a click at the end.
+    """
+    with open(path, "r+b") as file:
+        file.seek(12)
+        while len(head := file.read(8)) == 8:
+            name, size = struct.unpack(">4sI", head)
+            start = file.tell()
+            if name == b"COMM":  # channels in 16 bits, and samples in 32
+                _, frames = struct.unpack(">HI", file.read(6))
+                file.seek(start + 2)
+                file.write(struct.pack(">I", frames - 1))
+            elif name == b"SSND":
+                file.seek(start - 4)
+                file.write(struct.pack(">I", size - 1))
+            file.seek(start + size + size % 2)
 
 
 def _has_index(path: Path) -> bool:

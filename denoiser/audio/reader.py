@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +19,14 @@ from denoiser.errors import AudioError
 
 MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz; outside, a header is lying
 LARGEST = 1e10  # beyond any full scale, that of 32 bit integers too: not sound, and its square would overflow
-_BLOCK = 1 << 22  # samples read at once: memory follows what a file holds, not what its header claims
+_STEP = 1 << 18  # samples of all channels decoded at once
 
 
 @dataclass(frozen=True)
 class Info:
     """What a header says. ``frames`` is the number of samples per channel, 0 where the header does not know it.
 
-    That is so for MP3 without an index, streamed FLAC, and what ffmpeg decodes; ``seconds`` is near then, or 0.
+    That is so for MP3 without an index, streamed FLAC, and what ffmpeg decodes; ``seconds`` is a guess then, or 0.
     ``tags`` are those of TAGS that are there. ``format`` and ``subtype`` are libsndfile's names, or else ffmpeg's.
     """
 
@@ -73,12 +74,16 @@ class Reader:
 
         Raises AudioError where the file is damaged here, or holds NaN or infinity.
         """
+        channels, blocks = self.info.channels, []
         try:
-            block = self._source.block(samples)
+            # Bit by bit: memory follows what a file holds, not what its header claims or a caller asks for.
+            while (block := self._source.block(min(samples, max(1, _STEP // channels)))).size:
+                blocks.append(block)
+                samples -= len(block)
         except libsndfile.ERRORS as error:
             why = libsndfile.reason(error)
             raise AudioError(f"{self.info.path}: damaged after {self._done} samples ({why})") from error
-        waveform = torch.from_numpy(np.array(block.T, order="C"))
+        waveform = torch.from_numpy(np.concatenate([*blocks, np.empty((0, channels), np.float32)]).T.copy())
         if not (waveform.abs() <= LARGEST).all():
             raise AudioError(f"{self.info.path}: holds NaN, infinite or absurd samples (over {LARGEST:g})")
         self._done += waveform.shape[1]
@@ -112,14 +117,11 @@ def read(path: str | Path) -> tuple[Tensor, int]:
 
     Raises AudioError where the file cannot be decoded, holds no samples, or holds NaN or infinity.
     """
-    blocks = []
     with Reader(path) as reader:
-        step = max(1, _BLOCK // reader.info.channels)
-        while (block := reader.read(step)).shape[1]:
-            blocks.append(block)
-    if not blocks:
+        waveform = reader.read(sys.maxsize)
+    if not waveform.shape[1]:
         raise AudioError(f"{path}: holds no samples")
-    return torch.cat(blocks, dim=1), reader.info.sample_rate
+    return waveform, reader.info.sample_rate
 
 
 def _open(path: Path) -> libsndfile.Source | ffmpeg.Source:

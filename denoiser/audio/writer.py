@@ -128,6 +128,8 @@ class Writer:
             raise ValueError(f"it would say {rate} Hz, {channels} channels")
         if frames < self._written:
             raise ValueError(f"only {frames} of {self._written} samples got there")
+        if self._format == "AIFF" and frames == self._written + 1 and self._subtype != "IMA_ADPCM":
+            libsndfile.unpad(partial)
 
     @contextmanager
     def _explained(self, cause: BaseException | None = None) -> Iterator[None]:

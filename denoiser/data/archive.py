@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import shutil
@@ -25,7 +26,7 @@ def md5(path: Path) -> str:
     total = path.stat().st_size
     with (
         open(path, "rb") as file,
-        tqdm(total=total, desc=f"checking {path.name}", unit="B", unit_scale=True, disable=None) as bar,
+        tqdm(total=total, desc=f"checking {path.name}", unit="B", unit_scale=True, leave=False, disable=None) as bar,
     ):
         while block := file.read(BLOCK):
             digest.update(block)
@@ -63,7 +64,7 @@ def unpack(path: Path, folder: Path, suffix: str, limit: int, files: int | None 
                 raise DownloadError(f"{folder.parent}: {need}; free some")
             folder.mkdir()
             title = f"unpacking {path.name}"
-            with tqdm(total=total, desc=title, unit="B", unit_scale=True, disable=None) as bar:
+            with tqdm(total=total, desc=title, unit="B", unit_scale=True, leave=False, disable=None) as bar:
                 for name, info in wanted.items():
                     size = 0
                     with archive.open(info) as source, open(folder / name, "xb") as target:
@@ -75,10 +76,10 @@ def unpack(path: Path, folder: Path, suffix: str, limit: int, files: int | None 
                             f"{path}: {name} has {size} bytes, its header says {info.file_size}; refused"
                         )
             return others
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DownloadError(f"{path}: is damaged ({error})") from error
-    except ValueError as error:  # of numbers and names in its directory
-        raise DownloadError(f"{path}: is damaged ({error})") from error
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a seek to before the beginning
+            raise
+        raise DownloadError(f"{path}: is damaged ({str(error) or 'it ends too early'})") from error
 
 
 def _plan(path: Path, entries: list[zipfile.ZipInfo], suffix: str) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
@@ -94,7 +95,7 @@ def _plan(path: Path, entries: list[zipfile.ZipInfo], suffix: str) -> tuple[dict
             raise DownloadError(f"{path}: {info.filename!r} in it points out of the folder; refused")
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise DownloadError(f"{path}: {info.filename!r} in it is a link or a device; refused")
-        if info.is_dir() or is_junk(Path(inner)):
+        if not name or is_junk(Path(inner)):  # a folder, or nothing
             continue
         if not name.lower().endswith(suffix):
             others.append(info.filename)

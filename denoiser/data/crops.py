@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
-from torch.utils.data.distributed import DistributedSampler
+from torch.utils.data import Dataset, Sampler
 
 from denoiser.data.store import Store
 
@@ -66,24 +65,24 @@ class Utterances(Dataset[Batch]):
         }
 
 
-class EpochSampler(DistributedSampler[tuple[int, int]]):
+class EpochSampler(Sampler[tuple[int, int]]):
     """Every index once an epoch, as (epoch, index), in an order that follows from (seed, epoch).
 
-    Lightning calls ``set_epoch``; with ``shuffle=False`` every epoch is epoch 0, in order. Of several ``ranks``
-    each serves its share. (Lightning would wrap a sampler that is not a DistributedSampler in one that hides the
-    epoch from it.)
+    Lightning calls ``set_epoch``; with ``shuffle=False`` every epoch is epoch 0, in order.
     """
 
-    def __init__(self, source: Sized, seed: int, shuffle: bool, rank: int = 0, ranks: int = 1) -> None:
-        super().__init__(source, ranks, rank, shuffle, seed)  # type: ignore[arg-type]
-        self.length = len(source)
+    def __init__(self, source: Sized, seed: int, shuffle: bool) -> None:
+        self.source, self.seed, self.shuffle = source, seed, shuffle
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch if self.shuffle else 0
 
+    def __len__(self) -> int:
+        return len(self.source)
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.arange(self.length)
+        order: Sequence[int] = range(len(self.source))
         if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        mine = np.resize(order, self.total_size)[self.rank :: self.num_replicas]  # ranks take equally many steps
-        return iter([(self.epoch, index) for index in mine.tolist()])
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.source)).tolist()
+        return iter([(self.epoch, index) for index in order])

@@ -188,11 +188,10 @@ class PairedData(LightningDataModule):
         if workers is None:  # a GPU is kept from waiting for the disk; a CPU has nothing to spare
             workers = 0 if self.resident or device.type == "cpu" else min(4, os.cpu_count() or 1)
         crops = self.training_set(read=self.resident is None)
-        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         return DataLoader(
             crops,
             batch_size=self.batch_size,
-            sampler=EpochSampler(crops, self.seed, self.shuffle, rank, ranks),  # type: ignore[arg-type]
+            sampler=EpochSampler(crops, self.seed, self.shuffle),  # type: ignore[arg-type]
             num_workers=workers,
             collate_fn=default_convert,  # it comes as a batch
             persistent_workers=workers > 0,

@@ -7,6 +7,7 @@ judging what came are written here, since no library does them: pooch starts ove
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import sys
@@ -66,6 +67,7 @@ def transfer(url: str, path: Path, limit: int, magic: bytes = b"", patience: Pat
         DownloadError: the server refuses, gives up or sends something else, or the disk has no room.
         OSError: the disk cannot be written; what came is kept.
     """
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else every request is a line where Hydra logs
     part = Path(f"{path}.part")
     furthest, failures = _size(part), 0
     try:

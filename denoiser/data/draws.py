@@ -32,7 +32,7 @@ BETWEEN = 3.0  # dB, at most, that the voices of a babble differ from their mean
 OTHERS = 3  # speakers, at least, beside the one who is heard, for a babble
 FILTER = 3 / 8  # of the coefficients of a random filter
 LOW, HIGH = (50.0, 400.0), (2_800.0, 0.45)  # Hz, where a narrow channel begins and ends (0.45 of the sample rate)
-OPEN = (1e-3, 1e9)  # Hz: a channel that passes all
+OPEN = (1e-6, 1e9)  # Hz: a channel that passes all
 
 
 @cache

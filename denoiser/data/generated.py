@@ -32,7 +32,7 @@ KINDS = {"coloured": _coloured, "hum": NOISES["train"]["hum"], "bandlimited": NO
 
 
 def write_noises(cache: Path, sample_rate: int) -> Path:
-    """The folder under ``cache`` that holds them, as ``<part>/<kind>/<kind>_<number>.wav``: the one there, or a new one.
+    """The folder under ``cache`` that holds them, as ``<part>/<kind>/<kind>_<number>.wav``: there, or made.
 
     Half are coloured, of a random slope; a quarter hum; a quarter band-limited. Always the same samples at one
     rate. Raises CorpusError where it cannot be written.

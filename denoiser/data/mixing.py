@@ -144,10 +144,13 @@ def mix(batch: Mixture, length: int, sample_rate: int, responses: Tensor | None 
 
 def active_power(x: Tensor, sample_rate: int) -> Tensor:
     """Mean power of the active frames, of 20 ms, within 40 dB of the loudest: ``[..., N]`` → ``[...]``."""
-    size = sample_rate // FRAME
-    frames = x[..., : x.shape[-1] // size * size].unflatten(-1, (-1, size)).square().mean(-1)
-    active = frames >= ACTIVE * frames.amax(-1, keepdim=True)
-    return (frames * active).sum(-1) / active.sum(-1)
+    size, over = sample_rate // FRAME, -x.shape[-1] % (sample_rate // FRAME)
+    energy = torch.nn.functional.pad(x, (0, over)).unflatten(-1, (-1, size)).square().sum(-1)
+    counts = torch.full(energy.shape[-1:], size, dtype=x.dtype, device=x.device)
+    counts[-1] -= over  # the last frame is what is left
+    power = energy / counts
+    active = power >= ACTIVE * power.amax(-1, keepdim=True)
+    return (energy * active).sum(-1) / (counts * active).sum(-1)
 
 
 def repeat(x: Tensor, period: Tensor, shift: Tensor, fade: int) -> Tensor:
@@ -182,7 +185,8 @@ def channel(edges: Tensor, sample_rate: int) -> Tensor:
     A Butterworth high-pass of second order and a low-pass of eighth, which speech and noise both pass, as through a
     telephone (300 to 3400 Hz): what is missing in the noisy is missing in the target.
     """
-    low, high = (1j * _frequencies(sample_rate, edges.device) / edge for edge in edges[..., None].unbind(-2))
+    f = _frequencies(sample_rate, edges.device).clamp(min=1)  # Hz: an open channel passes an offset too
+    low, high = (1j * f / edge for edge in edges[..., None].unbind(-2))
     passed = low**2 / (low**2 + math.sqrt(2) * low + 1)
     for k in (1, 3, 5, 7):
         passed = passed / (high**2 + 2 * math.sin(k * math.pi / 16) * high + 1)

@@ -11,26 +11,23 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from denoiser import audio
-from denoiser.data import division, pairs, rooms
+from denoiser.data import division, folders, rooms
 from denoiser.data.crops import Batch, Utterances
 from denoiser.data.datamodule import PairedData
 from denoiser.data.division import PARTS, divide, hashed
 from denoiser.data.draws import OTHERS, Fixed, Mixtures, reach
 from denoiser.data.generated import write_noises
 from denoiser.data.mixing import Recipe, mix
-from denoiser.data.preparation import Corpus, clips, paired, prepare
+from denoiser.data.preparation import clips, paired, prepare
 from denoiser.data.segments import LONGEST, SHORTEST, Library, Segments
 from denoiser.data.store import Store, to_float
-from denoiser.errors import AudioError, ConfigError, CorpusError
+from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
 
 ROOMS = {"train": 200, "val": 40, "test": 40}  # that are simulated
 MOST = 1000  # files of rooms in memory, 64 kB a channel at 16 kHz
 ALIKE = 10  # files of rooms of which validation and test have their own
 KINDS = ("speech", "noise", "generated")
-
-Paths = str | Sequence[str]
 
 
 class MixtureData(PairedData):
@@ -61,9 +58,9 @@ class MixtureData(PairedData):
     def __init__(
         self,
         spectral: Spectral,
-        speech: Paths,
-        noise: Paths | None = None,
-        rooms: Paths | None = None,
+        speech: folders.Paths,
+        noise: folders.Paths | None = None,
+        rooms: folders.Paths | None = None,
         test_root: str | None = None,
         speaker: str | None = None,
         recording: str | None = None,
@@ -72,12 +69,12 @@ class MixtureData(PairedData):
         test_limit: int | None = 200,
         **options: Any,
     ) -> None:
-        self.speech, self.noise = _paths("speech", speech), _paths("noise", noise)
+        self.speech, self.noise = folders.listed("speech", speech), folders.listed("noise", noise)
         if not self.speech:
             raise ConfigError("data.speech missing; give it as data.speech=FOLDER, a folder of clean speech")
         super().__init__(spectral, str(self.speech[0]), "folders", **options)
         self.simulated = rooms == "simulated"
-        self.rooms = [] if self.simulated else _paths("rooms", rooms)
+        self.rooms = [] if self.simulated else folders.listed("rooms", rooms)
         self.test_root = None if test_root is None else Path(test_root).expanduser()
         self.speaker, self.recording, self.recipe = speaker, recording, Recipe(**(mix or {}))
         self.corpus_seed, self.test_limit = corpus_seed, test_limit
@@ -90,18 +87,13 @@ class MixtureData(PairedData):
         """Find, check and prepare speech and noise; CorpusError, one for all that is wrong with them."""
         if self._prepared:
             return
-        for noise in self.noise:
-            if around := [speech for speech in self.speech if noise.resolve().is_relative_to(speech.resolve())]:
-                raise CorpusError(
-                    f"data.noise={noise}: lies in data.speech={around[0]}, where every file is taken for clean speech; "
-                    "name folders that lie apart"
-                )
+        folders.check_apart(self.speech, self.noise)
         problems: list[str] = []
-        found = [(kind, _clips(kind, path)) for kind in ("speech", "noise") for path in getattr(self, kind)]
+        found = [(kind, folders.one_track(kind, path)) for kind in ("speech", "noise") for path in getattr(self, kind)]
         if self.recipe.generated:
             found.append(("generated", clips("noise", write_noises(self.cache, self.spectral.sample_rate))))
         if self.test_root:
-            matched, problems = _pairs(self.test_root)
+            matched, problems = folders.test_pairs(self.test_root)
             found.append(("tests", paired(matched)))
         corpora = [corpus for _, corpus in found]
         stores = prepare(corpora, self.spectral.sample_rate, self.cache, problems=problems)
@@ -116,7 +108,11 @@ class MixtureData(PairedData):
         if self.names:
             return
         self.prepare_data()  # only the first rank has done so
-        prefixes = {"speech": _prefixes(self.speech), "noise": _prefixes(self.noise), "generated": ["generated/"]}
+        prefixes = {
+            "speech": folders.prefixes(self.speech),
+            "noise": folders.prefixes(self.noise),
+            "generated": ["generated/"],
+        }
         library = Library(self.sources, [p for kind in KINDS if kind in self._prepared for p in prefixes[kind]])
         counts = [sum(len(store.names) for store in self._prepared.get(kind, [])) for kind in KINDS]
         ends = np.cumsum([0, *counts]).tolist()
@@ -167,7 +163,9 @@ class MixtureData(PairedData):
         if self.simulated:
             found = {part: rooms.simulated(ROOMS[part], rate, [PARTS.index(part) + 1]) for part in parts}
         elif self.rooms:
-            files = sorted((f for folder in self.rooms for f in _files("rooms", folder)), key=lambda f: hashed(f.name))
+            files = sorted(
+                (f for path in self.rooms for f in folders.sound_files("rooms", path)), key=lambda f: hashed(f.name)
+            )
             held = len(files) // ALIKE
             shares = dict(zip(PARTS, (files[2 * held :][:MOST], files[:held], files[held : 2 * held]), strict=True))
             found = {part: rooms.measured(shares[part] if held else files, rate) for part in parts}
@@ -186,8 +184,8 @@ class MixtureData(PairedData):
             shares.append(f"{part} {_hours(speech.seconds)} of {len(set(speech.groups.tolist()))} speakers{noise}")
         without = [part for part in self.material if self.recipe.babble and "babble" not in self.mixtures(part).kinds]
         few = f"; no babble in {', '.join(without)}: it takes {OTHERS + 1} speakers" if without else ""
-        folders = ", ".join(map(str, self.speech))
-        return f"{folders}: {'; '.join(shares)}; {self.spectral.sample_rate} Hz; {self.rule}{few}"
+        where = ", ".join(map(str, self.speech))
+        return f"{where}: {'; '.join(shares)}; {self.spectral.sample_rate} Hz; {self.rule}{few}"
 
     def mixtures(self, part: str, length: int | None = None, read: bool = True) -> Mixtures:
         """Of one part of the split, ``length`` samples each or whole utterances."""
@@ -238,46 +236,6 @@ class MixtureData(PairedData):
             bank = self.responses["train"] = bank.to(crops.device)
         length, rate = self.spectral.samples(self.frames), self.spectral.sample_rate
         return mix({**batch, "crops": to_float(crops)}, length, rate, bank)
-
-
-def _paths(key: str, given: Paths | None) -> list[Path]:
-    """The folders a setting names: none, one, or a list."""
-    listed = [] if given is None else [given] if isinstance(given, str) else list(given)
-    paths = [Path(path).expanduser() for path in listed]
-    if len(set(paths)) < len(paths):
-        raise ConfigError(f"data.{key}={given}: names a folder twice")
-    return paths
-
-
-def _files(key: str, path: Path) -> list[Path]:
-    try:
-        return audio.list_files(path)
-    except AudioError as error:
-        raise CorpusError(f"data.{key}: {error}") from error
-
-
-def _clips(key: str, path: Path) -> Corpus:
-    files = _files(key, path)
-    return clips(key, path if path.is_dir() else path.parent, files)
-
-
-def _prefixes(folders: Sequence[Path]) -> list[str]:
-    """What names of several folders begin with, to tell them apart."""
-    if len(folders) == 1:
-        return [""]
-    names = [folder.name for folder in folders]
-    return [f"{folder.name if names.count(folder.name) == 1 else folder.as_posix()}/" for folder in folders]
-
-
-def _pairs(root: Path) -> tuple[list[pairs.Pair], list[str]]:
-    """The pairs to test on, and a line for each problem with them."""
-    for noisy, clean in (("noisy_testset_wav", "clean_testset_wav"), ("test/noisy", "test/clean"), ("noisy", "clean")):
-        if (root / noisy).is_dir() and (root / clean).is_dir():
-            return pairs.match(pairs.unnest(root / noisy), pairs.unnest(root / clean))
-    raise CorpusError(
-        f"data.test_root={root}: no noisy_testset_wav/ and clean_testset_wav/ in it, nor noisy/ and clean/; "
-        "leave it out to test on mixtures"
-    )
 
 
 def _hours(seconds: float) -> str:

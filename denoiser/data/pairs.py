@@ -15,6 +15,7 @@ from denoiser.errors import AudioError, CorpusError
 
 VCTK_HELD_OUT = ("p226", "p287")  # as SpeechBrain does, so that numbers compare
 LISTED = 10  # problems shown of those found
+UNKNOWN = 2**63 - 1  # libsndfile's number of samples of a stream that was written without one
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ def check(items: Sequence[Sequence[Path]], workers: int) -> tuple[list[audio.Inf
             infos.append(info)
             if info.frames == 0:
                 problems.append(f"{path}: holds no samples")
+            elif info.frames == UNKNOWN:
+                problems.append(f"{path}: its header does not say how long it is; convert it anew, with ffmpeg or sox")
         if problems:
             return None, problems
         first = infos[0]

@@ -98,7 +98,6 @@ def _alone(root: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # parts of downloads stay, and the lock with them
-            (work / RECORD).unlink(missing_ok=True)
             for folder in [path for path in work.iterdir() if path.is_dir()]:
                 shutil.rmtree(folder)
             work.rmdir()
@@ -145,6 +144,7 @@ def _obtain(root: Path, archive: Archive, url: str, keep: bool) -> Path:
         raise DownloadError(f'downloading needs the package {error.name}: pip install "denoiser[download]"') from error
     for again in (True, False):
         if not path.is_file():
+            print(f"{own.name}: downloading, about {archive.size / 1e6:.0f} MB", flush=True)
             download.transfer(f"{url.rstrip('/')}/{own.name}", path, 2 * archive.size, magic=b"PK")
         if (found := md5(path)) == archive.md5:
             return path.replace(own) if keep else path
@@ -208,7 +208,8 @@ def _problems(folder: Path, archive: Archive) -> list[str]:
         return f"{path.name}: {found}, expected {archive.sample_rate} Hz, 1 channel"
 
     with ThreadPoolExecutor(8) as pool:
-        found = tqdm(pool.map(problem, paths), f"headers of {archive.name}", len(paths), unit="file", disable=None)
+        title = f"headers of {archive.name}"
+        found = tqdm(pool.map(problem, paths), title, len(paths), leave=False, unit="file", disable=None)
         return [line for line in found if line]
 
 

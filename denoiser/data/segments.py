@@ -129,15 +129,16 @@ class Segments:
         return name if whole else f"{name}_{start / self.library.sample_rate:.1f}s"
 
     def place(self, rng: Generator, index: int, length: int, share: tuple[float, float] = (0.0, 1.0)) -> int:
-        """Where in its row a crop of ``length`` begins: anywhere around one of the segment's active frames.
+        """Where in its row a crop of ``length`` begins that has one of the segment's active frames, anywhere in it.
 
         So a crop is never of silence alone. The frame is drawn from a ``share`` of them, in the order of time. A
         crop of a shorter segment begins before it.
         """
         count = self._high[index] - self._low[index]
-        frame = self.library.active[self._low[index] + int(rng.uniform(*share) * count)]
-        middle = (frame - self.library.frames[self.rows[index]] + 0.5) * self.library.frame
-        first, room = int(middle - rng.random() * length), self.stops[index] - self.starts[index] - length
+        active = self.library.active[self._low[index] + int(rng.uniform(*share) * count)]
+        frame = (active - self.library.frames[self.rows[index]]) * self.library.frame
+        first = frame - int(rng.random() * (max(length - self.library.frame, 0) + 1))
+        room = self.stops[index] - self.starts[index] - length
         return int(np.clip(first, self.starts[index] + min(room, 0), self.starts[index] + max(room, 0)))
 
     def stranger(self, rng: Generator, index: int) -> int:

@@ -1,0 +1,490 @@
+"""The network as an ONNX file: the same sound, or no file; and a stranger's file can do nothing but compute."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, make_noise, make_voice, run_command
+from torch import nn
+
+from denoiser import Denoiser, __version__, audio, export, models, onnx_file
+from denoiser.errors import CheckpointError, ConfigError, DenoiserError
+from denoiser.spectral import Spectral
+
+onnx = pytest.importorskip("onnx", reason='needs pip install "denoiser[export]"')
+onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "denoiser[export]"')
+pytest.importorskip("onnxscript", reason='needs pip install "denoiser[export]"')
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+MODEL = {"name": "unet", "depth": 3, "width": 4}
+
+
+def build(**model) -> Denoiser:
+    torch.manual_seed(0)
+    return Denoiser(models.build(**(model or MODEL)), Spectral(peak=5.0)).eval()
+
+
+def noisy_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
+    return make_voice(seconds, rate, seed) + make_noise(seconds, rate, seed)
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> Denoiser:
+    return build()
+
+
+@pytest.fixture(scope="module")
+def exported(denoiser, tmp_path_factory) -> Path:
+    return export.export(denoiser, tmp_path_factory.mktemp("onnx") / "model.onnx").path
+
+
+@pytest.fixture
+def model(exported):
+    """The exported file, parsed, to be changed."""
+    return onnx.load_model(exported)
+
+
+def test_the_file_enhances_as_the_checkpoint_does(denoiser, exported):
+    again = Denoiser.from_checkpoint(exported)
+    assert again.sample_rate == 16_000
+    for noisy, rate in (
+        (torch.rand(1) - 0.5, 16_000),
+        (torch.rand(3, 2, 1_000) - 0.5, 8_000),
+        (noisy_voice(1.3, 44_100), 44_100),
+        (noisy_voice(18.0, 16_000), 16_000),  # longer than a block
+    ):
+        assert (again.enhance(noisy, rate) - denoiser.enhance(noisy, rate)).abs().max() < 1e-4
+    assert not again.enhance(torch.zeros(2, 8_000), 16_000).any()
+
+
+def test_the_file_is_complete_for_someone_without_this_program(denoiser, exported, model):
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata == {
+        "model": "unet", "denoiser_version": __version__, "sample_rate": "16000", "n_fft": "510", "hop": "128",
+        "power": "0.3", "peak": "5.0", "stride": "4", "context": str(denoiser.net.context),
+    }  # fmt: skip
+    assert (model.opset_import[0].version, model.ir_version) == (18, 8)
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    for batch, frames in ((1, 1), (3, 37), (1, 64)):
+        magnitude = torch.rand(batch, 1, 256, frames) * 2 - 1
+        (noise,) = session.run(["noise"], {"magnitude": magnitude.numpy()})
+        with torch.no_grad():
+            assert np.abs(noise - denoiser.net(magnitude).numpy()).max() < 1e-4
+
+
+def test_the_file_says_nothing_about_the_machine_it_was_made_on(exported):
+    content = exported.read_bytes()
+    for secret in (str(ROOT), sys.prefix, os.path.expanduser("~") + "/", ".py"):
+        assert secret.encode() not in content
+
+
+def test_every_setting_of_the_spectral_representation_travels():
+    assert list(inspect.signature(Spectral).parameters) == list(onnx_file.SPECTRAL)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"norm": "batch", "upsampling": "nearest"}, {"upsampling": "subpixel"}],
+    ids=str,
+)
+def test_every_variant_can_be_exported(tmp_path, changes):
+    denoiser = build(**{"name": "unet", "depth": 2, "width": 2, "convs": 1, **changes})
+    for layer in denoiser.modules():  # statistics that a training would have left
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.running_mean, -0.5, 0.5)
+            nn.init.uniform_(layer.running_var, 0.5, 2)
+    path, size, difference = export.export(denoiser, tmp_path / "m.onnx")
+    assert size == path.stat().st_size
+    assert 0 < difference < 1e-4
+
+
+class Pointwise(nn.Module):
+    """A scale, learnt; the smallest network there is."""
+
+    stride, context = 1, 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, magnitude):
+        return torch.tanh(self.scale * magnitude)
+
+
+class Differs(Pointwise):
+    def forward(self, magnitude):
+        return torch.tanh((self.scale + (0.01 if torch.compiler.is_exporting() else 0)) * magnitude)
+
+
+class Branches(Pointwise):
+    def forward(self, magnitude):
+        return magnitude if magnitude.mean() > 0 else -magnitude
+
+
+class Forgets(Pointwise):
+    context = 0  # though 8 frames to each side reach into a block
+
+    def forward(self, magnitude):
+        return torch.tanh(nn.functional.avg_pool2d(magnitude, (1, 17), 1, (0, 8)))
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [(Differs, "differs from"), (Branches, "torch cannot export Branches"), (Forgets, "blocks differ")],
+)
+def test_a_file_that_would_enhance_differently_is_not_written(tmp_path, net, message):
+    (tmp_path / "m.onnx").write_text("an older one")
+    denoiser = Denoiser(net(), Spectral(peak=5.0)).train()
+    with pytest.raises(CheckpointError, match=message) as error:
+        export.export(denoiser, tmp_path / "m.onnx")
+    assert str(error.value).isprintable()
+    assert denoiser.training  # only a copy was in evaluation
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+    assert (tmp_path / "m.onnx").read_text() == "an older one"
+
+
+def test_threads_may_share_one(exported):
+    shared = Denoiser.from_checkpoint(exported, device="cpu")
+    clips = [noisy_voice(0.5 + 0.1 * seed, 16_000, seed) for seed in range(8)]
+    alone = [shared.enhance(clip, 16_000) for clip in clips]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda clip: shared.enhance(clip, 16_000), clips))
+    assert all((a - b).abs().max() < 1e-6 for a, b in zip(alone, together, strict=True))
+
+
+def test_infer_takes_the_file_for_a_checkpoint(denoiser, exported, tmp_path):
+    noisy = 0.1 * noisy_voice(0.5, 16_000)
+    audio.write(tmp_path / "talk.wav", noisy, 16_000, subtype="FLOAT")
+    result = run_command("infer.py", f"ckpt={exported}", "input=talk.wav", "device=cpu", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (audio.read(tmp_path / "talk_enhanced.wav")[0] - denoiser.enhance(noisy, 16_000)).abs().max() < 1e-4
+
+
+# A stranger's file.
+
+
+def refused(path: Path, content: bytes) -> str:
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as error:
+        Denoiser.from_checkpoint(path, device="cpu")
+    text = str(error.value)
+    assert text.startswith(f"{path}: ")
+    assert text.isprintable()
+    return text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("sample_rate", None, "state no sample_rate"),
+        ("sample_rate", "fast", "sample_rate in its metadata is no number: 'fast'"),
+        ("sample_rate", "10", "sample_rate=10 in its metadata is implausible"),
+        ("sample_rate", "9" * 5_000, "no number"),
+        ("n_fft", "512", r"expected floats \[any, 1, 257, any\]"),
+        ("n_fft", "99999999999", "implausible"),
+        ("hop", "0", "0 < hop"),
+        ("power", "nan", "0 < power"),
+        ("peak", "nan", "implausible"),
+        ("peak", "-1", "implausible"),
+        ("peak", "1e38", "implausible"),
+        ("stride", "0", "implausible"),
+        ("stride", "1", "stride=1, context=28 in its metadata are wrong"),
+        ("context", "0", "blocks differ from the whole"),
+        ("context", "30", "implausible"),
+        ("context", "4000000000", "implausible"),
+        ("ort_config", "{}", "unknown metadata 'ort_config'"),
+        ("a\nb\x1b[31m", "x", "unknown metadata"),
+    ],
+)
+def test_metadata_that_lie_are_refused(model, tmp_path, key, value, message):
+    metadata = {entry.key: entry.value for entry in model.metadata_props} | {key: value}
+    del model.metadata_props[:]
+    helper.set_model_props(model, {k: v for k, v in metadata.items() if v is not None})
+    assert re.search(message, refused(tmp_path / "m.onnx", model.SerializeToString()))
+
+
+def node(model, kind: str):
+    return next(node for node in model.graph.node if node.op_type == kind)
+
+
+def weight(model, name: str):
+    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
+
+
+def elsewhere(model):
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../../../etc/hostname")
+
+
+def elsewhere_in_a_constant(model):
+    value = numpy_helper.from_array(np.zeros(4, dtype="float32"), "w")
+    value.external_data.add(key="location", value="/etc/hostname")
+    model.graph.node.append(helper.make_node("Constant", [], ["unused"], value=value))
+
+
+def custom_operator(model):
+    node(model, "Tanh").domain = "com.stranger"
+    model.opset_import.add(domain="com.stranger", version=1)
+
+
+def loop(model):
+    body = helper.make_graph([], "body", [], [])
+    model.graph.node.append(helper.make_node("If", ["magnitude"], ["unused"], then_branch=body, else_branch=body))
+
+
+def subgraph(model):
+    node(model, "Tanh").attribute.append(helper.make_attribute("body", helper.make_graph([], "body", [], [])))
+
+
+def function(model):
+    model.functions.append(
+        helper.make_function("", "Tanh", ["x"], ["y"], [helper.make_node("Relu", ["x"], ["y"])], model.opset_import)
+    )
+
+
+def padded_to_a_terabyte(model):
+    pads = numpy_helper.from_array(np.array([0, 0, 0, 0, 0, 0, 0, 1 << 31]), "far")
+    model.graph.initializer.append(pads)
+    node(model, "Pad").input[1] = "far"
+
+
+def joined_to_itself_forty_times(model):
+    last = node(model, "Tanh").output[0]
+    for index in range(40):
+        model.graph.node.append(helper.make_node("Concat", [last, last], [f"twice_{index}"], axis=1))
+        last = f"twice_{index}"
+
+
+def shape_of_a_million_numbers(model):
+    first = next(n for n in model.graph.node if n.op_type == "Shape").output[0]
+    for index in range(20):
+        model.graph.node.append(helper.make_node("Concat", [first, first], [f"twice_{index}"], axis=0))
+        first = f"twice_{index}"
+
+
+def size_that_depends_on_the_sound(model):
+    for name, value in (("first", [0, 0, 0, 0]), ("last", [1, 1, 1, 1]), ("flat", [-1])):
+        model.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+    model.graph.node.append(helper.make_node("Slice", ["magnitude", "first", "last"], ["one"]))
+    model.graph.node.append(helper.make_node("Reshape", ["one", "flat"], ["one_flat"]))
+    model.graph.node.append(helper.make_node("Cast", ["one_flat"], ["loudness"], to=TensorProto.INT64))
+    model.graph.node.append(helper.make_node("Expand", ["magnitude", "loudness"], ["unknown"]))
+
+
+def nothing_sliced(model):  # onnx 1.23 aborts the process on it
+    for name, value in (("empty", np.zeros((0, 4), "f")), ("one", np.array([1])), ("back", np.array([-1]))):
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    model.graph.node.append(helper.make_node("MatMul", ["empty", "magnitude"], ["none"]))
+    model.graph.node.append(helper.make_node("Slice", ["none", "one", "one", "one", "back"], ["sliced"]))
+
+
+def two_outputs(model):
+    model.graph.output.append(helper.make_tensor_value_info("tanh_too", TensorProto.FLOAT, ["b", 1, 256, "t"]))
+    model.graph.node.append(helper.make_node("Tanh", ["magnitude"], ["tanh_too"]))
+
+
+def of_one_length(model):
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 64
+
+
+def cut_short(model):
+    model.graph.node[-1].CopyFrom(
+        helper.make_node("Identity", [node(model, "Tanh").output[0]], model.graph.node[-1].output)
+    )
+
+
+def not_a_number(model):
+    weight(model, "net.head.weight").raw_data = np.full((1, 4, 1, 1), np.nan, "f").tobytes()
+
+
+def text(model):
+    model.graph.initializer.append(helper.make_tensor("t", TensorProto.STRING, [1], [b"rm -rf"]))
+
+
+def too_little_data(model):
+    model.graph.initializer[0].dims[0] = 1 << 40
+
+
+def a_later_onnx(model):
+    model.opset_import[0].version = 9_999
+
+
+def no_operators(model):
+    del model.graph.node[:]
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (elsewhere, "in another file"),
+        (elsewhere_in_a_constant, "in another file"),
+        (custom_operator, "custom domain 'com.stranger'|expected ONNX's own"),
+        (loop, "operator 'If'"),
+        (subgraph, "a graph inside"),
+        (function, "functions"),
+        (padded_to_a_terabyte, "values in the network"),
+        (joined_to_itself_forty_times, "values in the network"),
+        (shape_of_a_million_numbers, "numbers 'twice_"),
+        (size_that_depends_on_the_sound, "integers .loudness. that cannot be known"),
+        (nothing_sliced, "not a network"),
+        (two_outputs, "2 outputs"),
+        (of_one_length, r"an input of shape \[any, 1, 256, 64\]"),
+        (cut_short, r"returns shape"),
+        (not_a_number, "returns NaN"),
+        (text, "text"),
+        (too_little_data, "not a network"),
+        (a_later_onnx, "not a network"),
+        (no_operators, "not a network"),
+    ],
+)
+def test_graphs_that_do_more_than_compute_are_refused(model, tmp_path, attack, message):
+    attack(model)
+    assert re.search(message, refused(tmp_path / "m.onnx", model.SerializeToString()))
+
+
+def test_what_is_no_onnx_file_is_refused(exported, tmp_path, monkeypatch):
+    content = exported.read_bytes()
+    for other in (b"", b"not a network", b"\x00" * 1_000, content[:-1_000], content[1_000:]):
+        assert "not a network that this program exported" in refused(tmp_path / "m.onnx", other)
+    (tmp_path / "folder.onnx").mkdir()
+    for missing in ("folder.onnx", "nothing.onnx"):
+        with pytest.raises(CheckpointError, match="expected an ONNX file"):
+            Denoiser.from_checkpoint(tmp_path / missing)
+    monkeypatch.setattr(onnx_file, "MAX_BYTES", 1 << 10)
+    assert "over" in refused(tmp_path / "m.onnx", content)
+
+
+def test_a_file_is_never_taken_for_another_format_than_the_one_checked(model, tmp_path):
+    model.producer_name = "ORTM"  # at bytes 4 to 8: the mark of onnxruntime's own format
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert (tmp_path / "m.onnx").read_bytes()[4:8] == b"ORTM"
+    assert Denoiser.from_checkpoint(tmp_path / "m.onnx").sample_rate == 16_000
+
+
+def test_infinity_does_not_reach_the_ears(model, tmp_path):
+    bounded = node(model, "Tanh")
+    bounded.CopyFrom(helper.make_node("Exp", bounded.input, bounded.output))
+    weight(model, "net.head.weight").raw_data = np.full((1, 4, 1, 1), 1e3, "f").tobytes()
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    magnitude = torch.rand(1, 1, 256, 40) * 2 - 1
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    assert np.isinf(session.run(None, {"magnitude": magnitude.numpy()})[0]).any()
+    enhanced = Denoiser.from_checkpoint(tmp_path / "m.onnx", device="cpu").enhance(noisy_voice(0.5, 16_000), 16_000)
+    assert torch.isfinite(enhanced).all()
+
+
+def test_damaged_files_are_refused_or_work(exported, tmp_path):
+    content, accepted = exported.read_bytes(), 0
+    for seed in range(60):
+        rng = random.Random(seed)
+        damaged = bytearray(content)
+        for _ in range(rng.choice([1, 1, 2, 5])):
+            # most of the file are weights: half of the damage goes to the graph and the metadata around them
+            position = rng.choice([rng.randrange(len(damaged)), rng.randrange(300), -1 - rng.randrange(4_000)])
+            if rng.random() < 0.8:
+                damaged[position] = rng.randrange(256)
+            else:
+                del damaged[position : position + rng.randrange(1, 30)]
+        (tmp_path / "m.onnx").write_bytes(damaged)
+        try:
+            denoiser = Denoiser.from_checkpoint(tmp_path / "m.onnx", device="cpu")
+            assert torch.isfinite(denoiser.enhance(torch.rand(900) - 0.5, 16_000)).all()
+            accepted += 1
+        except CheckpointError:
+            continue
+    assert 0 < accepted < 60
+
+
+# Mistakes.
+
+
+def test_a_device_that_onnxruntime_cannot_use_is_refused(exported, monkeypatch):
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime computes on CUDA")
+    with pytest.raises(ConfigError, match="not there"):
+        Denoiser.from_checkpoint(exported, device="cuda:99")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # a GPU that torch could use
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigError, match="computes on the CPU only; use device=cpu"):
+        Denoiser.from_checkpoint(exported, device="cuda")
+    assert Denoiser.from_checkpoint(exported, device="auto").spectral.window.device.type == "cpu"
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+def test_a_missing_package_is_one_line(denoiser, exported, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    advice = rf'{package}: pip install "denoiser\[export\]"'
+    with pytest.raises(DenoiserError, match=advice):
+        export.export(denoiser, tmp_path / "m.onnx")
+    if package != "onnxscript":
+        with pytest.raises(DenoiserError, match=advice):
+            Denoiser.from_checkpoint(exported)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_beside_and_says_so_in_one_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    small = {"name": "unet", "depth": 1, "width": 2, "convs": 1}
+    denoiser = build(**small)
+    weights = {f"denoiser.{key}": value for key, value in denoiser.state_dict().items()}
+    description = {"model": small, "spectral": {"sample_rate": 16_000}}
+    name = "my [best], a=b.ckpt"
+    torch.save({"hyper_parameters": description, "state_dict": weights}, name)
+    export.main([f"ckpt={name}"])
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert re.fullmatch(
+        r"my \[best\], a=b\.ckpt -> my \[best\], a=b\.onnx: 0\.0 MB, .* [0-9.]+e-\d\d of full .*\n", out
+    )
+    assert sorted(os.listdir()) == sorted([name, "my [best], a=b.onnx"])
+    noisy = noisy_voice(0.5, 16_000)
+    again = Denoiser.from_checkpoint("my [best], a=b.onnx")
+    assert (again.enhance(noisy, 16_000) - denoiser.enhance(noisy, 16_000)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "ckpt missing"),
+        (["ckpt="], "ckpt missing"),
+        (["best.ckpt"], "best.ckpt: no such setting"),
+        (["chpt=best.ckpt"], "no such setting; there are ckpt"),
+        (["ckpt=nothing.ckpt"], "no such checkpoint"),
+        (["ckpt=model.onnx"], "already"),
+        (["ckpt=text.ckpt"], "not a checkpoint"),
+    ],
+)
+def test_a_mistake_is_refused(exported, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Path("text.ckpt").write_text("text")
+    shutil.copy(exported, "model.onnx")
+    with pytest.raises(DenoiserError, match=message):
+        export.main(arguments)
+
+
+def test_a_target_that_cannot_be_written_is_refused(denoiser, tmp_path):
+    (tmp_path / "file").touch()
+    for target, message in (("m.pt", "ends in .onnx"), ("file/m.onnx", "cannot be written")):
+        with pytest.raises(ConfigError, match=message):
+            export.export(Denoiser(Pointwise(), Spectral(peak=5.0)), tmp_path / target)
+
+
+def test_the_command_fails_with_exit_code_2(tmp_path):
+    command = [sys.executable, "-m", "denoiser.export", "ckpt=nothing.ckpt"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HYDRA_FULL_ERROR": "0"}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "error: nothing.ckpt: no such checkpoint\n"

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+import torch
+from conftest import make_voice
+
+from denoiser import audio
+from denoiser.errors import AudioError
+
+needs_ffmpeg = pytest.mark.skipif(not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="no ffmpeg here")
+TAGS = {"title": "Müller, 東京", "artist": "Me", "album": "It's", "track": "3", "genre": "Speech"}
+
+
+def convert(source, target, *options):
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-i", f"file:{source}", *options, f"file:{target}"]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip(f"this ffmpeg does not write {target.suffix}")
+
+
+@pytest.fixture
+def voice(tmp_path):
+    sound = make_voice(2.0, 48_000)
+    audio.write(tmp_path / "voice.wav", torch.cat([sound, sound / 2]), 48_000)
+    return tmp_path / "voice.wav"
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.m4a", ["-c:a", "aac", "-b:a", "192k"]), ("a.m4a", ["-c:a", "alac"]), ("a.mp4", ["-c:a", "aac"]),
+        ("a.mov", ["-c:a", "pcm_s16le"]), ("a.mka", ["-c:a", "flac"]), ("a.webm", ["-c:a", "libopus"]),
+        ("a.wma", ["-c:a", "wmav2"]), ("a.aac", ["-c:a", "aac"]), ("a.ac3", ["-c:a", "ac3"]), ("a.wv", []),
+        ("a.oga", ["-c:a", "flac", "-f", "ogg"]), ("a.caf", ["-c:a", "alac"]),
+        ("a.spx", ["-c:a", "libspeex", "-ar", "16000"]),
+    ],
+)  # fmt: skip
+def test_other_containers_are_decoded(tmp_path, voice, name, options):
+    path = tmp_path / name
+    convert(voice, path, *options)
+    with audio.Reader(path) as reader:
+        info = reader.info
+        assert (info.sample_rate, info.channels) == (16_000 if name == "a.spx" else 48_000, 2)
+        assert info.frames == 0  # unknown
+        assert info.seconds == pytest.approx(2.0, abs=0.1)
+        blocks = []
+        while (block := reader.read(10_001)).shape[1]:
+            blocks.append(block)
+        sound = torch.cat(blocks, dim=1)
+        reader.rewind()
+        assert torch.equal(reader.read(500), sound[:, :500])
+    expected = audio.resample(audio.read(voice)[0], 48_000, info.sample_rate)
+    assert abs(sound.shape[1] - expected.shape[1]) <= 4096
+    spectrum = torch.fft.rfft(sound[0], 1 << 18) * torch.fft.rfft(expected[0], 1 << 18).conj()
+    lag = int(torch.fft.irfft(spectrum).argmax())
+    lag = lag if lag < 1 << 17 else lag - (1 << 18)
+    assert abs(lag) <= 2048  # what some encoders put in front, or keep
+    both = sound[0, max(0, lag) :], expected[0, max(0, -lag) :]
+    both = [x[: min(map(len, both))] for x in both]
+    assert torch.nn.functional.cosine_similarity(*both, dim=0) > (0.6 if name == "a.spx" else 0.9)
+    assert torch.allclose(sound[1].std() / sound[0].std(), torch.tensor(0.5), atol=0.1)
+
+
+@needs_ffmpeg
+def test_a_lossless_one_returns_the_samples_and_the_tags(tmp_path, voice):
+    tags = [part for key, text in TAGS.items() for part in ("-metadata", f"{key}={text}")]
+    convert(voice, tmp_path / "a.m4a", "-c:a", "alac", *tags)
+    assert torch.equal(audio.read(tmp_path / "a.m4a")[0], audio.read(voice)[0])
+    info = audio.probe(tmp_path / "a.m4a")
+    assert info.tags == {
+        "title": "Müller, 東京", "artist": "Me", "album": "It's", "tracknumber": "3", "genre": "Speech",
+    }  # fmt: skip
+    output = tmp_path / f"a{audio.output_suffix(info.path)}"
+    audio.write(output, *audio.read(info.path), format=info.format, subtype=info.subtype, tags=info.tags)
+    assert (audio.probe(output).format, audio.probe(output).tags) == ("WAV", info.tags)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    "name", ["-i.m4a", "a b'c\"d;$(e).m4a", "http:a.m4a", "concat:a|b.m4a", "%03d.m4a", b"caf\xe9.m4a"]
+)
+def test_names_are_names_and_nothing_else(tmp_path, monkeypatch, voice, name):
+    convert(voice, tmp_path / "plain.m4a", "-c:a", "alac")
+    monkeypatch.chdir(tmp_path)
+    os.rename("plain.m4a", name)
+    assert torch.equal(audio.read(os.fsdecode(name))[0], audio.read(voice)[0])
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["a.m4a", "a.mka", "a.aac", "a.wav"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nvoice.ts\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile voice.ts\n",
+    ],
+)
+def test_a_playlist_opens_no_other_file(tmp_path, voice, name, text):
+    convert(voice, tmp_path / "voice.ts", "-c:a", "mp2")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(AudioError, match=rf"{name}: ") as error:
+        audio.read(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+@needs_ffmpeg
+def test_damage_is_one_line(tmp_path, voice):
+    convert(voice, tmp_path / "a.m4a", "-movflags", "faststart")
+    whole = (tmp_path / "a.m4a").read_bytes()
+    middle = len(whole) // 2
+    for damaged in (
+        whole[:30],
+        whole[:middle],
+        whole[:middle] + bytes(2_000) + whole[middle + 2_000 :],
+        b"",
+        b"\0" * 999,
+    ):
+        (tmp_path / "b.m4a").write_bytes(damaged)
+        with pytest.raises(AudioError, match=r"b\.m4a: ") as error:
+            audio.read(tmp_path / "b.m4a")
+        assert "\n" not in str(error.value)
+
+
+@needs_ffmpeg
+def test_a_film_without_sound_says_so(tmp_path):
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=size=64x64:duration=1", "-c:v", "mpeg4"]
+    subprocess.run([*command, str(tmp_path / "a.mp4")], check=True)
+    with pytest.raises(AudioError, match=r"a\.mp4: ffmpeg finds no sound in it"):
+        audio.probe(tmp_path / "a.mp4")
+
+
+@needs_ffmpeg
+def test_the_program_ends_with_the_reader(tmp_path, voice):
+    audio.write(tmp_path / "long.wav", audio.read(voice)[0].repeat(1, 60), 48_000)
+    convert(tmp_path / "long.wav", tmp_path / "a.mka", "-c:a", "flac")
+    reader = audio.Reader(tmp_path / "a.mka")
+    assert reader.read(100).shape == (2, 100)
+    process = reader._source._process
+    assert process.poll() is None  # it waits for us: it does not decode ahead of who reads
+    reader.close()
+    assert process.poll() is not None
+    reader.close()
+
+
+def test_without_ffmpeg_the_line_says_what_would_decode_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x1cftypM4A " + bytes(100))
+    with pytest.raises(AudioError, match=r"a\.m4a: \.m4a is decoded by ffmpeg, and there is no ffprobe here; install"):
+        audio.read(tmp_path / "a.m4a")
+    (tmp_path / "a.wav").write_bytes(b"RIFF" + bytes(100))  # libsndfile's own: its word counts
+    with pytest.raises(AudioError, match=r"a\.wav: not readable as audio"):
+        audio.read(tmp_path / "a.wav")

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+from conftest import make_noise, make_voice
+
+from denoiser.audio import match_length, ratio, reach, resample, resampling
+from denoiser.errors import AudioError
+
+RATES = [(48_000, 16_000), (44_100, 16_000), (8_000, 16_000), (44_101, 16_000), (16_000, 44_100), (192_000, 16_000)]
+
+
+@pytest.mark.parametrize(("source", "target"), RATES)
+def test_resampling_keeps_length_and_time(source, target):
+    voice = make_voice(1.0, source)
+    there = resample(voice, source, target)
+    old, new = ratio(source, target)
+    assert there.shape == (1, math.ceil(source * new / old))
+    assert abs(new / old / (target / source) - 1) < 1e-5
+    back = match_length(resample(there, target, source), voice.shape[-1])
+    spectrum = torch.fft.rfft(back[0]) * torch.fft.rfft(voice[0]).conj()
+    assert int(torch.fft.irfft(spectrum).argmax()) == 0  # no delay
+    assert 10 * torch.log10(voice.square().sum() / (back - voice).square().sum()) > 20
+
+
+@pytest.mark.parametrize(("source", "target"), RATES)
+def test_it_is_the_filter_of_torchaudio(source, target):
+    noise, (old, new) = make_noise(0.3, source).double(), ratio(source, target)
+    expected = torchaudio.functional.resample(noise, old, new, lowpass_filter_width=16)
+    assert torch.allclose(resample(noise, source, target), expected, atol=1e-9)
+    assert torch.allclose(resample(noise.float(), source, target).double(), expected, atol=1e-6)
+
+
+def test_ratios_are_exact_or_near_and_the_way_back_is_their_inverse():
+    assert ratio(48_000, 16_000) == (3, 1)
+    assert ratio(16_000, 44_100) == (160, 441)
+    for source, target in [(44_101, 16_000), (44_100, 44_101), (47_990, 48_000), (11_127, 22_255), (192_307, 16_000)]:
+        old, new = ratio(source, target)
+        assert max(old, new) <= 1000
+        assert abs(new * source / old / target - 1) < 1e-3
+        assert ratio(target, source) == (new, old)
+    with pytest.raises(AudioError, match="cannot resample from 16000000 to 8000 Hz"):
+        ratio(16_000_000, 8_000)
+
+
+def test_the_end_is_not_cut_where_rates_have_no_small_ratio():
+    # The nearest is 1000 to 999, off by 4 in 10000: of ten seconds, the true rates would keep 180 samples too few.
+    assert ratio(48_030, 48_000) == (1000, 999)
+    signal = torch.cat([torch.zeros(1, 480_000), torch.ones(1, 301)], dim=1)
+    there = resample(signal, 48_030, 48_000)
+    assert there.shape[-1] == math.ceil(480_301 * 999 / 1000)
+    back = resample(there, 48_000, 48_030)[0, :480_301]
+    assert back.shape[-1] == 480_301
+    assert torch.allclose(back[-200:-50], torch.ones(150), atol=0.02)
+
+
+def test_lengths_beyond_2_to_the_24_are_exact():
+    samples = 11_200_001  # 16800002 at the other rate, which float32 has not
+    tail = torch.rand(1, 1_001)
+    signal = torch.cat([torch.zeros(1, samples - 1_001), tail], dim=1)
+    out = resample(signal, 16_000, 24_000)
+    assert out.shape[-1] == 16_800_002
+    assert torch.allclose(out[0, -100:], resample(tail, 16_000, 24_000)[0, -100:], atol=1e-6)
+
+
+@pytest.mark.parametrize(("source", "target"), RATES)
+def test_reach_is_all_that_an_output_sample_depends_on(source, target):
+    (old, new), width = ratio(source, target), reach(source, target)
+    signal = make_noise(0.5, source)
+    whole = resample(signal, source, target)
+    period = signal.shape[-1] // old // 2
+    for phase in range(0, new, max(1, new // 7)):
+        place = period * old + phase * old / new  # in input samples
+        first, last = math.ceil(place - width), math.floor(place + width)
+        changed = signal.clone()
+        changed[:, :first] = 1e6
+        changed[:, last + 1 :] = -1e6
+        assert resample(changed, source, target)[0, period * new + phase] == whole[0, period * new + phase]
+    changed = signal.clone()
+    changed[:, : period * old - width + max(1, width // 4)] = 1e6  # a quarter further in, it matters
+    assert resample(changed, source, target)[0, period * new] != whole[0, period * new]
+
+
+@pytest.mark.parametrize(("source", "target"), RATES)
+def test_blocks_with_their_reach_make_the_whole(source, target):
+    (old, new), signal = ratio(source, target), make_noise(0.5, source)
+    whole = resample(signal, source, target)
+    size, context = 7 * old, math.ceil(reach(source, target) / old) * old
+    parts = []
+    for start in range(0, signal.shape[-1], size):
+        first = max(0, start - context)
+        part = resample(signal[:, first : start + size + context], source, target)
+        skip = (start - first) * new // old
+        parts.append(part[:, skip : skip + 7 * new])
+    assert torch.allclose(torch.cat(parts, dim=1)[:, : whole.shape[-1]], whole, atol=1e-6)
+
+
+def test_filters_are_made_once_whichever_thread_asks():
+    signal = make_noise(0.1, 44_100)
+    expected = resample(signal, 44_100, 16_000)
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: resample(signal, 44_100, 16_000), range(64)))
+    assert all(torch.equal(result, expected) for result in results)
+    before = resampling._filters.cache_info().misses
+    resample(signal, 44_100, 16_000)
+    assert resampling._filters.cache_info().misses == before
+
+
+def test_filters_made_in_inference_can_be_trained_through():
+    resampling._filters.cache_clear()
+    with torch.inference_mode():
+        resample(torch.ones(1, 100), 8_000, 16_000)
+    signal = torch.ones(1, 100, requires_grad=True)
+    resample(signal, 8_000, 16_000).sum().backward()
+    assert signal.grad is not None
+
+
+def test_shapes_are_kept_down_to_nothing():
+    for shape in ((100,), (2, 100), (3, 2, 100), (2, 0), (0,), (1, 1)):
+        out = resample(torch.zeros(shape), 8_000, 16_000)
+        assert out.shape == (*shape[:-1], 2 * shape[-1])
+
+
+def test_resampling_removes_what_would_alias():
+    time = torch.arange(48_000) / 48_000
+    tone = torch.sin(2 * np.pi * 11_000 * time)  # above the 8 kHz that 16 kHz can hold
+    assert resample(tone, 48_000, 16_000)[100:-100].abs().max() < 0.01
