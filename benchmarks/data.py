@@ -37,6 +37,7 @@ import numpy as np
 import soundfile
 import torch
 import torchaudio
+from lightning_fabric.utilities import move_data_to_device
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -76,8 +77,8 @@ def write_corpus(root: Path, count: int, rate: int, seconds: float, distinct: in
     return root
 
 
-def open_data(root: Path, cache: Path, **options: Any) -> PairedData:
-    data = PairedData(Spectral(), str(root), "folders", str(cache), BATCH, FRAMES, val_limit=2, **options)
+def open_data(root: Path, cache: Path) -> PairedData:
+    data = PairedData(Spectral(), str(root), "folders", cache=str(cache), batch_size=BATCH, frames=FRAMES, val_limit=2)
     data.prepare_data()
     data.setup()
     data.spectral.fit(data.calibration(64))
@@ -147,8 +148,7 @@ def loading(data: PairedData, seconds: float) -> list[list[str]]:
         return map(data.patches, waveforms())
 
     def on_gpu() -> Iterator[Any]:
-        places = ({key: value.cuda() for key, value in batch.items()} for batch in crops())
-        return map(data.patches, map(data.waveforms, places))
+        return map(data.patches, map(data.waveforms, (move_data_to_device(batch, "cuda") for batch in crops())))
 
     ways = [
         ("common", "48 kHz WAV, resample, crop, STFT", lambda: common(True)),
@@ -161,7 +161,7 @@ def loading(data: PairedData, seconds: float) -> list[list[str]]:
         ways.append(("denoiser", "crops from the GPU's memory, STFT, scaling, there", on_gpu))
     speeds = []
     for who, _, batches in ways:
-        data.resident = Resident(data.store, torch.device("cuda")) if batches is on_gpu else None
+        data.resident = Resident([data.store], torch.device("cuda")) if batches is on_gpu else None
         data.spectral.to("cuda" if batches is on_gpu else "cpu")
         # What workers have ready when the first batch arrives is not counted.
         speeds.append(speed(batches, seconds, skip=3 * WORKERS if who == "common" else 0))
@@ -297,7 +297,9 @@ def load() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=824, help="pairs at 48 kHz, as the test split of VCTK-DEMAND has")
+    parser.add_argument(
+        "--files", type=int, default=824, help="pairs at 48 kHz, 200 or more; VCTK-DEMAND has 824 to test on"
+    )
     parser.add_argument("--seconds", type=float, default=4.0, help="at least, for each way of loading")
     parser.add_argument("--steps", type=int, default=8, help="of training in a round, after two")
     parser.add_argument("--rounds", type=int, default=5, help="of training, real and constant batches in turns")
@@ -307,6 +309,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         return child(*options.child)
+    if options.files < 200:
+        parser.error("--files: at least 200, to have more batches than workers hold ready")
     print(machine(), end="\n\n", flush=True)
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.folder) as name:

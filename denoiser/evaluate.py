@@ -27,7 +27,7 @@ RATE = 16_000  # Hz; all is resampled to it, so that files of any rates compare
 TOLERANCE = 0.1  # s that lengths may differ by; the longer is cut at its end
 FILES_PER_WORKER = 8  # a process takes about as long to start as eight files of some seconds take to score
 MAX_WORKERS = 61  # Windows' limit
-NAMES = ("pesq", "pesq_nb", "stoi", "estoi", "si_sdr", "seg_snr", "csig", "cbak", "covl", "lsd")
+NAMES = ("pesq", "stoi", "si_sdr", "csig", "cbak", "covl", "estoi", "seg_snr", "pesq_nb", "lsd")
 
 
 @dataclass(frozen=True)

@@ -32,17 +32,16 @@ DEFAULT = ("pesq", "stoi", "si_sdr")
 def si_sdr(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
     """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), no mean removed.
 
-    10 log10(|a s|² / |a s - e|²) with a = <e, s> / |s|², held within ±100 dB, so that an estimate equal to
-    the clean waveform counts as 100 and not as infinite. A silent estimate has none: NaN.
+    10 log10(|a s|² / |a s - e|²) with a = <e, s> / |s|², which is c² / (1 - c²) for the cosine c between the two;
+    held within ±100 dB, so that an estimate equal to the clean waveform counts as 100 and not as infinite. A silent
+    estimate has none: NaN.
     """
     s, e = clean.double(), estimate.double()
     if not e.any() or not s.any():
         return NAN
-    s, e = s / s.norm(), e / e.norm()  # so that neither squares to nothing
-    target = (e @ s) * s
-    signal, distortion = float(target.square().sum()), float((target - e).square().sum())
+    cosine = float(s @ e) / math.sqrt(float(s @ s)) / math.sqrt(float(e @ e))
     floor = 10 ** (-LIMIT / 10)
-    return 10 * math.log10(max(signal / max(distortion, floor * signal), floor))
+    return 10 * math.log10(max(cosine**2, floor) / max(1 - cosine**2, floor))
 
 
 def _in_pieces(measure: Callable[[Tensor, Tensor], float], clean: Tensor, estimate: Tensor, limit: float) -> float:

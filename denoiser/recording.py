@@ -54,7 +54,8 @@ def enhance_recording(
             peak, samples = 0.0, 0
             with Writer(
                 target, info.sample_rate, info.channels, format=info.format if same else None, subtype=info.subtype,
-                tags=info.tags, frames=info.frames,
+                tags=info.tags,
+                    frames=info.frames or round(info.seconds * info.sample_rate),
             ) as writer:  # fmt: skip
                 for block in blocks(share):
                     block *= gain

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FACTS = {"noise_type": "noise type", "snr_db": "SNR dB", "speaker": "speaker"}  # what a row may know of its file
 MAX_GROUPS = 20  # a breakdown into more shows nothing
+SHOWN = 6  # metrics in a breakdown, the first: more are wider than a terminal
 PLOT_SECONDS = 60.0  # a figure of more shows nothing
 Row = dict[str, Any]  # {"name": ..., "noisy": {metric: value}, "enhanced": {metric: value}, and any of FACTS}
 
@@ -77,7 +78,7 @@ def _text(value: Any) -> str:
 
 
 def scores_table(summary: Mapping[str, Any]) -> str:
-    """Noisy, enhanced and their difference, means over files; then both by noise type, SNR and speaker if known."""
+    """Noisy, enhanced and their difference, means over files; then, of the first six metrics, both by each group."""
     names = list(summary["noisy"])
     headings = [METRICS[m].heading for m in names]
     noisy, enhanced = summary["noisy"], summary["enhanced"]
@@ -92,11 +93,11 @@ def scores_table(summary: Mapping[str, Any]) -> str:
         why = f'install it by: pip install "denoiser[metrics]" ({missing})' if missing else "no speech found"
         text += f"\n{METRICS[metric].heading}: not defined for {count} of {summary['n']} files ({why})"
     for fact, members in summary.get("groups", {}).items():
-        lines = [
-            [name, str(s["n"]), *(f"{number(m, s['noisy'][m])} -> {number(m, s['enhanced'][m])}" for m in names)]
-            for name, s in members.items()
-        ]
-        text += "\n\n" + table([f"by {FACTS[fact]}", "n", *headings], lines)
+        lines = []
+        for name, s in members.items():
+            cells = [f"{number(m, s['noisy'][m])} -> {number(m, s['enhanced'][m])}" for m in names[:SHOWN]]
+            lines.append([name, str(s["n"]), *cells])
+        text += "\n\n" + table([f"by {FACTS[fact]}", "n", *headings[:SHOWN]], lines)
     return text
 
 

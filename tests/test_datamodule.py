@@ -81,6 +81,13 @@ def test_epochs_and_seeds_differ_and_repeat(vctk, tmp_path):
     assert torch.equal(torch.cat(waveforms(fixed, 0), 1), torch.cat(waveforms(fixed, 5), 1))
 
 
+def test_an_utterance_is_cut_elsewhere_in_every_epoch(vctk, tmp_path):
+    crops = make_data(vctk, tmp_path).training_set(read=False)
+    first, second, again = (crops.__getitems__([(e, i) for i in range(len(crops))]) for e in (0, 1, 0))
+    assert not torch.isclose(first["offsets"], second["offsets"]).any()
+    assert torch.equal(first["offsets"], again["offsets"])
+
+
 def test_global_randomness_has_no_say(vctk, tmp_path):
     data = make_data(vctk, tmp_path)
     torch.manual_seed(1)

@@ -24,13 +24,13 @@ def test_noise_type_and_snr_come_from_the_log_files(tmp_path, place):
 
 def test_lines_that_say_nothing_are_counted(tmp_path):
     good = ["p1 bus 5", "", "p7\tcafe\t-2.5\r"]
-    bad = ["p2 bus", "p3 bus loud", "p4 a b 5", "p5 bus nan", "# p6", "\0"]
+    bad = ["p2 bus", "p3 bus loud", "p4 a b 5", "p8 bus 5 or so", "p5 bus nan", "# p6", "\0"]
     (tmp_path / "log_testset.txt").write_bytes(b"\xef\xbb\xbf" + "\n".join(good + bad).encode() + b"\n\xff\xfe")
     (tmp_path / "log_trainset_28spk.txt").mkdir()  # a folder: as bad as a bad line
     logs = read_logs(tmp_path)
     assert logs.noises == {"p1": ("bus", 5.0), "p7": ("cafe", -2.5)}
-    assert logs.ignored == 8
-    assert str(logs) == "log_testset.txt (lines ignored: 8)"
+    assert logs.ignored == 9
+    assert str(logs) == "log_testset.txt (lines ignored: 9)"
 
 
 def test_no_log_file_is_no_mistake(tmp_path):

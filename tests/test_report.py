@@ -8,6 +8,7 @@ import math
 import pytest
 
 from denoiser import report
+from denoiser.metrics import METRICS
 
 
 def row(name, pesq, gained=1.0, **facts):
@@ -65,7 +66,7 @@ def test_names_as_people_have_them_come_back_from_the_csv(tmp_path):
 
 def test_scores_are_broken_down_by_what_is_known_of_the_files(tmp_path):
     rows = [
-        row("p1_1", 1.0, noise_type="bus", snr_db=17.5, speaker="p1"),
+        row("p1_1", 1.0, noise_type="bus", snr_db=15.0, speaker="p1"),
         row("p1_2", 2.0, noise_type="cafe", snr_db=2.5, speaker="p1"),
         row("p2_1", 4.0, gained=0.5, noise_type="bus", snr_db=2.5, speaker="p2"),
         row("p2_2", 1.5, speaker="p2"),
@@ -73,18 +74,28 @@ def test_scores_are_broken_down_by_what_is_known_of_the_files(tmp_path):
     summary = report.write_scores(rows, tmp_path)
     groups = json.loads((tmp_path / "scores.json").read_text())["groups"]
     assert list(groups) == ["noise_type", "snr_db", "speaker"]
-    assert list(groups["snr_db"]) == ["2.5", "17.5", "unknown"]
+    assert list(groups["snr_db"]) == ["2.5", "15", "unknown"]
     assert groups["noise_type"]["bus"]["n"] == 2
     assert groups["noise_type"]["bus"]["noisy"]["pesq"] == 2.5
     assert groups["noise_type"]["bus"]["enhanced"]["pesq"] == 3.25
     assert groups["speaker"]["p2"]["enhanced"]["pesq"] == 3.5
     first, *_, last = read(tmp_path / "scores.csv")
-    assert (first["noise_type"], first["snr_db"], first["speaker"]) == ("bus", "17.5", "p1")
+    assert (first["noise_type"], first["snr_db"], first["speaker"]) == ("bus", "15", "p1")
     assert (last["noise_type"], last["snr_db"], last["speaker"]) == ("", "", "p2")
     lines = report.scores_table(summary).splitlines()
     bus = next(line.split() for line in lines if line.startswith("bus"))
     assert bus == ["bus", "2", "2.50", "->", "3.25", "0.500", "->", "0.600"]
     assert [line.split()[1] for line in lines if line.startswith("by ")] == ["noise", "SNR", "speaker"]
+
+
+def test_a_breakdown_is_no_wider_than_a_terminal(tmp_path):
+    scores = dict.fromkeys(METRICS, 9.5)
+    rows = [{"name": kind, "noisy": scores, "enhanced": scores, "noise_type": kind} for kind in ("bus", "cafe")]
+    summary = report.write_scores(rows, tmp_path)
+    overall, breakdown = report.scores_table(summary).split("\n\n")
+    assert all(metric.heading in overall for metric in METRICS.values())
+    assert max(map(len, breakdown.splitlines())) < 120
+    assert set(summary["groups"]["noise_type"]["bus"]["noisy"]) == set(METRICS)
 
 
 def test_a_breakdown_that_shows_nothing_is_not_made(tmp_path):

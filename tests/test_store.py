@@ -19,7 +19,7 @@ from denoiser import audio
 from denoiser.data import pairs, preparation
 from denoiser.data.preparation import clips, paired
 from denoiser.data.staging import beside
-from denoiser.data.store import FULL_SCALE, to_float
+from denoiser.data.store import FULL_SCALE, Resident, to_float
 from denoiser.errors import CorpusError
 from denoiser.spectral import Spectral
 
@@ -69,6 +69,20 @@ def test_a_batch_of_crops_is_read_as_one(root):
         expected = torch.stack(prepared.read(prepared.names[row], int(offset), 5_000))
         assert torch.equal(to_float(crops[:, i]), expected)
     assert not crops[:, 1, 4_000:].any()  # beyond the end of a short one, never its neighbour
+
+
+def test_a_crop_may_begin_before_its_utterance(root):
+    prepared = prepare(matched(root), 16_000, root / "cache")
+    rows, offsets = np.array([0, 1, 2]), np.array([-300, -50, -2_000])
+    crops = prepared.gather(rows, offsets, 1_000)
+    for i in range(3):
+        silent = min(1_000, -offsets[i])
+        assert not crops[:, i, :silent].any()  # never its neighbour
+        assert torch.equal(crops[:, i, silent:], prepared.gather([i], np.array([0]), 1_000)[:, 0, : 1_000 - silent])
+    resident = Resident([prepared, prepared], torch.device("cpu"))  # two stores, as one
+    for first in (0, len(prepared.names)):
+        got = resident.gather(torch.from_numpy(rows + first), torch.from_numpy(offsets), 1_000)
+        assert torch.equal(got, crops)
 
 
 def test_a_folder_of_single_clips_is_a_store_of_one_track(tmp_path):
