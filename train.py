@@ -16,13 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from denoiser.arguments import as_typed
 
-NAMES = (
-    "data.root",
-    "data.speech",
-    "data.noise",
-    "ckpt_path",
-    "init_from",
-)  # settings that are meant letter for letter
+NAMES = (  # settings that are meant letter for letter
+    "data.root", "data.speech", "data.noise", "data.rooms", "data.test_root", "data.cache", "ckpt_path", "init_from",
+)  # fmt: skip
 
 
 def run_folder(parent: str, ckpt_path: str | None) -> str:

@@ -37,8 +37,8 @@ def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | Non
 
     With ``inputs``, the setting that takes any number of names, arguments without a key are such names too. One with
     a key is a setting, unless its key is none of ``names`` and there is a file that is called like all of it;
-    after ``--`` all are names. Without it ``null`` and, for ``-m``, a sweep (``a.ckpt,b.ckpt``) keep Hydra's meaning
-    where no such file exists.
+    after ``--`` all are names. Without ``inputs``, ``null``, a list (``[a,b]``) and, for ``-m``, a sweep
+    (``a.ckpt,b.ckpt``) keep Hydra's meaning where no such file exists.
 
     Raises ConfigError for an option that does not exist.
     """
@@ -91,13 +91,11 @@ def _unquoted(value: str) -> str:
 
 
 def _is_hydras(value: str, multirun: bool) -> bool:
-    """True for ``null`` and, in a multirun, for what Hydra reads as a sweep, unless there is such a file."""
+    """True for ``null``, a list and, in a multirun, what Hydra reads as a sweep, unless there is such a file."""
     if os.path.lexists(value):
         return False
-    if not multirun:
-        return value == "null"
     try:
         parsed = OverridesParser.create().parse_override(f"x={value}")
     except HydraException:
         return False
-    return value == "null" or parsed.is_sweep_override()
+    return value == "null" or isinstance(parsed.value(), list) or (multirun and parsed.is_sweep_override())

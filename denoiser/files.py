@@ -215,7 +215,7 @@ def _seconds(path: Path) -> float:
 
 def _gain(gain: float, loudness: float | None) -> str:
     if loudness is not None:
-        return f", brought to {loudness:g} LUFS by a gain of {gain:.3f}"
+        return f", {20 * math.log10(gain):+.1f} dB towards {loudness:g} LUFS"  # a peak, or silence, may stop it short
     return f", turned down to {gain:.3f} to stay within full scale" if gain < 1 else ""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -18,7 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from denoiser import models, report, runs
 from denoiser.data import augment
 from denoiser.enhance import Denoiser, load_checkpoint
-from denoiser.errors import CheckpointError, ConfigError, CorpusError, check_booleans
+from denoiser.errors import CheckpointError, ConfigError, CorpusError, building, check_booleans
 from denoiser.metrics import METRICS, check_names, missing_package
 from denoiser.module import DenoisingModule
 
@@ -48,7 +48,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     if cfg.init_from:
         _take_weights(module, str(cfg.init_from))
     changes = augment.build(plain.get("augment"), module.denoiser.sample_rate)
-    data = instantiate(cfg.data, spectral=module.denoiser.spectral, augment=changes)
+    data = _data(plain["data"], spectral=module.denoiser.spectral, augment=changes)
 
     say(f"run folder: {folder}")
     facts = _cost(module.denoiser)
@@ -63,7 +63,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         raise CorpusError(
             f"{folder / runs.SPLIT}: this run's corpus had other files; resume with the same, or use init_from="
         )
-    _record(trainer, data, plain, facts, folder)
+    _record(trainer, data, OmegaConf.to_yaml(cfg, resolve=True), facts, folder)
 
     begin = time.perf_counter()
     try:
@@ -104,6 +104,14 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         say(f"best checkpoint: {os.path.relpath(best.best_model_path)}")
     say(f"run folder: {folder}")
     return result
+
+
+def _data(settings: Mapping[str, Any], **more: Any) -> Any:
+    """The datamodule; instantiate() would look for interpolations in a folder's name, which may be ``${x}``, again."""
+    target = settings["_target_"]
+    arguments = {key: value for key, value in settings.items() if key not in ("_target_", "_convert_")}
+    with building("data", {target: get_class(target)}, target, {}) as build:
+        return build(**arguments, **more)
 
 
 def _check_settings(cfg: DictConfig) -> None:
@@ -155,12 +163,11 @@ def _cost(denoiser: Denoiser) -> dict[str, Any]:
 
 
 @rank_zero_only
-def _record(trainer: pl.Trainer, data: Any, plain: Mapping[str, Any], facts: Mapping[str, Any], folder: Path) -> None:
+def _record(trainer: pl.Trainer, data: Any, config: str, facts: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     data.write_split(folder / runs.SPLIT)
     if isinstance(trainer.logger, TensorBoardLogger):
-        text = OmegaConf.to_yaml(OmegaConf.create(dict(plain)))
-        trainer.logger.experiment.add_text("config", f"```yaml\n{text}```")
+        trainer.logger.experiment.add_text("config", f"```yaml\n{config}```")
     if trainer.logger:
         trainer.logger.log_metrics({f"cost/{key}": value for key, value in facts.items()}, step=0)
 

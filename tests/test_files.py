@@ -223,10 +223,14 @@ def test_what_nobody_foresaw_costs_one_file_too(denoiser, here, capsys):
 def test_several_at_once_give_what_one_after_another_does(denoiser, here):
     for i in range(5):
         audio.write(f"in/{i}.wav", noisy(0.3, 22_050, i), 22_050)
-    threads = torch.get_num_threads()
     enhance_files(denoiser, plan(["in"], "one"), at_once=1)
-    enhance_files(denoiser, plan(["in"], "several"), at_once=3)
-    assert torch.get_num_threads() == threads
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        enhance_files(denoiser, plan(["in"], "several"), at_once=3)
+        assert torch.get_num_threads() == 4  # lent to the files, and given back
+    finally:
+        torch.set_num_threads(before)
     for name in made("one"):
         assert torch.allclose(audio.read(f"one/{name}")[0], audio.read(f"several/{name}")[0], atol=1e-4)
 
@@ -283,6 +287,13 @@ def test_the_line_says_what_a_peak_cost(denoiser, here, capsys):
     assert torch.allclose(audio.read("talk_enhanced.wav")[0], raw * gain, atol=2e-3)
 
 
+def test_the_line_says_what_a_loudness_cost(denoiser, here, capsys):
+    pytest.importorskip("pyloudnorm")
+    audio.write("talk.wav", noisy(0.5), 16_000)
+    enhance_files(denoiser, plan(["talk.wav"]), loudness=-40)
+    assert re.match(r"talk.wav -> talk_enhanced.wav, [-+]\d+\.\d dB towards -40 LUFS\n", capsys.readouterr().out)
+
+
 def test_any_name_is_found_and_given_back(denoiser, checkpoint, here, capsys):
     write(*(f"in/{name}" for name in NAMES))
     shutil.copy(checkpoint, "in/my best (1), ${x}.ckpt")
@@ -320,6 +331,7 @@ def test_any_name_is_found_and_given_back(denoiser, checkpoint, here, capsys):
         (["ckpt=m.ckpt", "talk.wav", "phase_iters=1.5"], "phase_iters=1.5: expected a whole number"),
         (["ckpt=m.ckpt", "talk.wav", "phase_iters=101"], "phase_iters=101: expected"),
         (["ckpt=m.ckpt", "talk.wav", "loudness=16"], "loudness=16: expected a number from -70 to -5, or null"),
+        (["ckpt=m.ckpt", "talk.wav", "precision=16"], "precision=16.*expected"),
         (["ckpt=m.ckpt", "talk.wav", "threads=0"], "threads=0: expected a whole number, 1 or more, or null"),
         (["ckpt=m.ckpt", "talk.wav", "jobs=many"], "jobs=many: expected a whole number, 1 or more, or auto"),
         (["ckpt=m.ckpt", "talk.wav", "output=-", "plot=true"], "carries the sound alone"),

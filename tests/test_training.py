@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from conftest import ROOT, SHARED, TINY, make_noise, make_voice, needs_recording
 from pytorch_lightning import Trainer
 
 from denoiser import Denoiser, audio
+from denoiser.arguments import as_typed
 from denoiser.errors import CheckpointError, DenoiserError
 from denoiser.metrics import METRICS
 from denoiser.module import DenoisingModule
@@ -357,3 +359,12 @@ def test_the_real_corpus_trains_and_its_noisy_row_is_the_known_one(tmp_path):
     if scores["noisy"].get("pesq") is not None:
         assert scores["noisy"]["pesq"] == pytest.approx(1.66, abs=0.02)
         assert scores["noisy"]["stoi"] == pytest.approx(0.876, abs=0.002)
+
+
+def test_a_corpus_may_be_called_anything(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_vctk(tmp_path / "it's ${x}, [1] ${", train=4, test=2, rate=16_000)
+    typed = ["data.root=it's ${x}, [1] ${", "data.cache=prepared (${y})", "trainer.max_epochs=1", "metrics=[si_sdr]"]
+    train_here(tmp_path / "run", *TINY, *as_typed(typed, importlib.import_module("train").NAMES))
+    assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
+    assert (tmp_path / "prepared (${y})").is_dir()
