@@ -14,6 +14,7 @@ from denoiser.errors import AudioError
 
 _CROSSINGS = 16  # zero crossings of the sinc on each side
 _ROLLOFF = 0.99  # cut-off, as a share of the lower rate's half
+_AT_ONCE = 16  # outputs of one place of the convolution: 48 to 16 kHz, one filter at a time, takes five times as long
 _MAX_PERIOD = 1000  # the filters of one ratio take 4 bytes times its square: 4 MB
 
 
@@ -40,10 +41,16 @@ def reach(source: int, target: int) -> int:
 
 @functools.lru_cache(maxsize=16)
 def _filters(old: int, new: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """``[new, 1, 2 * reach + old]``: one filter for each of the ``new`` output samples of a period."""
+    """``[n * new, 1, 2 * reach + n * old]``: a filter for each output sample of ``n`` periods, :func:`_periods`."""
     with torch.inference_mode(False):  # else what is kept could not be trained through later
         design = Resample(old, new, lowpass_filter_width=_CROSSINGS, rolloff=_ROLLOFF, dtype=torch.float64)
-        return design.kernel.to(device, dtype)
+        n = _periods(new)
+        shifted = [torch.nn.functional.pad(design.kernel, (i * old, (n - 1 - i) * old)) for i in range(n)]
+        return torch.cat(shifted).to(device, dtype)
+
+
+def _periods(new: int) -> int:
+    return max(1, _AT_ONCE // new)
 
 
 def resample(waveform: Tensor, source: int, target: int) -> Tensor:
@@ -55,13 +62,13 @@ def resample(waveform: Tensor, source: int, target: int) -> Tensor:
     if old == new:
         return waveform
     *leading, samples = waveform.shape
-    width = reach(source, target)
+    width, step = reach(source, target), _periods(new) * old
     filters = _filters(old, new, waveform.device, waveform.dtype)
     with torch.autocast(waveform.device.type, enabled=False):
-        rows = torch.nn.functional.pad(waveform.reshape(math.prod(leading), 1, samples), (width, width + old))
-        out = torch.nn.functional.conv1d(rows, filters, stride=old)
+        rows = torch.nn.functional.pad(waveform.reshape(math.prod(leading), 1, samples), (width, width + step))
+        out = torch.nn.functional.conv1d(rows, filters, stride=step)
     # torchaudio's own function takes the length in float32, which is off from 2**24 samples on: 6 min at 48 kHz.
-    return out.transpose(1, 2).reshape(*leading, out.shape[2] * new)[..., : -(-samples * new // old)]
+    return out.transpose(1, 2).reshape(*leading, out.shape[1] * out.shape[2])[..., : -(-samples * new // old)]
 
 
 def match_length(waveform: Tensor, length: int) -> Tensor:
