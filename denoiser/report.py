@@ -90,7 +90,9 @@ def scores_table(summary: Mapping[str, Any]) -> str:
     text = table([f"mean of {summary['n']} files", *headings], lines)
     for metric, count in summary["undefined"].items():
         missing = metrics.missing_package(metric)
-        why = f'install it by: pip install "denoiser[metrics]" ({missing})' if missing else "no speech found"
+        why = "silent, too short or no speech found"
+        if missing:
+            why = f'install it by: pip install "denoiser[metrics]" ({missing})'
         text += f"\n{METRICS[metric].heading}: not defined for {count} of {summary['n']} files ({why})"
     for fact, members in summary.get("groups", {}).items():
         lines = []
