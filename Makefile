@@ -7,13 +7,14 @@ export OMP_WAIT_POLICY ?= passive
 
 CLIP ?= p257_005# a clip of the test set that make demo denoises
 
-.PHONY: install demo test lint lock clean
+.PHONY: install demo test lint bench lock clean
 .DEFAULT_GOAL := help
 help:
 	@echo "make install   the environment: .venv"
 	@echo "make demo      train on the embedded corpus, denoise a clip, show before and after (about 6 minutes)"
 	@echo "make test      run the tests"
 	@echo "make lint      ruff and mypy"
+	@echo "make bench     speed and memory of the data path and of long files, side by side (half an hour)"
 	@echo "make lock      choose the newest allowed versions anew (requirements.lock)"
 
 # Installed exactly as locked, by hash; uv makes it fast and shares its cache between clones.
@@ -52,6 +53,10 @@ lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/.installed
+	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/length.py 1 10 60
 
 lock: .venv/.installed
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.10 --extra dev --extra sweep \
