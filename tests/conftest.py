@@ -15,10 +15,15 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hypothesis import settings
 from omegaconf import DictConfig, open_dict
 
 from denoiser import Denoiser, audio, models
 from denoiser.spectral import Spectral
+
+# The same examples every time: a failure is then a change's, and no accident's.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 ROOT = Path(__file__).parent.parent
 importlib.import_module("train")  # registers the resolver of the run folder

@@ -37,7 +37,7 @@ def in_quotes(name: str) -> bool:
     return len(name) > 1 and name[0] == name[-1] and name[0] in "'\""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(names)
 @example("\\${x}\\")
 @example("'\\")
@@ -54,7 +54,7 @@ def test_any_name_comes_through_as_it_was_typed(tmp_path_factory, name):
         assert train(given_as) == [given_as]  # as DDP starts the script again, with what was made of its arguments
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(names, min_size=2, max_size=4))
 def test_any_names_after_two_dashes_are_inputs(names):
     (given_as,) = infer("--", *names)

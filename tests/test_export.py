@@ -460,8 +460,8 @@ def test_the_command_writes_beside_and_says_so_in_one_line(tmp_path, monkeypatch
     [
         ([], "ckpt missing"),
         (["ckpt="], "ckpt missing"),
-        (["best.ckpt"], "best.ckpt: no such setting"),
-        (["chpt=best.ckpt"], "no such setting; there are ckpt"),
+        (["best.ckpt"], "best.ckpt: settings are key=value"),
+        (["chpt=best.ckpt"], "no such setting; did you mean ckpt"),
         (["ckpt=nothing.ckpt"], "no such checkpoint"),
         (["ckpt=model.onnx"], "already"),
         (["ckpt=text.ckpt"], "not a checkpoint"),

@@ -337,7 +337,9 @@ def test_variants_run_from_end_to_end(vctk, tmp_path, overrides):
     train_here(tmp_path / "run", *options(root, *more, *overrides))
     assert json.loads((tmp_path / "run/scores.json").read_text())["n"] == 1
     assert (
-        Denoiser.from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", "cpu").enhance(torch.ones(100), 44_100).any()
+        Denoiser.from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", "cpu")
+        .enhance(make_noise(0.1, 44_100), 44_100)
+        .any()
     )
 
 

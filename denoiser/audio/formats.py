@@ -37,6 +37,7 @@ _SUBTYPES = {
     ("CAF", "ALAC_20"): "ALAC_24",  # comes back as noise
     ("SDS", "PCM_S8"): "PCM_16",
     ("SDS", "PCM_24"): "PCM_16",
+    ("PAF", "PCM_24"): "PCM_16",  # comes back with other samples at some lengths
     ("VOC", "ULAW"): "PCM_16",  # comes back one sample longer, with a click
     ("VOC", "ALAW"): "PCM_16",
 }

@@ -126,10 +126,8 @@ def check(items: Sequence[Sequence[Path]], workers: int) -> tuple[list[audio.Inf
                 problems.append(str(error))
                 continue
             infos.append(info)
-            if info.frames == 0 and info.seconds == 0 and info.path.suffix.lower() == ".wav":
-                problems.append(f"{path}: holds no samples")
-            elif info.frames == 0:
-                problems.append(f"{path}: its header does not say how long it is; convert it to WAV or FLAC")
+            if info.frames == 0:
+                problems.append(f"{path}: holds no samples, or its header does not say how many; convert it to WAV")
         if problems:
             return None, problems
         first = infos[0]
