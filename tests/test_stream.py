@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyloudnorm
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 import torch
 from conftest import make_noise, make_voice
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from denoiser import Denoiser, audio, models
@@ -46,6 +47,7 @@ def pieces(waveform: torch.Tensor, seed: int, largest: int) -> list[torch.Tensor
 
 
 @settings(max_examples=25)
+@example(rate=8_000, channels=1, samples=480_000, dtype="int16", block=7.0, options=Options())  # a minute
 @given(
     rate=st.sampled_from(RATES),
     channels=st.integers(1, 3),
@@ -75,6 +77,21 @@ def test_blocks_equal_the_whole_and_nothing_else_changes(rate, channels, samples
     joined = np.concatenate([*out, stream.flush()], axis=-1)
     assert joined.dtype == dtype
     assert np.abs(joined - whole).max() < 1e-4 * scale
+
+
+def test_many_threads_get_what_one_gets():
+    noisy = [(recording(0.5 + 0.1 * i, rate, seed=i), rate) for i, rate in enumerate(RATES)]
+    alone = [WHOLE.enhance(*one) for one in noisy]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda one: WHOLE.enhance(*one), noisy * 4))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(alone * 4, together, strict=True))
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-6, 1e9])
+def test_what_is_finite_stays_finite_at_any_level(scale):
+    out = WHOLE.enhance(scale * recording(0.5, 44_100), 44_100) / scale
+    assert torch.isfinite(out).all()
+    assert (out - WHOLE.enhance(recording(0.5, 44_100), 44_100)).abs().max() < 1e-3
 
 
 def lag(a: torch.Tensor, b: torch.Tensor) -> int:

@@ -16,6 +16,7 @@ from denoiser.data.crops import Batch, Utterances
 from denoiser.data.datamodule import PairedData
 from denoiser.data.division import PARTS, divide, hashed
 from denoiser.data.draws import OTHERS, Fixed, Mixtures, reach
+from denoiser.data.facts import gather, read_logs
 from denoiser.data.generated import write_noises
 from denoiser.data.mixing import Recipe, mix
 from denoiser.data.preparation import clips, paired, prepare
@@ -197,9 +198,13 @@ class MixtureData(PairedData):
         return self.mixtures("train", self.spectral.samples(self.frames), read)
 
     def facts(self, name: str) -> dict[str, Any]:
-        """What is known of a test mixture: ``noise_type``, of its first noise, and ``snr_db``, to the nearest 5."""
+        """What is known of a test mixture: ``noise_type``, of its first noise, and ``snr_db``, to the nearest 5.
+
+        Of a pair of ``test_root``, what :meth:`PairedData.facts` says.
+        """
         if self._mixed_facts is None:
-            self._mixed_facts = {} if self._prepared.get("tests") else self._test_set().facts
+            logs = None if self.test_root is None else read_logs(self.test_root)
+            self._mixed_facts = self._test_set().facts if logs is None else gather(self.names["test"], logs)
         return self._mixed_facts.get(name, {})
 
     def _test_set(self) -> Fixed:
