@@ -53,7 +53,7 @@ def measure(blocks: Callable[[], Iterable[Tensor]], sample_rate: int, model_rate
                 lowered.add(part)
         for part in resampler.flush():
             lowered.add(part)
-        mean, rms = native.level.mean, (lowered.level.rms.square() + lowered.level.mean.square()).sqrt()
+        mean, rms = native.level.mean, torch.hypot(*lowered.level)
         # A large offset makes a step at the ends, and the filter a ripple of it: once more without.
         if bool(((mean - offset).abs() <= SMALL_OFFSET * rms).all()):
             break
