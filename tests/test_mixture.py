@@ -353,7 +353,7 @@ def test_validation_and_test_have_speakers_and_noises_of_their_own(make, tmp_pat
     assert not make(speaker=r"some/(\d)").same_split(tmp_path / "split.json")
     for part in ("train", "val", "test"):  # and what is drawn is of the part
         mixtures = data.mixtures(part)
-        rows = {data.material[part]["speech"].library.names[row] for row in mixtures.speech.rows}
+        rows = {data.material[part]["speech"].collection.names[row] for row in mixtures.speech.rows}
         assert rows == set(split[part])
 
 

@@ -22,7 +22,7 @@ class Tagged(io.FileIO):
         for name, frame in _FRAMES.items():
             if text := tags.get(name):
                 # 3 is UTF-8; a comment is in a language, here unknown, and has a description, here empty.
-                body = b"\x03" + (b"XXX\x00" if frame == "COMM" else b"") + text.encode()
+                body = b"\x03" + (b"und\x00" if frame == "COMM" else b"") + text.encode()
                 frames += frame.encode() + _size(len(body)) + b"\x00\x00" + body
         self._start = self.write(b"ID3\x04\x00\x00" + _size(len(frames)) + frames) or 0
 

@@ -129,7 +129,7 @@ class Mixtures(Dataset[Batch]):
         recipe, speech = self.recipe, self.speech
         i, part, parts = self.items[index]
         length = int(speech.lengths[i]) if self.length is None else self.length
-        back = reach(length, self.speech.library.sample_rate, self.rooms > 0) - length
+        back = reach(length, self.speech.collection.sample_rate, self.rooms > 0) - length
         start = speech.place(rng, i, length, (part / parts, (part + 1) / parts))
         kinds, noises = [], []
         for further in range(int(rng.integers(recipe.noises)) + 1):
@@ -149,7 +149,7 @@ class Mixtures(Dataset[Batch]):
             kinds.append(kind)
         band, filters = OPEN, np.zeros((2, 4))
         if rng.random() < recipe.narrow:
-            top = HIGH[1] * speech.library.sample_rate
+            top = HIGH[1] * speech.collection.sample_rate
             low, high = (np.exp(rng.uniform(*np.log(edge))) for edge in (LOW, (min(HIGH[0], top), top)))
             band = (low, high)
         if rng.random() < recipe.filtered:
@@ -171,7 +171,7 @@ class Mixtures(Dataset[Batch]):
     def batch(self, draws: Sequence[Draw]) -> Batch:
         """The crops of some draws of one length, and what else :func:`~.mixing.mix` takes."""
         speech, length = self.speech, draws[0].length
-        size = reach(length, speech.library.sample_rate, self.rooms > 0)
+        size = reach(length, speech.collection.sample_rate, self.rooms > 0)
         segments = np.array([d.segment for d in draws])
         offsets = np.array([d.start for d in draws]) - (size - length)
         owner = [i for i, d in enumerate(draws) for _ in d.noises]
@@ -202,7 +202,7 @@ class Mixtures(Dataset[Batch]):
             for key, array in arrays.items()
         }
         if self.read:
-            return {**batch, "crops": speech.library.gather(rows, places, size)}
+            return {**batch, "crops": speech.collection.gather(rows, places, size)}
         return {**batch, "rows": torch.from_numpy(rows), "offsets": torch.from_numpy(places)}
 
 
@@ -243,7 +243,7 @@ class Fixed(Dataset[Batch]):
         draw = self.mixtures.draw(0, self.indices[index])
         batch = self.mixtures.batch([draw])
         batch["crops"] = to_float(batch["crops"])
-        mixed = mix(batch, draw.length, self.mixtures.speech.library.sample_rate, self.responses)
+        mixed = mix(batch, draw.length, self.mixtures.speech.collection.sample_rate, self.responses)
         noisy, clean = mixed["noisy"][0], mixed["clean"][0]
         return {"noisy": noisy, "clean": clean, "level": Spectral.level(noisy), "name": self._name(draw)}
 

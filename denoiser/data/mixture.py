@@ -20,7 +20,7 @@ from denoiser.data.facts import gather, read_logs
 from denoiser.data.generated import write_noises
 from denoiser.data.mixing import Recipe, mix
 from denoiser.data.preparation import clips, paired, prepare
-from denoiser.data.segments import LONGEST, SHORTEST, Library, Segments
+from denoiser.data.segments import LONGEST, SHORTEST, Collection, Segments
 from denoiser.data.store import Store, to_float
 from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
@@ -114,32 +114,32 @@ class MixtureData(PairedData):
             "noise": folders.prefixes(self.noise),
             "generated": ["generated/"],
         }
-        library = Library(self.sources, [p for kind in KINDS if kind in self._prepared for p in prefixes[kind]])
+        collection = Collection(self.sources, [p for kind in KINDS if kind in self._prepared for p in prefixes[kind]])
         counts = [sum(len(store.names) for store in self._prepared.get(kind, [])) for kind in KINDS]
         ends = np.cumsum([0, *counts]).tolist()
         rows = {kind: range(a, b) for kind, a, b in zip(KINDS, ends, ends[1:], strict=False)}
 
         tests = self._prepared.get("tests")
         parts = PARTS[:2] if tests else PARTS
-        voices = {row: division.speaker(library.names[row], self.speaker) for row in rows["speech"]}
+        voices = {row: division.speaker(collection.names[row], self.speaker) for row in rows["speech"]}
         if tests:
             heard = {division.known_speaker(name) for name in tests[0].names} - {None}
-            voices = {r: v for r, v in voices.items() if division.known_speaker(library.names[r]) not in heard}
+            voices = {r: v for r, v in voices.items() if division.known_speaker(collection.names[r]) not in heard}
             known = f"its {len(heard)} speakers known by name not in training" if heard else "its speakers unknown"
             self.rule = f"test: the pairs of {self.test_root}, {known}"
             self.names["test"] = tests[0].names
-        origins = {row: division.recording(library.names[row], self.recording) for row in rows["noise"]}
+        origins = {row: division.recording(collection.names[row], self.recording) for row in rows["noise"]}
         self.material = {part: {} for part in parts}
-        self._divide(library, "speech", voices, "speaker", LONGEST)
-        self._divide(library, "noise", origins, "recording")
-        made = {row: library.names[row].split("/")[1] for row in rows["generated"]}  # the part it was made for
+        self._divide(collection, "speech", voices, "speaker", LONGEST)
+        self._divide(collection, "noise", origins, "recording")
+        made = {row: collection.names[row].split("/")[1] for row in rows["generated"]}  # the part it was made for
         for part in parts if made else ():
             cuts = [(row, 0.0, 1.0) for row in made if made[row] == part]
-            self.material[part]["generated"] = Segments(library, cuts, made)
+            self.material[part]["generated"] = Segments(collection, cuts, made)
         self._furnish(parts)
 
     def _divide(
-        self, library: Library, kind: str, groups: Mapping[int, str], what: str, longest: float | None = None
+        self, collection: Collection, kind: str, groups: Mapping[int, str], what: str, longest: float | None = None
     ) -> None:
         """Give each part its share of the rows that ``groups`` has."""
         if not groups:
@@ -147,11 +147,11 @@ class MixtureData(PairedData):
                 raise CorpusError(f"data.speech={self.speech[0]}: all of its speakers are those of data.test_root")
             return
         rows = list(groups)
-        names = [library.names[row] for row in rows]
-        cuts, rule = divide(names, list(groups.values()), library.lengths[rows].tolist(), list(self.material), what)
+        names = [collection.names[row] for row in rows]
+        cuts, rule = divide(names, list(groups.values()), collection.lengths[rows].tolist(), list(self.material), what)
         self.rule += f"{'; ' if self.rule else ''}{kind}: {rule}"
         for part, chosen in cuts.items():
-            found = Segments(library, [(rows[i], a, b) for i, a, b in chosen], groups, longest)
+            found = Segments(collection, [(rows[i], a, b) for i, a, b in chosen], groups, longest)
             if not len(found):
                 raise CorpusError(f"data.{kind}: no sound of {SHORTEST} s or more in {part}'s share ({rule})")
             self.material[part][kind] = found

@@ -25,7 +25,7 @@ BLOCK = 3000  # frames, a minute, whose power is computed at once
 Ints = NDArray[np.int64]
 
 
-class Library:
+class Collection:
     """Several stores of one track read as one: their rows are numbered through.
 
     ``prefixes`` are put before the names of each store's rows.
@@ -78,7 +78,7 @@ def _powers(store: Store, frame: int) -> NDArray[np.float32]:
 
 
 class Segments:
-    """Parts of a library's rows, each with some sound in it, to draw crops from.
+    """Parts of a collection's rows, each with some sound in it, to draw crops from.
 
     Attributes:
         rows, starts, stops: where they are, in samples of the row.
@@ -87,26 +87,26 @@ class Segments:
     """
 
     def __init__(
-        self, library: Library, cuts: Sequence[Cut], groups: Mapping[int, str], longest: float | None = None
+        self, collection: Collection, cuts: Sequence[Cut], groups: Mapping[int, str], longest: float | None = None
     ) -> None:
         """``cuts`` are of rows, ``groups`` theirs; what is longer than ``longest`` seconds becomes equal parts."""
-        self.library = library
+        self.collection = collection
         numbers = {group: i for i, group in enumerate(sorted(set(groups.values())))}
         found = []
         for row, *shares in sorted(cuts, key=lambda cut: (numbers[groups[cut[0]]], cut)):
-            first, end = library.frames[row], library.frames[row + 1]
+            first, end = collection.frames[row], collection.frames[row + 1]
             a, b = (first + round(share * (end - first)) for share in shares)
             pieces = 1 if longest is None else max(1, -(-(b - a) // int(longest * FRAME)))
             edges = np.linspace(a, b, pieces + 1).astype(int)
             for a, b in pairwise(edges):
-                low, high = np.searchsorted(library.active, (a, b))
+                low, high = np.searchsorted(collection.active, (a, b))
                 if high > low and b - a >= SHORTEST * FRAME:
                     found.append((row, numbers[groups[row]], a, b, low, high))
         self.rows, self.groups, firsts, ends, self._low, self._high = np.array(found, np.int64).reshape(-1, 6).T
-        before = library.frames[self.rows]
-        self.starts = (firsts - before) * library.frame
-        self.stops = np.minimum((ends - before) * library.frame, library.lengths[self.rows])
-        powers, active = library.powers, library.active
+        before = collection.frames[self.rows]
+        self.starts = (firsts - before) * collection.frame
+        self.stops = np.minimum((ends - before) * collection.frame, collection.lengths[self.rows])
+        powers, active = collection.powers, collection.active
         self.power = np.array([powers[a:b].mean() for a, b in zip(firsts, ends, strict=True)])
         self.active = np.array([powers[active[a:b]].mean() for a, b in zip(self._low, self._high, strict=True)])
 
@@ -119,14 +119,14 @@ class Segments:
 
     @property
     def seconds(self) -> float:
-        return float(self.lengths.sum()) / self.library.sample_rate
+        return float(self.lengths.sum()) / self.collection.sample_rate
 
     def name(self, index: int) -> str:
         """Its row's, without extension, and where it begins in it, unless it is all of it."""
         row, start, stop = self.rows[index], self.starts[index], self.stops[index]
-        whole = start == 0 and stop == self.library.lengths[row]
-        name = PurePosixPath(self.library.names[row]).with_suffix("").as_posix()
-        return name if whole else f"{name}_{start / self.library.sample_rate:.1f}s"
+        whole = start == 0 and stop == self.collection.lengths[row]
+        name = PurePosixPath(self.collection.names[row]).with_suffix("").as_posix()
+        return name if whole else f"{name}_{start / self.collection.sample_rate:.1f}s"
 
     def place(self, rng: Generator, index: int, length: int, share: tuple[float, float] = (0.0, 1.0)) -> int:
         """Where in its row a crop of ``length`` begins that has one of the segment's active frames, anywhere in it.
@@ -135,9 +135,9 @@ class Segments:
         crop of a shorter segment begins before it.
         """
         count = self._high[index] - self._low[index]
-        active = self.library.active[self._low[index] + int(rng.uniform(*share) * count)]
-        frame = (active - self.library.frames[self.rows[index]]) * self.library.frame
-        first = frame - int(rng.random() * (max(length - self.library.frame, 0) + 1))
+        active = self.collection.active[self._low[index] + int(rng.uniform(*share) * count)]
+        frame = (active - self.collection.frames[self.rows[index]]) * self.collection.frame
+        first = frame - int(rng.random() * (max(length - self.collection.frame, 0) + 1))
         room = self.stops[index] - self.starts[index] - length
         return int(np.clip(first, self.starts[index] + min(room, 0), self.starts[index] + max(room, 0)))
 
