@@ -26,7 +26,7 @@ PAIRS = [
 # What libsndfile does not bring back as it is, and the subtype that it becomes.
 REPLACED = {
     ("CAF", "ALAC_20"): "ALAC_24", ("SDS", "PCM_S8"): "PCM_16", ("SDS", "PCM_24"): "PCM_16",
-    ("VOC", "ULAW"): "PCM_16", ("VOC", "ALAW"): "PCM_16",
+    ("VOC", "ULAW"): "PCM_16", ("VOC", "ALAW"): "PCM_16", ("PAF", "PCM_24"): "PCM_16",
 }  # fmt: skip
 LOSSLESS = [
     (f, s)
