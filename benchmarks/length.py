@@ -1,6 +1,6 @@
 """Memory and time of one file over its length.
 
-    python benchmarks/length.py [minutes ...] [ckpt=...] [channels=2] [rate=48000] [folder=.] [plot=length.png]
+    python benchmarks/length.py [minutes ...] [ckpt=... | width=8 depth=5] [channels=2] [rate=48000] [plot=length.png]
 
 Each length is written as noise over tones (WAV, beyond 4 GB RF64), enhanced by ``Denoiser.enhance_file`` in a process
 of its own, and deleted. Memory is what the process holds of its own (anonymous pages: not the libraries' files),
@@ -28,8 +28,6 @@ from denoiser import Denoiser, audio, models
 from denoiser.report import table
 from denoiser.spectral import Spectral
 
-SMALL = {"name": "unet", "depth": 5, "width": 8}
-
 
 def anonymous() -> float:
     """MB of this process that no file stands behind."""
@@ -49,12 +47,12 @@ def write_noise(path: Path, minutes: float, channels: int, rate: int) -> None:
             writer.write(block[:, : frames - start])
 
 
-def measure(source: Path, target: Path, checkpoint: str) -> dict[str, object]:
+def measure(source: Path, target: Path, checkpoint: str, width: int, depth: int) -> dict[str, object]:
     torch.manual_seed(0)
     if checkpoint:
         denoiser = Denoiser.from_checkpoint(checkpoint, "cpu")
     else:
-        denoiser = Denoiser(models.build(**SMALL), Spectral(peak=5.0)).eval()
+        denoiser = Denoiser(models.build("unet", width=width, depth=depth), Spectral(peak=5.0)).eval()
     curve: list[tuple[float, float]] = []
     stop, begin = threading.Event(), time.perf_counter()
 
@@ -74,17 +72,18 @@ def measure(source: Path, target: Path, checkpoint: str) -> dict[str, object]:
 
 def main() -> None:
     if sys.argv[1] == "--measure":
-        print(json.dumps(measure(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])))
+        print(json.dumps(measure(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], *map(int, sys.argv[5:]))))
         return
     settings = dict(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
     lengths = [float(argument) for argument in sys.argv[1:] if "=" not in argument] or [1, 10, 60]
     channels, rate = int(settings.get("channels", 2)), int(settings.get("rate", 48_000))
+    net = [settings.get("width", "8"), settings.get("depth", "5")]  # not trained: time and memory are the same
     rows, curves = [], {}
     for minutes in lengths:
         with tempfile.TemporaryDirectory(dir=settings.get("folder", ".")) as folder:
             source, target = Path(folder) / "in.wav", Path(folder) / "out.wav"
             write_noise(source, minutes, channels, rate)
-            command = [sys.executable, __file__, "--measure", str(source), str(target), settings.get("ckpt", "")]
+            command = [sys.executable, __file__, "--measure", str(source), str(target), settings.get("ckpt", ""), *net]
             result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             assert audio.probe(target).frames == audio.probe(source).frames
             size = source.stat().st_size / 1e9
@@ -97,7 +96,7 @@ def main() -> None:
         )  # fmt: skip
         print(rows[-1], flush=True)
     print(f"\n{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, ", end="")
-    print(f"{rate} Hz, {channels} channels, {settings.get('ckpt') or SMALL}\n")
+    print(f"{rate} Hz, {channels} channels, {settings.get('ckpt') or f'unet of width {net[0]}, depth {net[1]}'}\n")
     print(table(["length", "GB", "real-time factor", "MB first minute", "MB peak", "MB at the end"], rows))
     if name := settings.get("plot"):
         from matplotlib.figure import Figure
