@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -71,12 +71,14 @@ class Stream:
         options: Options | None = None,
         block_seconds: float = 2.0,
     ) -> None:
-        self.denoiser, self.sample_rate, self.options = denoiser, sample_rate, options or Options()
+        self.denoiser, self.sample_rate = denoiser, sample_rate
         self.device = denoiser.spectral.window.device
         self.level = None if level is None else Level(*(part.to(self.device) for part in level))
         self.running = Running()
         model_rate = denoiser.sample_rate
-        self.above = self.options.full_band and sample_rate > model_rate
+        chosen = options or Options()
+        self.above = chosen.full_band and sample_rate > model_rate
+        self.options = replace(chosen, full_band=self.above)  # no gain of the upper bands where nothing is above
         size = min(RESAMPLED, block_seconds)
         self.down, self.up = resampling(sample_rate, model_rate, size), self._raising(model_rate, size)
         net, hop = denoiser.net, denoiser.spectral.hop
