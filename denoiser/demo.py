@@ -72,8 +72,7 @@ def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> Any:
             source = Path(clip)
             target = Path(tempfile.mkdtemp(dir=folder)) / f"{_plain(source.stem)}_enhanced{audio.output_suffix(source)}"
             done = load(name).enhance_file(source, target, options, loudness=lufs if loud else None)
-            shown = {kind: _start(path) for kind, path in (("before", source), ("after", target))}
-            figure = report.figure(shown, done.sample_rate)
+            figure = report.before_and_after(source, target)
         except DenoiserError as error:
             raise gr.Error(str(error).replace(str(Path(clip).parent) + os.sep, "")) from error
         facts = (
@@ -118,14 +117,6 @@ NO_LIMIT = 60  # dB, where the slider ends
 def _plain(name: str) -> str:
     """A name that a browser sent, without what could mean something to a file system."""
     return re.sub(r"[^\w .()-]", "_", name)[:100] or "clip"
-
-
-def _start(path: Path) -> Any:
-    from denoiser.audio import Reader
-    from denoiser.report import PLOT_SECONDS
-
-    with Reader(path) as reader:
-        return reader.read(round(PLOT_SECONDS * reader.info.sample_rate))
 
 
 def main() -> None:

@@ -231,10 +231,5 @@ def _pictures(jobs: Sequence[Job]) -> Mapping[Job, Path]:
 
 
 def _draw(source: Path, target: Path, picture: Path) -> None:
-    waveforms = {}
-    for name, path in (("before", source), ("after", target)):
-        with audio.Reader(path) as reader:
-            rate = reader.info.sample_rate
-            waveforms[name] = reader.read(round(report.PLOT_SECONDS * rate) + 1)  # one more says that there is more
     with _drawing:
-        report.save_figure(picture, report.figure(waveforms, rate, source.name))
+        report.save_figure(picture, report.before_and_after(source, target, source.name))

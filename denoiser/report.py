@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from denoiser import metrics
-from denoiser.audio import replacing
+from denoiser.audio import Reader, replacing
 from denoiser.errors import DenoiserError
 from denoiser.metrics import METRICS
 from denoiser.spectral import Spectral
@@ -194,6 +194,16 @@ def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -
     if title:
         fig.suptitle(title, parse_math=False)  # a file's name: a $ in it is no formula
     return fig
+
+
+def before_and_after(source: Path, target: Path, title: str = "") -> Figure:
+    """The :func:`figure` of a file and of what became of it: their first minute, in memory that does not grow."""
+    waveforms = {}
+    for name, path in (("before", source), ("after", target)):
+        with Reader(path) as reader:
+            rate = reader.info.sample_rate
+            waveforms[name] = reader.read(round(PLOT_SECONDS * rate) + 1)  # one more says that there is more
+    return figure(waveforms, rate, title)
 
 
 def save_figure(path: Path, fig: Figure) -> None:
