@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import soundfile
 from torch import Tensor
 
 from denoiser import report
-from denoiser.audio import Reader, replacing, resample
-from denoiser.errors import DenoiserError
+from denoiser.audio import Reader, mp3, replacing
 from denoiser.metrics import METRICS
 
 EXCERPT = 30.0  # seconds of a file that its players and picture hold: half a megabyte of MP3
@@ -96,24 +94,14 @@ def _excerpts(entry: Entry) -> tuple[Tensor, Tensor, int, list[float]]:
 
 def _listen(row: dict[str, Any]) -> None:
     before, after, rate, _ = _excerpts(row["entry"])
-    row["sounds"] = {"before": _mp3(before, rate), "after": _mp3(after, rate)}
+    row["sounds"] = {kind: _base64(mp3(sound, rate)) for kind, sound in (("before", before), ("after", after))}
     picture = io.BytesIO()
     report.figure({"before": before, "after": after}, rate).savefig(picture, format="webp", dpi=80)
-    row["picture"] = base64.b64encode(picture.getvalue()).decode()
+    row["picture"] = _base64(picture.getvalue())
 
 
-def _mp3(waveform: Tensor, rate: int) -> str:
-    # MP3 knows nine rates up to 48 kHz, and one or two channels.
-    target = rate if rate in (16_000, 22_050, 24_000, 32_000, 44_100, 48_000) else 48_000 if rate > 48_000 else 16_000
-    samples = resample(waveform[:2], rate, target).clamp(-1, 1).numpy().T
-    buffer = io.BytesIO()
-    try:
-        soundfile.write(buffer, samples, target, format="MP3")
-    except (soundfile.SoundFileError, ValueError) as error:
-        raise DenoiserError(
-            f"the players of report=true need an MP3 encoder, which libsndfile lacks here: {error}"
-        ) from error
-    return base64.b64encode(buffer.getvalue()).decode()
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _means(entries: Sequence[Entry], names: Sequence[str]) -> list[str]:

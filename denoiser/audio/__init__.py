@@ -4,6 +4,7 @@ Waveforms are float32 ``[C, N]`` (channels, samples) with full scale at ±1.
 """
 
 from denoiser.audio.formats import EXTENSIONS, FLOATING, is_junk, list_files, output_suffix
+from denoiser.audio.player import mp3
 from denoiser.audio.reader import Info, Reader, probe, read
 from denoiser.audio.resampling import match_length, ratio, reach, resample
 from denoiser.audio.writer import Writer, replacing, write
@@ -17,6 +18,7 @@ __all__ = [
     "is_junk",
     "list_files",
     "match_length",
+    "mp3",
     "output_suffix",
     "probe",
     "ratio",
