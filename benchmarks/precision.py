@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loa
 
 import torch
 
-from denoiser import metrics, models, optimizers, report
+from denoiser import losses, metrics, models, optimizers, report
 from denoiser.data.datamodule import SyntheticData
 from denoiser.enhance import Denoiser
 from denoiser.spectral import Spectral
@@ -38,7 +38,7 @@ def make(data: SyntheticData, seed: int, fast: bool) -> Denoiser:
 
 def train(data: SyntheticData, denoiser: Denoiser, steps: int, fast: bool) -> float:
     """Audio-seconds per second, of the median step."""
-    optimizer, loss = torch.optim.Adam(denoiser.net.parameters(), 1e-3), torch.nn.HuberLoss()
+    optimizer, loss = torch.optim.Adam(denoiser.net.parameters(), 1e-3), losses.build("huber")
     schedule = optimizers.build_schedule(optimizer, steps, "cosine")
     step, times = 0, []
     while step < steps:
@@ -49,8 +49,8 @@ def train(data: SyntheticData, denoiser: Denoiser, steps: int, fast: bool) -> fl
             patches = data.patches(data.waveforms(batch))
             torch.manual_seed(step)  # the same dropout in both
             with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-                noise = denoiser.noise(patches["noisy"])
-            value = loss(noise.float(), patches["noise"])
+                estimate = denoiser.estimate(patches["noisy"])
+            value = loss(estimate, patches["clean"], patches["noisy"])
             optimizer.zero_grad()
             value.backward()
             torch.nn.utils.clip_grad_norm_(denoiser.net.parameters(), 0.02)
@@ -66,13 +66,13 @@ def train(data: SyntheticData, denoiser: Denoiser, steps: int, fast: bool) -> fl
 def validate(data: SyntheticData, denoiser: Denoiser) -> tuple[float, float]:
     """Validation loss and SI-SDR in dB, both by the float32 network, as inference runs it."""
     denoiser.eval()
-    losses, scores = [], []
+    loss, values, scores = losses.build("huber"), [], []
     for batch in data.val_dataloader():
-        noisy, noise = data.spectral.input_and_target(batch["noisy"], batch["clean"], batch["level"])
-        losses.append(float(torch.nn.functional.huber_loss(denoiser.noise(noisy[:, None]), noise[:, None])))
+        noisy, clean = (data.spectral(batch[name], batch["level"]) for name in ("noisy", "clean"))
+        values.append(float(loss(denoiser.estimate(noisy), clean, noisy)))
         enhanced = denoiser.enhance(batch["noisy"], denoiser.sample_rate)
         scores.append(metrics.si_sdr(batch["clean"][0], enhanced[0], denoiser.sample_rate))
-    return statistics.mean(losses), statistics.mean(scores)
+    return statistics.mean(values), statistics.mean(scores)
 
 
 def main(steps: int = 400, seeds: int = 3) -> None:

@@ -79,8 +79,8 @@ class Progress(TQDMProgressBar):
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         assert isinstance(pl_module, DenoisingModule)
-        patches = batch["noisy"]
-        self.audio += len(patches) * patches.shape[-1] / pl_module.denoiser.spectral.frame_rate
+        count, _, frames = batch["noisy"].shape
+        self.audio += count * frames / pl_module.denoiser.spectral.frame_rate
         self.seconds = time.perf_counter() - self.begin  # of training: validation comes after the last batch
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -26,6 +26,7 @@ from denoiser import onnx_file, onnx_net
 from denoiser.audio import replacing
 from denoiser.enhance import Denoiser
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
+from denoiser.heads import HEADS
 from denoiser.models import MODELS
 from denoiser.onnx_file import brief
 
@@ -50,10 +51,10 @@ class Exported(NamedTuple):
 def export(denoiser: Denoiser, target: str | Path) -> Exported:
     """Write the network of ``denoiser`` to ``target``, read it back, and compare what both enhance.
 
-    The file maps ``magnitude`` ``[B, 1, F, T]`` to ``noise`` of the same shape, for any B and T; its metadata state
-    the spectral settings, stride and context. Raises CheckpointError, and leaves no file, where the network cannot be
-    exported or the file's waveforms differ by more than 1e-4 of full scale; DenoiserError where a package is missing
-    or ``target`` cannot be written.
+    The file maps ``features`` ``[B, inputs, F, T]`` to the network's bounded ``output`` ``[B, outputs, F, T]``, for any
+    B and T; its metadata state head, spectral settings, stride and context. Raises CheckpointError, and leaves no file,
+    where the network cannot be exported or the file's waveforms differ by more than 1e-4 of full scale; DenoiserError
+    where a package is missing or ``target`` cannot be written.
     """
     target = Path(target)
     if target.suffix.lower() != ".onnx":
@@ -62,7 +63,8 @@ def export(denoiser: Denoiser, target: str | Path) -> Exported:
     try:
         with replacing(target) as partial:
             size = partial.write_bytes(to_onnx(denoiser))
-            difference = _difference(denoiser, Denoiser(*onnx_net.load(partial, "cpu")))
+            net, spectral, head = onnx_net.load(partial, "cpu")
+            difference = _difference(denoiser, Denoiser(net, spectral, head=head))
             if not difference <= onnx_net.TOLERANCE:
                 raise CheckpointError(
                     f"{target}: not written: the exported network differs from the checkpoint's by {difference:.2g} of "
@@ -81,14 +83,15 @@ def to_onnx(denoiser: Denoiser) -> bytes:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise DenoiserError(f'exporting needs the package {error.name}: pip install "denoiser[export]"') from error
-    net, spectral = denoiser.net, denoiser.spectral
-    example = torch.zeros(2, 1, spectral.bins, 2 * int(net.stride) + 1)
+    net, spectral, head = denoiser.net, denoiser.spectral, denoiser.head
+    example = torch.zeros(2, head.inputs, spectral.bins, 2 * int(net.stride) + 1)
     dynamic = {0: torch.export.Dim("batch"), 3: torch.export.Dim("frames", min=1)}
     try:
+        bounded = _AnyLength(net, head.activation).eval()
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                _AnyLength(net).eval(), (example,), dynamo=True, opset_version=OPSET, dynamic_shapes=(dynamic,),
-                input_names=["magnitude"], output_names=["noise"], verbose=False,
+                bounded, (example,), dynamo=True, opset_version=OPSET, dynamic_shapes=(dynamic,),
+                input_names=["features"], output_names=["output"], verbose=False,
             )  # fmt: skip
     except Exception as error:  # whatever tracing the network's own code raises
         raise CheckpointError(f"torch cannot export {type(net).__name__}: {brief(error.__cause__ or error)}") from error
@@ -99,14 +102,14 @@ def to_onnx(denoiser: Denoiser) -> bytes:
 class _AnyLength(nn.Module):
     """A network that gets its frames in whole strides: ``-frames % stride``, its own way, is more than torch traces."""
 
-    def __init__(self, net: Any) -> None:
+    def __init__(self, net: Any, activation: nn.Module) -> None:
         super().__init__()
-        self.net, self.stride = net, int(net.stride)
+        self.net, self.activation, self.stride = net, activation, int(net.stride)
 
-    def forward(self, magnitude: Tensor) -> Tensor:
-        frames = magnitude.shape[-1]
+    def forward(self, features: Tensor) -> Tensor:
+        frames = features.shape[-1]
         whole = (frames + self.stride - 1) // self.stride * self.stride
-        return self.net(F.pad(magnitude, (0, whole - frames), value=-1.0))[..., :frames]
+        return self.activation(self.net(F.pad(features, (0, whole - frames), value=-1.0)))[..., :frames]
 
 
 @contextmanager
@@ -134,11 +137,13 @@ def _plain(model: Any, denoiser: Denoiser) -> Any:
     model.ClearField("metadata_props")
     model.ir_version, model.producer_name, model.producer_version = IR_VERSION, "denoiser", __version__
     model.doc_string = (
-        "Scaled magnitude [B, 1, F, T] to scaled noise [B, 1, F, T]; the estimate is magnitude - 2 noise."
+        "With head noise: scaled magnitude [B, 1, F, T] to scaled noise; features - 2 output is the estimate."
     )
     name = next((name for name, kind in MODELS.items() if type(net) is kind), type(net).__name__)
     numbers = {key: kind(getattr(denoiser.spectral, key)) for key, kind in onnx_file.SPECTRAL.items()}
     numbers |= {key: kind(getattr(net, key)) for key, kind in onnx_file.BLOCKS.items()}
+    head = next(name for name, kind in HEADS.items() if type(denoiser.head) is kind)
+    numbers |= {"head": head, "limit": getattr(denoiser.head, "limit", 1.0)}
     for key, value in {"model": name, "denoiser_version": __version__, **numbers}.items():
         model.metadata_props.add(key=key, value=str(value))
     return model

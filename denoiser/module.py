@@ -12,25 +12,24 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from denoiser import losses, metrics, models, optimizers
+from denoiser import losses, metrics, optimizers
 from denoiser.enhance import Denoiser
 from denoiser.errors import ConfigError
 from denoiser.metrics import check_names, missing_package
-from denoiser.spectral import Spectral
 
 LOSS_SECONDS = 30  # of a validation file that its loss is taken over: the network sees that at once
 
 
 class DenoisingModule(LightningModule):
-    """Trains ``net(noisy) ≈ noise`` on scaled magnitudes; validates by what :class:`Denoiser` makes of a file.
+    """Trains a :class:`Denoiser` on the spectra of crops; validates by what it makes of a file.
 
     All arguments are plain dictionaries ``{name: ..., argument: value, ...}``: they are stored in the checkpoint
     as they are, and read back with ``torch.load(weights_only=True)``.
 
     Args:
-        model: name and arguments of the network.
+        model: name and arguments of the network, and of its ``head``.
         spectral: arguments of :class:`~denoiser.spectral.Spectral`.
-        loss: name and arguments of the loss, between scaled noise magnitudes.
+        loss: name and arguments of the loss, between spectra.
         optimizer: name and arguments of the optimiser.
         scheduler: name and arguments of the learning rate schedule.
         metrics: scored on whole utterances, in validation and in the test.
@@ -54,7 +53,7 @@ class DenoisingModule(LightningModule):
         # Only to hear of a mistake in it now, before data is prepared.
         optimizers.build([torch.nn.Parameter(torch.zeros(1))], **optimizer)
         self.save_hyperparameters(logger=False)
-        self.denoiser = Denoiser(models.build(**model), Spectral(**spectral))
+        self.denoiser = Denoiser.build(model, spectral)
         self.loss = losses.build(**loss)
         self.metric_names = list(metrics)
         self.val_metric_names = [name for name in metrics if not missing_package(name)]
@@ -68,25 +67,28 @@ class DenoisingModule(LightningModule):
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             spectral.fit((w.to(device), level.to(device)) for w, level in data.calibration())
 
-    def step(self, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of a batch of scaled magnitudes, ``noisy`` and ``noise``, both ``[B, 1, F, T]``."""
-        return self.loss(self.denoiser.noise(batch["noisy"]).float(), batch["noise"])
+    def step(self, batch: dict[str, Any]) -> Tensor:
+        """The loss of a batch of spectra ``[B, F, T]``, ``noisy`` and ``clean``."""
+        noisy, clean = batch["noisy"], batch["clean"]
+        estimate = self.denoiser.estimate(noisy)
+        with torch.autocast(self.device.type, enabled=False):
+            return self.loss(estimate, clean, noisy)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         sequence = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx, self.global_rank])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         loss = self.step(batch)
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch["noisy"]))
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=batch["noisy"].shape[0])
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         noisy, clean, level = batch["noisy"], batch["clean"], batch["level"]
         spectral = self.denoiser.spectral
         start = noisy[:, : LOSS_SECONDS * spectral.sample_rate], clean[:, : LOSS_SECONDS * spectral.sample_rate]
-        magnitude, noise = spectral.input_and_target(*start, level)
-        self.log("val/loss", self.step({"noisy": magnitude[:, None], "noise": noise[:, None]}), batch_size=1)
+        spectra = {name: spectral(w, level) for name, w in zip(("noisy", "clean"), start, strict=True)}
+        self.log("val/loss", self.step(spectra), batch_size=1)
         enhanced = self.denoiser.enhance(noisy, spectral.sample_rate)
         scores = metrics.score(clean[0], enhanced[0], spectral.sample_rate, self.val_metric_names)
         self.rows.append(scores)

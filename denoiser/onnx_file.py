@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from denoiser import heads
 from denoiser.audio.reader import MAX_RATE, MIN_RATE
 
 SPECTRAL = {"sample_rate": int, "n_fft": int, "hop": int, "power": float, "peak": float}
 BLOCKS = {"stride": int, "context": int}
+HEAD = {"head": str, "limit": float}
 TEXT = ("model", "denoiser_version")
 
 # What spectrogram networks are made of. None of these reads a file, runs a subgraph or holds anything but numbers.
@@ -53,11 +55,12 @@ def read(path: Path) -> tuple[bytes, dict[str, Any]]:
     model = onnx.load_model_from_string(data)
     model.DiscardUnknownFields()  # what onnxruntime may know and the checks below do not
     settings = _settings(model)
-    _check_graph(model, settings["n_fft"] // 2 + 1)
+    bins, head = settings["n_fft"] // 2 + 1, heads.HEADS[settings["head"]]
+    _check_graph(model, bins, head.inputs, head.outputs)
     data = model.SerializeToString()
     onnx.checker.check_model(data)
     for frames in (trial_frames(settings["stride"], settings["context"]), _LONG):
-        _check_sizes(model, settings["n_fft"] // 2 + 1, frames)
+        _check_sizes(model, head.inputs, bins, frames)
     return data, settings
 
 
@@ -74,13 +77,14 @@ def brief(error: BaseException | str) -> str:
 
 def _settings(model: Any) -> dict[str, Any]:
     found = {entry.key: entry.value for entry in model.metadata_props}
-    expected = {*SPECTRAL, *BLOCKS, *TEXT}
+    found = {"head": "noise", "limit": "1", **found}  # before there were others, it had none
+    expected = {*SPECTRAL, *BLOCKS, *HEAD, *TEXT}
     if missing := sorted(expected - set(found)):
         raise ValueError(f"its metadata state no {', '.join(missing)}")
     if unknown := sorted(set(found) - expected):
         raise ValueError(f"unknown metadata {unknown[0]!r}")
     settings: dict[str, Any] = {name: found[name] for name in TEXT}
-    for name, kind in (SPECTRAL | BLOCKS).items():
+    for name, kind in (SPECTRAL | BLOCKS | HEAD).items():
         try:
             settings[name] = kind(found[name])
         except ValueError:
@@ -89,6 +93,8 @@ def _settings(model: Any) -> dict[str, Any]:
     limits = {
         "sample_rate": MIN_RATE <= rate <= MAX_RATE,
         "n_fft": 2 <= n_fft <= rate,  # a window of a second
+        "head": settings["head"] in heads.HEADS,
+        "limit": 0 < settings["limit"] <= 10,
         "stride": 1 <= stride <= MAX_FRAMES,
         "context": 0 <= context <= MAX_FRAMES and context % max(stride, 1) == 0,
         # Of a signal with an RMS of 1, so at most half the window times a crest factor; see Spectral.
@@ -100,7 +106,7 @@ def _settings(model: Any) -> dict[str, Any]:
     return settings  # hop and power are Spectral's to check
 
 
-def _check_graph(model: Any, bins: int) -> None:
+def _check_graph(model: Any, bins: int, inputs: int, outputs: int) -> None:
     graph = model.graph
     if len(graph.node) > MAX_NODES:
         raise ValueError(f"{len(graph.node)} operators, more than {MAX_NODES}")
@@ -118,14 +124,15 @@ def _check_graph(model: Any, bins: int) -> None:
             raise ValueError(f"weights {tensor.name!r} in another file")
         if tensor.data_type == tensor.STRING:
             raise ValueError(f"weights {tensor.name!r} that are text")
-    for ends, name in ((graph.input, "input"), (graph.output, "output")):
+    for ends, name, channels in ((graph.input, "input", inputs), (graph.output, "output", outputs)):
         if len(ends) != 1:
             raise ValueError(f"{len(ends)} {name}s, expected one")
         tensor_type = ends[0].type.tensor_type
         shape = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor_type.shape.dim]
-        if tensor_type.elem_type != 1 or shape != [None, 1, bins, None]:
+        if tensor_type.elem_type != 1 or shape != [None, channels, bins, None]:
             shown = ", ".join("any" if size is None else str(size) for size in shape)
-            raise ValueError(f"an {name} of shape [{shown}], expected floats [any, 1, {bins}, any] by its n_fft")
+            expected = f"floats [any, {channels}, {bins}, any] by its head and n_fft"
+            raise ValueError(f"an {name} of shape [{shown}], expected {expected}")
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
@@ -141,7 +148,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
                 yield attribute.t
 
 
-def _check_sizes(model: Any, bins: int, frames: int) -> None:
+def _check_sizes(model: Any, channels: int, bins: int, frames: int) -> None:
     """Raise ValueError where a tensor inside is too large, empty, or of unknown size, for ``[1, 1, F, T]``.
 
     A few bytes ask for any amount of memory: padding by 2**40, or an output joined to itself 40 times. So shapes are
@@ -153,7 +160,7 @@ def _check_sizes(model: Any, bins: int, frames: int) -> None:
     graph, total = model.graph, 0
     few = {t.name: numpy_helper.to_array(t) for t in graph.initializer if math.prod(t.dims) <= _FEW}
     types = {t.name: helper.make_tensor_type_proto(t.data_type, list(t.dims)) for t in graph.initializer}
-    types[graph.input[0].name] = helper.make_tensor_type_proto(1, [1, 1, bins, frames])
+    types[graph.input[0].name] = helper.make_tensor_type_proto(1, [1, channels, bins, frames])
     for node in graph.node:
         inputs, outputs = ([name for name in names if name] for names in (node.input, node.output))
         value = _from_shapes(node, inputs, few, types)
@@ -178,8 +185,8 @@ def _check_sizes(model: Any, bins: int, frames: int) -> None:
             if min(sizes, default=1) < 1:
                 raise ValueError(f"the size of {name!r} inside it cannot be known before it runs")
             total += math.prod(sizes)
-        if total > MAX_GROWTH * bins * frames:
-            raise ValueError(f"over {total} values in the network for {bins * frames} that go in")
+        if total > MAX_GROWTH * channels * bins * frames:
+            raise ValueError(f"over {total} values in the network for {channels * bins * frames} that go in")
 
 
 def _from_shapes(node: Any, inputs: list[str], few: dict[str, np.ndarray], types: dict[str, Any]) -> np.ndarray | None:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from denoiser import onnx_file
+from denoiser import heads, onnx_file
 from denoiser.devices import resolve_device
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
+from denoiser.heads import Head
 from denoiser.onnx_file import brief
 from denoiser.spectral import Spectral
 
@@ -19,33 +20,34 @@ TOLERANCE = 1e-4  # of full scale: more than rounding in another order ever make
 
 
 class OnnxNet(nn.Module):
-    """``[B, 1, F, T]`` scaled magnitude → ``[B, 1, F, T]`` scaled noise in [-1, 1], by onnxruntime.
+    """``[B, inputs, F, T]`` → ``[B, outputs, F, T]`` in [-1, 1], bounded as its head bounds it, by onnxruntime.
 
     Any number of threads may call it at once. It has no parameters and cannot be trained; it takes tensors on any
     device and computes on the session's own. Raises CheckpointError where the session fails, or returns anything
     but numbers of that shape.
     """
 
-    def __init__(self, session: Any, stride: int, context: int) -> None:
+    def __init__(self, session: Any, stride: int, context: int, outputs: int = 1) -> None:
         super().__init__()
         self.session = session  # an onnxruntime.InferenceSession
-        self.stride, self.context = stride, context
+        self.stride, self.context, self.outputs = stride, context, outputs
 
-    def forward(self, magnitude: Tensor) -> Tensor:
-        given = magnitude.detach().to("cpu", torch.float32).contiguous().numpy()
+    def forward(self, features: Tensor) -> Tensor:
+        given = features.detach().to("cpu", torch.float32).contiguous().numpy()
         try:
-            (noise,) = self.session.run(None, {self.session.get_inputs()[0].name: given})
+            (output,) = self.session.run(None, {self.session.get_inputs()[0].name: given})
         except Exception as error:  # onnxruntime has a class for each of its status codes, without a common one
             raise CheckpointError(f"the ONNX network fails on {list(given.shape)}: {brief(error)}") from error
-        if noise.shape != given.shape or np.isnan(noise).any():
-            what = "NaN" if noise.shape == given.shape else f"shape {list(noise.shape)}"
+        expected = (given.shape[0], self.outputs, *given.shape[2:])
+        if output.shape != expected or np.isnan(output).any():
+            what = "NaN" if output.shape == expected else f"shape {list(output.shape)}"
             raise CheckpointError(f"the ONNX network returns {what} for an input of {list(given.shape)}")
         # Bounded, as every network here is: infinity from a stranger's file must not reach anyone's ears.
-        return torch.from_numpy(noise).clamp(-1, 1).to(magnitude.device)
+        return torch.from_numpy(output).clamp(-1, 1).to(features.device)
 
 
-def load(path: str | Path, device: str = "auto") -> tuple[OnnxNet, Spectral]:
-    """The network of an exported file and the spectral representation it works in, on ``device``.
+def load(path: str | Path, device: str = "auto") -> tuple[OnnxNet, Spectral, Head]:
+    """The network of an exported file, the spectral representation it works in and its head, on ``device``.
 
     ``auto`` is a GPU where there is one that this onnxruntime can use, else the CPU. The file may come from a
     stranger: see :mod:`denoiser.onnx_file`. Raises CheckpointError where it is missing, damaged, too large, or
@@ -64,13 +66,15 @@ def load(path: str | Path, device: str = "auto") -> tuple[OnnxNet, Spectral]:
     try:
         data, settings = onnx_file.read(path)
         spectral = Spectral(**{name: settings[name] for name in onnx_file.SPECTRAL})
-        net = OnnxNet(_session(data, where), settings["stride"], settings["context"])
-        _try(net, spectral.bins)
+        head = heads.build(settings["head"], **({} if settings["head"] == "noise" else {"limit": settings["limit"]}))
+        head.activation = nn.Identity()  # it is in the file
+        net = OnnxNet(_session(data, where), settings["stride"], settings["context"], head.outputs)
+        _try(net, head.inputs, spectral.bins)
     except Exception as error:  # protobuf, onnx and onnxruntime raise some twenty kinds for a damaged file
         raise CheckpointError(f"{path}: not a network that this program exported ({brief(error)})") from error
     if where.type == "cuda" and "CUDAExecutionProvider" not in net.session.get_providers():
         raise ConfigError(f"device={device}: onnxruntime could not start CUDA; use device=cpu")
-    return net, spectral.to(where)
+    return net, spectral.to(where), head
 
 
 def _resolve(device: str, providers: list[str]) -> torch.device:
@@ -101,10 +105,10 @@ def _session(data: bytes, where: torch.device) -> Any:
     return onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=0)
 
 
-def _try(net: OnnxNet, bins: int) -> None:
+def _try(net: OnnxNet, inputs: int, bins: int) -> None:
     """Raise ValueError where a block with the context that the file claims differs from the whole."""
     stride, context = net.stride, net.context
-    shape = (2, 1, bins, onnx_file.trial_frames(stride, context))
+    shape = (2, inputs, bins, onnx_file.trial_frames(stride, context))
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     whole = net(x)[..., stride + context : 2 * stride + context]
     block = net(x[..., stride:-stride])[..., context : context + stride]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -95,13 +96,12 @@ class Spectral(nn.Module):
         """``[..., N]``, ``[..., 1]`` → scaled magnitude ``[..., F, T]``."""
         return self.scale(self.stft(_normalise(waveform, level), center).abs())
 
-    def forward(self, waveform: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """``[..., N]``, ``[..., 1]`` → scaled magnitude and phase (radians), both ``[..., F, T]``."""
-        spectrum = self.stft(_normalise(waveform, level))
-        return self.scale(spectrum.abs()), spectrum.angle()
+    def forward(self, waveform: Tensor, level: Tensor, center: bool = True) -> Spectrum:
+        """``[..., N]``, ``[..., 1]`` → its spectrum, ``[..., F, T]``; centred or not as in :meth:`stft`."""
+        return Spectrum(self, self.stft(_normalise(waveform, level), center))
 
     def inverse(self, magnitude: Tensor, phase: Tensor, level: Tensor, length: int, phase_iters: int = 0) -> Tensor:
-        """Scaled magnitude and phase ``[..., F, T]``, level ``[..., 1]`` → waveform ``[..., length]``.
+        """Scaled magnitude and phase (of modulus 1) ``[..., F, T]``, level ``[..., 1]`` → waveform ``[..., length]``.
 
         With ``phase_iters``, that many times the phase is replaced by that of the sound it makes under this magnitude
         (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984).
@@ -109,25 +109,23 @@ class Spectral(nn.Module):
         with torch.autocast(magnitude.device.type, enabled=False):
             linear = self.unscale(magnitude.float()).reshape(-1, *magnitude.shape[-2:])
             phase = phase.reshape(linear.shape)
-            waveform = self._istft(torch.polar(linear, phase), length)
+            waveform = self._istft(linear * phase, length)
             for _ in range(phase_iters):
-                waveform = self._istft(torch.polar(linear, self.stft(waveform).angle()), length)
+                waveform = self._istft(linear * torch.sgn(self.stft(waveform)), length)
         return waveform.reshape(*magnitude.shape[:-2], length) * level
 
     def _istft(self, spectrum: Tensor, length: int) -> Tensor:
         return torch.istft(spectrum, self.n_fft, self.hop, window=self.window, length=length)
 
+    def waveform(self, spectrum: Tensor) -> Tensor:
+        """Linear complex ``[B, F, T]`` → ``[B, (T - 1) * hop]``, as training compares it: from the middle of the first
+        window to that of the last, so that the frames may have been cut with ``center=False``."""
+        return self._istft(spectrum, (spectrum.shape[-1] - 1) * self.hop)
+
     @staticmethod
     def difference(noisy: Tensor, clean: Tensor) -> Tensor:
         """Scaled magnitudes → scaled noise in [-1, 1], negative where the noise cancelled speech."""
         return ((noisy - clean) / 2).clamp(-1, 1)
-
-    def input_and_target(
-        self, noisy: Tensor, clean: Tensor, level: Tensor, center: bool = True
-    ) -> tuple[Tensor, Tensor]:
-        """Waveforms ``[..., N]`` → scaled magnitude of the noisy and scaled noise, both ``[..., F, T]``."""
-        magnitude, without = self.magnitude(torch.stack([noisy, clean]), level, center)
-        return magnitude, self.difference(magnitude, without)
 
     @staticmethod
     def subtract(noisy: Tensor, noise: Tensor) -> Tensor:
@@ -143,6 +141,61 @@ class Spectral(nn.Module):
         if peak == 0:
             raise ConfigError("the training set is silent: every noisy file it was to be scaled by holds only zeros")
         self.peak.fill_(peak**self.power)
+
+
+class Spectrum:
+    """Complex spectra ``[..., F, T]``, level divided out; each of its parts is worked out when it is first asked for.
+
+    Args:
+        spectral: the representation that its scale is of.
+        linear: the complex values themselves; or else
+        magnitude: scaled, and
+        phase: complex of modulus 1, or 0 where there is no sound; or the spectrum whose phase it has.
+    """
+
+    def __init__(
+        self,
+        spectral: Spectral,
+        linear: Tensor | None = None,
+        magnitude: Tensor | None = None,
+        phase: Tensor | Spectrum | None = None,
+    ) -> None:
+        self.spectral = spectral
+        self._under: Spectrum | None = None
+        if isinstance(phase, Spectrum):
+            self._under, phase = phase, None
+        # What was given stands in the place of the properties that would work it out.
+        given = {"linear": linear, "magnitude": magnitude, "phase": phase}
+        self.__dict__.update({name: value for name, value in given.items() if value is not None})
+
+    @cached_property
+    def linear(self) -> Tensor:
+        return self.spectral.unscale(self.magnitude) * self.phase
+
+    @cached_property
+    def magnitude(self) -> Tensor:
+        return self.spectral.scale(self.linear.abs())
+
+    @cached_property
+    def phase(self) -> Tensor:
+        return torch.sgn(self.linear) if self._under is None else self._under.phase
+
+    @cached_property
+    def compressed(self) -> Tensor:
+        """The complex values under the compressed magnitude, on a scale of 0 to 2: that of ``magnitude + 1``."""
+        return (self.magnitude + 1) * self.phase
+
+    @cached_property
+    def waveform(self) -> Tensor:
+        """``[B, (T - 1) * hop]``, see :meth:`Spectral.waveform`."""
+        return self.spectral.waveform(self.linear)
+
+    def to(self, device: torch.device | str) -> Spectrum:
+        return Spectrum(self.spectral, linear=self.linear.to(device))
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.linear.shape if "linear" in self.__dict__ else self.magnitude.shape
 
 
 def _normalise(waveform: Tensor, level: Tensor) -> Tensor:

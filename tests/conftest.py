@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hypothesis import settings
 from omegaconf import DictConfig, open_dict
 
-from denoiser import Denoiser, audio, models
+from denoiser import Denoiser, audio, heads, models
 from denoiser.spectral import Spectral
 
 # The same examples every time: a failure is then a change's, and no accident's.
@@ -135,3 +135,10 @@ NAMES = [
     "\\${y}\\.wav", "back\\\\slash\\", "#1 ~t 100%;&|.wav", "größe 日本語.wav", "new\nline.wav", "-talk.wav",
     "--help", "null", "true", "1e3", "dry=1", "*.wav", "~", "'", "\udcff.wav",
 ]  # fmt: skip
+
+
+def unbounded(net: torch.nn.Module, peak: float = 5.0) -> Denoiser:
+    """A denoiser whose network says the scaled noise itself, without the tanh."""
+    head = heads.build("noise")
+    head.activation = torch.nn.Identity()
+    return Denoiser(net, Spectral(peak=peak), head=head).eval()

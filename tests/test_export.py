@@ -72,15 +72,15 @@ def test_the_file_is_complete_for_someone_without_this_program(denoiser, exporte
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata == {
         "model": "unet", "denoiser_version": __version__, "sample_rate": "16000", "n_fft": "510", "hop": "128",
-        "power": "0.3", "peak": "5.0", "stride": "4", "context": str(denoiser.net.context),
+        "power": "0.3", "peak": "5.0", "stride": "4", "context": str(denoiser.net.context), "head": "noise", "limit": "1.0",
     }  # fmt: skip
     assert (model.opset_import[0].version, model.ir_version) == (18, 8)
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     for batch, frames in ((1, 1), (3, 37), (1, 64)):
         magnitude = torch.rand(batch, 1, 256, frames) * 2 - 1
-        (noise,) = session.run(["noise"], {"magnitude": magnitude.numpy()})
+        (noise,) = session.run(["output"], {"features": magnitude.numpy()})
         with torch.no_grad():
-            assert np.abs(noise - denoiser.net(magnitude).numpy()).max() < 1e-4
+            assert np.abs(noise - denoiser.net(magnitude).tanh().numpy()).max() < 1e-4
 
 
 def test_the_file_says_nothing_about_the_machine_it_was_made_on(exported):
@@ -278,10 +278,10 @@ def shape_of_a_million_numbers(model):
 def size_that_depends_on_the_sound(model):
     for name, value in (("first", [0, 0, 0, 0]), ("last", [1, 1, 1, 1]), ("flat", [-1])):
         model.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
-    model.graph.node.append(helper.make_node("Slice", ["magnitude", "first", "last"], ["one"]))
+    model.graph.node.append(helper.make_node("Slice", ["features", "first", "last"], ["one"]))
     model.graph.node.append(helper.make_node("Reshape", ["one", "flat"], ["one_flat"]))
     model.graph.node.append(helper.make_node("Cast", ["one_flat"], ["loudness"], to=TensorProto.INT64))
-    model.graph.node.append(helper.make_node("Expand", ["magnitude", "loudness"], ["unknown"]))
+    model.graph.node.append(helper.make_node("Expand", ["features", "loudness"], ["unknown"]))
 
 
 def nothing_sliced(model):  # onnx 1.23 aborts the process on it
@@ -381,7 +381,7 @@ def test_infinity_does_not_reach_the_ears(model, tmp_path):
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     magnitude = torch.rand(1, 1, 256, 40) * 2 - 1
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
-    assert np.isinf(session.run(None, {"magnitude": magnitude.numpy()})[0]).any()
+    assert np.isinf(session.run(None, {"features": magnitude.numpy()})[0]).any()
     enhanced = Denoiser.from_checkpoint(tmp_path / "m.onnx", device="cpu").enhance(noisy_voice(0.5, 16_000), 16_000)
     assert torch.isfinite(enhanced).all()
 

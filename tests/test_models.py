@@ -9,9 +9,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from denoiser import models
-from denoiser.enhance import Denoiser
 from denoiser.errors import ConfigError
-from denoiser.spectral import Spectral
 
 UNETS = {"unet6": 6, "unet8": 8, "unet10": 10, "unet14": 14, "unet10_small": 10}
 
@@ -77,18 +75,18 @@ def test_any_number_of_frames_and_bins(name, frames):
         with torch.no_grad():
             out = net(torch.rand(2, 1, bins, frames) * 2 - 1)
         assert out.shape == (2, 1, bins, frames)
-        assert out.abs().max() <= 1
 
 
 @pytest.mark.parametrize("changes", [{}, {"upsampling": "nearest"}, {"upsampling": "subpixel"}, {"norm": "batch"}])
 @pytest.mark.parametrize("name", ["unet6", "unet10_small"])
 def test_blocks_equal_the_whole(name, changes):
     net = build(name, **changes).double()  # so that rounding cannot hide a context too short
-    magnitude = torch.rand(1, 1, 32, 1001).double() * 2 - 1
+    x = torch.rand(1, 1, 32, 1001).double() * 2 - 1
+    first, last = net.context + 3 * net.stride, 800  # of a block that begins at a multiple of the stride
     with torch.no_grad():
-        whole = Denoiser(net, Spectral(peak=1.0), block_seconds=1e9).noise(magnitude)
-        blocks = Denoiser(net, Spectral(peak=1.0), block_seconds=0.5).noise(magnitude)
-    assert torch.allclose(whole, blocks, rtol=0, atol=1e-12)
+        whole = net(x)[..., first:last]
+        block = net(x[..., first - net.context : last + net.context])[..., net.context :][..., : last - first]
+    assert torch.allclose(whole, block, rtol=0, atol=1e-12)
 
 
 def test_dropout_acts_in_deep_levels_in_training_only():

@@ -49,8 +49,8 @@ def lives_on(device: torch.device, choice: str, size: int, free: int | None = No
 class PairedData(LightningDataModule):
     """Noisy and clean files, paired, prepared once, split by speaker, and served as batches.
 
-    In training a batch is ``{"noisy": [B, 1, F, frames], "noise": [B, 1, F, frames]}``, scaled (contract of
-    :class:`~denoiser.spectral.Spectral`); in validation and test it is one whole utterance as waveforms,
+    In training a batch is ``{"noisy": [B, F, frames], "clean": [B, F, frames]}``, each a
+    :class:`~denoiser.spectral.Spectrum`; in validation and test it is one whole utterance as waveforms,
     ``{"noisy": [1, N], "clean": [1, N], "level": [1, 1], "name": [str]}``.
 
     Args:
@@ -231,9 +231,8 @@ class PairedData(LightningDataModule):
 
     @torch.no_grad()
     def patches(self, batch: Batch) -> Batch:
-        """Waveform crops ``[B, N]`` → scaled magnitude of the noisy and scaled noise, ``[B, 1, F, frames]``."""
-        noisy, noise = self.spectral.input_and_target(batch["noisy"], batch["clean"], batch["level"], center=False)
-        return {"noisy": noisy[:, None].clamp(max=1), "noise": noise[:, None]}
+        """Waveform crops ``[B, N]`` → their spectra ``[B, F, frames]``."""
+        return {name: self.spectral(batch[name], batch["level"], center=False) for name in ("noisy", "clean")}
 
 
 class SyntheticData(PairedData):

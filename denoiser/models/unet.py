@@ -12,7 +12,7 @@ from denoiser.errors import ConfigError
 
 
 class UNet(nn.Module):
-    """``[B, 1, F, T]`` scaled magnitude → ``[B, 1, F, T]`` scaled noise in (-1, 1) (tanh).
+    """``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, unbounded: a :class:`~denoiser.heads.Head` bounds it.
 
     After Ronneberger, Fischer and Brox, "U-Net" (2015), on spectrograms. The encoder holds
     ``depth * convs`` convolutions: 10 in the seed. Weights are He-normal, biases zero.
@@ -28,6 +28,7 @@ class UNet(nn.Module):
         dropout_levels: ... which the last this many are.
         norm: ``none`` or ``batch``. Norms over time are not offered: a block would differ from the whole.
         upsampling: ``transposed`` (2x2, stride 2), ``nearest`` (then a 3x3 convolution) or ``subpixel``.
+        inputs, outputs: channels that the head gives and takes.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class UNet(nn.Module):
         dropout_levels: int = 2,
         norm: str = "none",
         upsampling: str = "transposed",
+        inputs: int = 1,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         if depth < 1 or convs < 1 or width < 1 or kernel % 2 == 0 or not 0 <= dropout < 1:
@@ -56,22 +59,22 @@ class UNet(nn.Module):
             )
         channels = [min(width << level, max(width, max_width)) for level in range(depth)]
 
-        def stage(inputs: int, outputs: int) -> nn.Sequential:
+        def stage(before: int, after: int) -> nn.Sequential:
             layers: list[nn.Module] = []
             for index in range(convs):
-                source = outputs if index else inputs
-                layers.append(nn.Conv2d(source, outputs, kernel, padding=kernel // 2, bias=norm == "none"))
+                source = after if index else before
+                layers.append(nn.Conv2d(source, after, kernel, padding=kernel // 2, bias=norm == "none"))
                 if norm == "batch":
-                    layers.append(nn.BatchNorm2d(outputs))
+                    layers.append(nn.BatchNorm2d(after))
                 layers.append(nn.LeakyReLU(slope, inplace=True))
             return nn.Sequential(*layers)
 
-        self.encoder = nn.ModuleList(stage(i, o) for i, o in zip([1, *channels], channels, strict=False))
+        self.encoder = nn.ModuleList(stage(i, o) for i, o in zip([inputs, *channels], channels, strict=False))
         self.dropout = nn.Dropout(dropout)
         self.dropout_from = depth - dropout_levels
         self.up = nn.ModuleList(_upsample(upsampling, channels[i + 1], channels[i]) for i in range(depth - 1))
         self.decoder = nn.ModuleList(stage(2 * channels[i], channels[i]) for i in range(depth - 1))
-        self.head = nn.Conv2d(channels[0], 1, 1)
+        self.head = nn.Conv2d(channels[0], outputs, 1)
         self.apply(lambda module: _he_normal(module, slope))
 
         self.stride = 2 ** (depth - 1)
@@ -92,7 +95,7 @@ class UNet(nn.Module):
             skips.append(x)
         for level in reversed(range(len(self.decoder))):
             x = self.decoder[level](torch.cat([self.up[level](x), skips[level]], dim=1))
-        return torch.tanh(self.head(x))[..., :bins, :frames]
+        return self.head(x)[..., :bins, :frames]
 
 
 def _upsample(kind: str, inputs: int, outputs: int) -> nn.Module:
