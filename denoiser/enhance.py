@@ -16,6 +16,8 @@ from denoiser.devices import resolve_device
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
 from denoiser.heads import Head
 from denoiser.level import Level, measure
+from denoiser.live import SMOOTHED, Live, upper_gain
+from denoiser.models.time import Memory
 from denoiser.recording import Enhanced, enhance_recording
 from denoiser.spectral import Spectral, Spectrum
 from denoiser.stream import Options, Stream
@@ -23,7 +25,6 @@ from denoiser.waveform import Waveform, rows_of
 
 BLOCK_SECONDS = 16.0  # put through the network at once, over all channels; the result does not depend on it
 PRECISIONS = ("auto", "32", "bf16")  # of the network's arithmetic; auto is 32
-SMOOTHED = 3  # frames, 24 ms, that the gain of the band above the model's is averaged over
 
 
 class Denoiser(nn.Module):
@@ -54,7 +55,7 @@ class Denoiser(nn.Module):
 
     @classmethod
     def build(cls, model: Mapping[str, Any], spectral: Mapping[str, Any], precision: str = "auto") -> Denoiser:
-        """Of plain settings, untrained: ``{name: unet, depth: 5, ..., head: {name: mask}}``, where noise is the default.
+        """Of plain settings, untrained: ``{name: unet, depth: 5, ..., head: {name: mask}}``; noise is the default.
 
         Raises ConfigError for what cannot be built.
         """
@@ -102,10 +103,37 @@ class Denoiser(nn.Module):
         """The rate in Hz the model works at; :meth:`enhance` takes any."""
         return self.spectral.sample_rate
 
-    def estimate(self, noisy: Spectrum) -> Spectrum:
-        """Noisy spectrum ``[B, F, T]`` → the estimate of the clean one, not yet clamped at silence."""
-        output = self.net(self.head.features(noisy))
+    @property
+    def causal(self) -> bool:
+        """Whether the network uses no frame before it has come, so that a stream is enhanced frame by frame."""
+        return bool(getattr(self.net, "causal", False))
+
+    def estimate(self, noisy: Spectrum, memory: Memory | None = None) -> Spectrum:
+        """Noisy spectrum ``[B, F, T]`` → the estimate of the clean one, not yet clamped at silence.
+
+        ``memory`` is what a causal network keeps from one piece of a signal to the next: empty for the first.
+        """
+        features = self.head.features(noisy)
+        output = self.net(features) if memory is None else self.net(features, memory)
         return self.head(self.head.activation(output.float()), noisy)
+
+    def magnitudes(
+        self, noisy: Spectrum, options: Options, memory: Memory | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The estimate of the clean spectrum ``[B, F, T]`` as a listener chose it: scaled magnitude and phase.
+
+        And, where ``options.full_band``, the energy of the uppermost 3/8 of its bins before and after, ``[2, B, T]``.
+        """
+        with torch.autocast(noisy.magnitude.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            estimate = self.estimate(noisy, memory)
+        clean = estimate.magnitude
+        if options.floor:
+            clean = torch.maximum(clean, (noisy.magnitude + 1) * options.floor**self.spectral.power - 1)
+        if not options.full_band:
+            return clean, estimate.phase, None
+        first = 5 * self.spectral.bins // 8
+        upper = torch.stack([noisy.magnitude[:, first:], clean[:, first:]])
+        return clean, estimate.phase, self.spectral.unscale(upper).square().sum(2)
 
     def context(self, options: Options) -> int:
         """Frames on either side that an enhanced frame follows from."""
@@ -125,28 +153,12 @@ class Denoiser(nn.Module):
 
     def _segment(self, noisy: Tensor, rms: Tensor, options: Options) -> tuple[Tensor, Tensor]:
         spectral = self.spectral
-        spectrum = spectral(noisy, rms)
-        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            estimate = self.estimate(spectrum)
-        clean = estimate.magnitude
-        if options.floor:
-            clean = torch.maximum(clean, (spectrum.magnitude + 1) * options.floor**spectral.power - 1)
-        enhanced = spectral.inverse(clean, estimate.phase, rms, noisy.shape[-1], options.phase_iters)
-        if not options.full_band:
+        clean, phase, energy = self.magnitudes(spectral(noisy, rms), options)
+        enhanced = spectral.inverse(clean, phase, rms, noisy.shape[-1], options.phase_iters)
+        if energy is None:
             return enhanced, torch.zeros_like(enhanced)
-        return enhanced, self._upper_gain(spectrum.magnitude, clean, noisy.shape[-1])
-
-    def _upper_gain(self, magnitude: Tensor, clean: Tensor, samples: int) -> Tensor:
-        """Root of enhanced over noisy energy in the upper 3/8 of the bins, ``[C, F, T]`` → ``[C, samples]``."""
-        first = 5 * self.spectral.bins // 8
-        before, after = (
-            F.avg_pool1d(self.spectral.unscale(m[:, first:]).square().sum(1), SMOOTHED, 1, SMOOTHED // 2)
-            for m in (magnitude, clean)
-        )
-        gain = (after / before.clamp(min=1e-20)).clamp(max=1).sqrt()
-        places = torch.arange(samples, device=gain.device)
-        index, share = places // self.spectral.hop, places % self.spectral.hop / self.spectral.hop
-        return torch.lerp(gain[:, index], gain[:, (index + 1).clamp(max=gain.shape[-1] - 1)], share)
+        energy = F.pad(energy, (SMOOTHED // 2, SMOOTHED // 2))
+        return enhanced, upper_gain(energy, torch.arange(noisy.shape[-1], device=noisy.device), spectral.hop)
 
     def level(self, waveform: Waveform, sample_rate: int) -> Level:
         """What :meth:`enhance` divides ``[..., N]`` by: for a :meth:`stream` that is to give the same result."""

@@ -137,7 +137,7 @@ def _plain(model: Any, denoiser: Denoiser) -> Any:
     model.ClearField("metadata_props")
     model.ir_version, model.producer_name, model.producer_version = IR_VERSION, "denoiser", __version__
     model.doc_string = (
-        "With head noise: scaled magnitude [B, 1, F, T] to scaled noise; features - 2 output is the estimate."
+        "With head noise: scaled magnitude [B, 1, F, T] to scaled noise; the estimate: features - 2 output."
     )
     name = next((name for name, kind in MODELS.items() if type(net) is kind), type(net).__name__)
     numbers = {key: kind(getattr(denoiser.spectral, key)) for key, kind in onnx_file.SPECTRAL.items()}

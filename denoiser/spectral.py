@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from denoiser.errors import ConfigError
 
@@ -75,8 +76,14 @@ class Spectral(nn.Module):
         return (norm / noisy.shape[-1] ** 0.5).float()
 
     def stft(self, waveform: Tensor, center: bool = True) -> Tensor:
-        """``[..., N]`` → complex ``[..., F, T]``; centred, T = 1 + N // hop with zeros beyond the ends."""
+        """``[..., N]`` → complex ``[..., F, T]``; centred, T = 1 + ceil(N / hop) with zeros beyond the ends.
+
+        So the last sample lies between the middles of two windows: at the foot of one alone, where a hop is half a
+        window, the inverse would divide by 1e-9.
+        """
         flat = waveform.reshape(-1, waveform.shape[-1]).float()
+        if center:
+            flat = F.pad(flat, (0, -flat.shape[-1] % self.hop))
         with torch.autocast(waveform.device.type, enabled=False):
             spectrum = torch.stft(
                 flat, self.n_fft, self.hop, window=self.window, center=center,

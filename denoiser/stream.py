@@ -13,6 +13,7 @@ from denoiser.audio import ratio, reach, resample
 from denoiser.blocks import RESAMPLED, Blocks, Unchanged, resampling
 from denoiser.errors import ConfigError, DenoiserError
 from denoiser.level import Level, Running
+from denoiser.live import Live
 from denoiser.waveform import Waveform, rows_of
 
 if TYPE_CHECKING:
@@ -83,13 +84,19 @@ class Stream:
         self.down, self.up = resampling(sample_rate, model_rate, size), self._raising(model_rate, size)
         net, hop = denoiser.net, denoiser.spectral.hop
         fade = round(FADE_SECONDS * model_rate)
-        self.core = Blocks(
-            self._enhance,
-            step=int(net.stride) * hop,
-            context=denoiser.context(self.options) * hop + fade,
-            size=round(block_seconds * model_rate),
-            fade=fade,
-        )
+        self.core: Blocks | Live
+        if denoiser.causal:
+            if self.options.phase_iters:
+                raise ConfigError(f"phase_iters={self.options.phase_iters}: this model is causal, and they look ahead")
+            self.core = Live(denoiser, self.options, self._level, round(block_seconds * denoiser.spectral.frame_rate))
+        else:
+            self.core = Blocks(
+                self._enhance,
+                step=int(net.stride) * hop,
+                context=denoiser.context(self.options) * hop + fade,
+                size=round(block_seconds * model_rate),
+                fade=fade,
+            )
         self.restore: Callable[[Tensor], Any]
         self.waiting: Tensor | None = None  # input whose result is not out yet
         self.taken = self.given = 0  # samples
@@ -136,13 +143,16 @@ class Stream:
         for both in self.core.push(low):
             yield from self.up.push(both)
 
+    def _level(self) -> Level:
+        """Of what the network is to be given next: the mean is off already where it was known."""
+        if self.level is None:
+            return self.running.level
+        return Level(self.level.rms, torch.zeros_like(self.level.mean))
+
     def _enhance(self, low: Tensor) -> Tensor:
         """``[C, n]`` at the model's rate → what to add to the gain times the input, and that gain, ``[2, C, n]``."""
-        if self.level is None:
-            level = Level(*(part.to(low.device) for part in self.running.level))
-            enhanced, gain = self.denoiser.segment(low - level.mean, level.rms, self.options)
-        else:
-            enhanced, gain = self.denoiser.segment(low, self.level.rms, self.options)
+        level = Level(*(part.to(low.device) for part in self._level()))
+        enhanced, gain = self.denoiser.segment(low - level.mean, level.rms, self.options)
         # The input at its full rate, times the gain, holds the lower band too: that is taken away again here.
         return torch.stack([enhanced - gain * low, gain]) if self.above else enhanced[None]
 

@@ -15,9 +15,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from denoiser.errors import building
+from denoiser.models.crn import CRN
+from denoiser.models.dualpath import DualPath
 from denoiser.models.unet import UNet
 
-MODELS: dict[str, type[nn.Module]] = {"unet": UNet}
+MODELS: dict[str, type[nn.Module]] = {"crn": CRN, "dualpath": DualPath, "unet": UNet}
 
 
 def build(name: str, **arguments: Any) -> nn.Module:

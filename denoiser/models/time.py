@@ -1,0 +1,76 @@
+"""What looks along time: causal layers that remember, and recurrences."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Memory = dict[nn.Module, Tensor]  # what each causal layer keeps of the frames so far, for those that follow
+
+
+class TimeConv(nn.Module):
+    """A convolution ``[B, C, F, T]`` → ``[B, C', F / stride, T]``, over this frame and its neighbours in time.
+
+    Args:
+        before, after: channels.
+        kernel: bins and frames, both odd.
+        stride: in frequency.
+        causal: only frames before, as many as both sides had.
+        groups: of channels.
+        bias: or none, before a normalisation.
+    """
+
+    def __init__(
+        self,
+        before: int,
+        after: int,
+        kernel: tuple[int, int],
+        stride: int = 1,
+        causal: bool = True,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.causal, self.past = causal, kernel[1] - 1
+        along = 0 if causal else self.past // 2
+        self.conv = nn.Conv2d(before, after, kernel, (stride, 1), (kernel[0] // 2, along), groups=groups, bias=bias)
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        if self.causal and self.past:
+            earlier = None if memory is None else memory.get(self)
+            x = F.pad(x, (self.past, 0)) if earlier is None else torch.cat([earlier.to(x.dtype), x], dim=-1)
+            if memory is not None:
+                memory[self] = x[..., -self.past :]
+        return self.conv(x)
+
+
+class Recurrence(nn.Module):
+    """A GRU along time, ``[R, T, D]`` → ``[R, T, H]`` (Cho et al. 2014).
+
+    Causal, it goes on from piece to piece. Else it runs both ways over segments of ``segment`` frames, counted from the
+    first frame on, and each begins anew: so a block that begins at a multiple of ``segment`` gives what the whole does,
+    and long recordings run as a batch of segments instead of one long loop.
+    """
+
+    def __init__(self, size: int, hidden: int, causal: bool, segment: int) -> None:
+        super().__init__()
+        self.causal, self.segment = causal, segment
+        if not causal and hidden % 2:
+            raise ValueError(f"hidden={hidden}: half of them look ahead, so it must be even")
+        self.gru = nn.GRU(size, hidden if causal else hidden // 2, batch_first=True, bidirectional=not causal)
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        if self.causal:
+            y, state = self.gru(x, None if memory is None else memory.get(self))
+            if memory is not None:
+                memory[self] = state
+            return y
+        rows, frames, size = x.shape
+        if frames <= self.segment:
+            return self.gru(x)[0]
+        whole = frames - frames % self.segment
+        parts = [self.gru(x[:, :whole].reshape(-1, self.segment, size))[0].reshape(rows, whole, -1)]
+        if whole < frames:
+            parts.append(self.gru(x[:, whole:])[0])
+        return torch.cat(parts, dim=1)
