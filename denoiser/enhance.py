@@ -16,7 +16,7 @@ from denoiser.devices import resolve_device
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
 from denoiser.heads import Head
 from denoiser.level import Level, measure
-from denoiser.live import SMOOTHED, Live, upper_gain
+from denoiser.live import SMOOTHED, upper_gain
 from denoiser.models.time import Memory
 from denoiser.recording import Enhanced, enhance_recording
 from denoiser.spectral import Spectral, Spectrum
@@ -61,8 +61,10 @@ class Denoiser(nn.Module):
         """
         settings = {**model}
         head = heads.build(**(settings.pop("head", None) or {}))
-        net = models.build(**settings, inputs=head.inputs, outputs=head.outputs)
-        return cls(net, Spectral(**spectral), precision=precision, head=head)
+        net, representation = models.build(**settings, inputs=head.inputs, outputs=head.outputs), Spectral(**spectral)
+        if (bins := getattr(net, "bins", None)) not in (None, representation.bins):
+            raise ConfigError(f"model.bins={bins}: spectral.n_fft={representation.n_fft} has {representation.bins}")
+        return cls(net, representation, precision=precision, head=head)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> Denoiser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -57,12 +58,10 @@ class CRN(nn.Module):
         # Each band of the first level sees as many bins again beside its own.
         self.stem = nn.Conv2d(inputs, widths[0], (2 * stem + 1, 1), (stem, 1), (stem, 0))
         self.first = _Unit(widths[0], widths[0], kernel, 1, causal)
-        steps = list(zip(widths, widths[1:], strict=False))
+        steps = list(itertools.pairwise(widths))
         self.encoder = nn.ModuleList(_Down(wide, narrow, kernel, causal) for wide, narrow in steps)
         bands = math.ceil(bins / self.reduction)
-        self.bottleneck = nn.ModuleList(
-            self.between(widths[-1], bands, hidden, causal, segment) for _ in range(layers)
-        )
+        self.bottleneck = nn.ModuleList(self.between(widths[-1], bands, hidden, causal, segment) for _ in range(layers))
         self.decoder = nn.ModuleList(_Up(narrow, wide, kernel, causal) for wide, narrow in steps)
         self.last = _Unit(widths[0], widths[0], kernel, 1, causal)
         self.head = nn.ConvTranspose2d(widths[0], outputs, (3 * stem, 1), (stem, 1), (stem, 0))

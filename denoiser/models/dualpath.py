@@ -33,7 +33,9 @@ class _Layer(nn.Module):
     def __init__(self, channels: int, bands: int, hidden: int, causal: bool, segment: int) -> None:
         super().__init__()
         if channels % HEADS:
-            raise ValueError(f"the last of widths, {channels}, must be a multiple of {HEADS}, the heads of the attention")
+            raise ValueError(
+                f"the last of widths, {channels}, must be a multiple of {HEADS}, the heads of the attention"
+            )
         self.place = nn.Parameter(0.02 * torch.randn(bands, channels))  # attention alone knows no high and low
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
         self.recurrence = Recurrence(channels, hidden, causal, segment)

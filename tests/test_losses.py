@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import make_noise, make_voice
+
+from denoiser import losses
+from denoiser.errors import ConfigError
+from denoiser.losses import LOSSES
+from denoiser.spectral import Spectral, Spectrum
+
+SUM = {"terms": {"compressed": {"weight": 0.5}, "mrstft": {"weight": 2.0, "windows": [256]}}}
+
+
+def spectra() -> tuple[Spectrum, Spectrum]:
+    clean = make_voice(0.5, 16_000)
+    noisy = clean + make_noise(0.5, 16_000)
+    spectral, level = Spectral(peak=20.0), Spectral.level(noisy)
+    return spectral(noisy, level, center=False), spectral(clean, level, center=False)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_truth_is_the_minimum_and_nearer_is_less(name):
+    noisy, clean = spectra()
+    loss = losses.build(name, **(SUM if name == "sum" else {}))
+    between = Spectrum(noisy.spectral, linear=(noisy.linear + clean.linear) / 2)
+    values = [float(loss(estimate, clean, noisy)) for estimate in (clean, between, noisy)]
+    assert values[0] < values[1] < values[2]
+    if name != "si_sdr":
+        assert values[0] == pytest.approx(0, abs=1e-5)
+
+
+def test_magnitude_losses_do_not_see_the_phase_and_complex_ones_do():
+    noisy, clean = spectra()
+    turned = Spectrum(clean.spectral, magnitude=clean.magnitude, phase=noisy)
+    seen = {name for name in LOSSES if name != "sum" and float(losses.build(name)(turned, clean, noisy)) > 1e-4}
+    assert seen >= {"compressed", "mrstft"}
+    assert not seen & {"huber", "l1", "mse"}
+
+
+def test_si_sdr_is_that_of_the_metric():
+    noisy, clean = spectra()
+    x, s = noisy.waveform - noisy.waveform.mean(), clean.waveform - clean.waveform.mean()
+    target = (x * s).sum() / s.square().sum() * s
+    expected = -torch.log10(target.square().sum() / (x - target).square().sum())
+    assert float(losses.build("si_sdr")(noisy, clean, noisy)) == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_a_sum_is_the_weighted_sum():
+    noisy, clean = spectra()
+    parts = losses.build("compressed"), losses.build("mrstft", windows=[256])
+    expected = 0.5 * parts[0](noisy, clean, noisy) + 2 * parts[1](noisy, clean, noisy)
+    assert float(losses.build("sum", **SUM)(noisy, clean, noisy)) == pytest.approx(float(expected))
+
+
+def test_a_weight_of_nought_leaves_a_term_out():
+    noisy, clean = spectra()
+    whole = losses.build("compressed")(noisy, clean, noisy)
+    weights = {"magnitude": 0.3, "complex": 0.2, "consistency": 0.3, "waveform": 0.2}
+    alone = [
+        losses.build("compressed", **{**dict.fromkeys(weights, 0), n: w})(noisy, clean, noisy)
+        for n, w in weights.items()
+    ]
+    assert float(whole) == pytest.approx(float(sum(alone)))
+    with pytest.raises(ConfigError, match="one above 0"):
+        losses.build("compressed", **dict.fromkeys(weights, 0))
+
+
+@pytest.mark.parametrize("name", ["compressed", "mrstft", "si_sdr"])
+def test_silence_has_a_finite_gradient(name):
+    noisy, clean = spectra()
+    spectral = noisy.spectral
+    silent = Spectrum(spectral, linear=torch.zeros_like(clean.linear))
+    magnitude = torch.full_like(noisy.magnitude, -1.0, requires_grad=True)
+    for target in (clean, silent):
+        losses.build(name)(Spectrum(spectral, magnitude=magnitude, phase=noisy), target, noisy).backward()
+        assert torch.isfinite(magnitude.grad).all()
