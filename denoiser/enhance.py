@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from denoiser import heads, models, onnx_net
+from denoiser.checkpoint import load_checkpoint
 from denoiser.devices import resolve_device
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
 from denoiser.heads import Head
@@ -227,26 +228,3 @@ def _whole(sample_rate: float) -> int:
     if int(sample_rate) != sample_rate:
         raise DenoiserError(f"cannot enhance at a sample rate of {sample_rate} Hz; give a whole number")
     return int(sample_rate)
-
-
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint as plain data. Raises CheckpointError where it is missing, damaged or not ours."""
-    path = Path(path)
-    if (path / "checkpoints/best.ckpt").is_file():
-        path = path / "checkpoints/best.ckpt"
-    if not path.is_file():
-        what = "a folder without checkpoints/best.ckpt in it" if path.is_dir() else "no such checkpoint"
-        raise CheckpointError(f"{path}: {what}")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for a damaged or hostile file
-        reason = "it holds code or objects, not only numbers" if "Unsupported" in str(error) else "damaged"
-        raise CheckpointError(f"{path}: not a checkpoint of this program ({reason})") from error
-    config = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
-    if not isinstance(config, dict) or "state_dict" not in checkpoint:
-        raise CheckpointError(f"{path}: not a checkpoint of this program (no model description in it)")
-    if not isinstance(config.get("model"), dict) or not isinstance(config.get("spectral"), dict):
-        raise CheckpointError(f"{path}: not a checkpoint of this program (no model description in it)")
-    if not isinstance(config["spectral"].get("sample_rate"), int):
-        raise CheckpointError(f"{path}: states no sample rate, so nothing it makes could be trusted")
-    return checkpoint

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from denoiser import onnx_file, onnx_net
 from denoiser.audio import replacing
+from denoiser.checkpoint import write_weights
 from denoiser.enhance import Denoiser
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
 from denoiser.heads import HEADS
@@ -34,7 +35,8 @@ OPSET, IR_VERSION = 18, 8  # of December 2022: onnxruntime reads them from 1.14 
 USAGE = """Export the network of a checkpoint: python -m denoiser.export ckpt=CHECKPOINT [out=FILE.onnx]
 
   ckpt=  a checkpoint that training wrote, or the folder of its run
-  out=   the ONNX file; by default <name of the checkpoint>.onnx where the command runs"""
+  out=   the ONNX file; by default <name of the checkpoint>.onnx where the command runs. A name that ends in .ckpt
+         is written as a checkpoint of the weights alone, for inference and init_from="""
 
 
 LONG_SECONDS = 17.0  # of audio that the file is checked on: more than one block
@@ -173,6 +175,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if source.suffix.lower() == ".onnx":
         raise ConfigError(f"ckpt={source}: is an ONNX file already; give a checkpoint that training wrote")
     denoiser = Denoiser.from_checkpoint(source, "cpu")
+    if (target := Path(settings["out"])).suffix.lower() == ".ckpt":
+        print(f"{source} -> {target}: {write_weights(source, target) / 1e6:.1f} MB, its weights alone")
+        return
     name = source.resolve().name if source.is_dir() else source.stem
     path, size, difference = export(denoiser, settings["out"] or f"{name}.onnx")
     print(

@@ -1,0 +1,63 @@
+"""Checkpoints as plain data: those that training wrote, and those that come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from denoiser.audio import replacing
+from denoiser.errors import CheckpointError
+
+WEIGHTS = Path(__file__).parent / "weights"  # NAME.ckpt and its card, NAME.md
+SHIPPED = ("best", "small")
+
+
+def shipped(path: str | Path) -> Path:
+    """The checkpoint of this name that comes with the package, if it is one of those; else the path as it is.
+
+    A file or folder of that name where the command runs comes first.
+    """
+    path = Path(path)
+    return WEIGHTS / f"{path}.ckpt" if str(path) in SHIPPED and not path.exists() else path
+
+
+def write_weights(source: str | Path, target: Path) -> int:
+    """Write what inference needs of a checkpoint, without optimiser and schedule; returns its size in bytes."""
+    checkpoint = load_checkpoint(source)
+    config, state = checkpoint["hyper_parameters"], checkpoint["state_dict"]
+    kept = {
+        "hyper_parameters": {key: config[key] for key in ("model", "spectral", "loss", "seed") if key in config},
+        # Each a tensor of its own: a view would be written with all that it is a view of.
+        "state_dict": {key: value.clone() for key, value in state.items() if key.startswith("denoiser.")},
+    }
+    with replacing(target) as partial:
+        torch.save(kept, partial)
+        return partial.stat().st_size
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint as plain data: a file, the folder of a run, or one of :data:`SHIPPED` by name.
+
+    Raises CheckpointError where it is missing, damaged or not ours.
+    """
+    path = shipped(path)
+    if (path / "checkpoints/best.ckpt").is_file():
+        path = path / "checkpoints/best.ckpt"
+    if not path.is_file():
+        what = "a folder without checkpoints/best.ckpt in it" if path.is_dir() else "no such checkpoint"
+        raise CheckpointError(f"{path}: {what}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a damaged or hostile file
+        reason = "it holds code or objects, not only numbers" if "Unsupported" in str(error) else "damaged"
+        raise CheckpointError(f"{path}: not a checkpoint of this program ({reason})") from error
+    config = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
+    if not isinstance(config, dict) or "state_dict" not in checkpoint:
+        raise CheckpointError(f"{path}: not a checkpoint of this program (no model description in it)")
+    if not isinstance(config.get("model"), dict) or not isinstance(config.get("spectral"), dict):
+        raise CheckpointError(f"{path}: not a checkpoint of this program (no model description in it)")
+    if not isinstance(config["spectral"].get("sample_rate"), int):
+        raise CheckpointError(f"{path}: states no sample rate, so nothing it makes could be trusted")
+    return checkpoint
