@@ -96,7 +96,19 @@ def test_every_setting_of_the_spectral_representation_travels():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"norm": "batch", "upsampling": "nearest"}, {"upsampling": "subpixel"}],
+    [
+        {"norm": "batch", "upsampling": "nearest"},
+        {"upsampling": "subpixel"},
+        {
+            "residual": True,
+            "gates": True,
+            "convolution": "separable",
+            "time_levels": 0,
+            "bottleneck": "gru",
+            "reach": 2,
+        },
+        {"convolution": "grouped", "groups": 2, "bottleneck": "attention", "reach": 8},
+    ],
     ids=str,
 )
 def test_every_variant_can_be_exported(tmp_path, changes):

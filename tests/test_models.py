@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -9,26 +12,32 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from denoiser import models
+from denoiser.blocks import Blocks
 from denoiser.errors import ConfigError
+from denoiser.models.layers import OverTime
+from denoiser.models.unet import UNet
 
-UNETS = {"unet6": 6, "unet8": 8, "unet10": 10, "unet14": 14, "unet10_small": 10}
+OPTIONS = ["small", "residual", "gates", "separable", "frequency", "gru", "attention"]
+UNETS = {"unet6": 6, "unet8": 8, "unet10": 10, "unet14": 14} | {f"unet10_{option}": 10 for option in OPTIONS}
+SMALL = {"width": 8, "max_width": 32}
 
 
-def build(name: str, **changes) -> nn.Module:
+def build(name: str, seed: int = 0, **changes) -> nn.Module:
     arguments = {}
     for part in (ROOT / "conf/model/unet10.yaml", ROOT / f"conf/model/{name}.yaml"):
         arguments |= OmegaConf.to_container(OmegaConf.load(part))
     arguments.pop("defaults", None)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     return models.build(**{**arguments, **changes}).eval()
 
 
 def convolutions(module: nn.Module) -> list[nn.Conv2d]:
-    return [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+    """Those over frequency and time: a 1x1 that only mixes channels does not count."""
+    return [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1)]
 
 
 def test_the_table_above_names_every_yaml():
-    assert {path.stem for path in Path(ROOT / "conf/model").glob("*.yaml")} == set(UNETS)
+    assert {path.stem for path in Path(ROOT / "conf/model").glob("unet*.yaml")} == set(UNETS)
 
 
 @pytest.mark.parametrize("name", UNETS)
@@ -77,16 +86,102 @@ def test_any_number_of_frames_and_bins(name, frames):
         assert out.shape == (2, 1, bins, frames)
 
 
-@pytest.mark.parametrize("changes", [{}, {"upsampling": "nearest"}, {"upsampling": "subpixel"}, {"norm": "batch"}])
-@pytest.mark.parametrize("name", ["unet6", "unet10_small"])
-def test_blocks_equal_the_whole(name, changes):
-    net = build(name, **changes).double()  # so that rounding cannot hide a context too short
-    x = torch.rand(1, 1, 32, 1001).double() * 2 - 1
-    first, last = net.context + 3 * net.stride, 800  # of a block that begins at a multiple of the stride
+def in_blocks(net: nn.Module, magnitude: torch.Tensor, steps: int) -> torch.Tensor:
+    blocks = Blocks(net, net.stride, net.context, steps * net.stride)
     with torch.no_grad():
-        whole = net(x)[..., first:last]
-        block = net(x[..., first - net.context : last + net.context])[..., net.context :][..., : last - first]
-    assert torch.allclose(whole, block, rtol=0, atol=1e-12)
+        return torch.cat([*blocks.push(magnitude), *blocks.flush()], dim=-1)
+
+
+def combination(seed: int) -> dict[str, Any]:
+    """One of the many networks that the options make together."""
+    draw = random.Random(seed)
+    depth = draw.choice([1, 2, 3, 4])
+    halvings = draw.choice([None, *range(depth)])
+    return {
+        "depth": depth,
+        "convs": draw.choice([1, 2]),
+        "width": 4,
+        "max_width": draw.choice([4, 8]),
+        "kernel": draw.choice([3, 5]),
+        "norm": draw.choice(["none", "batch"]),
+        "upsampling": draw.choice(["transposed", "nearest", "subpixel"]),
+        "residual": draw.random() < 0.5,
+        "gates": draw.random() < 0.5,
+        "convolution": draw.choice(["full", "separable", "grouped"]),
+        "groups": draw.choice([2, 4]),
+        "time_levels": halvings,
+        "bottleneck": draw.choice(["none", "gru", "attention"]),
+        "reach": 2 ** (depth - 1 if halvings is None else halvings) * draw.choice([1, 2, 5]),
+        "bidirectional": draw.random() < 0.5,
+        "inputs": draw.choice([1, 3]),
+        "outputs": draw.choice([1, 2]),
+    }
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_blocks_equal_the_whole_for_every_combination(seed):
+    arguments = combination(seed)
+    torch.manual_seed(seed)
+    net = UNet(**arguments).eval().double()  # so that rounding cannot hide a context too short
+    bins = 1 + seed
+    magnitude = torch.rand(1, arguments["inputs"], bins, 3 * (net.context + net.stride) + seed).double() * 2 - 1
+    with torch.no_grad():
+        whole = net(magnitude)
+        assert net(magnitude[..., :1]).shape == (1, arguments["outputs"], bins, 1)
+    assert whole.shape == (1, arguments["outputs"], *magnitude.shape[2:])
+    assert torch.allclose(whole, in_blocks(net, magnitude, 1), rtol=0, atol=1e-12), arguments
+    assert not torch.allclose(whole, whole.mean(), atol=1e-3)
+    net.train()
+    net(magnitude).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in net.parameters()), arguments
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_blocks_equal_the_whole(name):
+    net = build(name, width=4, max_width=16).double()
+    magnitude = torch.rand(1, 1, 16, 1501).double() * 2 - 1
+    with torch.no_grad():
+        whole = net(magnitude)
+    assert torch.allclose(whole, in_blocks(net, magnitude, 400 // net.stride), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bidirectional", "first", "last"),
+    [("attention", True, 11, 21), ("gru", True, 10, 24), ("gru", False, 16, 24)],
+)
+def test_layers_over_time_see_what_they_say(kind, bidirectional, first, last):
+    """From what reaches frame 16, in chunks of 5: its own is 15 to 19."""
+    torch.manual_seed(0)
+    layer = OverTime(kind, 64, 5, bidirectional).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(1, 64, 2, 35).double()
+    changed = x.clone()
+    changed[..., 16] = torch.randn(1, 64, 2).double()
+    with torch.no_grad():
+        differs = (layer(x) != layer(changed)).any(1)[0, 0].nonzero().flatten()
+    assert (int(differs.min()), int(differs.max())) == (first, last)
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_half_precision_with_channels_innermost(name):
+    net = build(name, **SMALL).to(memory_format=torch.channels_last)
+    magnitude = torch.rand(2, 1, 64, 100) * 2 - 1
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        half = net(magnitude).float()
+    assert (half - net(magnitude)).square().mean().sqrt() < 0.05
+
+
+@pytest.mark.parametrize("changes", [{"depth": 7}, {"depth": 7, "norm": "batch"}], ids=str)
+@pytest.mark.parametrize("option", ["residual", "gates", "separable", "frequency", "gru", "attention"])
+def test_signals_neither_vanish_nor_explode_on_the_way_down(option, changes):
+    magnitude = torch.rand(1, 1, 128, 128) * 2 - 1
+    gains = []
+    for seed in range(4):
+        net = build(f"unet10_{option}", **SMALL, **changes, seed=seed)
+        net.bottleneck.register_forward_hook(lambda *call: gains.append(float(call[2].detach().square().mean())))
+        net(magnitude)
+    assert 0.1 < np.median(gains) / float(magnitude.square().mean()) < 30
 
 
 def test_dropout_acts_in_deep_levels_in_training_only():
@@ -104,9 +199,53 @@ def test_macs_are_counted_per_second_of_audio():
     assert models.count_parameters(layer) == 4 * 9 + 4
 
 
+class Sequence(nn.Module):
+    """What runs over time: ``[1, 1, bins, frames]`` as so many values in ``frames`` steps."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, magnitude: torch.Tensor) -> torch.Tensor:
+        steps = magnitude[0].transpose(1, 2)  # [1, frames, bins]
+        return self.layer(steps, steps, steps) if isinstance(self.layer, nn.MultiheadAttention) else self.layer(steps)
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (nn.GRU(8, 16, batch_first=True), 3 * 16 * (8 + 16)),
+        (nn.LSTM(8, 16, batch_first=True, bidirectional=True), 2 * 4 * 16 * (8 + 16)),
+        (nn.MultiheadAttention(8, 2, batch_first=True), 4 * 8 * 8 + 2 * 256 * 8),
+    ],
+)
+def test_macs_of_layers_over_time(layer, expected):
+    assert models.count_macs(Sequence(layer), bins=8, frame_rate=125.0) == 125 * expected
+
+
+def test_macs_of_the_bottlenecks():
+    plain = models.count_macs(build("unet10"), bins=256, frame_rate=128.0)
+    # 8 deep steps a second in 16 rows of 256 channels; chunks of 8, seen in threes.
+    gru = 3 * 2 * 3 * 128 * (256 + 128) + 256 * 256
+    attention = 4 * 256 * 256 + 2 * 24 * 256
+    for name, each in (("unet10_gru", gru), ("unet10_attention", attention)):
+        assert models.count_macs(build(name), bins=256, frame_rate=128.0) - plain == 8 * 16 * each
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [{"name": "os.system"}, {"name": "unet", "width": 0}, {"name": "unet", "widht": 3}, {"name": "unet", "norm": "x"}],
+    [
+        {"name": "os.system"},
+        {"name": "unet", "width": 0},
+        {"name": "unet", "widht": 3},
+        {"name": "unet", "norm": "x"},
+        {"name": "unet", "convolution": "x"},
+        {"name": "unet", "convolution": "grouped", "groups": 3},
+        {"name": "unet", "groups": 0},
+        {"name": "unet", "time_levels": 5},
+        {"name": "unet", "bottleneck": "lstm"},
+        {"name": "unet", "bottleneck": "gru", "reach": 100},
+    ],
 )
 def test_wrong_names_and_arguments_are_refused(arguments):
     with pytest.raises(ConfigError, match=r"unknown|expected|unexpected"):

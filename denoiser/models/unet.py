@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoiser.errors import ConfigError
+from denoiser.models.layers import Gate, OverTime, Residual, he_normal, upsample
+
+CHOICES = {
+    "norm": ("none", "batch"),
+    "upsampling": ("transposed", "nearest", "subpixel"),
+    "convolution": ("full", "separable", "grouped"),
+    "bottleneck": ("none", "gru", "attention"),
+}
 
 
 class UNet(nn.Module):
@@ -28,6 +37,16 @@ class UNet(nn.Module):
         dropout_levels: ... which the last this many are.
         norm: ``none`` or ``batch``. Norms over time are not offered: a block would differ from the whole.
         upsampling: ``transposed`` (2x2, stride 2), ``nearest`` (then a 3x3 convolution) or ``subpixel``.
+        residual: whether each level's result is added to what enters it, in the encoder and in the decoder.
+        gates: whether the decoder weights the skip connections (attention gates).
+        convolution: ``full``, or in two steps, within groups of channels and then across them by 1x1: ``separable``
+            (groups of one: Howard et al., "MobileNets", 2017) or ``grouped``. The very first one stays full, as there.
+        groups: of ``grouped``.
+        time_levels: how many poolings, from the first on, halve time as well as frequency; None for all.
+        bottleneck: ``none``, ``gru`` or ``attention`` over time, on every row of the deepest level.
+        reach: frames of the spectrogram that the bottleneck sees on either side, a multiple of what one of its own
+            spans; 125 are a second.
+        bidirectional: whether the bottleneck's GRU sees what comes later.
         inputs, outputs: channels that the head gives and takes.
     """
 
@@ -43,78 +62,108 @@ class UNet(nn.Module):
         dropout_levels: int = 2,
         norm: str = "none",
         upsampling: str = "transposed",
+        residual: bool = False,
+        gates: bool = False,
+        convolution: str = "full",
+        groups: int = 4,
+        time_levels: int | None = None,
+        bottleneck: str = "none",
+        reach: int = 128,
+        bidirectional: bool = True,
         inputs: int = 1,
         outputs: int = 1,
     ) -> None:
         super().__init__()
-        if depth < 1 or convs < 1 or width < 1 or kernel % 2 == 0 or not 0 <= dropout < 1:
+        counts = {
+            "depth": depth,
+            "convs": convs,
+            "width": width,
+            "groups": groups,
+            "inputs": inputs,
+            "outputs": outputs,
+        }
+        if min(counts.values()) < 1 or kernel % 2 == 0 or not 0 <= dropout < 1:
+            given = ", ".join(f"{name}={value}" for name, value in counts.items())
             raise ConfigError(
-                f"unet: depth={depth}, convs={convs}, width={width}, kernel={kernel}, dropout={dropout}; "
+                f"unet: {given}, kernel={kernel}, dropout={dropout}; "
                 "expected at least one of each, an odd kernel, 0 <= dropout < 1"
             )
-        if norm not in ("none", "batch") or upsampling not in ("transposed", "nearest", "subpixel"):
-            raise ConfigError(
-                f"unet: norm={norm}, upsampling={upsampling}; expected norm none or batch, "
-                "upsampling transposed, nearest or subpixel"
-            )
+        chosen = {"norm": norm, "upsampling": upsampling, "convolution": convolution, "bottleneck": bottleneck}
+        for name, value in chosen.items():
+            if value not in CHOICES[name]:
+                raise ConfigError(f"unet: {name}={value}; expected {', '.join(CHOICES[name])}")
         channels = [min(width << level, max(width, max_width)) for level in range(depth)]
+        if convolution == "grouped" and (uneven := [c for c in channels if c % groups]):
+            raise ConfigError(f"unet: groups={groups} do not divide {uneven[0]} channels; expected a divisor")
+        halvings = depth - 1 if time_levels is None else time_levels
+        if not 0 <= halvings <= depth - 1:
+            raise ConfigError(f"unet: time_levels={time_levels}; expected null or 0 to {depth - 1}, one per pooling")
+        spans = [2 ** min(level, halvings) for level in range(depth)]  # frames, of a step at each level
+        if bottleneck != "none" and (reach < 1 or reach % spans[-1]):
+            raise ConfigError(f"unet: reach={reach}; expected a multiple of {spans[-1]}, the frames of a deepest step")
 
-        def stage(before: int, after: int) -> nn.Sequential:
+        def stage(source: int, target: int, first: bool = False) -> nn.Module:
             layers: list[nn.Module] = []
-            for index in range(convs):
-                source = after if index else before
-                layers.append(nn.Conv2d(source, after, kernel, padding=kernel // 2, bias=norm == "none"))
-                if norm == "batch":
-                    layers.append(nn.BatchNorm2d(after))
-                layers.append(nn.LeakyReLU(slope, inplace=True))
-            return nn.Sequential(*layers)
 
-        self.encoder = nn.ModuleList(stage(i, o) for i, o in zip([inputs, *channels], channels, strict=False))
+            def convolve(source: int, target: int, kernel: int, groups: int) -> None:
+                layers.append(
+                    nn.Conv2d(source, target, kernel, padding=kernel // 2, groups=groups, bias=norm == "none")
+                )
+                if norm == "batch":
+                    layers.append(nn.BatchNorm2d(target))
+                layers.append(nn.LeakyReLU(slope, inplace=True))
+
+            entered = source
+            for index in range(convs):
+                if convolution == "full" or (first and index == 0):
+                    convolve(entered, target, kernel, 1)
+                else:
+                    convolve(entered, entered, kernel, groups if convolution == "grouped" else entered)
+                    convolve(entered, target, 1, 1)
+                entered = target
+            body = nn.Sequential(*layers)
+            return Residual(body, source, target) if residual else body
+
+        pairs = list(pairwise(channels))
+        self.encoder = nn.ModuleList([stage(inputs, width, first=True), *(stage(i, o) for i, o in pairs)])
         self.dropout = nn.Dropout(dropout)
         self.dropout_from = depth - dropout_levels
-        self.up = nn.ModuleList(_upsample(upsampling, channels[i + 1], channels[i]) for i in range(depth - 1))
-        self.decoder = nn.ModuleList(stage(2 * channels[i], channels[i]) for i in range(depth - 1))
-        self.head = nn.Conv2d(channels[0], outputs, 1)
-        self.apply(lambda module: _he_normal(module, slope))
+        self.bottleneck = (
+            nn.Identity()
+            if bottleneck == "none"
+            else OverTime(bottleneck, channels[-1], reach // spans[-1], bidirectional)
+        )
+        self.steps = [(2, after // before) for before, after in pairwise(spans)]  # of poolings, over [F, T]
+        self.up = nn.ModuleList(
+            upsample(upsampling, i, o, time) for (o, i), (_, time) in zip(pairs, self.steps, strict=True)
+        )
+        self.decoder = nn.ModuleList(stage(2 * o, o) for o, _ in pairs)
+        self.gates = nn.ModuleList(Gate(o, slope) for o, _ in pairs if gates)
+        self.head = nn.Conv2d(width, outputs, 1)
+        self.apply(lambda module: he_normal(module, slope))
 
-        self.stride = 2 ** (depth - 1)
-        # Reach in frames: convolutions at level l move 2**l frames each; a pooling and an up-sampling one step.
-        convolutions = convs * (kernel // 2) * (2 * self.stride - 1 + self.stride - 1)
-        resampling = (3 if upsampling == "nearest" else 2) * (self.stride - 1)
-        self.context = math.ceil((convolutions + resampling) / self.stride) * self.stride
+        # Reach in frames: a convolution at a level moves what a step there spans, a halving of time and its undoing
+        # one step each; the convolution after nearest neighbours, one as well.
+        convolutions = convs * (kernel // 2) * (sum(spans) + sum(spans[:-1]))
+        resampling = 2 * (spans[-1] - 1) + (sum(spans[:-1]) if upsampling == "nearest" else 0)
+        over_time = {"none": 0, "attention": reach, "gru": 2 * reach - spans[-1]}[bottleneck]
+        self.stride = spans[-1] if bottleneck == "none" else reach
+        self.context = math.ceil((convolutions + resampling + over_time) / self.stride) * self.stride
 
     def forward(self, magnitude: Tensor) -> Tensor:
         bins, frames = magnitude.shape[-2:]
         # -1 is silence: what lies beyond the signal.
-        x = F.pad(magnitude, (0, -frames % self.stride, 0, -bins % self.stride), value=-1.0)
+        x = F.pad(magnitude, (0, -frames % self.stride, 0, -bins % 2 ** len(self.steps)), value=-1.0)
         skips = []
         for level, stage in enumerate(self.encoder):
-            x = stage(x if level == 0 else F.max_pool2d(x, 2))
+            x = stage(x if level == 0 else F.max_pool2d(x, self.steps[level - 1]))
             if level >= self.dropout_from:
                 x = self.dropout(x)
             skips.append(x)
+        x = self.bottleneck(x)
         for level in reversed(range(len(self.decoder))):
-            x = self.decoder[level](torch.cat([self.up[level](x), skips[level]], dim=1))
+            risen, skip = self.up[level](x), skips[level]
+            if self.gates:
+                skip = skip * self.gates[level](torch.cat([risen, skip], dim=1))
+            x = self.decoder[level](torch.cat([risen, skip], dim=1))
         return self.head(x)[..., :bins, :frames]
-
-
-def _upsample(kind: str, inputs: int, outputs: int) -> nn.Module:
-    """``[B, inputs, F, T]`` → ``[B, outputs, 2F, 2T]``."""
-    if kind == "transposed":
-        return nn.ConvTranspose2d(inputs, outputs, 2, stride=2)
-    if kind == "nearest":
-        return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1))
-    return nn.Sequential(nn.Conv2d(inputs, 4 * outputs, 1), nn.PixelShuffle(2))
-
-
-def _he_normal(module: nn.Module, slope: float) -> None:
-    """He et al., "Delving Deep into Rectifiers" (2015): variance 2 / ((1 + slope²) fan-in)."""
-    if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        return
-    # Each output of a strided transposed convolution sees only 1 / stride² of its kernel.
-    fan_in = module.in_channels * math.prod(module.kernel_size)
-    if isinstance(module, nn.ConvTranspose2d):
-        fan_in //= math.prod(module.stride)
-    nn.init.normal_(module.weight, std=math.sqrt(2 / ((1 + slope**2) * fan_in)))
-    if module.bias is not None:
-        nn.init.zeros_(module.bias)
