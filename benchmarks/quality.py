@@ -1,0 +1,150 @@
+"""How well recordings come out, beside what else installs from PyPI: the same files, metrics and run.
+
+``python benchmarks/quality.py PAIRS [CHECKPOINT ...]``: PAIRS is a folder in the layout of VCTK-DEMAND, of which the
+test pairs are scored, or one with noisy/ and clean/. Without checkpoints: best and small. The others run if they are there:
+``pip install noisereduce pyrnnoise webrtc-noise-gain logmmse``.
+
+Every system is given each recording once, whole, on one thread, at 16 kHz (RNNoise at 48 kHz); the result is scored at
+16 kHz. What comes out late is moved back by the lag, up to 40 ms, at which it correlates best with the clean.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from denoiser import Denoiser, audio, metrics, models, report
+from denoiser.data import pairs
+
+RATE = 16_000
+METRICS = ("pesq", "stoi", "si_sdr", "csig", "cbak", "covl")
+LAG = RATE // 25
+System = Callable[[np.ndarray], np.ndarray]  # float32 [N] at 16 kHz → [N]
+
+
+def noisereduce(stationary: bool) -> System:
+    from noisereduce import reduce_noise
+
+    return lambda noisy: reduce_noise(y=noisy, sr=RATE, stationary=stationary)
+
+
+def rnnoise() -> System:
+    from pyrnnoise.rnnoise import FRAME_SIZE, create, destroy, process_mono_frame
+
+    def run(noisy: np.ndarray) -> np.ndarray:
+        raised = audio.resample(torch.from_numpy(noisy)[None], RATE, 48_000)[0].numpy()
+        state = create()
+        samples = (raised.clip(-1, 1) * 32767).astype(np.int16)
+        frames = [process_mono_frame(state, samples[i : i + FRAME_SIZE])[0] for i in range(0, len(samples), FRAME_SIZE)]
+        destroy(state)
+        clean = torch.from_numpy(np.concatenate(frames).astype(np.float32) / 32768)
+        return audio.resample(clean[None], 48_000, RATE)[0].numpy()
+
+    return run
+
+
+def webrtc() -> System:
+    from webrtc_noise_gain import AudioProcessor
+
+    def run(noisy: np.ndarray) -> np.ndarray:
+        processor, size = AudioProcessor(0, 4), RATE // 100  # no gain; the strongest suppression
+        samples = (np.pad(noisy, (0, -len(noisy) % size)).clip(-1, 1) * 32767).astype(np.int16)
+        frames = [processor.Process10ms(samples[i : i + size].tobytes()).audio for i in range(0, len(samples), size)]
+        return np.frombuffer(b"".join(frames), np.int16).astype(np.float32) / 32768
+
+    return run
+
+
+def log_mmse() -> System:
+    before = np.geterr()
+    from logmmse import logmmse
+
+    np.seterr(**before)  # it makes every underflow of the process an error
+    return lambda noisy: logmmse(noisy, RATE).astype(np.float32)
+
+
+PEERS: dict[str, tuple[str, Callable[[], System]]] = {
+    "noisereduce, stationary": ("noisereduce", lambda: noisereduce(True)),
+    "noisereduce, non-stationary": ("noisereduce", lambda: noisereduce(False)),
+    "RNNoise": ("pyrnnoise", rnnoise),
+    "WebRTC": ("webrtc-noise-gain", webrtc),
+    "log-MMSE": ("logmmse", log_mmse),
+}
+
+
+def ours(denoiser: Denoiser) -> System:
+    return lambda noisy: denoiser.enhance(noisy, RATE)
+
+
+def aligned(enhanced: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """``enhanced``, as long as ``clean`` and moved back by the lag at which they correlate best."""
+    size = 2 * len(clean)
+    enhanced = np.pad(np.asarray(enhanced, np.float32)[:size], (0, max(0, size - len(enhanced))))
+    spectrum = np.fft.rfft(enhanced, 2 * size) * np.fft.rfft(clean, 2 * size).conj()
+    lag = int(np.argmax(np.fft.irfft(spectrum)[:LAG]))
+    return enhanced[lag : lag + len(clean)]
+
+
+def load(root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    folders = pairs.vctk_demand(root) if any(root.glob("*testset_wav")) else pairs.folders(root)
+    matched, problems = pairs.match(*(folders.test or folders.train))
+    if problems or not matched:
+        sys.exit(f"{root}: {problems or 'no pairs'}")
+    read = [[audio.resample(*audio.read(path), RATE)[0].numpy() for path in (p.noisy, p.clean)] for p in matched]
+    return [(noisy, clean) for noisy, clean in read]
+
+
+def main() -> None:
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    torch.set_num_threads(1)
+    recordings = load(Path(sys.argv[1]))
+    seconds = sum(len(noisy) for noisy, _ in recordings) / RATE
+    rows, systems, sizes = [], {"untouched": lambda noisy: noisy}, {}
+    for name, (package, build) in PEERS.items():
+        try:
+            systems[f"{name} ({package} {version(package)})"] = build()
+        except (ImportError, PackageNotFoundError) as error:
+            print(f"{name}: left out, {error}; pip install {package}", file=sys.stderr)
+    for name in sys.argv[2:] or ("small", "best"):
+        denoiser = Denoiser.from_checkpoint(name, "cpu")
+        systems[f"denoiser, {name}"] = ours(denoiser)
+        sizes[f"denoiser, {name}"] = f"{models.count_parameters(denoiser.net) / 1e6:.2f} M"
+    for name, system in tqdm(systems.items(), disable=None):
+        system(recordings[0][0])  # warm
+        begin = time.perf_counter()
+        outputs = [system(noisy) for noisy, _ in recordings]
+        factor = (time.perf_counter() - begin) / seconds
+        scores = metrics.mean(
+            [metrics.score(torch.from_numpy(clean), torch.from_numpy(aligned(out, clean)), RATE, METRICS)
+             for out, (_, clean) in zip(outputs, recordings, strict=True)]
+        )  # fmt: skip
+        cells = [report.number(metric, scores[metric]) for metric in METRICS]
+        rows.append([name, *cells, sizes.get(name, ""), "" if name == "untouched" else f"{factor:.3f}"])
+    header = [
+        f"{len(recordings)} files",
+        *(metrics.METRICS[m].heading for m in METRICS),
+        "parameters",
+        "real-time factor",
+    ]
+    print("|", " | ".join(header), "|")
+    print("|---" * len(header) + "|")
+    for row in rows:
+        print("|", " | ".join(row), "|")
+    print("\n" + ", ".join(f"{package} {release}" for package, release in report.versions().items()))
+
+
+if __name__ == "__main__":
+    main()
