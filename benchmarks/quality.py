@@ -1,8 +1,8 @@
 """How well recordings come out, beside what else installs from PyPI: the same files, metrics and run.
 
 ``python benchmarks/quality.py PAIRS [CHECKPOINT ...]``: PAIRS is a folder in the layout of VCTK-DEMAND, of which the
-test pairs are scored, or one with noisy/ and clean/. Without checkpoints: best and small. The others run if they are there:
-``pip install noisereduce pyrnnoise webrtc-noise-gain logmmse``.
+test pairs are scored, or one with noisy/ and clean/. Without checkpoints: best and small. The others run if
+they are there: ``pip install noisereduce pyrnnoise webrtc-noise-gain logmmse``.
 
 Every system is given each recording once, whole, on one thread, at 16 kHz (RNNoise at 48 kHz); the result is scored at
 16 kHz. What comes out late is moved back by the lag, up to 40 ms, at which it correlates best with the clean.

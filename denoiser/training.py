@@ -158,7 +158,7 @@ def _trainer(cfg: DictConfig, options: dict[str, Any], folder: Path) -> pl.Train
 
 def _cost(denoiser: Denoiser) -> dict[str, Any]:
     net, spectral = denoiser.net, denoiser.spectral
-    macs = models.count_macs(net, spectral.bins, spectral.frame_rate)
+    macs = models.count_macs(net, spectral.bins, spectral.frame_rate, denoiser.head.inputs)
     return {"parameters": models.count_parameters(net), "macs_per_second": macs}
 
 

@@ -1,4 +1,4 @@
-"""Networks: scaled magnitude ``[B, 1, F, T]`` → scaled noise magnitude ``[B, 1, F, T]``, any F and T.
+"""Networks: what a head gives ``[B, inputs, F, T]`` → what it takes ``[B, outputs, F, T]``, any F and T.
 
 A network states ``stride`` (frames that one step of its deepest level spans) and ``context`` (frames
 beyond a block that can change the result inside it, a multiple of stride): with them a long signal is
@@ -32,7 +32,7 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def count_macs(net: nn.Module, bins: int, frame_rate: float) -> int:
+def count_macs(net: nn.Module, bins: int, frame_rate: float, inputs: int = 1) -> int:
     """Multiply-accumulates per second of audio, over whole 256-frame patches.
 
     Of convolutions and matrix products only, those inside nn.GRU, nn.LSTM and nn.MultiheadAttention included: on
@@ -42,5 +42,5 @@ def count_macs(net: nn.Module, bins: int, frame_rate: float) -> int:
     counter = FlopCounterMode(display=False)
     meta = copy.deepcopy(net).to("meta").eval()
     with torch.no_grad(), counter:
-        meta(torch.empty(1, 1, bins, frames, device="meta"))
+        meta(torch.empty(1, inputs, bins, frames, device="meta"))
     return round(counter.get_total_flops() / 2 * frame_rate / frames)
