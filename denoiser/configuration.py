@@ -1,0 +1,252 @@
+"""Runs of one configuration, what differs between configurations, and which of them were scored alike."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from denoiser.metrics import METRICS
+from denoiser.report import number
+
+Record = dict[str, Any]  # a run's run.json, and its folder
+FREE = ("seed", "name", "ckpt_path", "logger")  # do not decide what a run learns, but for its seed, which is chance
+UNSHOWN = ("sweep", "logger")  # groups of which a choice says nothing of a run
+GLOBAL = ("experiment", "debug")  # groups whose choice sets keys of other groups
+FIRST = ("data", "model", "loss")  # groups that stand first
+SHARED = ("pesq", "stoi", "si_sdr")  # shown together or not at all: each alone can be deceived
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over the seeds where a value is defined, and their standard deviation (of a sample; NaN for n < 2)."""
+
+    mean: float
+    std: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Spread:
+        defined = [float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)]
+        n = len(defined)
+        mean = math.fsum(defined) / n if n else math.nan
+        std = math.sqrt(math.fsum((v - mean) ** 2 for v in defined) / (n - 1)) if n > 1 else math.nan
+        return cls(mean, std, n)
+
+
+@dataclass
+class Configuration:
+    """Finished runs that differ by nothing but their seed, the best of them first."""
+
+    runs: list[Record]
+    label: str = ""
+    values: dict[str, str] = field(default_factory=dict)  # of each column in which configurations differ
+    alike: str = "A"  # those of one letter were scored alike
+    place: int = 0  # among those
+
+    @property
+    def n(self) -> int:
+        return len(self.runs)
+
+    def spread(self, value: Callable[[Record], Any]) -> Spread:
+        """Of a number of each run."""
+        return Spread.of([value(run) for run in self.runs])
+
+
+def validated(monitor: str) -> Callable[[Record], Any]:
+    """Reads a run's ``monitor`` (``val/si_sdr``) at its best epoch."""
+
+    def value(run: Record) -> Any:
+        if run.get("monitor") == monitor:
+            return run.get("best")
+        return (run.get("validation") or {}).get(monitor.removeprefix("val/"))
+
+    return value
+
+
+def tested(metric: str, kind: str = "enhanced") -> Callable[[Record], Any]:
+    """Reads a run's mean of ``metric`` over the test files."""
+    return lambda run: ((run.get("test") or {}).get(kind) or {}).get(metric)
+
+
+def heading(name: str) -> str:
+    """``val/si_sdr`` → ``val SI-SDR dB``, ``val/loss`` → ``val loss``."""
+    part, _, metric = name.rpartition("/")
+    return f"{part} {METRICS[metric].heading if metric in METRICS else metric}".strip()
+
+
+def amount(name: str, value: float, sign: bool = False) -> str:
+    """A value of a metric, or of the loss, with as many digits as say something."""
+    metric = name.rpartition("/")[2]
+    if metric in METRICS:
+        return number(metric, value, sign)
+    return "n/a" if not math.isfinite(value) else f"{value:{'+' if sign else ''}.4g}"
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``; lists are leaves."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def gather(runs: Sequence[Record]) -> list[Configuration]:
+    """Group finished runs by all of their configuration but the seed, and name the groups by what differs."""
+    flats = [flatten(run["config"]) for run in runs]
+    # data.seed and its like follow the seed, unless they were held while that changed.
+    tied = {
+        key
+        for flat in flats
+        for key in flat
+        if key.endswith(".seed") and all(other.get(key) == other.get("seed") for other in flats)
+    }
+    groups: dict[str, tuple[dict[str, Any], list[Record]]] = {}
+    for run, flat in zip(runs, flats, strict=True):
+        kept = {key: v for key, v in flat.items() if key not in tied and key.partition(".")[0] not in FREE}
+        groups.setdefault(json.dumps(kept, sort_keys=True, default=str), (kept, []))[1].append(run)
+    configurations = [Configuration(runs) for _, runs in groups.values()]
+    _name(configurations, [flat for flat, _ in groups.values()])
+    return configurations
+
+
+def _name(configurations: Sequence[Configuration], flats: Sequence[Mapping[str, Any]]) -> None:
+    chosen = _choices(configurations)
+    columns = dict(chosen)  # {group or dotted key: its value of each configuration}
+    typed = {
+        override.lstrip("+~").partition("=")[0]
+        for configuration in configurations
+        for run in configuration.runs
+        for override in run.get("overrides") or ()
+    }
+    every = {key for flat in flats for key in flat}
+    varying = {key: [_text(flat, key) for flat in flats] for key in every}
+    varying = {key: values for key, values in varying.items() if len(set(values)) > 1}
+    for key in sorted(varying, key=lambda key: (key not in typed, key.count("."), key)):
+        values, group = varying[key], key.partition(".")[0]
+        implied = any(_decides(chosen[g], values) for g in (group, *GLOBAL) if g in chosen)
+        if key in typed or not (implied or values in columns.values()):  # an interpolation has another's value
+            columns[key] = values
+    short = {key: key if key in chosen else _short(key, every, chosen) for key in columns}
+    for index, configuration in enumerate(configurations):
+        configuration.values = {short[key]: values[index] for key, values in columns.items()}
+        words = [values[index] if key in chosen else f"{short[key]}={values[index]}" for key, values in columns.items()]
+        plain = configuration.runs[0].get("choices") or {}
+        configuration.label = " ".join(words) or " ".join(str(plain[g]) for g in FIRST if g in plain) or "the only one"
+    for label, count in Counter(c.label for c in configurations).items():
+        for place, configuration in enumerate([c for c in configurations if c.label == label and count > 1], 1):
+            configuration.label += f" #{place}"
+
+
+def _choices(configurations: Sequence[Configuration]) -> dict[str, list[str]]:
+    """The groups of which configurations have different choices, and each configuration one."""
+    every = dict.fromkeys([*FIRST, *(g for c in configurations for run in c.runs for g in run.get("choices") or ())])
+    found = {}
+    for group in every:
+        sets = [{str((run.get("choices") or {}).get(group, "–")) for run in c.runs} for c in configurations]
+        if group not in UNSHOWN and "/" not in group and all(len(s) == 1 for s in sets) and len(set.union(*sets)) > 1:
+            found[group] = [s.pop() for s in sets]
+    return found
+
+
+def _decides(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether the value in ``other`` follows from that in ``one``."""
+    return len(set(zip(one, other, strict=True))) == len(set(one))
+
+
+def _short(key: str, every: set[str], taken: Mapping[str, Any]) -> str:
+    """The shortest end of a dotted key that no other key ends with."""
+    parts = key.split(".")
+    for length in range(1, len(parts)):
+        end = ".".join(parts[-length:])
+        if end not in taken and sum(other == end or other.endswith(f".{end}") for other in every) == 1:
+            return end
+    return key
+
+
+def _text(flat: Mapping[str, Any], key: str) -> str:
+    if key not in flat:
+        return "–"
+    value = flat[key]
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    if isinstance(value, float):
+        return short if float(short := f"{value:.4g}") == value else repr(value)
+    return str(value)
+
+
+def conditions(run: Record) -> dict[str, str]:
+    """What has to be the same for two runs' scores to be compared, each in a few words."""
+    split = run.get("split") or {}
+    names = _split_names(Path(run["folder"]))
+    validation, test = run.get("validation") or {}, run.get("test") or {}
+    # The mean scores of what went in tell the sound of the files and the metrics' code apart; names do not.
+    noisy = ", ".join(f"{heading(m)} {amount(m, tested(m, 'noisy')(run))}" for m in SHARED if tested(m, "noisy")(run))
+    found = {
+        "the monitor": f"{run.get('monitor')}, {run.get('mode')}imum",
+        "the sample rate": f"{flatten(run['config']).get('spectral.sample_rate')} Hz",
+        "the validation files": f"{validation.get('n')} of {split.get('val')}{_digest(names.get('val'))}",
+        "the metrics' packages": ", ".join(
+            f"{package} {(run.get('versions') or {}).get(package)}" for package in ("denoiser", "pesq", "pystoi")
+        ),
+    }
+    if test:
+        found["the test files"] = f"{test.get('n')}{_digest(names.get('test'))}, noisy: {noisy}"
+    return found
+
+
+def _split_names(folder: Path) -> dict[str, Any]:
+    try:
+        names = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return names if isinstance(names, dict) else {}
+
+
+def _digest(names: Any) -> str:
+    return f" (list {hashlib.sha256(json.dumps(names).encode()).hexdigest()[:6]})" if names else ""
+
+
+def divide(configurations: Sequence[Configuration]) -> list[str]:
+    """Give those that were scored alike one letter, the most runs ``A``; returns a line for each other letter.
+
+    A run without a test goes with those of the same validation.
+    """
+    keys = [[conditions(run) for run in c.runs] for c in configurations]
+    found = [facts for group in keys for facts in group]
+    for facts in found:
+        rest = {k: v for k, v in facts.items() if k != "the test files"}
+        same = [f["the test files"] for f in found if "the test files" in f and {**f, **rest} == f]
+        if "the test files" not in facts and same:
+            facts["the test files"] = Counter(same).most_common(1)[0][0]
+    # The seeds of a configuration that were scored differently are told apart by their own letters: A/B.
+    counts = Counter(json.dumps(facts, sort_keys=True) for facts in found)
+    letters = {key: _letter(i) for i, (key, _) in enumerate(counts.most_common())}
+    for configuration, group in zip(configurations, keys, strict=True):
+        configuration.alike = "/".join(sorted({letters[json.dumps(facts, sort_keys=True)] for facts in group}))
+    first = json.loads(next(iter(letters))) if letters else {}
+    lines = []
+    for key, letter in list(letters.items())[1:]:
+        other = json.loads(key)
+        changes = [f"{k} ({other.get(k)}; A: {first.get(k)})" for k in first | other if other.get(k) != first.get(k)]
+        runs = f"{counts[key]} run{'s' if counts[key] > 1 else ''}"
+        lines.append(f"{runs} marked {letter} not scored as A, and ranked apart: {', '.join(changes)}")
+    return lines
+
+
+def _letter(index: int) -> str:
+    return chr(ord("A") + index) if index < 26 else f"Z{index - 25}"
+
+
+def last_line(text: Any) -> str:
+    """One line of a reason."""
+    return re.sub(r"\s+", " ", str(text)).strip()
