@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from denoiser.metrics import METRICS
-from denoiser.report import number
+from denoiser.report import FACTS, number
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -81,10 +81,11 @@ def paired_bootstrap(
 def compare(one: Scores, other: Scores, metrics: Sequence[str]) -> dict[str, Interval]:
     """The :func:`paired_bootstrap` of each metric over the files that both were scored on."""
     files = sorted(set(one) & set(other))
-    return {
-        metric: paired_bootstrap(*([side[file].get(metric, math.nan) for file in files] for side in (one, other)))
-        for metric in metrics
-    }
+
+    def values(side: Scores, metric: str) -> list[float]:
+        return [side[file].get(metric, math.nan) for file in files]
+
+    return {metric: paired_bootstrap(values(one, metric), values(other, metric)) for metric in metrics}
 
 
 def read_scores(folder: Path) -> tuple[Scores, dict[str, dict[str, str]]]:
@@ -101,13 +102,7 @@ def read_scores(folder: Path) -> tuple[Scores, dict[str, dict[str, str]]]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error):
         return {}, {}
-    facts = {
-        row["name"]: {
-            key: value for key, value in row.items() if value and key != "name" and not key.startswith(("noisy_", "enh"))
-        }
-        for row in rows
-    }
-    return scores, facts
+    return scores, {row["name"]: {fact: row[fact] for fact in FACTS if row.get(fact)} for row in rows}
 
 
 def average(runs: Sequence[Scores]) -> Scores:

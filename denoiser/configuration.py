@@ -70,7 +70,7 @@ def validated(monitor: str) -> Callable[[Record], Any]:
     return value
 
 
-def tested(metric: str, kind: str = "enhanced") -> Callable[[Record], Any]:
+def mean_of_test(metric: str, kind: str = "enhanced") -> Callable[[Record], Any]:
     """Reads a run's mean of ``metric`` over the test files."""
     return lambda run: ((run.get("test") or {}).get(kind) or {}).get(metric)
 
@@ -187,10 +187,12 @@ def _text(flat: Mapping[str, Any], key: str) -> str:
 def conditions(run: Record) -> dict[str, str]:
     """What has to be the same for two runs' scores to be compared, each in a few words."""
     split = run.get("split") or {}
-    names = _split_names(Path(run["folder"]))
+    names = split_names(Path(run["folder"]))
     validation, test = run.get("validation") or {}, run.get("test") or {}
     # The mean scores of what went in tell the sound of the files and the metrics' code apart; names do not.
-    noisy = ", ".join(f"{heading(m)} {amount(m, tested(m, 'noisy')(run))}" for m in SHARED if tested(m, "noisy")(run))
+    noisy = ", ".join(
+        f"{heading(m)} {amount(m, mean_of_test(m, 'noisy')(run))}" for m in SHARED if mean_of_test(m, "noisy")(run)
+    )
     found = {
         "the monitor": f"{run.get('monitor')}, {run.get('mode')}imum",
         "the sample rate": f"{flatten(run['config']).get('spectral.sample_rate')} Hz",
@@ -204,7 +206,8 @@ def conditions(run: Record) -> dict[str, str]:
     return found
 
 
-def _split_names(folder: Path) -> dict[str, Any]:
+def split_names(folder: Path) -> dict[str, Any]:
+    """A run's ``split.json``: names of ``train``, ``val`` and ``test``; empty where there is none."""
     try:
         names = json.loads((folder / "split.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

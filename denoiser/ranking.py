@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from denoiser import comparison, record
-from denoiser.comparison import Interval
+from denoiser.comparison import Interval, Scores
 from denoiser.configuration import (
     SHARED,
     Configuration,
@@ -40,6 +40,7 @@ class Ranking:
     reference: Configuration | None = None
     intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)  # {label: {metric: ...}}
     facts: dict[str, dict[str, str]] = field(default_factory=dict)  # of each test file
+    scores: dict[str, Scores] = field(default_factory=dict)  # of each run's folder
 
     @property
     def best(self) -> Configuration | None:
@@ -175,12 +176,13 @@ def order(ranking: Ranking, quality: Spread) -> float:
 
 
 def _compare(ranking: Ranking, pair: tuple[str, str] | None) -> None:
-    scores = {}
+    averages = {}
     for configuration in ranking.configurations:
-        found = [comparison.read_scores(Path(run["folder"])) for run in configuration.runs]
-        for _, facts in found:
+        for run in configuration.runs:
+            ranking.scores[run["folder"]], facts = comparison.read_scores(Path(run["folder"]))
             ranking.facts |= facts
-        scores[configuration.label] = comparison.average([s for s, _ in found if s])
+        every = [ranking.scores[run["folder"]] for run in configuration.runs]
+        averages[configuration.label] = comparison.average([scores for scores in every if scores])
     if not ranking.configurations:
         return
     if pair:
@@ -189,10 +191,9 @@ def _compare(ranking: Ranking, pair: tuple[str, str] | None) -> None:
             raise ConfigError(f"compare={','.join(pair)}: both name {ranking.reference.label}; give two")
     else:
         ranking.reference, others = ranking.configurations[0], ranking.comparable()[1:]
-    mine = scores[ranking.reference.label]
+    mine = averages[ranking.reference.label]
     for other in others:
-        theirs = scores[other.label]
-        ranking.intervals[other.label] = comparison.compare(mine, theirs, ranking.metrics)
+        ranking.intervals[other.label] = comparison.compare(mine, averages[other.label], ranking.metrics)
 
 
 def _find(ranking: Ranking, name: str) -> Configuration:

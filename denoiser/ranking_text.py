@@ -19,7 +19,7 @@ from denoiser.configuration import (
     amount,
     heading,
     last_line,
-    tested,
+    mean_of_test,
     validated,
 )
 from denoiser.metrics import METRICS
@@ -46,7 +46,8 @@ class Column:
     text: Callable[[Spread], str]
 
     def of(self, configuration: Configuration) -> str:
-        return self.text(configuration.spread(self.value))
+        spread = configuration.spread(self.value)
+        return f"{self.text(spread)}{f' (n {spread.n})' if 0 < spread.n < configuration.n else ''}"
 
 
 def duration(seconds: float) -> str:
@@ -82,7 +83,7 @@ def scores(ranking: Ranking, part: str, names: Sequence[str] | None = None) -> l
     return [
         Column(
             name.replace("/", "_"), heading(name), heading(name).replace("val ", "validation "),
-            validated(name) if part == "val" else tested(name[5:]),
+            validated(name) if part == "val" else mean_of_test(name[5:]),
             lambda spread, name=name: spread_text(name, spread),  # type: ignore[misc]
         )
         for name in names
@@ -93,7 +94,9 @@ def terminal(ranking: Ranking) -> str:
     """The table for 120 columns, and what has to be known with it."""
     parts = [*map(_wrap, [*summary(ranking), *(f"Note: {note}." for note in ranking.notes)]), ""]
     if ranking.configurations:
-        pesq = ranking.monitor == "val/pesq" or not any(c.spread(tested("si_sdr")).n for c in ranking.configurations)
+        pesq = ranking.monitor == "val/pesq" or not any(
+            c.spread(mean_of_test("si_sdr")).n for c in ranking.configurations
+        )
         monitored = [c for c in scores(ranking, "val", SHARED) if pesq or c.key == ranking.monitor.replace("/", "_")]
         costs, rows = list(COSTS), []
         for dropped in (None, "audio_seconds_per_second", "real_time_factor", "fit_seconds", "parameters"):
@@ -126,12 +129,12 @@ def _rows(ranking: Ranking, columns: Sequence[Column], long: bool = False) -> li
             values = [v if len(v) <= LONGEST else f"{v[: LONGEST - 1]}…" for v in values]
         rows.append([place, *values, str(configuration.n), *(c.of(configuration) for c in columns)])
     best = ranking.configurations[0]
-    if best.spread(tested("si_sdr", "noisy")).n:
+    if best.spread(mean_of_test("si_sdr", "noisy")).n:
         noisy = [
-            amount(c.key[5:], best.spread(tested(c.key[5:], "noisy")).mean) if c.key.startswith("test_") else ""
+            amount(c.key[5:], best.spread(mean_of_test(c.key[5:], "noisy")).mean) if c.key.startswith("test_") else ""
             for c in columns
         ]
-        rows.append(["", "noisy, untouched", *[""] * (len(rows[0]) - 2 - len(columns)), *noisy])
+        rows.append(["", "noisy", *[""] * (len(rows[0]) - 2 - len(columns)), *noisy])
     return rows
 
 
@@ -232,9 +235,9 @@ def summary(ranking: Ranking) -> list[str]:
         return ["No run has finished, so there is nothing to rank."]
     value, seeds = spread_text(ranking.monitor, ranking.quality(best)), f"{best.n} seed{'s' if best.n > 1 else ''}"
     lines = [f"Best by validation: {best.label}, {phrase(ranking.monitor, value)} ({seeds})."]
-    if any(best.spread(tested(m)).n for m in SHARED):
+    if any(best.spread(mean_of_test(m)).n for m in SHARED):
         after, before = (
-            ", ".join(phrase(m, amount(m, best.spread(tested(m, kind)).mean)) for m in SHARED)
+            ", ".join(phrase(m, amount(m, best.spread(mean_of_test(m, kind)).mean)) for m in SHARED)
             for kind in ("enhanced", "noisy")
         )
         lines[0] += f" On the test files: {after}; the noisy files have {before}."
@@ -271,7 +274,9 @@ def _cheaper(ranking: Ranking, best: Configuration) -> str:
     )
     if not math.isfinite(chance):
         return f"{line}."
-    return line + (": no more than seeds differ by." if loss <= chance else f", {loss / chance:.1f} times what seeds do.")
+    if loss <= chance:
+        return f"{line}: no more than seeds differ by."
+    return f"{line}, {loss / chance:.1f} times what seeds differ by."
 
 
 def phrase(name: str, text: str) -> str:
