@@ -13,7 +13,7 @@ from denoiser.errors import DenoiserError
 from denoiser.metrics import METRICS
 from denoiser.page import render
 from denoiser.ranking import Ranking, front
-from denoiser.ranking_text import COSTS, Column, phrase, reason, scores, spread_text
+from denoiser.ranking_text import COSTS, Column, phrase, place_of, reason, scores, spread_text
 
 HEARD = 12  # configurations, the best, that have players and curves; the table has all
 EXPLAINED = {
@@ -27,10 +27,11 @@ EXPLAINED = {
 
 def write(ranking: Ranking, path: Path, sounds: bool = True) -> Path:
     """Write the page; what cannot be heard is said in it in a line each."""
-    made, silent = _clips(ranking) if sounds else ([], ["Made without sounds, as asked."])
+    colours = {c.label: colour(i) for i, c in enumerate(ranking.configurations)}
+    made, silent = _clips(ranking, colours) if sounds else ([], ["Made without sounds, as asked."])
     configurations = ranking.configurations
     runs = sum(c.n for c in configurations)
-    colours = {c.label: colour(i) for i, c in enumerate(configurations)}
+    legend = [(c.label, colours[c.label], place_of(ranking, c)) for c in configurations[:HEARD]]
     seeds = any(c.n > 1 for c in configurations)
     render(
         path, "ranking.html",
@@ -39,7 +40,7 @@ def write(ranking: Ranking, path: Path, sounds: bool = True) -> Path:
         columns=ranking.columns or ["configuration"], heads=_heads(ranking), rows=_rows(ranking, colours),
         noisy=_noisy(ranking), monitor=heading(ranking.monitor),
         scatters=_scatters(ranking, colours), seeds=_seeds(ranking, colours) if seeds else None,
-        curves=_curves(ranking, colours), legend=[(c.label, colours[c.label]) for c in configurations[:HEARD]],
+        curves=_curves(ranking, colours), legend=legend,
         more=max(0, len(configurations) - HEARD), compared=_compared(ranking), source=ranking_text.SOURCE,
         reference=ranking.reference.label if ranking.reference else "",
         clips=made, silent=silent,
@@ -59,7 +60,7 @@ def _columns(ranking: Ranking) -> list[Column]:
         return []
     every = [*scores(ranking, "val"), *COSTS, *scores(ranking, "test")]
     monitored = ranking.monitor.replace("/", "_")
-    return sorted(every, key=lambda c: (c.key != monitored, c.key[:4] not in ("val_", "test"), c.key[:4] == "test"))
+    return sorted(every, key=lambda c: (c.key != monitored, c.key.startswith("val_"), c.key.startswith("test_")))
 
 
 def _heads(ranking: Ranking) -> list[dict[str, str]]:
@@ -75,9 +76,15 @@ def _rows(ranking: Ranking, colours: dict[str, str]) -> list[dict[str, Any]]:
     rows = []
     for index, c in enumerate(ranking.configurations):
         cells = [{"value": c.spread(column.value).mean, "text": column.of(c)} for column in _columns(ranking)]
-        place = f"{c.alike}{c.place}" if ranking.letters else str(c.place)
         values = list(c.values.values()) or [c.label]
-        row = {"place": place, "index": index, "values": values, "n": c.n, "cells": cells, "colour": colours[c.label]}
+        row = {
+            "place": place_of(ranking, c),
+            "index": index,
+            "values": values,
+            "n": c.n,
+            "cells": cells,
+            "colour": colours[c.label],
+        }
         rows.append(row)
     return rows
 
@@ -190,7 +197,7 @@ def _run(ranking: Ranking, configuration: Configuration, run: Record) -> list[st
     return [configuration.label, str(run.get("seed")), best, epoch, run["folder"], machine, versions]
 
 
-def _clips(ranking: Ranking) -> tuple[list[dict[str, Any]], list[str]]:
+def _clips(ranking: Ranking, colours: dict[str, str]) -> tuple[list[dict[str, Any]], list[str]]:
     shown = ranking.configurations[:HEARD]
     if not shown:
         return [], []
@@ -200,12 +207,15 @@ def _clips(ranking: Ranking) -> tuple[list[dict[str, Any]], list[str]]:
         for clip in found:
             players, pictures = clip.players(), clip.pictures()
             sounds = [
-                {"label": label, "sound": players[label], "picture": pictures.get(label), "scores": line}
+                {"label": label, "sound": players[label], "picture": pictures.get(label), "scores": line,
+                 "colour": colours.get(label)}
                 for label, line in _lines(ranking, clip, shown)
                 if label in players
-            ]
+            ]  # fmt: skip
             facts = f"{clip.seconds:.1f} s, 0 to {clip.rate / 2000:g} kHz from bottom to top"
-            made.append({"name": clip.name, "heading": clip.facts or clip.name, "facts": facts, "sounds": sounds})
+            title = clip.facts or clip.name
+            made.append({"name": clip.name, "heading": title, "short": title.partition(", speaker")[0],
+                         "facts": facts, "sounds": sounds})  # fmt: skip
     except (DenoiserError, OSError) as error:
         return [], [f"Made without sounds: {error}"]
     if found and not pictures:

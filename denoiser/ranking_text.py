@@ -118,12 +118,17 @@ def _wrap(text: str) -> str:
     return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
+def place_of(ranking: Ranking, configuration: Configuration) -> str:
+    """``2``, or ``B2`` where not all were scored alike."""
+    return f"{configuration.alike}{configuration.place}" if ranking.letters else str(configuration.place)
+
+
 def _rows(ranking: Ranking, columns: Sequence[Column], long: bool = False) -> list[list[str]]:
     """Heading, a row a configuration, and one of the noisy files."""
     names = ranking.columns
     rows = [["#", *(names or ["configuration"]), "n", *(c.long if long else c.short for c in columns)]]
     for configuration in ranking.configurations:
-        place = f"{configuration.alike}{configuration.place}" if ranking.letters else str(configuration.place)
+        place = place_of(ranking, configuration)
         values = list(configuration.values.values()) or [configuration.label]
         if not long:
             values = [v if len(v) <= LONGEST else f"{v[: LONGEST - 1]}…" for v in values]
