@@ -78,10 +78,12 @@ def choose(names: Sequence[str], facts: Mapping[str, Mapping[str, Any]], count: 
     chosen: list[str] = []
     for i in range(min(count, len(names))):
         kind = types[i % len(types)]
-        of_kind = [n for n in names if n not in chosen and str(facts.get(n, {}).get("noise_type", "")) == kind]
-        pool = of_kind or [n for n in names if n not in chosen]
-        pool.sort(key=lambda n: (float(facts.get(n, {}).get("snr_db", 0)), n))
-        chosen.append(pool[min(len(pool) - 1, i * len(pool) // count)])
+        pool = [n for n in names if str(facts.get(n, {}).get("noise_type", "")) == kind]
+        if set(pool) <= set(chosen):
+            pool = names
+        pool = sorted(pool, key=lambda n: (float(facts.get(n, {}).get("snr_db", 0)), n))
+        first = i * len(pool) // count
+        chosen.append(next(n for n in pool[first:] + pool[:first] if n not in chosen))
     return chosen
 
 

@@ -16,7 +16,12 @@ from denoiser.metrics import METRICS
 from denoiser.report import number
 
 Record = dict[str, Any]  # a run's run.json, and its folder
-FREE = ("seed", "name", "ckpt_path", "logger")  # do not decide what a run learns, but for its seed, which is chance
+# Keys, or groups of them, that do not decide what a run learns, but for its seed, which is chance.
+FREE = (
+    "seed", "name", "ckpt_path", "fresh", "test", "logger", "data.cache", "data.device", "data.download",
+    "data.workers", "callbacks.clips", "callbacks.diverged", "callbacks.learning_rate", "callbacks.progress",
+    "callbacks.pruning",
+)  # fmt: skip
 UNSHOWN = ("sweep", "logger")  # groups of which a choice says nothing of a run
 GLOBAL = ("experiment", "debug")  # groups whose choice sets keys of other groups
 FIRST = ("data", "model", "loss")  # groups that stand first
@@ -110,16 +115,17 @@ def gather(runs: Sequence[Record]) -> list[Configuration]:
         for key in flat
         if key.endswith(".seed") and all(other.get(key) == other.get("seed") for other in flats)
     }
+    free = tuple(f"{key}." for key in FREE)
     groups: dict[str, tuple[dict[str, Any], list[Record]]] = {}
     for run, flat in zip(runs, flats, strict=True):
-        kept = {key: v for key, v in flat.items() if key not in tied and key.partition(".")[0] not in FREE}
+        kept = {key: value for key, value in flat.items() if key not in tied and not f"{key}.".startswith(free)}
         groups.setdefault(json.dumps(kept, sort_keys=True, default=str), (kept, []))[1].append(run)
     configurations = [Configuration(runs) for _, runs in groups.values()]
-    _name(configurations, [flat for flat, _ in groups.values()])
+    _name(configurations, [flat for flat, _ in groups.values()], {key for flat in flats for key in flat})
     return configurations
 
 
-def _name(configurations: Sequence[Configuration], flats: Sequence[Mapping[str, Any]]) -> None:
+def _name(configurations: Sequence[Configuration], flats: Sequence[Mapping[str, Any]], every: set[str]) -> None:
     chosen = _choices(configurations)
     columns = dict(chosen)  # {group or dotted key: its value of each configuration}
     typed = {
@@ -128,10 +134,9 @@ def _name(configurations: Sequence[Configuration], flats: Sequence[Mapping[str, 
         for run in configuration.runs
         for override in run.get("overrides") or ()
     }
-    every = {key for flat in flats for key in flat}
-    varying = {key: [_text(flat, key) for flat in flats] for key in every}
+    varying = {key: [_text(flat, key) for flat in flats] for key in {key for flat in flats for key in flat}}
     varying = {key: values for key, values in varying.items() if len(set(values)) > 1}
-    for key in sorted(varying, key=lambda key: (key not in typed, key.count("."), key)):
+    for key in sorted(varying, key=lambda key: (key not in typed, "_target_" in key, key.count("."), key)):
         values, group = varying[key], key.partition(".")[0]
         implied = any(_decides(chosen[g], values) for g in (group, *GLOBAL) if g in chosen)
         if key in typed or not (implied or values in columns.values()):  # an interpolation has another's value
@@ -139,12 +144,21 @@ def _name(configurations: Sequence[Configuration], flats: Sequence[Mapping[str, 
     short = {key: key if key in chosen else _short(key, every, chosen) for key in columns}
     for index, configuration in enumerate(configurations):
         configuration.values = {short[key]: values[index] for key, values in columns.items()}
-        words = [values[index] if key in chosen else f"{short[key]}={values[index]}" for key, values in columns.items()]
-        plain = configuration.runs[0].get("choices") or {}
-        configuration.label = " ".join(words) or " ".join(str(plain[g]) for g in FIRST if g in plain) or "the only one"
-    for label, count in Counter(c.label for c in configurations).items():
-        for place, configuration in enumerate([c for c in configurations if c.label == label and count > 1], 1):
-            configuration.label += f" #{place}"
+        words = [v[index] if key in chosen else f"{short[key]}={v[index]}" for key, v in columns.items()]
+        configuration.label = " ".join(words[: _enough(list(columns.values()))]) or _plain_name(configuration)
+
+
+def _enough(columns: Sequence[Sequence[str]]) -> int:
+    """How many of the columns tell all rows apart: those a name is made of; up to four, all."""
+    rows = list(zip(*columns, strict=True))
+    lengths = range(min(4, len(columns)), len(columns) + 1)
+    return next((n for n in lengths if len({row[:n] for row in rows}) == len(rows)), len(columns))
+
+
+def _plain_name(configuration: Configuration) -> str:
+    """Of the only configuration there is."""
+    choices = configuration.runs[0].get("choices") or {}
+    return " ".join(str(choices[group]) for group in FIRST if group in choices) or "the only one"
 
 
 def _choices(configurations: Sequence[Configuration]) -> dict[str, list[str]]:
@@ -153,7 +167,7 @@ def _choices(configurations: Sequence[Configuration]) -> dict[str, list[str]]:
     found = {}
     for group in every:
         sets = [{str((run.get("choices") or {}).get(group, "–")) for run in c.runs} for c in configurations]
-        if group not in UNSHOWN and "/" not in group and all(len(s) == 1 for s in sets) and len(set.union(*sets)) > 1:
+        if group not in UNSHOWN and "/" not in group and all(len(s) == 1 for s in sets) and len(set().union(*sets)) > 1:
             found[group] = [s.pop() for s in sets]
     return found
 

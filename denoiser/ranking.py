@@ -19,7 +19,7 @@ from denoiser.configuration import (
     gather,
     validated,
 )
-from denoiser.errors import ConfigError
+from denoiser.errors import ConfigError, DenoiserError
 
 NAME = "ranking"  # of the files, .csv, .md and .html
 
@@ -109,12 +109,12 @@ def rank(
 
     Raises ConfigError where a folder does not exist, no run is found, or ``compare`` names none.
     """
-    from denoiser import ranking_page, ranking_text  # they show what is defined here
+    from denoiser import ranking_text  # which shows what is defined here
 
     folders = [Path(folder)] if isinstance(folder, str | Path) else [Path(f) for f in folder]
     if missing := [f for f in folders if not f.is_dir()]:
         raise ConfigError(f"runs={missing[0]}: no such folder")
-    ranking = of(record.find(folders))
+    ranking = of(_records(folders))
     if not ranking.configurations and not ranking.unranked:
         where = ", ".join(map(str, folders))
         raise ConfigError(f"runs={where}: no {record.RECORD} below; a run writes one when it ends")
@@ -123,9 +123,24 @@ def rank(
     print(ranking_text.terminal(ranking))
     written = ranking_text.write(ranking, target / NAME)
     if page:
+        from denoiser import ranking_page  # Lightning is slow to import
+
         written.append(ranking_page.write(ranking, target / f"{NAME}.html", sounds))
     print("", *written, sep="\n")
     return ranking
+
+
+def _records(folders: Sequence[Path]) -> list[Record]:
+    """Every record below the folders, once; of a damaged one its status and reason."""
+    found = {Path(run["folder"]).resolve(): run for run in record.find(folders)}
+    for path in sorted({path for folder in folders for path in folder.rglob(record.RECORD)}):
+        if path.parent.resolve() not in found:
+            try:
+                record.read(path.parent)
+            except DenoiserError as error:
+                damaged = {"status": "damaged", "reason": str(error), "folder": str(path.parent)}
+                found[path.parent.resolve()] = damaged
+    return list(found.values())
 
 
 def of(records: Sequence[Record]) -> Ranking:

@@ -13,7 +13,8 @@ from denoiser.errors import DenoiserError
 from denoiser.metrics import METRICS
 from denoiser.page import render
 from denoiser.ranking import Ranking, front
-from denoiser.ranking_text import COSTS, Column, phrase, place_of, reason, scores, spread_text
+from denoiser.ranking_text import COSTS, Column, cut, place_of, scores
+from denoiser.ranking_words import phrase, reason, spread_text, summary
 
 HEARD = 12  # configurations, the best, that have players and curves; the table has all
 EXPLAINED = {
@@ -36,7 +37,7 @@ def write(ranking: Ranking, path: Path, sounds: bool = True) -> Path:
     render(
         path, "ranking.html",
         title=f"denoiser: {_count(len(configurations), 'configuration')} ranked, {_count(runs, 'run')}",
-        summary=ranking_text.summary(ranking), notes=ranking.notes, how=ranking_text.HOW,
+        summary=summary(ranking), notes=ranking.notes, how=ranking_text.HOW,
         columns=ranking.columns or ["configuration"], heads=_heads(ranking), rows=_rows(ranking, colours),
         noisy=_noisy(ranking), monitor=heading(ranking.monitor),
         scatters=_scatters(ranking, colours), seeds=_seeds(ranking, colours) if seeds else None,
@@ -127,7 +128,7 @@ def _seeds(ranking: Ranking, colours: dict[str, str]) -> Chart:
     read, monitor = validated(ranking.monitor), heading(ranking.monitor)
     shown = ranking.comparable()
     values = [float(read(run)) for c in shown for run in c.runs if read(run) is not None]
-    chart = strip(f"{monitor} of every seed", values, [f"{c.place}  {_cut(c.label)}" for c in shown], monitor)
+    chart = strip(f"{monitor} of every seed", values, [f"{c.place}  {cut(c.label, 30)}" for c in shown], monitor)
     for row, c in enumerate(shown):
         known = [(run, float(read(run))) for run in c.runs if read(run) is not None]
         if known:
@@ -137,10 +138,6 @@ def _seeds(ranking: Ranking, colours: dict[str, str]) -> Chart:
             title = f"{c.label}, seed {run.get('seed')}: {phrase(ranking.monitor, amount(ranking.monitor, value))}"
             chart.mark(value, row, colours[c.label], title)
     return chart
-
-
-def _cut(text: str, length: int = 30) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _curves(ranking: Ranking, colours: dict[str, str]) -> Chart | None:

@@ -23,7 +23,8 @@ from denoiser.configuration import (
     validated,
 )
 from denoiser.metrics import METRICS
-from denoiser.ranking import Ranking, order
+from denoiser.ranking import Ranking
+from denoiser.ranking_words import duration, reason, spread_text, summary
 from denoiser.report import table
 
 WIDTH = 120  # columns of a terminal
@@ -50,15 +51,6 @@ class Column:
         return f"{self.text(spread)}{f' (n {spread.n})' if 0 < spread.n < configuration.n else ''}"
 
 
-def duration(seconds: float) -> str:
-    """``4 min 53 s``, without what is too small to count."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def _cost(key: str, short: str, long: str, show: Callable[[float], str]) -> Column:
     def text(spread: Spread) -> str:
         return show(spread.mean) if spread.n else "n/a"
@@ -77,6 +69,8 @@ COSTS = [
 
 def scores(ranking: Ranking, part: str, names: Sequence[str] | None = None) -> list[Column]:
     """Columns of the ``val`` or ``test`` metrics; of the former, what is monitored first."""
+    if part == "test" and not any(run.get("test") for c in ranking.configurations for run in c.runs):
+        return []
     names = [f"{part}/{name}" for name in names or ranking.metrics]
     if part == "val" and ranking.monitor not in names:
         names.insert(0, ranking.monitor)
@@ -94,19 +88,10 @@ def terminal(ranking: Ranking) -> str:
     """The table for 120 columns, and what has to be known with it."""
     parts = [*map(_wrap, [*summary(ranking), *(f"Note: {note}." for note in ranking.notes)]), ""]
     if ranking.configurations:
-        pesq = ranking.monitor == "val/pesq" or not any(
-            c.spread(mean_of_test("si_sdr")).n for c in ranking.configurations
-        )
-        monitored = [c for c in scores(ranking, "val", SHARED) if pesq or c.key == ranking.monitor.replace("/", "_")]
-        costs, rows = list(COSTS), []
-        for dropped in (None, "audio_seconds_per_second", "real_time_factor", "fit_seconds", "parameters"):
-            costs = [c for c in costs if c.key != dropped]
-            rows = _rows(ranking, [*costs, *monitored, *scores(ranking, "test", SHARED)])
-            if max(map(len, table(rows[0], rows[1:]).splitlines())) <= WIDTH:
-                break
+        rows, missing = _fitting(ranking)
         parts += [table(rows[0], rows[1:]), "", _wrap(HOW)]
-        if missing := [c.short for c in COSTS if c not in costs]:
-            parts.append(f"Not shown for want of width: {', '.join(missing)}; the files have all columns.")
+        if missing:
+            parts.append(_wrap(f"Not shown for want of width: {', '.join(missing)}; the files have all columns."))
     parts += compared(ranking)
     if ranking.unranked:
         parts += ["", f"Not ranked ({len(ranking.unranked)}):"]
@@ -114,8 +99,32 @@ def terminal(ranking: Ranking) -> str:
     return "\n".join(parts)
 
 
+def _fitting(ranking: Ranking) -> tuple[list[list[str]], list[str]]:
+    """As many columns as a terminal has room for, and the headings of the others."""
+    test = scores(ranking, "test", SHARED)
+    # PESQ with the other two: those of the test, or of the validation where that is all there is, or by PESQ.
+    wanted = SHARED if not test or ranking.monitor == "val/pesq" else [ranking.monitor[4:]]
+    validation = [c for c in scores(ranking, "val", SHARED) if c.key[4:] in (*wanted, ranking.monitor[4:])]
+    costs, names, missing = list(COSTS), list(ranking.columns), []
+    while True:
+        rows = _rows(ranking, [*costs, *validation, *test], names)
+        if max(map(len, table(rows[0], rows[1:]).splitlines())) <= WIDTH or len(names) + len(costs) <= 2:
+            return rows, missing
+        if len(costs) > 1:  # all but what it costs to run
+            drop = next(c for c in costs[::-1] if c.key != "macs_per_second")
+            costs.remove(drop)
+            missing.append(drop.short)
+        else:
+            missing.append(names.pop())
+
+
 def _wrap(text: str) -> str:
     return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def cut(text: str, length: int = LONGEST) -> str:
+    """At most ``length`` characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def place_of(ranking: Ranking, configuration: Configuration) -> str:
@@ -123,15 +132,13 @@ def place_of(ranking: Ranking, configuration: Configuration) -> str:
     return f"{configuration.alike}{configuration.place}" if ranking.letters else str(configuration.place)
 
 
-def _rows(ranking: Ranking, columns: Sequence[Column], long: bool = False) -> list[list[str]]:
-    """Heading, a row a configuration, and one of the noisy files."""
-    names = ranking.columns
+def _rows(ranking: Ranking, columns: Sequence[Column], names: Sequence[str], long: bool = False) -> list[list[str]]:
+    """Heading, a row a configuration with what it has in the columns ``names``, and one of the noisy files."""
     rows = [["#", *(names or ["configuration"]), "n", *(c.long if long else c.short for c in columns)]]
     for configuration in ranking.configurations:
         place = place_of(ranking, configuration)
-        values = list(configuration.values.values()) or [configuration.label]
-        if not long:
-            values = [v if len(v) <= LONGEST else f"{v[: LONGEST - 1]}…" for v in values]
+        values = [configuration.values[name] for name in names] or [configuration.label]
+        values = values if long else [cut(value) for value in values]
         rows.append([place, *values, str(configuration.n), *(c.of(configuration) for c in columns)])
     best = ranking.configurations[0]
     if best.spread(mean_of_test("si_sdr", "noisy")).n:
@@ -157,10 +164,10 @@ def compared(ranking: Ranking) -> list[str]:
         first = f"{reference.label} ({what}) against {label}, test files, 95 % interval ({SOURCE}):"
         return ["", _wrap(first), *(f"  {intervals[m].words(m)}" for m in shown), *_caution()]
     rows = [
-        [label, str(max(i[m].n for m in shown)), *(i[m].text(m) for m in shown)]
+        [cut(label, 40), str(max(i[m].n for m in shown)), *(i[m].text(m) for m in shown)]
         for label, i in ranking.intervals.items()
     ]
-    lines = table([f"{reference.label} minus ...", "files", *(METRICS[m].heading for m in shown)], rows)
+    lines = table([f"{cut(reference.label, 30)} minus ...", "files", *(METRICS[m].heading for m in shown)], rows)
     first = f"{reference.label} ({what}) minus each other one, test files: mean difference [95 % interval] ({SOURCE}):"
     return ["", _wrap(first), lines, "~ the interval holds 0: not distinguishable.", *_caution()]
 
@@ -203,7 +210,10 @@ def markdown(ranking: Ranking) -> str:
     """Summary, table, comparison and what was not ranked, as GitHub shows it."""
     lines = [*(f"- {line}" for line in summary(ranking)), *(f"- Note: {_escape(note)}." for note in ranking.notes), ""]
     if ranking.configurations:
-        lines += [*_table(_rows(ranking, [*COSTS, *scores(ranking, "val"), *scores(ranking, "test")], long=True)), ""]
+        lines += [
+            *_table(_rows(ranking, [*COSTS, *scores(ranking, "val"), *scores(ranking, "test")], ranking.columns, True)),
+            "",
+        ]
         lines += [HOW, ""]
     reference = ranking.reference
     if reference is not None and ranking.intervals:
@@ -232,73 +242,3 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("~", "\\~")
-
-
-def summary(ranking: Ranking) -> list[str]:
-    """What the table says, in plain words."""
-    if not (best := ranking.best):
-        return ["No run has finished, so there is nothing to rank."]
-    value, seeds = spread_text(ranking.monitor, ranking.quality(best)), f"{best.n} seed{'s' if best.n > 1 else ''}"
-    lines = [f"Best by validation: {best.label}, {phrase(ranking.monitor, value)} ({seeds})."]
-    if any(best.spread(mean_of_test(m)).n for m in SHARED):
-        after, before = (
-            ", ".join(phrase(m, amount(m, best.spread(mean_of_test(m, kind)).mean)) for m in SHARED)
-            for kind in ("enhanced", "noisy")
-        )
-        lines[0] += f" On the test files: {after}; the noisy files have {before}."
-    lines.append(_cheaper(ranking, best))
-    chance, count = ranking.chance()
-    if count:
-        lines.append(
-            f"Another seed alone changes {phrase(ranking.monitor, 'by about ±' + amount(ranking.monitor, chance))} "
-            f"(standard deviation over the seeds of {count} configuration{'s' if count > 1 else ''}): smaller "
-            "differences decide nothing."
-        )
-    else:
-        lines.append(
-            "Every configuration ran with one seed: nothing here says how much another seed would change the order."
-        )
-    return [line for line in lines if line]
-
-
-def _cheaper(ranking: Ranking, best: Configuration) -> str:
-    """The best of those that cost half or less; else the best of those that cost less."""
-    known = [c for c in ranking.comparable() if c is not best and ranking.cost(c) < ranking.cost(best)]
-    known = [c for c in known if math.isfinite(ranking.quality(c).mean)]
-    if not known:
-        others = len(ranking.comparable()) > 1 and math.isfinite(ranking.cost(best))
-        return "None of the others needs less computation (MACs/s)." if others else ""
-    half = [c for c in known if ranking.cost(c) <= ranking.cost(best) / 2]
-    other = min(half or known, key=lambda c: order(ranking, ranking.quality(c)))
-    loss, chance = ranking.gain(best, other), ranking.chance()[0]
-    share = f"{100 * ranking.cost(other) / ranking.cost(best):.0f} %"
-    way = "lower" if ranking.mode == "max" else "higher"
-    line = (
-        f"At {share} of its computation (MACs/s): {other.label}, "
-        f"{phrase(ranking.monitor, f'{way} by {amount(ranking.monitor, loss)}')}"
-    )
-    if not math.isfinite(chance):
-        return f"{line}."
-    if loss <= chance:
-        return f"{line}: no more than seeds differ by."
-    return f"{line}, {loss / chance:.1f} times what seeds differ by."
-
-
-def phrase(name: str, text: str) -> str:
-    """``val/si_sdr``, ``13.03`` → ``val SI-SDR 13.03 dB``."""
-    title = heading(name)
-    return f"{title[:-3]} {text} dB" if title.endswith(" dB") else f"{title} {text}"
-
-
-def spread_text(name: str, spread: Spread) -> str:
-    """``12.99 ± 0.12``; without ± for one seed."""
-    text = amount(name, spread.mean)
-    return f"{text} ± {amount(name, spread.std)}" if spread.n > 1 else text
-
-
-def reason(run: Record) -> str:
-    """``diverged: the loss became NaN at step 40``."""
-    status, why = run.get("status"), run.get("reason")
-    if status == "running" and not why:
-        why = f"since {run.get('started')}; killed, if nothing runs there"
-    return f"{status}: {last_line(why or 'no reason was recorded')}"
