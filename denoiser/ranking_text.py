@@ -67,6 +67,10 @@ COSTS = [
 ]
 
 
+# What a narrow terminal goes without, the first first; never without what it costs to run.
+DROPPED = ("audio_seconds_per_second", "real_time_factor", "fit_seconds", "parameters")
+
+
 def scores(ranking: Ranking, part: str, names: Sequence[str] | None = None) -> list[Column]:
     """Columns of the ``val`` or ``test`` metrics; of the former, what is monitored first."""
     if part == "test" and not any(run.get("test") for c in ranking.configurations for run in c.runs):
@@ -89,7 +93,7 @@ def terminal(ranking: Ranking) -> str:
     parts = [*map(_wrap, [*summary(ranking), *(f"Note: {note}." for note in ranking.notes)]), ""]
     if ranking.configurations:
         rows, missing = _fitting(ranking)
-        parts += [table(rows[0], rows[1:]), "", _wrap(HOW)]
+        parts += [table(rows[0], rows[1:]), "", _wrap(f"{HOW} SI-SDR and SSNR are in dB.")]
         if missing:
             parts.append(_wrap(f"Not shown for want of width: {', '.join(missing)}; the files have all columns."))
     parts += compared(ranking)
@@ -105,13 +109,14 @@ def _fitting(ranking: Ranking) -> tuple[list[list[str]], list[str]]:
     # PESQ with the other two: those of the test, or of the validation where that is all there is, or by PESQ.
     wanted = SHARED if not test or ranking.monitor == "val/pesq" else [ranking.monitor[4:]]
     validation = [c for c in scores(ranking, "val", SHARED) if c.key[4:] in (*wanted, ranking.monitor[4:])]
-    costs, names, missing = list(COSTS), list(ranking.columns), []
+    costs, names = list(COSTS), list(ranking.columns)
+    missing: list[str] = []
     while True:
         rows = _rows(ranking, [*costs, *validation, *test], names)
         if max(map(len, table(rows[0], rows[1:]).splitlines())) <= WIDTH or len(names) + len(costs) <= 2:
             return rows, missing
         if len(costs) > 1:  # all but what it costs to run
-            drop = next(c for c in costs[::-1] if c.key != "macs_per_second")
+            drop = next(c for key in DROPPED for c in costs if c.key == key)
             costs.remove(drop)
             missing.append(drop.short)
         else:
@@ -134,12 +139,15 @@ def place_of(ranking: Ranking, configuration: Configuration) -> str:
 
 def _rows(ranking: Ranking, columns: Sequence[Column], names: Sequence[str], long: bool = False) -> list[list[str]]:
     """Heading, a row a configuration with what it has in the columns ``names``, and one of the noisy files."""
-    rows = [["#", *(names or ["configuration"]), "n", *(c.long if long else c.short for c in columns)]]
+    rows = [
+        ["#", *(names or ["configuration"]), "n", *(c.long if long else c.short.removesuffix(" dB") for c in columns)]
+    ]
     for configuration in ranking.configurations:
         place = place_of(ranking, configuration)
         values = [configuration.values[name] for name in names] or [configuration.label]
         values = values if long else [cut(value) for value in values]
-        rows.append([place, *values, str(configuration.n), *(c.of(configuration) for c in columns)])
+        cells = [c.of(configuration) for c in columns]
+        rows.append([place, *values, str(configuration.n), *(cells if long else [c.replace(" ", "") for c in cells])])
     best = ranking.configurations[0]
     if best.spread(mean_of_test("si_sdr", "noisy")).n:
         noisy = [

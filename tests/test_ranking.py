@@ -99,7 +99,7 @@ def test_seeds_of_a_configuration_are_one_row():
     assert [run["seed"] for run in ranking.configurations[0].runs] == [2, 1, 0]  # the best seed first
     one = next(line for line in terminal(ranking).splitlines() if line.startswith("2 "))
     assert "±" not in one
-    assert "13.10 ± 0.10" in terminal(ranking)
+    assert "13.10±0.10" in terminal(ranking)
 
 
 def test_a_seed_that_ran_twice_counts_once():
@@ -195,7 +195,7 @@ def test_pesq_never_stands_alone():
     run = record(monitor="val/pesq", best=2.0, validation=only, test={"n": 8, "noisy": only, "enhanced": only})
     header = next(line for line in terminal(of([run])).splitlines() if line.startswith("#"))
     for part in ("val", "test"):
-        assert [f"{part} {m}" in header for m in ("PESQ", "STOI", "SI-SDR dB")] == [True] * 3
+        assert [f"{part} {m}" in header for m in ("PESQ", "STOI", "SI-SDR")] == [True] * 3
 
 
 def test_the_terminal_table_fits():
