@@ -88,8 +88,8 @@ def compare(one: Scores, other: Scores, metrics: Sequence[str]) -> dict[str, Int
     return {metric: paired_bootstrap(values(one, metric), values(other, metric)) for metric in metrics}
 
 
-def read_scores(folder: Path) -> tuple[Scores, dict[str, dict[str, str]]]:
-    """A run's ``scores.csv``: what was enhanced, ``{file: {metric: value}}``, and what is known of each file.
+def read_scores(folder: Path, kind: str = "enhanced") -> tuple[Scores, dict[str, dict[str, str]]]:
+    """A run's ``scores.csv``: of the ``enhanced`` or ``noisy`` files ``{file: {metric: value}}``, and what is known.
 
     Both are empty where there is none, or it is damaged.
     """
@@ -97,7 +97,7 @@ def read_scores(folder: Path) -> tuple[Scores, dict[str, dict[str, str]]]:
         text = (folder / "scores.csv").read_text(encoding="utf-8")
         rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
         scores = {
-            row["name"]: {key[9:]: float(value) for key, value in row.items() if key.startswith("enhanced_")}
+            row["name"]: {k.removeprefix(f"{kind}_"): float(v) for k, v in row.items() if k.startswith(f"{kind}_")}
             for row in rows
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error):

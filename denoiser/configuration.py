@@ -134,7 +134,7 @@ def _name(configurations: Sequence[Configuration], flats: Sequence[Mapping[str, 
         for run in configuration.runs
         for override in run.get("overrides") or ()
     }
-    varying = {key: [_text(flat, key) for flat in flats] for key in {key for flat in flats for key in flat}}
+    varying = {key: _texts(flats, key) for key in {key for flat in flats for key in flat}}
     varying = {key: values for key, values in varying.items() if len(set(values)) > 1}
     for key in sorted(varying, key=lambda key: (key not in typed, "_target_" in key, key.count("."), key)):
         values, group = varying[key], key.partition(".")[0]
@@ -187,15 +187,18 @@ def _short(key: str, every: set[str], taken: Mapping[str, Any]) -> str:
     return key
 
 
-def _text(flat: Mapping[str, Any], key: str) -> str:
-    if key not in flat:
-        return "–"
-    value = flat[key]
-    if isinstance(value, bool) or value is None:
-        return json.dumps(value)
-    if isinstance(value, float):
-        return short if float(short := f"{value:.4g}") == value else repr(value)
-    return str(value)
+def _texts(flats: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+    """Its value of each, with as few digits as tell them apart."""
+
+    def text(flat: Mapping[str, Any], digits: int) -> str:
+        value = flat.get(key, "–")
+        if isinstance(value, bool) or value is None:
+            return json.dumps(value)
+        return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+    exact = [text(flat, 17) for flat in flats]
+    texts = ([text(flat, digits) for flat in flats] for digits in (4, 8))
+    return next((shorter for shorter in texts if len(set(shorter)) == len(set(exact))), exact)
 
 
 def conditions(run: Record) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from denoiser import clips, ranking_text
 from denoiser.charts import Chart, colour, plane, strip
+from denoiser.comparison import Scores, read_scores
 from denoiser.configuration import SHARED, Configuration, Record, amount, heading, mean_of_test, validated
 from denoiser.errors import DenoiserError
 from denoiser.metrics import METRICS
@@ -103,7 +104,7 @@ def _scatters(ranking: Ranking, colours: dict[str, str]) -> list[Chart]:
     charts = []
     for metric in SHARED if ranking.configurations else ():
         read = validated(f"val/{metric}")
-        known = [c for c in ranking.comparable() if c.spread(read).n and math.isfinite(ranking.cost(c))]
+        known = [c for c in ranking.comparable() if c.spread(read).n and 0 < ranking.cost(c) < math.inf]
         if not known:
             continue
         points = [(ranking.cost(c), c.spread(read).mean) for c in known]
@@ -146,7 +147,8 @@ def _curves(ranking: Ranking, colours: dict[str, str]) -> Chart | None:
     found: list[tuple[Configuration, list[list[tuple[float, float]]]]] = []
     for c in ranking.configurations[:HEARD]:
         curves = [run.get("curve") or [] for run in c.runs]
-        seeds = [[(e["epoch"], e[monitor]) for e in curve if _number(e.get(monitor))] for curve in curves]
+        places = [[(e.get("epoch"), e.get(monitor)) for e in curve] for curve in curves]
+        seeds = [[(x, y) for x, y in place if _number(x) and _number(y)] for place in places]
         if seeds := [seed for seed in seeds if seed]:
             found.append((c, seeds))
     points = [point for _, seeds in found for seed in seeds for point in seed]
@@ -204,14 +206,14 @@ def _clips(ranking: Ranking, colours: dict[str, str]) -> tuple[list[dict[str, An
         for clip in found:
             players, pictures = clip.players(), clip.pictures()
             sounds = [
-                {"label": label, "sound": players[label], "picture": pictures.get(label), "scores": line,
+                {"label": title, "sound": players[label], "picture": pictures.get(label), "scores": line,
                  "colour": colours.get(label)}
-                for label, line in _lines(ranking, clip, shown)
+                for label, title, line in _lines(ranking, clip, shown)
                 if label in players
             ]  # fmt: skip
             facts = f"{clip.seconds:.1f} s, 0 to {clip.rate / 2000:g} kHz from bottom to top"
-            title = clip.facts or clip.name
-            made.append({"name": clip.name, "heading": title, "short": title.partition(", speaker")[0],
+            heading_ = clip.facts or clip.name
+            made.append({"name": clip.name, "heading": heading_, "short": heading_.partition(", speaker")[0],
                          "facts": facts, "sounds": sounds})  # fmt: skip
     except (DenoiserError, OSError) as error:
         return [], [f"Made without sounds: {error}"]
@@ -220,12 +222,16 @@ def _clips(ranking: Ranking, colours: dict[str, str]) -> tuple[list[dict[str, An
     return made, silent
 
 
-def _lines(ranking: Ranking, clip: clips.Clip, shown: list[Configuration]) -> list[tuple[str, str]]:
-    """Each sound's label and its scores: of a configuration its best seed's, from the test."""
-    lines = [("noisy", "")]
+def _lines(ranking: Ranking, clip: clips.Clip, shown: list[Configuration]) -> list[tuple[str, str, str]]:
+    """Each sound's label, what to call it, and its scores: of a configuration its best seed's, from the test."""
+
+    def words(scores: Scores) -> str:
+        score = scores.get(clip.name, {})
+        return " · ".join(phrase(m, amount(m, score[m])) for m in SHARED if m in score)
+
+    lines = [("noisy", "noisy", words(read_scores(Path(shown[0].runs[0]["folder"]), "noisy")[0]))]
     for c in shown:
-        score = ranking.scores.get(c.runs[0]["folder"], {}).get(clip.name, {})
-        words = [phrase(m, amount(m, score[m])) for m in SHARED if m in score]
-        seed = f"seed {c.runs[0].get('seed')}" if c.n > 1 else ""
-        lines.append((c.label, " · ".join([*words, *([seed] if seed else [])])))
-    return [*lines, ("clean", "the reference")]
+        run = c.runs[0]
+        title = f"{c.label}, seed {run.get('seed')}" if c.n > 1 else c.label
+        lines.append((c.label, title, words(ranking.scores.get(run["folder"], {}))))
+    return [*lines, ("clean", "clean", "the reference")]

@@ -403,3 +403,12 @@ def test_the_page_opens_from_disk_sorts_plays_and_fetches_nothing(heard):
         chromium.close()
     assert not outside
     assert not errors
+
+
+@pytest.mark.parametrize(
+    "change", [{"config": None}, {"test": [1]}, {"curve": ["x"]}, {"choices": "a"}, {"test": {"enhanced": 3}}]
+)
+def test_a_record_of_other_shape_costs_only_itself(change):
+    ranking = of([record("unet6"), record() | change])
+    assert [c.label for c in ranking.configurations] == ["synthetic unet6 huber"]
+    assert f"damaged: not as a run writes it: {next(iter(change))}" in terminal(ranking)
