@@ -95,9 +95,10 @@ def make(
     A configuration that trained or validated on one of them is left out. Raises DenoiserError where the corpus is gone.
     """
     data, rate = _test_set(configurations[0].runs[0])
-    names = list(data.names["test"])
+    dataset = data.test_dataloader().dataset
+    names = _names(dataset)
     known = {name: {**facts.get(name, {}), **data.facts(name)} for name in names}
-    dataset, clips = data.test_dataloader().dataset, []
+    clips = []
     for name in choose(names, known, count):
         item = dataset[names.index(name)]
         sounds = {kind: item[kind].reshape(-1)[: round(SECONDS * rate)] for kind in ("noisy", "clean")}
@@ -120,6 +121,14 @@ def make(
     for clip in clips:
         clip.sounds["clean"] = clip.sounds.pop("clean")  # the last
     return clips, problems
+
+
+def _names(dataset: Any) -> list[str]:
+    """Of the utterances or mixtures of a test set, in its order."""
+    names = list(getattr(dataset, "names", None) or dataset.facts)
+    if len(names) != len(dataset):  # two mixtures of one name
+        names = [dataset[index]["name"] for index in range(len(dataset))]
+    return names
 
 
 def _test_set(run: Record) -> tuple[Any, int]:

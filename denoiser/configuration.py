@@ -259,7 +259,8 @@ def divide(configurations: Sequence[Configuration]) -> list[str]:
         other = json.loads(key)
         changes = [f"{k} ({other.get(k)}; A: {first.get(k)})" for k in first | other if other.get(k) != first.get(k)]
         runs = f"{counts[key]} run{'s' if counts[key] > 1 else ''}"
-        lines.append(f"{runs} marked {letter} not scored as A, and ranked apart: {', '.join(changes)}")
+        was = f"{runs} marked {letter} {'were' if counts[key] > 1 else 'was'}"
+        lines.append(f"{was} not scored as those marked A, so ranked apart; other: {', '.join(changes)}")
     return lines
 
 

@@ -187,7 +187,11 @@ def _checked(run: Record) -> Record:
         wrong.append("curve")
     if not wrong:
         return run
-    return {"folder": run["folder"], "status": "damaged", "reason": f"not as a run writes it: {', '.join(dict.fromkeys(wrong))}"}
+    return {
+        "folder": run["folder"],
+        "status": "damaged",
+        "reason": f"not as a run writes it: {', '.join(dict.fromkeys(wrong))}",
+    }
 
 
 def _newest(runs: Sequence[Record]) -> tuple[list[Record], int]:
