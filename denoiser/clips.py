@@ -14,7 +14,8 @@ from torch import Tensor
 
 from denoiser import runs
 from denoiser.audio import mp3
-from denoiser.configuration import Configuration, Record, split_names
+from denoiser.conditions import split_names
+from denoiser.configuration import Configuration, Record
 from denoiser.data import synthetic
 from denoiser.data.datamodule import PairedData, SyntheticData
 from denoiser.enhance import Denoiser

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from denoiser import comparison, record
 from denoiser.comparison import Interval, Scores
+from denoiser.conditions import divide
 from denoiser.configuration import (
     SHARED,
     Configuration,
     Record,
     Spread,
-    divide,
     gather,
     validated,
 )
