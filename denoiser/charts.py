@@ -101,9 +101,9 @@ def plane(
     return Chart(title, x, y, x_label, y_label, width, height)
 
 
-def strip(title: str, values: Iterable[float], rows: list[str], x_label: str, width: int = 620) -> Chart:
+def strip(title: str, values: Iterable[float], rows: list[str], x_label: str, width: int = 440) -> Chart:
     """An empty chart of a row a text, from top to bottom, that has room for these values."""
-    left, height = min(240, 20 + 7 * max(map(len, rows))), TOP + BOTTOM + 24 * len(rows)
+    left, height = min(180, 20 + 7 * max(map(len, rows))), TOP + BOTTOM + 24 * len(rows)
     y = Axis([0, max(1, len(rows) - 1)], TOP + 12, TOP + 24 * max(2, len(rows)) - 12, margin=0)
     return Chart(title, Axis(values, left, width - RIGHT), y, x_label, "", width, max(height, TOP + BOTTOM + 48), rows)
 

@@ -129,7 +129,7 @@ def _seeds(ranking: Ranking, colours: dict[str, str]) -> Chart:
     read, monitor = validated(ranking.monitor), heading(ranking.monitor)
     shown = ranking.comparable()
     values = [float(read(run)) for c in shown for run in c.runs if read(run) is not None]
-    chart = strip(f"{monitor} of every seed", values, [f"{c.place}  {cut(c.label, 30)}" for c in shown], monitor)
+    chart = strip(f"{monitor} of every seed", values, [f"{c.place}  {cut(c.label, 22)}" for c in shown], monitor)
     for row, c in enumerate(shown):
         known = [(run, float(read(run))) for run in c.runs if read(run) is not None]
         if known:
@@ -156,7 +156,7 @@ def _curves(ranking: Ranking, colours: dict[str, str]) -> Chart | None:
         return None
     name = heading(monitor)
     title = f"{name} over epochs"
-    chart = plane(title, [x for x, _ in points], [y for _, y in points], "epoch", name, 720, 320, whole=True)
+    chart = plane(title, [x for x, _ in points], [y for _, y in points], "epoch", name, 520, 280, whole=True)
     for c, seeds in found:
         for seed in seeds if len(seeds) > 1 else ():
             chart.line(seed, colours[c.label], "", "thin")
