@@ -39,8 +39,6 @@ def write_page(path: Path, entries: Sequence[Entry], settings: str = "", failure
     The worst is the one of the lowest score after (of the first metric), or where nothing was scored, the one most was
     taken from. Players hold the first 30 s as MP3 and each file is linked. Raises DenoiserError where it cannot.
     """
-    from jinja2 import Environment, PackageLoader  # comes with torch
-
     names = next((list(entry.scores["enhanced"]) for entry in entries if entry.scores), [])
     rows = [_row(entry, names, path.parent) for entry in entries]
     if names:
@@ -52,16 +50,27 @@ def write_page(path: Path, entries: Sequence[Entry], settings: str = "", failure
     for row in rows[:LISTENED]:
         _listen(row)
     headings = ["file", "seconds", "removed dB", *(METRICS[name].heading for name in names)]
-    template = Environment(loader=PackageLoader("denoiser", ""), autoescape=True, trim_blocks=True).get_template(
-        "page.html"
-    )
-    text = template.render(
+    render(
+        path, "page.html",
         title=f"denoiser: {len(rows)} file{'' if len(rows) == 1 else 's'}, before and after",
         settings=settings, failures=failures, headings=headings, entries=rows, order=order,
         means=_means(entries, names),
     )  # fmt: skip
+
+
+def render(path: Path, template: str, **values: Any) -> None:
+    """Write what a template of this package, which extends ``base.html``, makes of ``values``; all are escaped."""
+    from jinja2 import Environment, PackageLoader  # comes with torch
+
+    environment = Environment(loader=PackageLoader("denoiser", ""), autoescape=True, trim_blocks=True)
+    text = environment.get_template(template).render(**values)
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def base64_of(content: bytes) -> str:
+    """For a ``data:`` address."""
+    return base64.b64encode(content).decode()
 
 
 def _row(entry: Entry, names: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -94,14 +103,10 @@ def _excerpts(entry: Entry) -> tuple[Tensor, Tensor, int, list[float]]:
 
 def _listen(row: dict[str, Any]) -> None:
     before, after, rate, _ = _excerpts(row["entry"])
-    row["sounds"] = {kind: _base64(mp3(sound, rate)) for kind, sound in (("before", before), ("after", after))}
+    row["sounds"] = {kind: base64_of(mp3(sound, rate)) for kind, sound in (("before", before), ("after", after))}
     picture = io.BytesIO()
     report.figure({"before": before, "after": after}, rate).savefig(picture, format="webp", dpi=80)
-    row["picture"] = _base64(picture.getvalue())
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
+    row["picture"] = base64_of(picture.getvalue())
 
 
 def _means(entries: Sequence[Entry], names: Sequence[str]) -> list[str]:

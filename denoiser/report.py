@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from denoiser import metrics
+from denoiser import commands, errors, metrics
 from denoiser.audio import Reader, replacing
 from denoiser.errors import DenoiserError
 from denoiser.metrics import METRICS
@@ -163,10 +163,8 @@ def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -
     shown = {name: w.detach().cpu().float().reshape(-1, w.shape[-1])[0, :limit] for name, w in waveforms.items()}
     if any(w.shape[-1] > limit for w in waveforms.values()):
         title += f" (first {PLOT_SECONDS:.0f} s)"
-    window = max(16, round(0.032 * sample_rate / 2) * 2)
-    spectral = Spectral(sample_rate, window, window // 4)
-    decibels = {name: 20 * torch.log10(spectral.stft(w).abs().clamp(min=1e-10)) for name, w in shown.items()}
-    top = max(-60.0, *(float(d.max()) for d in decibels.values()))  # silence is to look like silence
+    levels = {name: decibels(w, sample_rate) for name, w in shown.items()}
+    top = loudest(levels.values())
     peak = max(max(float(w.abs().max()) for w in shown.values()), 1e-6)
 
     fig = Figure(figsize=(5 * len(shown), 5.5), layout="constrained")
@@ -180,7 +178,7 @@ def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -
         wave.fill_between(times, columns.min(1).values, columns.max(1).values, linewidth=0.4)
         wave.set(title=name, ylim=(-1.05 * peak, 1.05 * peak), xlim=(0, seconds))
         picture = image.imshow(
-            decibels[name].numpy() - top, origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0,
+            levels[name].numpy() - top, origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0,
             extent=(0, seconds, 0, sample_rate / 2000),
         )  # fmt: skip
         image.set(xlabel="seconds")
@@ -194,6 +192,18 @@ def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -
     if title:
         fig.suptitle(title, parse_math=False)  # a file's name: a $ in it is no formula
     return fig
+
+
+def decibels(waveform: Tensor, sample_rate: int) -> Tensor:
+    """``[N]`` → levels of its spectrogram ``[F, T]``, windows of 32 ms."""
+    window = max(16, round(0.032 * sample_rate / 2) * 2)
+    spectral = Spectral(sample_rate, window, window // 4)
+    return 20 * torch.log10(spectral.stft(waveform).abs().clamp(min=1e-10))
+
+
+def loudest(levels: Iterable[Tensor]) -> float:
+    """What spectrograms on one scale are relative to, dB: silence is to look like silence."""
+    return max(-60.0, *(float(level.max()) for level in levels))
 
 
 def before_and_after(source: Path, target: Path, title: str = "") -> Figure:
@@ -210,3 +220,34 @@ def save_figure(path: Path, fig: Figure) -> None:
     warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a title in another script shows boxes
     with replacing(path) as partial:
         fig.savefig(partial, format="png", dpi=110)
+
+
+USAGE = """\
+Rank training runs: python -m denoiser.report runs=FOLDER[,FOLDER...]
+
+  runs=     folders in which runs are looked for, at any depth; a run left its run.json there
+  out=      the folder for ranking.csv, ranking.md and ranking.html (the first of runs)
+  compare=  two configurations, A,B, to compare on the test files: places in the table, names or runs' folders
+            (the best by validation with each other)
+  page=     false: no ranking.html (true)
+  sounds=   false: the page without clips to listen to (true)"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """What the command line does."""
+    defaults = {"runs": "", "out": "", "compare": "", "page": "true", "sounds": "true"}
+    given = commands.settings(defaults, USAGE, arguments)
+    errors.require(given, "runs")
+    from denoiser import ranking  # which takes its tables from here
+
+    flags = {key: commands.choice(given, key, "true", "false") == "true" for key in ("page", "sounds")}
+    pair = given["compare"].split(",") if given["compare"] else None
+    if pair is not None and len(pair) != 2:
+        raise errors.ConfigError(f"compare={given['compare']}: expected two configurations, A,B")
+    folders = [Path(given["runs"])] if Path(given["runs"]).is_dir() else [Path(f) for f in given["runs"].split(",")]
+    ranking.rank(folders, given["out"] or None, (pair[0], pair[1]) if pair else None, **flags)
+
+
+if __name__ == "__main__":
+    with errors.one_line():
+        main()
