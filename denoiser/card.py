@@ -1,4 +1,4 @@
-"""The model card of a finished run: what its checkpoint is, what it was made of, how good it is, how to make it again."""
+"""The model card of a finished run: what its checkpoint is, made of what, how good it is, how to make it again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Record = Mapping[str, Any]
 
 
 def write(folder: Path, record: Record) -> None:
-    """Write ``card.md`` to the run's folder and, where matplotlib is installed, ``curve.png``; from its record alone."""
+    """From a run's record write ``card.md`` to its folder and, where matplotlib is installed, ``curve.png``."""
     pictured = len(record["curve"] or ()) > 1 and find_spec("matplotlib") is not None
     if pictured:
         _save_curve(folder / CURVE, record)
@@ -76,8 +76,8 @@ def _scores(record: Record) -> str:
         scores = [f"{METRICS[m].heading} {_value(m, v)}" for m, v in validation.items() if m in METRICS]
         loss = f"loss {validation['loss']:.4g}" if validation.get("loss") is not None else ""
         chosen.append(
-            f"The checkpoint is that of epoch {record['best_epoch']}, chosen by {escaped(record['monitor'])} of validation "
-            f"alone: over {validation['n']} files {', '.join(filter(None, [*scores, loss]))}."
+            f"The checkpoint is that of epoch {record['best_epoch']}, chosen by {escaped(record['monitor'])} of "
+            f"validation alone: over {validation['n']} files {', '.join(filter(None, [*scores, loss]))}."
         )
     return "\n\n".join(chosen)
 
@@ -102,8 +102,9 @@ def _training(record: Record, pictured: bool) -> str:
         f"{speed:.1f} seconds of audio a second" if speed else "",
         f"real-time factor in use {factor:.4f}" if factor else "",
     ]
+    batches = f"batches of {record['batch_audio_seconds']:.1f} s of audio"
     lines = [
-        f"Seed {record['seed']}, batches of {record['batch_audio_seconds']:.1f} s of audio, {record['precision']}{many}",
+        f"Seed {record['seed']}, {batches}, {record['precision']}{many}",
         f"On {escaped(record['hardware'])}; {_duration(record['fit_seconds'])}, ended {record['ended']}",
         ", ".join(filter(None, rates)),
     ]

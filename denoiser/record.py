@@ -117,7 +117,7 @@ def chosen() -> dict[str, Any]:
 
 def gathered(
     config: Mapping[str, Any],
-    trainer: Trainer,
+    trainer: Any,
     module: DenoisingModule,
     data: Any,
     facts: Mapping[str, Any],
@@ -167,7 +167,7 @@ class History(Callback):
         self.begin = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or not trainer.training and not trainer.validating:
+        if trainer.sanity_checking:
             return
         assert isinstance(pl_module, DenoisingModule)
         values = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}

@@ -27,7 +27,7 @@ SPLIT = "split.json"  # in a run's folder: who trains, who validates, who tests
 
 
 def run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> str:
-    """The folder of a run under ``parent``: that of the checkpoint it resumes, else a new one, of the time and the seed.
+    """The folder of a run under ``parent``: that of the checkpoint it resumes, else a new one: time and seed.
 
     ``last`` means the run that was last at work, even if it was stopped before its first checkpoint; a start that
     failed before it had its data (it wrote no split) does not count.

@@ -168,7 +168,7 @@ def _trainer(cfg: DictConfig, options: dict[str, Any], folder: Path) -> pl.Train
     for callback in callbacks:
         if str(getattr(callback, "monitor", "")).startswith("test"):
             raise ConfigError(
-                f"{type(callback).__name__} with monitor={callback.monitor}: only validation chooses; the test comes after"
+                f"{type(callback).__name__} with monitor={callback.monitor}: only validation chooses, by val/..."
             )
     if not logger:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]

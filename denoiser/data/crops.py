@@ -91,7 +91,7 @@ class Shares(Sampler[list[Any]]):
         return min(self.batch_size, len(self.sampler) - index * self.batch_size)  # type: ignore[arg-type]
 
     def weight(self, index: int) -> float:
-        """What this process's mean over batch ``index`` is times, so that the mean over processes is that over items."""
+        """The factor to this process's mean over batch ``index`` that makes the processes' mean that over items."""
         size = self.size(index)
         return len(range(self.rank, size, self.world)) * self.world / size
 
