@@ -33,16 +33,16 @@ KEYS = (
 STATUSES = ("finished", "failed", "diverged", "pruned", "interrupted", "running")
 
 
-def write(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write ``run.json``: all of KEYS, null where not given; NaN and infinity are null. Only the first process writes.
+def write(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``run.json``: all of KEYS, null where not given; NaN and infinity are null. Returns what was written.
 
-    A path in it below the launch folder is relative to that.
+    Of several processes only the first one writes.
     """
-    if together.rank() > 0:
-        return
-    content = {**dict.fromkeys(KEYS), **record}
-    with replacing(folder / RECORD) as partial:
-        partial.write_text(json.dumps(plain(content), indent=1) + "\n", encoding="utf-8")
+    content: dict[str, Any] = plain({**dict.fromkeys(KEYS), **record})
+    if together.rank() == 0:
+        with replacing(folder / RECORD) as partial:
+            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return content
 
 
 def read(folder: Path) -> dict[str, Any]:

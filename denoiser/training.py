@@ -97,8 +97,7 @@ def _train(cfg: DictConfig, folder: Path) -> float | None:
         found = record.gathered(plain, trainer, module, data, {**facts, "best": result}, folder)
         if cfg.test:
             found["test"] = _scores(found, trainer, module, data, folder)
-        record.write(folder, found)
-        card.write(folder, found)
+        card.write(folder, record.write(folder, found))
     if best and best.best_model_path:
         say(f"best checkpoint: {os.path.relpath(best.best_model_path)}")
     say(f"run folder: {folder}")
