@@ -14,7 +14,7 @@ from conftest import TINY, train_here
 from denoiser import card, record
 from denoiser.errors import ConfigError, DenoiserError
 
-MORE = ["data.batch_size=2", "metrics=[si_sdr,stoi]", "logger=null", "callbacks.clips=null", "seed=3", "loss=l1"]
+MORE = ["data.batch_size=2", "metrics=[si_sdr,stoi]", "~logger", "callbacks.clips=null", "seed=3", "loss=l1"]
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,8 @@ def test_a_record_holds_the_run_and_its_curve_outlives_a_resumption(run):
     scores = json.loads((folder / "scores.json").read_text())
     assert after["test"] == {key: scores[key] for key in ("n", "noisy", "enhanced", "undefined")}
     assert after["split"] == {"train": 4, "val": 4, "test": 2, "rule": "validation: speakers p226 + p287 held out"}
-    assert 0 < after["real_time_factor"]
-    assert 0 < after["audio_seconds_per_second"]
+    assert after["real_time_factor"] > 0
+    assert after["audio_seconds_per_second"] > 0
     assert after["batch_audio_seconds"] == pytest.approx(2 * 32 * 128 / 16_000)
     assert not [p for p in (after["config"]["data"]["root"], after["config"]["data"]["cache"]) if p.startswith("/")]
 
