@@ -28,6 +28,7 @@ from denoiser.devices import trainer_devices
 from denoiser.errors import ConfigError, DenoiserError
 
 T = TypeVar("T")
+DIED = "one of the processes of this training died"
 PATIENCE = 30.0  # s that a process has to fail by itself after another one has
 _words: Any = None  # the group that objects travel in: by the CPU, and without a limit of time
 
@@ -148,6 +149,10 @@ def _others(cfg: DictConfig, folder: Path, count: int) -> Iterator[None]:
         yield
         for process in processes:
             process.wait()
+    except RuntimeError as error:  # what gloo and NCCL raise, at length, where the other end is gone
+        if dead := [process.returncode for process in processes if process.poll()]:
+            raise DenoiserError(f"{DIED} (exit code {dead[0]}); ckpt_path=last goes on from the last epoch") from error
+        raise
     finally:
         done.set()
         for process in processes:
@@ -163,7 +168,7 @@ def _watch(processes: list[subprocess.Popen[bytes]], done: threading.Event) -> N
     while not done.wait(1):
         if dead := [p for p in processes if p.poll()]:
             if not done.wait(PATIENCE):
-                print(f"error: a process of this training died (exit code {dead[0].returncode})", file=sys.stderr)
+                print(f"error: {DIED} (exit code {dead[0].returncode})", file=sys.stderr)
                 os._exit(1)
             return
 
