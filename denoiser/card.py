@@ -51,13 +51,13 @@ def escaped(value: Any) -> str:
 
 
 def _what(record: Record) -> str:
-    config, macs = record["config"], record["macs_per_second"]
-    cost = f"{record['parameters']:,} parameters, {macs / 1e9:.2f} GMAC per second of audio"
-    rate = config["spectral"].get("sample_rate")
+    model, loss = (escaped((record["choices"] or {}).get(group, "?")) for group in ("model", "loss"))
+    cost = f"{record['parameters']:,} parameters, {record['macs_per_second'] / 1e9:.2f} GMAC per second of audio"
+    rate = record["config"]["spectral"].get("sample_rate")
     where = f"The weights are in `{record['checkpoint']}`." if record["checkpoint"] else "No weights were kept."
     return (
-        f"A speech denoiser on magnitude spectrograms at {rate} Hz: the network {escaped(config['model']['name'])} "
-        f"({cost}), trained with the loss {escaped(config['loss'].get('name'))} by denoiser. {where}"
+        f"A speech denoiser for sound at {rate} Hz, which works on magnitude spectrograms: the network {model} "
+        f"({cost}), trained with the loss {loss}. {where}"
     )
 
 
@@ -75,19 +75,22 @@ def _scores(record: Record) -> str:
     if validation := record["validation"]:
         scores = [f"{METRICS[m].heading} {_value(m, v)}" for m, v in validation.items() if m in METRICS]
         loss = f"loss {validation['loss']:.4g}" if validation.get("loss") is not None else ""
+        last = record["checkpoint"] is None or record["checkpoint"].endswith("/last.ckpt")
+        which = "The best epoch was" if last else "The checkpoint is that of epoch"
         chosen.append(
-            f"The checkpoint is that of epoch {record['best_epoch']}, chosen by {escaped(record['monitor'])} of "
-            f"validation alone: over {validation['n']} files {', '.join(filter(None, [*scores, loss]))}."
+            f"{which} {record['best_epoch']}, chosen by {escaped(record['monitor'])} of validation alone: "
+            f"over {validation['n']} files {', '.join(filter(None, [*scores, loss]))}."
         )
     return "\n\n".join(chosen)
 
 
 def _data(record: Record) -> str:
     data, split = record["config"]["data"], dict(record["split"])
-    where = data.get("speech") or data.get("root")
+    where = {key: data[key] for key in ("root", "speech", "noise", "rooms", "test_root") if data.get(key)}
+    places = ", ".join(f"{key} {' + '.join(v) if isinstance(v, list) else v}" for key, v in where.items())
     rule = split.pop("rule", None)
     lines = [
-        f"Corpus: {escaped(record['choices'].get('data', ''))}, {escaped(where)}",
+        f"Corpus: {escaped((record['choices'] or {}).get('data', '?'))}; {escaped(places)}",
         f"Files: {', '.join(f'{escaped(part)} {count}' for part, count in split.items())}; split.json names each",
         f"Rule: {escaped(rule)}",
         f"Licence: {escaped(data.get('licence') or 'not stated: set data.licence=...')}",
@@ -175,6 +178,7 @@ def _duration(seconds: float) -> str:
 
 def _save_curve(path: Path, record: Record) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     curve, monitor = record["curve"], record["monitor"]
     fig = Figure(figsize=(9, 3.2), layout="constrained")
@@ -186,6 +190,7 @@ def _save_curve(path: Path, record: Record) -> None:
         right.plot(record["best_epoch"], record["best"], "o", label="best")
     for axes in (left, right):
         axes.set(xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
     report.save_figure(path, fig)

@@ -161,10 +161,13 @@ class History(Callback):
         self.seconds = 0.0  # of fitting, before this start
         self.started = now()
         self.files: int | None = None  # that validation was over
-        self.begin = time.perf_counter()
+        self.begin: float | None = None  # of fitting now
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.begin = time.perf_counter()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seconds, self.begin = self.fit_seconds, None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:
@@ -184,7 +187,7 @@ class History(Callback):
 
     @property
     def fit_seconds(self) -> float:
-        return self.seconds + time.perf_counter() - self.begin
+        return self.seconds + (0.0 if self.begin is None else time.perf_counter() - self.begin)
 
     def state_dict(self) -> dict[str, Any]:
         kept = {"curve": self.curve, "speeds": self.speeds, "started": self.started, "files": self.files}

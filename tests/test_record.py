@@ -41,7 +41,7 @@ def test_a_record_holds_the_run_and_its_curve_outlives_a_resumption(run):
     assert after["curve"][:2] == before["curve"]
     assert all({"step", "train/loss", "val/loss", "val/si_sdr", "val/stoi"} < set(row) for row in after["curve"])
     assert after["started"] == before["started"] <= before["ended"] <= after["ended"]
-    assert after["fit_seconds"] > before["fit_seconds"] > 0
+    assert 0 < before["fit_seconds"] < after["fit_seconds"]
     best = max(after["curve"], key=lambda row: row["val/si_sdr"])
     assert (after["best"], after["best_epoch"]) == (best["val/si_sdr"], best["epoch"])
     assert after["validation"]["si_sdr"] == after["best"]
@@ -82,7 +82,7 @@ def test_names_do_not_format_the_card_and_an_unknown_licence_is_said(run):
     config = {**facts["config"], "data": {**facts["config"]["data"], "root": name, "licence": None}}
     overrides = ["data.root='it\\'s `a` $HOME'", "a=```"]
     text = card.text(folder, {**facts, "config": config, "overrides": overrides})
-    assert "- Corpus: vctk\\_demand, a\\|b\\_c\\_ \\*d\\* \\<img\\> \\[x\\](y) \\`z\\` \\# no heading\n" in text
+    assert "- Corpus: vctk\\_demand; root a\\|b\\_c\\_ \\*d\\* \\<img\\> \\[x\\](y) \\`z\\` \\# no heading\n" in text
     assert "not stated: set data.licence=..." in text
     assert "````bash\npython train.py" in text  # a fence that what it holds does not end
 
