@@ -26,9 +26,10 @@ class Place(NamedTuple):
 def place() -> Place:
     """This process's, by its environment."""
     env = os.environ
-    if {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= env.keys():
+    if {"RANK", "LOCAL_RANK"} <= env.keys():
         by = "torchrun" if "TORCHELASTIC_RUN_ID" in env else FIRST
-        return Place(int(env["RANK"]), int(env["LOCAL_RANK"]), int(env["WORLD_SIZE"]), by)
+        # Lightning takes WORLD_SIZE away when it has done.
+        return Place(int(env["RANK"]), int(env["LOCAL_RANK"]), int(env.get("WORLD_SIZE", 1)), by)
     tasks = int(env.get("SLURM_STEP_NUM_TASKS", 1))  # only srun sets this one: not a batch script that starts one
     if tasks > 1:
         return Place(int(env["SLURM_PROCID"]), int(env["SLURM_LOCALID"]), tasks, "srun")

@@ -17,7 +17,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from denoiser import together
+from denoiser import ranks, together
 from denoiser.audio import replacing
 from denoiser.errors import DenoiserError
 from denoiser.module import DenoisingModule
@@ -39,7 +39,7 @@ def write(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     Of several processes only the first one writes.
     """
     content: dict[str, Any] = plain({**dict.fromkeys(KEYS), **record})
-    if together.rank() == 0:
+    if ranks.place().rank == 0:
         with replacing(folder / RECORD) as partial:
             partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return content

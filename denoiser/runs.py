@@ -120,6 +120,8 @@ def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, 
     warnings.filterwarnings("ignore", message=".*recommended to use .*sync_dist=True.*")  # the same in each already
     chosen = trainer_devices(gpus, processes=processes)
     options = {key: value for key, value in options.items() if value is not None}
+    if options.get("num_nodes", 1) != 1:
+        chosen["strategy"] = "ddp"  # of one process each, too
     for key in ("max_epochs", "max_steps", "num_nodes", "accumulate_grad_batches", "check_val_every_n_epoch"):
         if not isinstance(options.get(key, 0), int):
             raise ConfigError(f"trainer.{key}={options[key]}: expected a whole number")

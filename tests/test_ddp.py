@@ -97,6 +97,11 @@ def test_as_many_processes_as_the_settings_ask_for(vctk, tmp_path, monkeypatch):
     arguments = [f"data.root={vctk}", *TINY]
     with pytest.raises(ConfigError, match="makes 2 processes, and torchrun started 4"):
         train_here(tmp_path, *arguments, "trainer.processes=2")
+    record.write(tmp_path / "first", {"status": "running"})
+    monkeypatch.setenv("RANK", "1")
+    record.write(tmp_path / "second", {"status": "running"})
+    assert (tmp_path / "first/run.json").is_file()
+    assert not (tmp_path / "second").exists()
     monkeypatch.delenv("RANK")
     with pytest.raises(ConfigError, match="several machines are started by torchrun or srun"):
         train_here(tmp_path, *arguments, "trainer.num_nodes=2")
