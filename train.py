@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from denoiser import errors
+from denoiser import errors, ranks
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
 errors.check_environment("hydra", "torch")
@@ -21,10 +21,10 @@ NAMES = (  # settings that are meant letter for letter
 )  # fmt: skip
 
 
-def run_folder(parent: str, ckpt_path: str | None) -> str:
+def run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> str:
     from denoiser import runs
 
-    return runs.run_folder(parent, ckpt_path)
+    return runs.run_folder(parent, ckpt_path, seed)
 
 
 OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True)
@@ -39,4 +39,4 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    errors.run(main, lambda arguments: as_typed(arguments, NAMES))
+    errors.run(main, lambda arguments: ranks.arguments(as_typed(arguments, NAMES)))

@@ -52,11 +52,11 @@ def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | Non
         if match and match["key"] in names:
             sign, key, value = match.groups()
             if key == inputs:
-                found.append(_unquoted(value))
+                found.append(unquoted(value))
             elif inputs is None and _is_hydras(value, multirun):
                 settings.append(argument)
             else:
-                settings.append(f"{sign}{key}={quoted(_unquoted(value))}")
+                settings.append(f"{sign}{key}={quoted(unquoted(value))}")
         elif argument in _FLAGS or argument.partition("=")[0] in _VALUED:
             options += [argument, *islice(rest, int(argument in _VALUED))]
         elif inputs and argument == "--":
@@ -76,7 +76,7 @@ def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | Non
     return settings + options
 
 
-def _unquoted(value: str) -> str:
+def unquoted(value: str) -> str:
     """``"my talk.wav"`` → ``my talk.wav``, as Hydra reads it, unless the quotes are part of a file's name."""
     if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"" and not os.path.lexists(value):
         try:

@@ -29,7 +29,12 @@ class LogClips(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         logger, loader = trainer.logger, trainer.val_dataloaders
-        if trainer.sanity_checking or not isinstance(logger, TensorBoardLogger) or loader is None:
+        if (
+            trainer.sanity_checking
+            or trainer.global_rank
+            or not isinstance(logger, TensorBoardLogger)
+            or loader is None
+        ):
             return
         assert isinstance(pl_module, DenoisingModule)
         denoiser, dataset = pl_module.denoiser, loader.dataset
@@ -80,7 +85,7 @@ class Progress(TQDMProgressBar):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         assert isinstance(pl_module, DenoisingModule)
         count, _, frames = batch["noisy"].shape
-        self.audio += count * frames / pl_module.denoiser.spectral.frame_rate
+        self.audio += count * frames / pl_module.denoiser.spectral.frame_rate * trainer.world_size
         self.seconds = time.perf_counter() - self.begin  # of training: validation comes after the last batch
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

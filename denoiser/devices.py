@@ -27,17 +27,27 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
-def trainer_devices(gpus: int | Sequence[int] | None, visible: int | None = None) -> dict[str, Any]:
-    """Translate ``trainer.gpus`` to Lightning's accelerator, devices and strategy.
+def trainer_devices(
+    gpus: int | Sequence[int] | None, visible: int | None = None, processes: int | None = None
+) -> dict[str, Any]:
+    """Translate ``trainer.gpus`` and ``trainer.processes`` to Lightning's accelerator, devices and strategy.
 
-    None: one GPU if there is one, else the CPU. 0: the CPU. n: that many GPUs. -1: all. A list: those.
-    ``visible`` is how many there are, counted unless given. Raises ConfigError where one is asked for that is not.
+    gpus None: one GPU if there is one, else the CPU. 0: the CPU. n: that many GPUs. -1: all. A list: those.
+    ``visible`` is how many there are, counted unless given. ``processes``: as many on the CPU, which train together.
+    Raises ConfigError where a GPU is asked for that is not there.
     """
     count = torch.cuda.device_count() if visible is None else visible
+    if processes is not None and (not isinstance(processes, int) or processes < 1):
+        raise ConfigError(f"trainer.processes={processes}: expected null, or a whole number of 1 or more")
     if gpus is None:
         gpus = min(count, 1)
     if gpus == 0:
-        return {"accelerator": "cpu", "devices": 1, "strategy": "auto"}
+        devices = processes or 1
+        return {"accelerator": "cpu", "devices": devices, "strategy": "ddp" if devices > 1 else "auto"}
+    if processes is not None:
+        raise ConfigError(
+            f"trainer.processes={processes} is for the CPU, with trainer.gpus=0; a GPU has one of its own"
+        )
     if isinstance(gpus, int):
         wanted = list(range(count if gpus == -1 else gpus)) if gpus >= -1 else None
     else:

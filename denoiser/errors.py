@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
+FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 class DenoiserError(Exception):
@@ -61,17 +61,21 @@ def one_line() -> Iterator[None]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from denoiser.ranks import speaks
+
     try:
         yield
     except (DenoiserError, HydraException, OmegaConfBaseException) as error:
-        if _FULL:
+        if FULL:
             raise
-        print(f"error: {_explain(error)}", file=sys.stderr)
+        if speaks():
+            print(f"error: {_explain(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as error:
-        if _FULL:
+        if FULL:
             raise
-        print(str(error) or "interrupted", file=sys.stderr)
+        if speaks():
+            print(str(error) or "interrupted", file=sys.stderr)
         sys.exit(130)
 
 

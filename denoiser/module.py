@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from denoiser import losses, metrics, optimizers
+from denoiser import losses, metrics, optimizers, together
 from denoiser.enhance import Denoiser
 from denoiser.errors import ConfigError
 from denoiser.metrics import check_names, missing_package
@@ -58,14 +59,19 @@ class DenoisingModule(LightningModule):
         self.metric_names = list(metrics)
         self.val_metric_names = [name for name in metrics if not missing_package(name)]
         self.seed = seed
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[
+            dict[str, Any]
+        ] = []  # of the last validation or test, once it has ended: of every file, in order
+        self.real_time_factor: float | None = None  # of that one: seconds it took to enhance a second
 
     def on_fit_start(self) -> None:
         spectral = self.denoiser.spectral
         if not float(spectral.peak) > 0:
             device = spectral.window.device
             data = self.trainer.datamodule  # type: ignore[attr-defined]
-            spectral.fit((w.to(device), level.to(device)) for w, level in data.calibration())
+            if self.global_rank == 0:
+                spectral.fit((w.to(device), level.to(device)) for w, level in data.calibration())
+            spectral.peak.fill_(together.broadcast(float(spectral.peak)))
 
     def step(self, batch: dict[str, Any]) -> Tensor:
         """The loss of a batch of spectra ``[B, F, T]``, ``noisy`` and ``clean``."""
@@ -79,8 +85,11 @@ class DenoisingModule(LightningModule):
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        loss = self.step(batch)
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=batch["noisy"].shape[0])
+        loss, size = self.step(batch), batch["noisy"].shape[0]
+        if together.world() > 1:  # gradients are averaged over processes, whose shares of a last batch differ
+            shares = self.trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
+            loss, size = loss * shares.weight(batch_idx), shares.size(batch_idx)
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=size, sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -88,28 +97,57 @@ class DenoisingModule(LightningModule):
         spectral = self.denoiser.spectral
         start = noisy[:, : LOSS_SECONDS * spectral.sample_rate], clean[:, : LOSS_SECONDS * spectral.sample_rate]
         spectra = {name: spectral(w, level) for name, w in zip(("noisy", "clean"), start, strict=True)}
-        self.log("val/loss", self.step(spectra), batch_size=1)
-        enhanced = self.denoiser.enhance(noisy, spectral.sample_rate)
+        loss = self.step(spectra)
+        enhanced = self._enhance(noisy)
         scores = metrics.score(clean[0], enhanced[0], spectral.sample_rate, self.val_metric_names)
-        self.rows.append(scores)
+        self._keep(batch, {"loss": float(loss), **scores})
+
+    def _enhance(self, noisy: Tensor) -> Tensor:
+        """What the denoiser makes of ``[1, N]``, and how long it took."""
+        begin = time.perf_counter()
+        enhanced = self.denoiser.enhance(noisy, self.denoiser.sample_rate)
+        if enhanced.is_cuda:
+            torch.cuda.synchronize(enhanced.device)
+        self._times.append((time.perf_counter() - begin, noisy.shape[-1] / self.denoiser.sample_rate))
+        return enhanced
+
+    def _keep(self, batch: dict[str, Any], row: dict[str, Any]) -> None:
+        self._rows[int(batch["index"])] = row
+
+    def _begin(self) -> None:
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._times: list[tuple[float, float]] = []
+
+    def _gather(self) -> None:
+        """Rows and times of all processes; a file that two of them had counts once."""
+        rows: dict[int, dict[str, Any]] = {}
+        times: list[tuple[float, float]] = []
+        for more, others in together.gather((self._rows, self._times)):
+            rows, times = {**rows, **more}, times + others
+        self.rows = [rows[index] for index in sorted(rows)]
+        self.real_time_factor = sum(s for s, _ in times) / sum(audio for _, audio in times) if times else None
 
     def on_validation_epoch_start(self) -> None:
-        self.rows = []
+        self._begin()
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict({f"val/{k}": v for k, v in metrics.mean(self.rows).items()}, prog_bar=True)
+        self._gather()
+        losses = [row.pop("loss") for row in self.rows]
+        means = {"loss": sum(losses) / len(losses), **metrics.mean(self.rows)} if losses else {}
+        self.log_dict({f"val/{k}": v for k, v in means.items()}, prog_bar=True)
 
     def on_test_epoch_start(self) -> None:
-        self.rows = []
+        self._begin()
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         noisy, clean, rate = batch["noisy"], batch["clean"], self.denoiser.sample_rate
         row: dict[str, Any] = {"name": batch["name"][0]}
-        for kind, estimate in (("noisy", noisy), ("enhanced", self.denoiser.enhance(noisy, rate))):
+        for kind, estimate in (("noisy", noisy), ("enhanced", self._enhance(noisy))):
             row[kind] = metrics.score(clean[0], estimate[0], rate, self.metric_names)
-        self.rows.append(row)
+        self._keep(batch, row)
 
     def on_test_epoch_end(self) -> None:
+        self._gather()
         means = metrics.mean([row["enhanced"] for row in self.rows])
         self.log_dict({f"test/{k}": v for k, v in means.items()})
 

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning import Trainer
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from denoiser import ranks
 from denoiser.audio import replacing
 from denoiser.devices import fastest_precision, trainer_devices
 from denoiser.enhance import load_checkpoint
@@ -23,8 +26,8 @@ CHECKPOINTS = "checkpoints"
 SPLIT = "split.json"  # in a run's folder: who trains, who validates, who tests
 
 
-def run_folder(parent: str, ckpt_path: str | None) -> str:
-    """The folder of a run under ``parent``: that of the checkpoint it resumes, else a new one named by the time.
+def run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> str:
+    """The folder of a run under ``parent``: that of the checkpoint it resumes, else a new one: time and seed.
 
     ``last`` means the run that was last at work, even if it was stopped before its first checkpoint; a start that
     failed before it had its data (it wrote no split) does not count.
@@ -35,7 +38,7 @@ def run_folder(parent: str, ckpt_path: str | None) -> str:
             return str(Path(parent, max(signs, key=lambda sign: sign.stat().st_mtime).relative_to(parent).parts[0]))
     elif ckpt_path and (folder := Path(str(ckpt_path)).parent).name == CHECKPOINTS:
         return str(folder.parent)
-    stamp = Path(parent, time.strftime("%Y-%m-%d_%H-%M-%S"))
+    stamp = Path(parent, time.strftime("%Y-%m-%d_%H-%M-%S") + ("" if seed is None else f"_seed{seed}"))
     number, folder = 1, stamp
     while folder.exists():
         number += 1
@@ -52,10 +55,10 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
     if not ckpt_path:
         return None
     for partial in (folder / CHECKPOINTS).glob(".*.partial-*"):  # of a run killed while it wrote
-        partial.unlink()
+        partial.unlink(missing_ok=True)
     path = folder / CHECKPOINTS / "last.ckpt" if ckpt_path == "last" else Path(str(ckpt_path))
     if ckpt_path == "last" and not path.is_file():
-        print(f"ckpt_path=last: no earlier checkpoint under {folder.parent}, starting from the beginning")
+        rank_zero_only(print)(f"ckpt_path=last: no earlier checkpoint under {folder.parent}, starting anew")
         return None
     checkpoint = load_checkpoint(path)
     try:
@@ -100,8 +103,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return super().load_checkpoint(path, map_location, weights_only=True)
 
 
-def build_trainer(folder: Path, gpus: Any = None, **options: Any) -> Trainer:
-    """Lightning's Trainer; ``gpus`` as in :func:`~denoiser.devices.trainer_devices`, ``options`` are its own.
+def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, **options: Any) -> Trainer:
+    """Lightning's Trainer; ``gpus`` and ``processes`` as in :func:`~denoiser.devices.trainer_devices`.
+
+    ``options`` are its own. Of several processes each has been started already (:mod:`denoiser.together`), and takes
+    its share of every batch by the data module: Lightning's own samplers would count some files twice.
 
     Precision, where none is given, is what the device does fastest.
     """
@@ -111,13 +117,20 @@ def build_trainer(folder: Path, gpus: Any = None, **options: Any) -> Trainer:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
-    chosen = trainer_devices(gpus)
+    warnings.filterwarnings("ignore", message=".*recommended to use .*sync_dist=True.*")  # the same in each already
+    chosen = trainer_devices(gpus, processes=processes)
     options = {key: value for key, value in options.items() if value is not None}
+    if options.get("num_nodes", 1) != 1:
+        chosen["strategy"] = "ddp"  # of one process each, too
     for key in ("max_epochs", "max_steps", "num_nodes", "accumulate_grad_batches", "check_val_every_n_epoch"):
         if not isinstance(options.get(key, 0), int):
             raise ConfigError(f"trainer.{key}={options[key]}: expected a whole number")
     options.setdefault("precision", fastest_precision(chosen["accelerator"]))
     try:
-        return Trainer(default_root_dir=folder, plugins=[AtomicCheckpointIO()], **{**chosen, **options})
+        plugins: list[Any] = [AtomicCheckpointIO()]
+        if ranks.place().by == ranks.FIRST:
+            plugins.append(LightningEnvironment())  # whatever cluster this machine may be part of
+        shared = {"use_distributed_sampler": False, "sync_batchnorm": chosen["accelerator"] == "gpu"}
+        return Trainer(default_root_dir=folder, plugins=plugins, **{**shared, **chosen, **options})
     except (TypeError, ValueError, AssertionError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from denoiser import models, report, runs
+from denoiser import card, models, record, report, runs, together
 from denoiser.data import augment
 from denoiser.enhance import Denoiser, load_checkpoint
 from denoiser.errors import CheckpointError, ConfigError, CorpusError, building, check_booleans
@@ -28,8 +27,14 @@ say = rank_zero_only(print)
 def train(cfg: DictConfig, folder: Path) -> float | None:
     """Fit, then test the best checkpoint; returns the best ``monitor``. All that a run leaves lies in ``folder``.
 
+    Where ``cfg.trainer`` asks for several processes, all of them do this, and the first one's ``folder`` holds.
     Raises DenoiserError for what a person can mend: settings, corpus, checkpoint, device.
     """
+    with together.joined(cfg, folder) as common:
+        return _train(cfg, common)
+
+
+def _train(cfg: DictConfig, folder: Path) -> float | None:
     if missing := [key for key in ("root", "speech") if key in cfg.data and cfg.data[key] is None]:
         key = f"data.{missing[0]}"
         raise ConfigError(f"{key} missing; give it as {key}=FOLDER, or data=synthetic, which needs no download")
@@ -56,8 +61,11 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         f"{cfg.name}: {facts['parameters']:,} parameters, {facts['macs_per_second'] / 1e9:.2f} GMAC per second of audio"
     )
     say(f"{trainer.strategy.root_device.type}, precision {trainer.precision}")
-    data.prepare_data()  # Lightning would too, but only after it has said much else: mistakes come first
-    data.setup()
+    with together.agreed():  # Lightning would too, but only after it has said much else: mistakes come first
+        if trainer.local_rank == 0:
+            data.prepare_data()
+    with together.agreed():
+        data.setup()
     say(data.describe())
     if resume and not data.same_split(folder / runs.SPLIT):
         raise CorpusError(
@@ -65,7 +73,6 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         )
     _record(trainer, data, OmegaConf.to_yaml(cfg, resolve=True), facts, folder)
 
-    begin = time.perf_counter()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
@@ -77,7 +84,6 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         if "val_check_interval" in str(error):
             raise ConfigError(f"trainer: {error}") from error
         raise
-    facts["fit_seconds"] = round(time.perf_counter() - begin, 1)
     best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor), None)
     value = trainer.callback_metrics.get(cfg.monitor) if best is None else best.best_model_score
     result = None if value is None else float(value)
@@ -87,23 +93,31 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
             last = folder / runs.CHECKPOINTS / "last.ckpt"
             say(f"no validation chose a checkpoint: testing the last weights{f', {last}' if last.is_file() else ''}")
         trainer.test(module, datamodule=data, ckpt_path=path or None, verbose=False, weights_only=True)
-        summary = report.write_scores(
-            [{**row, **data.facts(row["name"])} for row in module.rows],
-            folder,
-            checkpoint=os.path.relpath(path) if path else None,
-            seed=cfg.seed,
-            monitor=result,
-            **facts,
-        )
-        say(f"\n{report.scores_table(summary)}\n")
-        if isinstance(trainer.logger, TensorBoardLogger):
-            final = {f"test/{metric}": mean for metric, mean in summary["enhanced"].items()}
-            trainer.logger.log_hyperparams(_flat(plain), {**final, f"best/{cfg.monitor}": result or 0.0})
-            trainer.logger.finalize("success")  # its writer is a daemon thread: what is queued dies with the process
+    if together.rank() == 0:
+        found = record.gathered(plain, trainer, module, data, {**facts, "best": result}, folder)
+        if cfg.test:
+            found["test"] = _scores(found, trainer, module, data, folder)
+        card.write(folder, record.write(folder, found))
     if best and best.best_model_path:
         say(f"best checkpoint: {os.path.relpath(best.best_model_path)}")
     say(f"run folder: {folder}")
     return result
+
+
+def _scores(found: Mapping[str, Any], trainer: pl.Trainer, module: Any, data: Any, folder: Path) -> dict[str, Any]:
+    """Write and show what the test gave; returns the means."""
+    rows = [{**row, **data.facts(row["name"])} for row in module.rows]
+    facts = {key: found[key] for key in ("checkpoint", "seed", "parameters", "macs_per_second", "fit_seconds")}
+    checkpoint = found["checkpoint"] and os.path.relpath(folder / found["checkpoint"])
+    summary = report.write_scores(rows, folder, **{**facts, "checkpoint": checkpoint, "monitor": found["best"]})
+    say(f"\n{report.scores_table(summary)}\n")
+    if isinstance(trainer.logger, TensorBoardLogger):
+        final = {f"test/{metric}": mean for metric, mean in summary["enhanced"].items()}
+        trainer.logger.log_hyperparams(
+            _flat(found["config"]), {**final, f"best/{found['monitor']}": found["best"] or 0.0}
+        )
+        trainer.logger.finalize("success")  # its writer is a daemon thread: what is queued dies with the process
+    return {key: summary[key] for key in ("n", "noisy", "enhanced", "undefined")}
 
 
 def _data(settings: Mapping[str, Any], **more: Any) -> Any:
@@ -117,7 +131,7 @@ def _data(settings: Mapping[str, Any], **more: Any) -> Any:
 def _check_settings(cfg: DictConfig) -> None:
     if cfg.seed < 0:
         raise ConfigError(f"seed={cfg.seed}: expected 0 or more")
-    check_booleans(cfg, "test", "data.shuffle")
+    check_booleans(cfg, "test", "data.shuffle", "deterministic")
     check_names(cfg.metrics)
     monitor, allowed = cfg.monitor, ["val/loss", *(f"val/{name}" for name in cfg.metrics)]
     if monitor not in allowed:
@@ -150,9 +164,15 @@ def _trainer(cfg: DictConfig, options: dict[str, Any], folder: Path) -> pl.Train
     for callback in callbacks:
         if isinstance(callback, ModelCheckpoint):
             callback.dirpath = str(folder.absolute() / runs.CHECKPOINTS)
+    for callback in callbacks:
+        if str(getattr(callback, "monitor", "")).startswith("test"):
+            raise ConfigError(
+                f"{type(callback).__name__} with monitor={callback.monitor}: only validation chooses, by val/..."
+            )
     if not logger:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     keeps = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+    callbacks.append(record.History())  # after those whose numbers it keeps, before the checkpoints, which keep it
     return runs.build_trainer(folder, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps)
 
 

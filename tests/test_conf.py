@@ -83,3 +83,4 @@ def test_a_run_goes_on_in_the_folder_of_its_checkpoint(tmp_path):
     assert not fresh.exists()
     fresh.mkdir()
     assert Path(runs.run_folder(str(parent), None)) != fresh
+    assert runs.run_folder(str(parent), None, 3).endswith("_seed3")

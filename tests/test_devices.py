@@ -37,6 +37,13 @@ def test_values_without_meaning_are_refused(gpus):
         trainer_devices(gpus, 4)
 
 
+def test_several_processes_are_for_the_cpu():
+    assert trainer_devices(0, 0, processes=2) == {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
+    assert trainer_devices(0, 0, processes=1)["strategy"] == "auto"
+    with pytest.raises(ConfigError, match=r"trainer\.processes=2 is for the CPU"):
+        trainer_devices(1, 4, processes=2)
+
+
 def test_devices_are_resolved_or_refused():
     assert resolve_device("cpu") == torch.device("cpu")
     with pytest.raises(ConfigError, match="no device"):

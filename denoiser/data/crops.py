@@ -62,7 +62,38 @@ class Utterances(Dataset[Batch]):
             "clean": clean,
             "level": torch.tensor([self.store.utterances[name].level]),
             "name": name,
+            "index": index,
         }
+
+
+class Shares(Sampler[list[Any]]):
+    """Of each batch of ``batch_size``, in the order of ``sampler``, what one of ``world`` processes takes: every
+    ``world``-th item.
+
+    All take as many batches. In a last one that has not an item for each, those without take its first, which
+    then counts nothing: :meth:`weight`.
+    """
+
+    def __init__(self, sampler: Sampler[Any], batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self.sampler, self.batch_size, self.rank, self.world = sampler, batch_size, rank, world
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch_size)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        items = list(self.sampler)
+        for first in range(0, len(items), self.batch_size):
+            batch = items[first : first + self.batch_size]
+            yield batch[self.rank :: self.world] or batch[:1]
+
+    def size(self, index: int) -> int:
+        """Items of batch ``index``, of all processes."""
+        return min(self.batch_size, len(self.sampler) - index * self.batch_size)  # type: ignore[arg-type]
+
+    def weight(self, index: int) -> float:
+        """The factor to this process's mean over batch ``index`` that makes the processes' mean that over items."""
+        size = self.size(index)
+        return len(range(self.rank, size, self.world)) * self.world / size
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

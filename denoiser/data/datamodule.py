@@ -13,10 +13,11 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_convert
 
+from denoiser import together
 from denoiser.audio import replacing
 from denoiser.data import facts, pairs, synthetic, vctk_demand
 from denoiser.data.augment import Augment
-from denoiser.data.crops import Batch, Crops, EpochSampler, Utterances
+from denoiser.data.crops import Batch, Crops, EpochSampler, Shares, Utterances
 from denoiser.data.preparation import paired, prepare
 from denoiser.data.store import Resident, Store, to_float
 from denoiser.errors import ConfigError, CorpusError
@@ -24,6 +25,17 @@ from denoiser.spectral import Spectral
 
 DEVICES = ("auto", "cpu", "gpu")
 SHARE = 0.5  # of a GPU's free memory that a corpus may take unasked; training needs the rest
+
+
+def whole(dataset: Dataset[Batch]) -> DataLoader[Batch]:
+    """Utterances one by one: of several processes each takes every so many-th, and none is served twice.
+
+    Only a process for which there is none takes the first all the same, to stay in step: ``index`` tells.
+    """
+    rank, world = together.rank(), together.world()
+    if world == 1:
+        return DataLoader(dataset)
+    return DataLoader(dataset, sampler=range(rank, len(dataset), world) or [0])  # type: ignore[arg-type]
 
 
 def lives_on(device: torch.device, choice: str, size: int, free: int | None = None) -> bool:
@@ -51,7 +63,8 @@ class PairedData(LightningDataModule):
 
     In training a batch is ``{"noisy": [B, F, frames], "clean": [B, F, frames]}``, each a
     :class:`~denoiser.spectral.Spectrum`; in validation and test it is one whole utterance as waveforms,
-    ``{"noisy": [1, N], "clean": [1, N], "level": [1, 1], "name": [str]}``.
+    ``{"noisy": [1, N], "clean": [1, N], "level": [1, 1], "name": [str], "index": [1]}``. Of several processes that
+    train together (:mod:`denoiser.together`) each takes its share of every batch, and of the utterances.
 
     Args:
         spectral: the representation, shared with the network that is trained.
@@ -59,7 +72,7 @@ class PairedData(LightningDataModule):
         layout: ``vctk_demand`` or ``folders``.
         download: fetch VCTK-DEMAND, with 28 speakers, to ``root``, unless it is there and whole.
         cache: where prepared corpora are kept.
-        batch_size: crops per batch.
+        batch_size: crops per batch, of all processes together.
         frames: length of a patch.
         device: where the prepared training corpus lives: ``auto`` on the training GPU if it takes less than half of
             the memory that is free there, so that crops are cut where they are needed; else, and on a CPU, on the
@@ -69,6 +82,7 @@ class PairedData(LightningDataModule):
         shuffle: False serves the same crops in the same order every epoch.
         seed: of order, crops and augmentation.
         augment: what training batches go through; null for the corpus as it is.
+        licence: of the corpus, in words, for the model card; null where it is not known.
     """
 
     def __init__(
@@ -86,6 +100,7 @@ class PairedData(LightningDataModule):
         shuffle: bool = True,
         seed: int = 0,
         augment: Augment | None = None,
+        licence: str | None = None,
     ) -> None:
         super().__init__()
         if layout not in pairs.LAYOUTS:
@@ -96,6 +111,10 @@ class PairedData(LightningDataModule):
             raise ConfigError(
                 f"data: batch_size={batch_size}, frames={frames}, workers={workers}; expected at least 1, 1 and 0"
             )
+        if batch_size < together.world():
+            raise ConfigError(
+                f"data.batch_size={batch_size}: expected at least one for each of {together.world()} processes"
+            )
         if device not in DEVICES:
             raise ConfigError(f"data.device={device}: expected {', '.join(DEVICES)}")
         self.spectral = spectral
@@ -103,7 +122,7 @@ class PairedData(LightningDataModule):
         self.download = download
         self.batch_size, self.frames, self.device, self.workers = batch_size, frames, device, workers
         self.val_limit, self.shuffle, self.seed = val_limit, shuffle, seed
-        self.augment = augment
+        self.augment, self.licence = augment, licence
         self.rule = ""
         self.names: dict[str, list[str]] = {}  # of each split, once set up
         self.resident: Resident | None = None  # the training corpus on the training device, if it lives there
@@ -188,10 +207,13 @@ class PairedData(LightningDataModule):
         if workers is None:  # a GPU is kept from waiting for the disk; a CPU has nothing to spare
             workers = 0 if self.resident or device.type == "cpu" else min(4, os.cpu_count() or 1)
         crops = self.training_set(read=self.resident is None)
+        order = EpochSampler(crops, self.seed, self.shuffle)  # type: ignore[arg-type]
+        batches: dict[str, Any] = {"batch_size": self.batch_size, "sampler": order}
+        if together.world() > 1:
+            batches = {"batch_sampler": Shares(order, self.batch_size, together.rank(), together.world())}
         return DataLoader(
             crops,
-            batch_size=self.batch_size,
-            sampler=EpochSampler(crops, self.seed, self.shuffle),  # type: ignore[arg-type]
+            **batches,
             num_workers=workers,
             collate_fn=default_convert,  # it comes as a batch
             persistent_workers=workers > 0,
@@ -202,10 +224,10 @@ class PairedData(LightningDataModule):
         names = self.names["val"]
         if self.val_limit is not None and self.val_limit < len(names):
             names = [names[i * len(names) // self.val_limit] for i in range(self.val_limit)]
-        return DataLoader(Utterances(self.store, names))
+        return whole(Utterances(self.store, names))
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(Utterances(self.test_store, self.names["test"]))
+        return whole(Utterances(self.test_store, self.names["test"]))
 
     def calibration(self, limit: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
         """Up to ``limit`` whole training utterances, evenly spaced: noisy ``[N]`` and its level ``[1]``."""

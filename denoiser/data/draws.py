@@ -245,7 +245,8 @@ class Fixed(Dataset[Batch]):
         batch["crops"] = to_float(batch["crops"])
         mixed = mix(batch, draw.length, self.mixtures.speech.collection.sample_rate, self.responses)
         noisy, clean = mixed["noisy"][0], mixed["clean"][0]
-        return {"noisy": noisy, "clean": clean, "level": Spectral.level(noisy), "name": self._name(draw)}
+        level = Spectral.level(noisy)
+        return {"noisy": noisy, "clean": clean, "level": level, "name": self._name(draw), "index": index}
 
 
 def _sounding(rng: Generator, source: Segments, index: int, length: int, back: int) -> tuple[int, int, int, int]:

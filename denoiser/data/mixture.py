@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from denoiser.data import division, folders, rooms
 from denoiser.data.crops import Batch, Utterances
-from denoiser.data.datamodule import PairedData
+from denoiser.data.datamodule import PairedData, whole
 from denoiser.data.division import PARTS, divide, hashed
 from denoiser.data.draws import OTHERS, Fixed, Mixtures, reach
 from denoiser.data.facts import gather, read_logs
@@ -211,12 +211,12 @@ class MixtureData(PairedData):
         return Fixed(self.mixtures("test"), self.responses.get("test"), self.test_limit)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return DataLoader(Fixed(self.mixtures("val"), self.responses.get("val"), self.val_limit))
+        return whole(Fixed(self.mixtures("val"), self.responses.get("val"), self.val_limit))
 
     def test_dataloader(self) -> DataLoader[Batch]:
         if tests := self._prepared.get("tests"):
-            return DataLoader(Utterances(tests[0], tests[0].names))
-        return DataLoader(self._test_set())
+            return whole(Utterances(tests[0], tests[0].names))
+        return whole(self._test_set())
 
     def calibration(self, limit: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
         """Up to ``limit`` training mixtures of the first epoch, evenly spaced, in batches: noisy and level."""
