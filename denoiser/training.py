@@ -21,10 +21,12 @@ from denoiser.enhance import Denoiser, load_checkpoint
 from denoiser.errors import CheckpointError, ConfigError, CorpusError, building, check_booleans
 from denoiser.metrics import METRICS, check_names, missing_package
 from denoiser.module import DenoisingModule
+from denoiser.outcome import recorded
 
 say = rank_zero_only(print)
 
 
+@recorded
 def train(cfg: DictConfig, folder: Path) -> float | None:
     """Fit, then test the best checkpoint; returns the best ``monitor``. All that a run leaves lies in ``folder``.
 
@@ -71,7 +73,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     except SystemExit:  # Lightning's answer to Ctrl-C
         if not trainer.interrupted:
             raise
-        say(f"\nrun folder: {folder}; the same command with ckpt_path=last goes on from its last checkpoint")
+        say(f"\nrun folder: {folder}; {runs.how_to_resume()} goes on from its last checkpoint")
         raise KeyboardInterrupt from None
     except ValueError as error:
         if "val_check_interval" in str(error):
