@@ -204,6 +204,18 @@ def check_number(
         raise ConfigError(f"{key}={value}: expected {expected}{instead}")
 
 
+def check_shard(cfg: Any) -> None:
+    """Raise ConfigError unless ``shards`` is 1 or more, and ``shard`` says which of several."""
+    check_number(cfg, "shards", 1, whole=True)
+    if cfg.shards > 1 and cfg.shard is None:
+        raise ConfigError(
+            f"shards={cfg.shards}: which? shard=0 to {cfg.shards - 1}, or all: -m 'shard=range({cfg.shards})'"
+        )
+    if cfg.shards == 1 and cfg.shard not in (None, 0):
+        raise ConfigError(f"shard={cfg.shard}: of how many? Give it with shards=")
+    check_number(cfg, "shard", 0, cfg.shards - 1, whole=True, other=None)
+
+
 def require(cfg: Any, *keys: str) -> None:
     """Raise ConfigError naming those of these settings that were not given."""
     if missing := [key for key in keys if cfg.get(key, None) in (None, "")]:

@@ -39,7 +39,7 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
             return None
         before = _before(folder)
         changes = _changes(before, cfg) if before else []
-        if before and not changes and before["status"] in ("finished", "pruned"):
+        if before and not changes and before["status"] in _final():
             value, when = before["best"], before["ended"] or "before"
             print(f"{folder.name}: {before['status']} {when}, {cfg.monitor} {_text(value)}: not run again")
             return value
@@ -51,6 +51,12 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
             cfg.ckpt_path = "last"
         with _gpu(cfg, folder.parent):
             return _trained(cfg, folder)
+
+
+def _final() -> tuple[str, ...]:
+    """What is not tried again. A search proposes some settings several times: that they diverge it has learnt once."""
+    searching = not str(HydraConfig.get().sweeper._target_).endswith(".BasicSweeper")
+    return ("finished", "pruned", "diverged") if searching else ("finished", "pruned")
 
 
 def _trained(cfg: DictConfig, folder: Path) -> float | None:

@@ -62,7 +62,8 @@ def plain(cfg: DictConfig) -> dict[str, Any] | None:
         return None
 
 
-def _status(error: BaseException) -> str:
+def status(error: BaseException) -> str:
+    """What a record says of a run that this ended."""
     if isinstance(error, DivergedError):
         return "diverged"
     if isinstance(error, PrunedError):

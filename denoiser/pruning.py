@@ -48,8 +48,8 @@ class MedianPruner(Callback):
         if found and epoch != trainer.max_epochs:  # at its last epoch there is nothing left to save
             best, median, others = found
             raise PrunedError(
-                f"after epoch {epoch} its best {self.monitor}, {best:.4g}, is worse than the median of the {others} other "
-                f"runs of the sweep that came as far, {median:.4g}",
+                f"after epoch {epoch} its best {self.monitor}, {best:.4g}, is worse than the median of the {others} "
+                f"other runs of the sweep that came as far, {median:.4g}",
                 best,
             )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -16,6 +19,9 @@ def resume(config: DictConfig, alone: bool) -> None:
     """
     import optuna
     from optuna.trial import TrialState
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # of enqueue_trial
 
     sweeper = config.hydra.sweeper
     storage = instantiate(sweeper.storage) if OmegaConf.is_config(sweeper.storage) else str(sweeper.storage)

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,9 @@ from omegaconf import DictConfig, open_dict, read_write
 from denoiser import errors, locks, naming
 from denoiser.arguments import quoted
 from denoiser.errors import ConfigError
+
+# conf/hydra/launcher/ gives the plugins' own launchers other defaults; also said, if let, in every worker.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 LOCK = ".lock"  # in the folder of a sweep and in that of a run: who works there holds it
 _PACKAGES = {"JoblibLauncher": "joblib", "LocalLauncher": "submitit", "SlurmLauncher": "submitit", "RayLauncher": "ray"}
