@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -71,11 +72,19 @@ class StopWhenDiverged(Callback):
             return
         step = int(self.step)
         if trainer.strategy.reduce_boolean_decision(step >= 0, all=False):  # all processes end, or one would wait
-            where = f"is {float(self.loss)} at step {step}" if step >= 0 else "of another process is no number"
-            raise DivergedError(
-                f"the loss {where}, in epoch {trainer.current_epoch + 1}: the training diverged; a lower optimizer.lr "
-                "or trainer.gradient_clip_val may help"
-            )
+            raise self._error(trainer, f"is {float(self.loss)} at step {step}" if step >= 0 else "of a process is nan")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        loss = float(trainer.callback_metrics.get("val/loss", 0.0))
+        if not math.isfinite(loss):  # the last step before it did that
+            raise self._error(trainer, f"of the validation is {loss}")
+
+    @staticmethod
+    def _error(trainer: Trainer, what: str) -> DivergedError:
+        return DivergedError(
+            f"the loss {what}, in epoch {trainer.current_epoch + 1}: the training diverged; a lower optimizer.lr "
+            "or trainer.gradient_clip_val may help"
+        )
 
 
 class Checkpoint(ModelCheckpoint):

@@ -100,4 +100,5 @@ for _resolver in (sweep_folder, run_name):
     OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
 OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("gpus", _gpus, replace=True)
+OmegaConf.register_new_resolver("gpu_each", lambda: min(1, _gpus()), replace=True)
 OmegaConf.register_new_resolver("at_once", _at_once, replace=True)

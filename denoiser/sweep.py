@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -83,13 +84,15 @@ class Spread(Callback):
 
 
 def prepare(config: DictConfig) -> None:
-    """Let what a launcher starts find this package. Raises ConfigError where the launcher's own is missing."""
+    """Let what a launcher starts find this package. Raises ConfigError where the launcher cannot work."""
     module, _, name = str(config.hydra.launcher._target_).rpartition(".")
     packages = [module.rpartition(".")[0], *filter(None, [_PACKAGES.get(name)])]
     if not all(_is_there(package) for package in packages):
         choice = config.hydra.runtime.choices["hydra/launcher"]
         extra = "ray" if choice == "ray" else "sweep"
         raise ConfigError(f'hydra/launcher={choice} needs a package that is missing: pip install "denoiser[{extra}]"')
+    if name == "SlurmLauncher" and shutil.which("sbatch") is None:
+        raise ConfigError("hydra/launcher=submitit_slurm: no sbatch here; start it where SLURM jobs are started")
     root, paths = str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if root not in paths:  # the workers of SLURM and Ray do not begin where train.py lies
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, *paths]))
