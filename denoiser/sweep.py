@@ -34,6 +34,11 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with errors.one_line():
+            if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK")):
+                raise ConfigError(
+                    "several processes that train one run together would each start the whole sweep; "
+                    "give a run of a sweep one GPU, or +trainer.strategy=ddp_spawn"
+                )
             prepare(config)
             errors.check_booleans(config, "fresh")
             self.folder, self.started = Path(str(config.hydra.sweep.dir)).absolute(), time.strftime("%Y-%m-%dT%H:%M:%S")
