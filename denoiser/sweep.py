@@ -57,12 +57,14 @@ class Sweep(Callback):
                 study.resume(config, alone=alone is not None)
             if alone is not None:
                 os.close(alone)
-            self.lock = locks.take(self.folder / LOCK, shared=True)  # until this process ends
+            self.lock = locks.take(self.folder / LOCK, shared=True)  # to the end, or until this process is killed
         print(f"sweep folder: {os.path.relpath(self.folder)}; the same command goes on here, with fresh=true anew")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         from denoiser import record
 
+        if self.lock is not None:
+            os.close(self.lock)
         found = record.find([self.folder])
         counts = ", ".join(f"{count} {status}" for status, count in Counter(r["status"] for r in found).most_common())
         print(f"\n{len(found)} runs: {counts}")
