@@ -63,7 +63,8 @@ def _settings(config: DictConfig) -> dict[str, str | None]:
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     lines = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
     return {
-        override.get_key_element(): None if override.is_sweep_override() else override.get_value_element_as_str()
+        # What is read, not how it was typed: 1e-3 is 0.001, and quotes are no part of a name.
+        override.get_key_element(): None if override.is_sweep_override() else str(override.value())
         for override in OverridesParser.create().parse_overrides(lines)
     }
 

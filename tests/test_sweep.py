@@ -44,7 +44,7 @@ def test_the_same_sweep_has_the_same_folder_however_it_is_typed():
     first = folder_of("model=unet6,unet8", "seed=0,1", "data=synthetic", "optimizer.lr=1e-3")
     assert re.fullmatch(r"sweeps/synthetic-model-seed-[0-9a-f]{6}", first)
     same = [
-        folder_of("optimizer.lr=1e-3", "seed=1,0", "data=synthetic", "model=unet8,unet6"),
+        folder_of("optimizer.lr=0.001", "seed=1,0", "data='synthetic'", "model=unet8,unet6"),
         folder_of("model=unet6,unet8,unet14", "seed=range(5)", "data=synthetic", "optimizer.lr=1e-3"),  # more of it
         folder_of("model=unet6,unet8", "data=synthetic", "optimizer.lr=1e-3", "trainer.gpus=0", seed="1,2"),
     ]  # fmt: skip
@@ -214,6 +214,7 @@ def test_a_sweep_that_is_killed_goes_on_and_repeats_nothing(corpus, tmp_path, mo
 
     assert multirun(monkeypatch, tmp_path, "optimizer.lr=2e-3,1e30,1e-3", *arguments) == 2
     said = capsys.readouterr()
+    assert "3 runs: 2 finished, 1 diverged" in said.out
     assert statuses() == {"lr0.001": "finished", "lr1e+30": "diverged", "lr0.002": "finished"}
     assert record.read(sweep / "lr0.001") == first
     assert "3 runs: 2 finished, 1 diverged" in said.out
