@@ -14,8 +14,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loa
 errors.check_environment("hydra", "torch")
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from denoiser import sweep
 from denoiser.arguments import as_typed
 
 NAMES = ("ckpt", "input", "output", "reference")  # settings that are meant letter for letter
@@ -23,50 +25,70 @@ NAMES = ("ckpt", "input", "output", "reference")  # settings that are meant lett
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="infer")
 def main(cfg: DictConfig) -> None:
+    if sweep.in_multirun():  # what one raises is said when all have done their part
+        os.chdir(HydraConfig.get().runtime.cwd)  # Ray starts its workers elsewhere
+        run(cfg)
+        return
     with errors.one_line():
-        errors.require(cfg, "ckpt", "input")
-        errors.check_booleans(cfg, "full_band", "overwrite", "plot", "report")
-        errors.check_number(cfg, "dry")
-        errors.check_number(cfg, "max_attenuation_db", other=None)
-        errors.check_number(cfg, "phase_iters", whole=True)
-        errors.check_number(cfg, "loudness", -70, -5, other=None)
-        errors.check_number(cfg, "threads", 1, whole=True, other=None)
-        errors.check_number(cfg, "jobs", 1, whole=True, other="auto")
+        run(cfg)
 
-        import torch
 
-        from denoiser.enhance import Denoiser, Options
-        from denoiser.files import enhance_files, shown
-        from denoiser.judging import judge
-        from denoiser.pipes import STDOUT
-        from denoiser.plan import is_single, plan
+def run(cfg: DictConfig) -> None:
+    errors.require(cfg, "ckpt", "input")
+    errors.check_booleans(cfg, "full_band", "overwrite", "plot", "report")
+    errors.check_number(cfg, "dry")
+    errors.check_number(cfg, "max_attenuation_db", other=None)
+    errors.check_number(cfg, "phase_iters", whole=True)
+    errors.check_number(cfg, "loudness", -70, -5, other=None)
+    errors.check_number(cfg, "threads", 1, whole=True, other=None)
+    errors.check_number(cfg, "jobs", 1, whole=True, other="auto")
+    errors.check_shard(cfg)
 
-        options = Options(cfg.dry, cfg.max_attenuation_db, cfg.phase_iters, cfg.full_band)
-        sources = [str(name) for name in cfg.input] if OmegaConf.is_list(cfg.input) else [str(cfg.input)]
-        jobs = plan(sources, str(cfg.output) if cfg.output else None)
-        piped = any(target is STDOUT for _, target in jobs)
-        if piped and (cfg.plot or cfg.report or cfg.reference):
-            raise errors.ConfigError("output=-: carries the sound alone; plot, report and reference want a file")
-        with redirect_stdout(sys.stderr if piped else sys.stdout):
-            if cfg.threads:
-                torch.set_num_threads(cfg.threads)
-            denoiser = Denoiser.from_checkpoint(str(cfg.ckpt), str(cfg.device), str(cfg.precision))
-            outcome = enhance_files(
-                denoiser, jobs, options, loudness=cfg.loudness, overwrite=cfg.overwrite or is_single(sources),
-                plot=cfg.plot, at_once=None if cfg.jobs == "auto" else cfg.jobs,
-            )  # fmt: skip
-            unscored = 0
-            if cfg.report or cfg.reference:
-                unscored = judge(
-                    outcome.gains,
-                    reference=Path(cfg.reference) if cfg.reference else None,
-                    root=Path(sources[0]) if len(sources) == 1 and Path(sources[0]).is_dir() else None,
-                    page=cfg.report,
-                    settings=f"{cfg.ckpt}: {str(options)[8:-1]}",
-                    failures=[shown(error) for error in outcome.failed.values()],
-                )
-        if outcome.failed or unscored:
-            sys.exit(1)
+    import torch
+
+    from denoiser.enhance import Denoiser, Options
+    from denoiser.files import enhance_files, shown
+    from denoiser.judging import folder_of, judge
+    from denoiser.pipes import STDOUT
+    from denoiser.plan import is_single, plan, share
+
+    options = Options(cfg.dry, cfg.max_attenuation_db, cfg.phase_iters, cfg.full_band)
+    sources = [str(name) for name in cfg.input] if OmegaConf.is_list(cfg.input) else [str(cfg.input)]
+    everything = plan(sources, str(cfg.output) if cfg.output else None)
+    piped = any(target is STDOUT for _, target in everything)
+    if piped and (cfg.plot or cfg.report or cfg.reference or cfg.shards > 1):
+        raise errors.ConfigError("output=-: carries the sound alone; plot, report, reference and shards want files")
+    jobs, beside = everything, None
+    if cfg.shards > 1:
+        jobs = share(everything, cfg.shard, cfg.shards)
+        beside = folder_of(everything) / f"shard-{cfg.shard}-of-{cfg.shards}"
+        print(f"shard {cfg.shard} of {cfg.shards}: {len(jobs)} of {len(everything)} files")
+    with redirect_stdout(sys.stderr if piped else sys.stdout):
+        if cfg.threads:
+            torch.set_num_threads(cfg.threads)
+        device, gpus = str(cfg.device), torch.cuda.device_count()
+        if sweep.in_multirun() and device == "auto" and gpus > 1 and cfg.shard is not None:
+            device = f"cuda:{cfg.shard % gpus}"
+        denoiser = Denoiser.from_checkpoint(str(cfg.ckpt), device, str(cfg.precision))
+        outcome = enhance_files(
+            denoiser, jobs, options, loudness=cfg.loudness, overwrite=cfg.overwrite or is_single(sources),
+            plot=cfg.plot, at_once=None if cfg.jobs == "auto" else cfg.jobs, among=everything,
+        )  # fmt: skip
+        unscored = 0
+        if cfg.report or cfg.reference:
+            unscored = judge(
+                outcome.gains,
+                reference=Path(cfg.reference) if cfg.reference else None,
+                root=Path(sources[0]) if len(sources) == 1 and Path(sources[0]).is_dir() else None,
+                page=cfg.report,
+                folder=beside,
+                settings=f"{cfg.ckpt}: {str(options)[8:-1]}",
+                failures=[shown(error) for error in outcome.failed.values()],
+            )
+    if outcome.failed or unscored:
+        if sweep.in_multirun():
+            raise errors.UnfinishedError(f"shard {cfg.shard} of {cfg.shards}: not all files were done, or scored")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ errors.check_environment("hydra", "torch")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from denoiser import sweep
 from denoiser.arguments import as_typed
 
 NAMES = (  # settings that are meant letter for letter
@@ -21,21 +22,21 @@ NAMES = (  # settings that are meant letter for letter
 )  # fmt: skip
 
 
-def run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> str:
-    from denoiser import runs
-
-    return runs.run_folder(parent, ckpt_path, seed)
-
-
-OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True)
-
-
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
+    if sweep.in_multirun():
+        from denoiser import job
+
+        os.chdir(HydraConfig.get().runtime.cwd)  # Ray starts its workers elsewhere
+        return job.run(cfg, _folder())
     with errors.one_line():
         from denoiser.training import train
 
-        return train(cfg, Path(os.path.relpath(HydraConfig.get().runtime.output_dir)))
+        return train(cfg, _folder())
+
+
+def _folder() -> Path:
+    return Path(os.path.relpath(HydraConfig.get().runtime.output_dir))
 
 
 if __name__ == "__main__":

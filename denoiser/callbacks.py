@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from tqdm import tqdm
 
 from denoiser import report
-from denoiser.errors import DenoiserError
+from denoiser.errors import DenoiserError, DivergedError
 from denoiser.module import DenoisingModule
 
 
@@ -51,6 +53,43 @@ class LogClips(Callback):
             except DenoiserError:  # no matplotlib: the sound is there all the same
                 continue
             logger.experiment.add_figure(f"{name}/spectrogram", picture, step)
+
+
+class StopWhenDiverged(Callback):
+    """Ends a training by DivergedError at the first loss that is no finite number.
+
+    The first such step is noted on the device and asked for when the loss is logged and at the epoch's end: to ask at
+    every step would make a GPU wait for the CPU.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.step = torch.tensor(-1, device=pl_module.device)
+        self.loss = torch.tensor(0.0, device=pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = outputs["loss"].detach().float()
+        first = ~loss.isfinite() & (self.step < 0)
+        self.step = torch.where(first, trainer.global_step, self.step)
+        self.loss = torch.where(first, loss, self.loss)
+        if not trainer.is_last_batch and (batch_idx + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        step = int(self.step)
+        if trainer.strategy.reduce_boolean_decision(step >= 0, all=False):  # all processes end, or one would wait
+            raise self._error(trainer, f"is {float(self.loss)} at step {step}" if step >= 0 else "of a process is nan")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        loss = float(trainer.callback_metrics.get("val/loss", 0.0))
+        if not math.isfinite(loss):  # the last step before it did that
+            raise self._error(trainer, f"of the validation is {loss}")
+
+    @staticmethod
+    def _error(trainer: Trainer, what: str) -> DivergedError:
+        return DivergedError(
+            f"the loss {what}, in epoch {trainer.current_epoch + 1}: the training diverged; a lower optimizer.lr "
+            "or trainer.gradient_clip_val may help"
+        )
 
 
 class Checkpoint(ModelCheckpoint):

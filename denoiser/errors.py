@@ -43,6 +43,27 @@ class DownloadError(DenoiserError):
     """What cannot be fetched, or is not what was published."""
 
 
+class DivergedError(DenoiserError):
+    """A training whose loss is no number any more."""
+
+
+class PrunedError(DenoiserError):
+    """A run of a sweep that was ended as hopeless; ``best`` is what it had reached."""
+
+    def __init__(self, message: str, best: float) -> None:
+        super().__init__(message, best)  # both, or it could not be sent from one process to another
+        self.best = best
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnfinishedError(DenoiserError):
+    """Work of which a part failed, each with its own line already."""
+
+    code = 1
+
+
 @contextmanager
 def building(kind: str, table: Mapping[str, T], name: str, arguments: Mapping[str, Any]) -> Iterator[T]:
     """Yield what ``table`` calls ``name``; ConfigError where there is none, or it refuses ``arguments``."""
@@ -70,7 +91,7 @@ def one_line() -> Iterator[None]:
             raise
         if speaks():
             print(f"error: {_explain(error)}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.code if isinstance(error, UnfinishedError) else 2)
     except KeyboardInterrupt as error:
         if FULL:
             raise
@@ -94,6 +115,10 @@ def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> 
         except ValueError as error:  # scheduler=null, say: no HydraException, though Hydra raises it
             if _raised_in(error).startswith("hydra."):
                 raise ConfigError(f"{error}, in: {' '.join(sys.argv[1:])}") from error
+            if str(error) == "No trials are completed yet.":  # Optuna looks for the best at the end
+                raise DenoiserError(
+                    "no run of this sweep finished; each says why, above and in its run.json"
+                ) from error
             raise
 
 
@@ -119,6 +144,8 @@ def _explain(error: BaseException) -> str:
         if key.startswith("trainer."):
             text += f" (another argument of Lightning's Trainer is added as +{key}=)"
         return f"{text} All settings: --cfg job"
+    if plugin := re.search(r"Could not (?:find|load) '?hydra/(sweeper|launcher)/(\w+)", text):
+        return f'hydra/{plugin[1]}={plugin[2]} is not there; it needs a plugin: pip install "denoiser[sweep]"'
     if "parsing override" in text:
         text = text.partition(" See https")[0]
         text += "; settings are key=value"
@@ -179,6 +206,18 @@ def check_number(
         expected += f" from {low:g} to {high:g}" if high < math.inf else ""
         instead = "" if other is ... else f", or {'null' if other is None else other}"
         raise ConfigError(f"{key}={value}: expected {expected}{instead}")
+
+
+def check_shard(cfg: Any) -> None:
+    """Raise ConfigError unless ``shards`` is 1 or more, and ``shard`` says which of several."""
+    check_number(cfg, "shards", 1, whole=True)
+    if cfg.shards > 1 and cfg.shard is None:
+        raise ConfigError(
+            f"shards={cfg.shards}: which? shard=0 to {cfg.shards - 1}, or all: -m 'shard=range({cfg.shards})'"
+        )
+    if cfg.shards == 1 and cfg.shard not in (None, 0):
+        raise ConfigError(f"shard={cfg.shard}: of how many? Give it with shards=")
+    check_number(cfg, "shard", 0, cfg.shards - 1, whole=True, other=None)
 
 
 def require(cfg: Any, *keys: str) -> None:

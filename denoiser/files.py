@@ -52,13 +52,15 @@ def enhance_files(
     overwrite: bool = True,
     plot: bool = False,
     at_once: int | None = None,
+    among: Sequence[Job] | None = None,
 ) -> Outcome:
     """Enhance each file, showing progress in seconds of audio; one line a file on stdout, what fails on stderr.
 
     ``options`` and ``loudness`` are those of :meth:`Denoiser.enhance_file`. Without ``overwrite``, jobs that
     :func:`~denoiser.plan.is_done` knows are skipped. ``plot`` puts a PNG beside each output: waveforms and
     spectrograms, before and after. ``at_once`` files are under way together, by default as many as help, and
-    share the CPU's threads. Raises the error itself where the only file fails, and a KeyboardInterrupt that says how
+    share the CPU's threads. ``among`` are all the jobs of which these are a part: no two get one name for their PNG.
+    Raises the error itself where the only file fails, and a KeyboardInterrupt that says how
     far it came.
     """
     outcome = Outcome(skipped=[] if overwrite else [job for job in jobs if is_done(job)])
@@ -69,7 +71,7 @@ def enhance_files(
         )
     done_before = set(outcome.skipped)
     todo = [job for job in jobs if job not in done_before]
-    pictures = _pictures(jobs) if plot else {}
+    pictures = _pictures(among or jobs) if plot else {}
     if at_once is None:
         on_cpu = denoiser.spectral.window.device.type == "cpu"
         at_once = files_at_once(len(todo), torch.get_num_threads()) if on_cpu else 1

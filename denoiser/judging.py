@@ -20,6 +20,7 @@ def judge(
     page: bool = False,
     settings: str = "",
     failures: Sequence[str] = (),
+    folder: Path | None = None,
 ) -> int:
     """Score what was enhanced and write the page, beside the outputs; says where, and returns how many had no score.
 
@@ -30,12 +31,13 @@ def judge(
         page: write ``report.html``.
         settings: a line that the page shows.
         failures: a line for each file that has no output; the page shows them.
+        folder: where scores and page go instead; beside the outputs by default.
 
     Raises DenoiserError where the reference does not exist, or a page cannot be made.
     """
     if not gains:
         return 0
-    folder = _common([target.parent for _, target in gains])
+    folder = folder or folder_of(list(gains))
     scores: dict[Job, dict[str, dict[str, float]]] = {}
     problems: list[str] = []
     if reference is not None:
@@ -58,9 +60,9 @@ def judge(
     return len(problems)
 
 
-def _common(folders: Sequence[Path]) -> Path:
-    """The folder that holds them all, as it would be typed."""
-    return Path(os.path.relpath(os.path.commonpath([folder.resolve() for folder in folders])))
+def folder_of(jobs: Sequence[Job]) -> Path:
+    """The folder that holds all their outputs, as it would be typed."""
+    return Path(os.path.relpath(os.path.commonpath([target.parent.resolve() for _, target in jobs])))
 
 
 def _kinds(row: Mapping[str, Mapping[str, float]] | None) -> dict[str, dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -49,6 +50,22 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
         if (other := sources_of.setdefault(os.path.abspath(target), file)) != file:
             raise AudioError(f"{other} and {file} would both become {target}; run them apart")
     return [(file, target) for file, target in jobs if sources_of.get(os.path.abspath(file), file) == file]
+
+
+def share(jobs: Sequence[Job], shard: int, shards: int) -> list[Job]:
+    """The part of ``jobs`` that is ``shard``'s, 0 to ``shards`` - 1: each job is in one part, in the order given.
+
+    Parts are of about the same number of bytes: the largest file goes first, each to the part that has the least.
+    As long as the files are the same, so are the parts, in every process.
+    """
+    sizes = {job: job[0].stat().st_size if job[0].is_file() else 0 for job in jobs}
+    loads, mine = [(0, index) for index in range(shards)], set()
+    for job in sorted(jobs, key=lambda job: (-sizes[job], str(job[0]))):
+        load, index = heapq.heappop(loads)
+        heapq.heappush(loads, (load + sizes[job], index))
+        if index == shard:
+            mine.add(job)
+    return [job for job in jobs if job in mine]
 
 
 def is_single(sources: Sequence[str]) -> bool:

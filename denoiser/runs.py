@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning import Trainer
@@ -76,6 +78,12 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
             "give the same settings, or init_from= to take the weights alone"
         )
     return path
+
+
+def how_to_resume() -> str:
+    """The command that does: of a sweep the same, of a run it names the checkpoint."""
+    sweeps = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return "the same command" if sweeps else "the same command with ckpt_path=last"
 
 
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:

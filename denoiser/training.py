@@ -20,6 +20,7 @@ from denoiser.enhance import Denoiser, load_checkpoint
 from denoiser.errors import CheckpointError, ConfigError, CorpusError, building, check_booleans
 from denoiser.metrics import METRICS, check_names, missing_package
 from denoiser.module import DenoisingModule
+from denoiser.outcome import recorded
 
 say = rank_zero_only(print)
 
@@ -34,6 +35,7 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
         return _train(cfg, common)
 
 
+@recorded
 def _train(cfg: DictConfig, folder: Path) -> float | None:
     if missing := [key for key in ("root", "speech") if key in cfg.data and cfg.data[key] is None]:
         key = f"data.{missing[0]}"
@@ -78,7 +80,7 @@ def _train(cfg: DictConfig, folder: Path) -> float | None:
     except SystemExit:  # Lightning's answer to Ctrl-C
         if not trainer.interrupted:
             raise
-        say(f"\nrun folder: {folder}; the same command with ckpt_path=last goes on from its last checkpoint")
+        say(f"\nrun folder: {folder}; {runs.how_to_resume()} goes on from its last checkpoint")
         raise KeyboardInterrupt from None
     except ValueError as error:
         if "val_check_interval" in str(error):

@@ -1,0 +1,141 @@
+"""One run of a sweep: started, resumed, or left alone because it is done; what goes wrong with it stays with it."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from denoiser import locks, outcome, record, runs
+from denoiser.errors import DenoiserError, PrunedError
+from denoiser.naming import INCIDENTAL
+from denoiser.sweep import LOCK
+from denoiser.training import train
+
+LOG = "log.txt"  # what a run says that is one of several at once
+REPLACED = "replaced"  # in the sweep's folder: what runs left that were run anew
+
+
+def run(cfg: DictConfig, folder: Path) -> float | None:
+    """The best ``monitor`` of this run, now or from before; None where it has none.
+
+    A run that finished with these settings is not repeated, one that was interrupted or failed goes on from its last
+    checkpoint, one that diverged or had other settings begins anew. What fails is a line on stderr and the ``reason``
+    in ``run.json``: only Ctrl-C ends more than this run.
+    """
+    with locks.held(folder / LOCK) as free:
+        if not free:
+            print(f"{folder.name}: another process is at it")
+            return None
+        before = _before(folder)
+        changes = _changes(before, cfg) if before else []
+        if before and not changes and before["status"] in _final():
+            value, when = before["best"], before["ended"] or "before"
+            print(f"{folder.name}: {before['status']} {when}, {cfg.monitor} {_text(value)}: not run again")
+            return value
+        if changes or before.get("status") == "diverged":
+            kept = _set_aside(folder)
+            print(f"{folder.name}: run anew, the old one is in {kept}: {', '.join(changes) or before['reason']}")
+        elif (folder / runs.CHECKPOINTS / "last.ckpt").is_file():
+            print(f"{folder.name}: goes on from its last checkpoint")
+            cfg.ckpt_path = "last"
+        with _gpu(cfg, folder.parent):
+            return _trained(cfg, folder)
+
+
+def _final() -> tuple[str, ...]:
+    """What is not tried again. A search proposes some settings several times: that they diverge it has learnt once."""
+    searching = not str(HydraConfig.get().sweeper._target_).endswith(".BasicSweeper")
+    return ("finished", "pruned", "diverged") if searching else ("finished", "pruned")
+
+
+def _trained(cfg: DictConfig, folder: Path) -> float | None:
+    try:
+        if str(HydraConfig.get().launcher._target_).endswith(".BasicLauncher"):
+            value = train(cfg, folder)
+        else:  # lines of several runs would be read as one's
+            print(f"{folder.name}: started, what it says is in {folder / LOG}", flush=True)
+            with open(folder / LOG, "a", encoding="utf-8", errors="backslashreplace") as log, redirect_stdout(log):
+                value = train(cfg, folder)
+    except PrunedError as error:
+        print(f"{folder.name}: pruned: {error}", flush=True)
+        return error.best
+    except Exception as error:
+        if not isinstance(error, DenoiserError):
+            traceback.print_exc()
+        print(f"{folder.name}: {outcome.status(error)}: {outcome.reason(error)}", file=sys.stderr, flush=True)
+        return None
+    print(f"{folder.name}: finished, {cfg.monitor} {_text(value)}", flush=True)
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _before(folder: Path) -> dict[str, Any]:
+    """The record of an earlier start in this folder; empty where there is none, or none that can be read."""
+    try:
+        return record.read(folder)
+    except DenoiserError:
+        return {}
+
+
+def _changes(before: Mapping[str, Any], cfg: DictConfig) -> list[str]:
+    """A phrase for each setting that is another one than in the earlier start."""
+    stored, asked = before.get("config"), outcome.plain(cfg)
+    if asked is None:  # cannot be resolved: training says so
+        return []
+    if stored is None:
+        return ["its settings are not known"]
+    return runs.differences(_compared(stored), _compared(asked))
+
+
+def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's result follows from, as a file of JSON holds it."""
+    config = json.loads(json.dumps(config, default=str), parse_constant=lambda _: None)
+    for key in INCIDENTAL:
+        *parents, last = key.split(".")
+        node: Any = config
+        for parent in parents:
+            node = node.get(parent) or {}
+        node.pop(last, None)
+    return dict(config)
+
+
+def _set_aside(folder: Path) -> Path:
+    """Move what an earlier start left out of ``folder``, all but what this one has written; returns where it is."""
+    number = 1
+    while (kept := folder.parent / REPLACED / f"{folder.name}-{number}").exists():
+        number += 1
+    kept.mkdir(parents=True)
+    for path in folder.iterdir():
+        if path.name not in (LOCK, ".hydra"):
+            # Under another name it is in no list of runs any more.
+            path.rename(kept / ("run.replaced.json" if path.name == record.RECORD else path.name))
+    return kept
+
+
+@contextmanager
+def _gpu(cfg: DictConfig, shared: Path) -> Iterator[None]:
+    """Of several GPUs, let this run take one that no other of the sweep's on this machine has."""
+    if cfg.trainer.gpus is not None or (count := torch.cuda.device_count()) < 2:
+        yield
+        return
+    for index in range(count):
+        with locks.held(shared / f".gpu{index}-{socket.gethostname()}") as free:
+            if free:
+                cfg.trainer.gpus = [index]
+                yield
+                return
+    yield  # more runs than GPUs: Lightning's choice
+
+
+def _text(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4g}"

@@ -1,0 +1,105 @@
+"""What a multirun's folder and its runs' are called, and the other names that ``conf/`` computes.
+
+Light to import: every start of a command does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+LONGEST = 80  # characters of a name
+# What is typed and does not change what a run computes: a sweep goes on though it differs.
+INCIDENTAL = ("fresh", "ckpt_path", "trainer.gpus", "callbacks.progress")
+
+
+def swept(config: DictConfig) -> list[str]:
+    """The settings that differ between the runs of a multirun, sorted."""
+    return sorted(key for key, fixed in _settings(config).items() if fixed is None)
+
+
+def sweep_folder(parent: str, *, _root_: DictConfig) -> str:
+    """The folder of a multirun under ``parent``: named by what is swept, and a hash of what is not.
+
+    The same settings give the same folder in whatever order they are typed, and so do other values of what is swept:
+    a sweep can be extended. ``fresh=true`` gives one of its own, named by the time too.
+    """
+    settings = _settings(_root_)
+    keys = sorted(key for key, fixed in settings.items() if fixed is None)
+    fixed = sorted(f"{k}={v}" for k, v in settings.items() if v is not None and not k.startswith(INCIDENTAL))
+    choices = _root_.hydra.runtime.choices
+    parts = [choices.get("sweep") or "-".join(key.rpartition(".")[2] for key in keys)]
+    if "data" not in keys:
+        parts.insert(0, choices.get("data"))
+    name = _safe("-".join(str(part) for part in parts if part))
+    stamp = time.strftime("_%Y-%m-%d_%H-%M-%S") if _root_.get("fresh") is True else ""
+    return str(Path(parent, f"{name}-{_digest(*keys, *fixed)}{stamp}"))
+
+
+def run_name(*keys: str, _root_: DictConfig) -> str:
+    """What a run of a multirun is called: its values of the swept ``keys``, by default of all that was given."""
+    given = {}
+    for override in OverridesParser.create().parse_overrides(list(_root_.hydra.overrides.task)):
+        given[override.get_key_element()] = override.get_value_element_as_str()
+    names = [name_of(key, given[key]) for key in sorted(keys or given) if key in given]
+    return _safe("-".join(names)) or str(_root_.hydra.job.num)
+
+
+def name_of(key: str, value: str) -> str:
+    """``model=unet6`` → ``unet6``, but ``seed=1`` → ``seed1`` and ``optimizer.lr=1e-3`` → ``lr1e-3``."""
+    value = value.strip("'\"")
+    option = re.fullmatch(r"[\w/]+", key) and not re.fullmatch(r"null|true|false|[-+.\de]*", value)
+    return value if option else f"{re.split('[./]', key)[-1]}{value}"
+
+
+def _settings(config: DictConfig) -> dict[str, str | None]:
+    """``{setting: its value}``, None where it is swept, of the sweeper's settings and then of those typed."""
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    lines = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
+    return {
+        # What is read, not how it was typed: 1e-3 is 0.001, and quotes are no part of a name.
+        override.get_key_element(): None if override.is_sweep_override() else str(override.value())
+        for override in OverridesParser.create().parse_overrides(lines)
+    }
+
+
+def _safe(name: str) -> str:
+    """``name`` as a folder can be called everywhere; names that differ stay different."""
+    plain = re.sub(r"[^\w.+-]+", "_", name, flags=re.ASCII)
+    return name if plain == name and len(name) <= LONGEST else f"{plain[: LONGEST - 7]}-{_digest(name)}"
+
+
+def _digest(*lines: str) -> str:
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:6]
+
+
+def _run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> str:
+    from denoiser import runs
+
+    return runs.run_folder(parent, ckpt_path, seed)
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _at_once() -> int:
+    """How many runs this machine takes at once: one per GPU, or on the CPU one per four cores, at least two."""
+    return _gpus() or max(2, (os.cpu_count() or 1) // 4)
+
+
+# Here, and not in train.py: a worker that another machine starts imports this, and may know no train.py.
+for _resolver in (sweep_folder, run_name):
+    OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
+OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("gpus", _gpus, replace=True)
+OmegaConf.register_new_resolver("gpu_each", lambda: min(1, _gpus()), replace=True)
+OmegaConf.register_new_resolver("at_once", _at_once, replace=True)

@@ -1,0 +1,117 @@
+"""A multirun as one thing: what is settled before its runs start, and said after the last."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict, read_write
+
+from denoiser import errors, locks, naming
+from denoiser.arguments import quoted
+from denoiser.errors import ConfigError
+
+# conf/hydra/launcher/ gives the plugins' own launchers other defaults; also said, if let, in every worker.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+
+LOCK = ".lock"  # in the folder of a sweep and in that of a run: who works there holds it
+_PACKAGES = {"JoblibLauncher": "joblib", "LocalLauncher": "submitit", "SlurmLauncher": "submitit", "RayLauncher": "ray"}
+
+
+class Sweep(Callback):
+    """Around a multirun of ``train.py``: fixes the names of its folders, resumes its study, sums it up."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        with errors.one_line():
+            if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK")):
+                raise ConfigError(
+                    "several processes that train one run together would each start the whole sweep; "
+                    "give a run of a sweep one GPU, or +trainer.strategy=ddp_spawn"
+                )
+            prepare(config)
+            errors.check_booleans(config, "fresh")
+            self.folder, self.started = Path(str(config.hydra.sweep.dir)).absolute(), time.strftime("%Y-%m-%dT%H:%M:%S")
+            typed = [str(override) for override in config.hydra.overrides.hydra]
+            with read_write(config), open_dict(config):
+                # Computed here, where all that is swept is known, and the same then wherever a run starts.
+                config.hydra.sweep.dir = str(self.folder)
+                config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(self.folder))}")
+                if not any(override.startswith("hydra.sweep.subdir=") for override in typed):
+                    name = f"'${{run_name:{','.join(naming.swept(config))}}}'"
+                    config.hydra.overrides.hydra.append(f"hydra.sweep.subdir={name}")
+            alone = locks.take(self.folder / LOCK)
+            if config.hydra.sweeper.get("storage"):
+                from denoiser import study
+
+                study.resume(config, alone=alone is not None)
+            if alone is not None:
+                os.close(alone)
+            self.lock = locks.take(self.folder / LOCK, shared=True)  # to the end, or until this process is killed
+        print(f"sweep folder: {os.path.relpath(self.folder)}; the same command goes on here, with fresh=true anew")
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        from denoiser import record
+
+        if self.lock is not None:
+            os.close(self.lock)
+        found = record.find([self.folder])
+        counts = ", ".join(f"{count} {status}" for status, count in Counter(r["status"] for r in found).most_common())
+        print(f"\n{len(found)} runs: {counts}")
+        # Those of this command: what failed before it, and is still asked for, has been started again.
+        bad = [r for r in found if r["status"] in ("failed", "diverged") and str(r["ended"]) >= self.started]
+        for run in bad:
+            print(f"{os.path.relpath(run['folder'])}: {run['status']}: {run['reason']}", file=sys.stderr)
+        print(f"sweep folder: {os.path.relpath(self.folder)}")
+        if bad:
+            sys.exit(2)
+
+
+class Spread(Callback):
+    """Around a multirun of ``infer.py``, which is to leave nothing but its outputs."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        with errors.one_line():
+            prepare(config)
+        self.folder = tempfile.TemporaryDirectory()
+        with read_write(config), open_dict(config):
+            if "submitit_folder" in config.hydra.launcher:  # must be one that all machines see
+                config.hydra.launcher.submitit_folder = ".submitit/%j"
+            config.hydra.sweep.dir = self.folder.name  # for Hydra's own note of the sweep; runs know another
+
+
+def prepare(config: DictConfig) -> None:
+    """Let what a launcher starts find this package. Raises ConfigError where the launcher cannot work."""
+    module, _, name = str(config.hydra.launcher._target_).rpartition(".")
+    packages = [module.rpartition(".")[0], *filter(None, [_PACKAGES.get(name)])]
+    if not all(_is_there(package) for package in packages):
+        choice = config.hydra.runtime.choices["hydra/launcher"]
+        extra = "ray" if choice == "ray" else "sweep"
+        raise ConfigError(f'hydra/launcher={choice} needs a package that is missing: pip install "denoiser[{extra}]"')
+    if name == "SlurmLauncher" and shutil.which("sbatch") is None:
+        raise ConfigError("hydra/launcher=submitit_slurm: no sbatch here; start it where SLURM jobs are started")
+    root, paths = str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if root not in paths:  # the workers of SLURM and Ray do not begin where train.py lies
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, *paths]))
+
+
+def in_multirun() -> bool:
+    """True in a run that Hydra started as one of several."""
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of its parent
+        return False
