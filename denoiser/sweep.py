@@ -20,7 +20,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from denoiser import errors, locks, naming
 from denoiser.arguments import quoted
-from denoiser.errors import ConfigError
+from denoiser.errors import ConfigError, DenoiserError
 
 # conf/hydra/launcher/ gives the plugins' own launchers other defaults; also said, if let, in every worker.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
@@ -30,7 +30,14 @@ _PACKAGES = {"JoblibLauncher": "joblib", "LocalLauncher": "submitit", "SlurmLaun
 
 
 class Sweep(Callback):
-    """Around a multirun of ``train.py``: fixes the names of its folders, resumes its study, sums it up."""
+    """Around a multirun of ``train.py``: fixes the names of its folders, resumes its study, ranks its runs.
+
+    Args:
+        ranking: False leaves the ranking, its page and the sounds on it to ``python -m denoiser.report``.
+    """
+
+    def __init__(self, ranking: bool = True) -> None:
+        self.ranking = ranking
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with errors.one_line():
@@ -66,6 +73,14 @@ class Sweep(Callback):
         if self.lock is not None:
             os.close(self.lock)
         found = record.find([self.folder])
+        if self.ranking and any(run["status"] == "finished" for run in found):
+            from denoiser.ranking import rank
+
+            print()
+            try:
+                rank(self.folder)
+            except DenoiserError as error:  # the runs are there all the same
+                print(f"no ranking: {error}", file=sys.stderr)
         counts = ", ".join(f"{count} {status}" for status, count in Counter(r["status"] for r in found).most_common())
         print(f"\n{len(found)} runs: {counts}")
         # Those of this command: what failed before it, and is still asked for, has been started again.
