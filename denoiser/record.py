@@ -33,6 +33,10 @@ KEYS = (
 STATUSES = ("finished", "failed", "diverged", "pruned", "interrupted", "running")
 
 
+class RecordError(DenoiserError, ValueError):
+    """A run's record that is not there, or damaged."""
+
+
 def write(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """Write ``run.json``: all of KEYS, null where not given; NaN and infinity are null. Returns what was written.
 
@@ -46,14 +50,14 @@ def write(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The record of the run in ``folder``; DenoiserError where there is none that can be read."""
+    """The record of the run in ``folder``; RecordError where there is none that can be read."""
     path = Path(folder, RECORD)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DenoiserError(f"{path}: cannot be read as a run's record ({error})") from error
+        raise RecordError(f"{path}: cannot be read as a run's record ({error})") from error
     if not isinstance(record, dict) or record.get("status") not in STATUSES:
-        raise DenoiserError(f"{path}: no run's record: expected an object whose status is one of {', '.join(STATUSES)}")
+        raise RecordError(f"{path}: no run's record: expected an object whose status is one of {', '.join(STATUSES)}")
     return {**dict.fromkeys(KEYS), **record}
 
 
@@ -63,7 +67,7 @@ def find(parents: Iterable[str | Path]) -> list[dict[str, Any]]:
     for path in sorted({path for parent in parents for path in Path(parent).rglob(RECORD)}):
         try:
             found.append({**read(path.parent), "folder": str(path.parent)})
-        except DenoiserError as error:
+        except RecordError as error:
             print(f"left out: {error}", file=sys.stderr)
     return found
 
