@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from denoiser import card, models, record, report, runs, together
+from denoiser import card, history, models, record, report, runs, together
 from denoiser.data import augment
 from denoiser.enhance import Denoiser, load_checkpoint
 from denoiser.errors import CheckpointError, ConfigError, CorpusError, building, check_booleans
@@ -96,7 +96,7 @@ def _train(cfg: DictConfig, folder: Path) -> float | None:
             say(f"no validation chose a checkpoint: testing the last weights{f', {last}' if last.is_file() else ''}")
         trainer.test(module, datamodule=data, ckpt_path=path or None, verbose=False, weights_only=True)
     if together.rank() == 0:
-        found = record.gathered(plain, trainer, module, data, {**facts, "best": result}, folder)
+        found = history.gathered(plain, trainer, module, data, {**facts, "best": result}, folder)
         if cfg.test:
             found["test"] = _scores(found, trainer, module, data, folder)
         card.write(folder, record.write(folder, found))
@@ -174,7 +174,7 @@ def _trainer(cfg: DictConfig, options: dict[str, Any], folder: Path) -> pl.Train
     if not logger:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     keeps = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
-    callbacks.append(record.History())  # after those whose numbers it keeps, before the checkpoints, which keep it
+    callbacks.append(history.History())  # after those whose numbers it keeps, before the checkpoints, which keep it
     return runs.build_trainer(folder, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps)
 
 
