@@ -270,8 +270,8 @@ def test_joblib_gives_what_one_after_the_other_gives(corpus, tmp_path):
         result = run_command("train.py", "-m", *options(corpus, "test=false", "seed=0,1"), *more, cwd=tmp_path / name)
         assert result.returncode == 0, result.stderr
         results.append({Path(r["folder"]).name: r["best"] for r in record.find([tmp_path / name])})
-    assert results[0] == results[1]
     assert len(results[0]) == 2
+    assert results[0] == pytest.approx(results[1], rel=1e-5)  # fewer threads each: sums are in another order
 
 
 @pytest.mark.parametrize(("launcher", "extra"), [("joblib", "sweep"), ("submitit_local", "sweep"), ("ray", "ray")])
