@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities import rank_zero_only
 
-from denoiser import record
+from denoiser import history, record
 from denoiser.errors import DenoiserError, DivergedError, PrunedError
 
 Training = Callable[[DictConfig, Path], "float | None"]
@@ -68,7 +68,7 @@ def _known(cfg: DictConfig) -> dict[str, Any]:
     """What can be told before anything is built."""
     return {
         **{key: cfg.get(key) for key in ("name", "seed", "monitor", "mode")},
-        **record.chosen(),
+        **history.chosen(),
         "config": plain(cfg),
     }
 
