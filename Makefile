@@ -47,7 +47,7 @@ demo: .venv/.installed
 	@echo "Listen to demo/$(CLIP)_before.wav and demo/$(CLIP)_after.wav; look at demo/$(CLIP)_after.png"
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
