@@ -43,24 +43,29 @@ class Noise(Head):
         return Spectrum(noisy.spectral, magnitude=noisy.spectral.subtract(noisy.magnitude, output[:, 0]), phase=noisy)
 
 
-class Mask(Head):
-    """A gain on the compressed magnitude, 0 to ``limit``; the phase stays the noisy one.
+class _Gain(Head):
+    """A head whose output is a gain, of at most ``limit``: above 1 where noise has cancelled speech."""
 
-    Args:
-        limit: above 1 where noise has cancelled speech.
-    """
+    bound: type[nn.Module] = nn.Tanh
 
     def __init__(self, limit: float = 1.2) -> None:
         super().__init__()
-        self.limit = _positive(limit)
-        self.activation = nn.Sigmoid()
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= 10:
+            raise ConfigError(f"model.head.limit={limit}: expected a gain above 0, at most 10")
+        self.limit, self.activation = limit, self.bound()
+
+
+class Mask(_Gain):
+    """A gain on the compressed magnitude, 0 to ``limit``; the phase stays the noisy one."""
+
+    bound = nn.Sigmoid
 
     def forward(self, output: Tensor, noisy: Spectrum) -> Spectrum:
         gain = self.limit * output[:, 0]
         return Spectrum(noisy.spectral, magnitude=(noisy.magnitude + 1) * gain - 1, phase=noisy)
 
 
-class _WithParts(Head):
+class _WithParts(_Gain):
     """The network sees the compressed real and imaginary parts beside the magnitude."""
 
     inputs = 3
@@ -79,11 +84,6 @@ class ComplexMask(_WithParts):
 
     outputs = 2
 
-    def __init__(self, limit: float = 1.2) -> None:
-        super().__init__()
-        self.limit = _positive(limit)
-        self.activation = nn.Tanh()
-
     def forward(self, output: Tensor, noisy: Spectrum) -> Spectrum:
         gain, turn = _polar(self.limit * output[:, 0], self.limit * output[:, 1])
         return Spectrum(noisy.spectral, magnitude=(noisy.magnitude + 1) * gain - 1, phase=noisy.phase * turn)
@@ -97,11 +97,6 @@ class MaskAndPhase(_WithParts):
     """
 
     outputs = 3
-
-    def __init__(self, limit: float = 1.2) -> None:
-        super().__init__()
-        self.limit = _positive(limit)
-        self.activation = nn.Tanh()
 
     def forward(self, output: Tensor, noisy: Spectrum) -> Spectrum:
         gain = self.limit * (output[:, 0] + 1) / 2
@@ -122,9 +117,3 @@ def _polar(real: Tensor, imaginary: Tensor) -> tuple[Tensor, Tensor]:
     """Modulus and direction; 1e-8 under the root keeps the gradient finite at zero."""
     modulus = torch.sqrt(real.square() + imaginary.square() + 1e-8)
     return modulus, torch.complex(real / modulus, imaginary / modulus)
-
-
-def _positive(limit: float) -> float:
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= 10:
-        raise ConfigError(f"model.head.limit={limit}: expected a gain above 0, at most 10")
-    return limit
