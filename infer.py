@@ -17,15 +17,15 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from denoiser import sweep
 from denoiser.arguments import as_typed
+from denoiser.sweep import multirun
 
 NAMES = ("ckpt", "input", "output", "reference")  # settings that are meant letter for letter
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="infer")
 def main(cfg: DictConfig) -> None:
-    if sweep.in_multirun():  # what one raises is said when all have done their part
+    if multirun.in_multirun():  # what one raises is said when all have done their part
         os.chdir(HydraConfig.get().runtime.cwd)  # Ray starts its workers elsewhere
         run(cfg)
         return
@@ -67,7 +67,7 @@ def run(cfg: DictConfig) -> None:
         if cfg.threads:
             torch.set_num_threads(cfg.threads)
         device, gpus = str(cfg.device), torch.cuda.device_count()
-        if sweep.in_multirun() and device == "auto" and gpus > 1 and cfg.shard is not None:
+        if multirun.in_multirun() and device == "auto" and gpus > 1 and cfg.shard is not None:
             device = f"cuda:{cfg.shard % gpus}"
         denoiser = Denoiser.from_checkpoint(str(cfg.ckpt), device, str(cfg.precision))
         outcome = enhance_files(
@@ -86,7 +86,7 @@ def run(cfg: DictConfig) -> None:
                 failures=[shown(error) for error in outcome.failed.values()],
             )
     if outcome.failed or unscored:
-        if sweep.in_multirun():
+        if multirun.in_multirun():
             raise errors.UnfinishedError(f"shard {cfg.shard} of {cfg.shards}: not all files were done, or scored")
         sys.exit(1)
 

@@ -14,8 +14,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from denoiser import sweep
 from denoiser.arguments import as_typed
+from denoiser.sweep import multirun
 
 NAMES = (  # settings that are meant letter for letter
     "data.root", "data.speech", "data.noise", "data.rooms", "data.test_root", "data.cache", "ckpt_path", "init_from",
@@ -24,8 +24,8 @@ NAMES = (  # settings that are meant letter for letter
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    if sweep.in_multirun():
-        from denoiser import job
+    if multirun.in_multirun():
+        from denoiser.sweep import job
 
         os.chdir(HydraConfig.get().runtime.cwd)  # Ray starts its workers elsewhere
         return job.run(cfg, _folder())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities import rank_zero_only
@@ -14,27 +16,29 @@ from pytorch_lightning.utilities import rank_zero_only
 from denoiser import history, record
 from denoiser.errors import DenoiserError, DivergedError, PrunedError
 
-Training = Callable[[DictConfig, Path], "float | None"]
 
+@contextmanager
+def recorded(cfg: DictConfig, folder: Path) -> Iterator[Callable[[], None]]:
+    """Around a training: yields what writes the record of a run that has begun; how it fails is then recorded too.
 
-def recorded(train: Training) -> Training:
-    """``train``, with a record of it in its folder: "running" from the start, at the end what became of it.
-
-    What ``train`` itself recorded of a finished run stays.
+    A run of a sweep has begun at once; any other leaves nothing where a mistake stopped it before its data was ready.
     """
+    begun = False
 
-    @functools.wraps(train)
-    def wrapper(cfg: DictConfig, folder: Path) -> float | None:
-        record.write(folder, {**_known(cfg), "status": "running", "started": record.now()})
-        try:
-            value = train(cfg, folder)
-        except BaseException as error:
-            _end(folder, status=status(error), reason=reason(error))
-            raise
-        _end(folder, unless_ended=True, status="finished", best=value)
-        return value
+    def begin() -> None:
+        nonlocal begun
+        if not begun:
+            record.write(folder, {**_known(cfg), "status": "running", "started": record.now()})
+        begun = True
 
-    return wrapper
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        begin()
+    try:
+        yield begin
+    except BaseException as error:
+        if begun:
+            _end(folder, error)
+        raise
 
 
 def reason(error: BaseException) -> str:
@@ -74,7 +78,6 @@ def _known(cfg: DictConfig) -> dict[str, Any]:
 
 
 @rank_zero_only
-def _end(folder: Path, unless_ended: bool = False, **facts: Any) -> None:
-    content = record.read(folder)
-    if not unless_ended or content["status"] == "running":
-        record.write(folder, {**content, "ended": record.now(), **facts})
+def _end(folder: Path, error: BaseException) -> None:
+    ended = {"status": status(error), "reason": reason(error), "ended": record.now()}
+    record.write(folder, {**record.read(folder), **ended})

@@ -238,14 +238,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     defaults = {"runs": "", "out": "", "compare": "", "page": "true", "sounds": "true"}
     given = commands.settings(defaults, USAGE, arguments)
     errors.require(given, "runs")
-    from denoiser import ranking  # which takes its tables from here
+    from denoiser.ranking.order import rank  # which takes its tables from here
 
     flags = {key: commands.choice(given, key, "true", "false") == "true" for key in ("page", "sounds")}
     pair = given["compare"].split(",") if given["compare"] else None
     if pair is not None and len(pair) != 2:
         raise errors.ConfigError(f"compare={given['compare']}: expected two configurations, A,B")
     folders = [Path(given["runs"])] if Path(given["runs"]).is_dir() else [Path(f) for f in given["runs"].split(",")]
-    ranking.rank(folders, given["out"] or None, (pair[0], pair[1]) if pair else None, **flags)
+    rank(folders, given["out"] or None, (pair[0], pair[1]) if pair else None, **flags)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,11 @@ def train(cfg: DictConfig, folder: Path) -> float | None:
     Where ``cfg.trainer`` asks for several processes, all of them do this, and the first one's ``folder`` holds.
     Raises DenoiserError for what a person can mend: settings, corpus, checkpoint, device.
     """
-    with together.joined(cfg, folder) as common:
-        return _train(cfg, common)
+    with together.joined(cfg, folder) as common, recorded(cfg, common) as begin:
+        return _train(cfg, common, begin)
 
 
-@recorded
-def _train(cfg: DictConfig, folder: Path) -> float | None:
+def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | None:
     if missing := [key for key in ("root", "speech") if key in cfg.data and cfg.data[key] is None]:
         key = f"data.{missing[0]}"
         raise ConfigError(f"{key} missing; give it as {key}=FOLDER, or data=synthetic, which needs no download")
@@ -74,6 +73,7 @@ def _train(cfg: DictConfig, folder: Path) -> float | None:
             f"{folder / runs.SPLIT}: this run's corpus had other files; resume with the same, or use init_from="
         )
     _record(trainer, data, OmegaConf.to_yaml(cfg, resolve=True), facts, folder)
+    begin()
 
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)

@@ -19,13 +19,13 @@ from conftest import ROOT, checkpoint_of, composed, write_vctk
 from omegaconf import OmegaConf
 
 from denoiser import report
-from denoiser.clips import choose, make
-from denoiser.comparison import average, compare, paired_bootstrap, read_scores
-from denoiser.configuration import Spread, flatten
 from denoiser.errors import ConfigError, CorpusError
-from denoiser.ranking import front, of, rank
-from denoiser.ranking_text import terminal
-from denoiser.ranking_words import summary
+from denoiser.ranking.clips import choose, make
+from denoiser.ranking.comparison import average, compare, paired_bootstrap, read_scores
+from denoiser.ranking.configuration import Spread, flatten
+from denoiser.ranking.order import front, of, rank
+from denoiser.ranking.text import terminal
+from denoiser.ranking.words import summary
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MODELS = {"unet6": (3, 0.4e9, 11.0), "unet8": (4, 0.8e9, 12.0), "unet10": (5, 1.5e9, 13.0)}

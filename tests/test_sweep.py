@@ -16,11 +16,12 @@ import pytest
 from conftest import ROOT, TINY, composed, make_noise, make_voice, run_command, train_here, write_vctk
 from omegaconf import OmegaConf, open_dict, read_write
 
-from denoiser import Denoiser, audio, job, locks, naming, record
+from denoiser import Denoiser, audio, record
 from denoiser.errors import ConfigError, DivergedError
 from denoiser.files import enhance_files
 from denoiser.plan import plan, share
-from denoiser.pruning import CURVE, averages_until, read_curve
+from denoiser.sweep import job, locks, naming
+from denoiser.sweep.pruning import CURVE, averages_until, read_curve
 
 DIVERGES = "optimizer.lr=1e30"
 
@@ -176,7 +177,7 @@ def test_a_run_worse_than_the_median_of_its_sweep_ends_early(corpus, tmp_path, c
         (tmp_path / name / CURVE).write_text("".join(f"{epoch},{value}\n" for epoch in range(1, epochs + 1)))
 
     def run(name: str):
-        target = "+callbacks.pruning={_target_: denoiser.pruning.MedianPruner, monitor: val/si_sdr, mode: max, first_epoch: 2, runs: 2}"  # fmt: skip  # noqa: E501
+        target = "+callbacks.pruning={_target_: denoiser.sweep.pruning.MedianPruner, monitor: val/si_sdr, mode: max, first_epoch: 2, runs: 2}"  # fmt: skip  # noqa: E501
         more = (target, "test=false", "trainer.max_epochs=4")
         return job.run(composed(*options(corpus, *more)), tmp_path / name), record.read(tmp_path / name)
 
@@ -239,7 +240,7 @@ def test_a_killed_study_goes_on_with_its_numbers(corpus, tmp_path, monkeypatch):
 
 def test_a_trial_that_was_killed_is_asked_again(tmp_path):
     optuna = pytest.importorskip("optuna")
-    from denoiser import study as ours
+    from denoiser.sweep import study as ours
 
     url = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(study_name="denoiser", storage=url)

@@ -243,10 +243,9 @@ def test_a_grid_runs_each_point_in_a_folder_of_its_own(vctk, tmp_path):
     assert result.returncode == 0, result.stderr
     (sweep,) = (tmp_path / "sweeps").iterdir()
     names = sorted(p.name for p in sweep.iterdir() if p.is_dir())
-    assert names == [
-        f"{i}-debug-vctk_demand-{model}-{loss}"
-        for i, (model, loss) in enumerate((m, n) for m in ("unet6", "unet10") for n in ("huber", "l1"))
-    ]
+    assert names == [f"{loss}-{model}" for loss in ("huber", "l1") for model in ("unet10", "unet6")]
+    assert "4 runs: 4 finished" in result.stdout
+    assert (sweep / "ranking.html").is_file()
     for name in names:
         assert (sweep / name / "checkpoints/best.ckpt").is_file()
         assert json.loads((sweep / name / "scores.json").read_text())["n"] == 1  # debug=fast: one batch of each split

@@ -16,10 +16,11 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from denoiser import locks, outcome, record, runs
+from denoiser import outcome, record, runs
 from denoiser.errors import DenoiserError, PrunedError
-from denoiser.naming import INCIDENTAL
-from denoiser.sweep import LOCK
+from denoiser.sweep import locks
+from denoiser.sweep.multirun import LOCK
+from denoiser.sweep.naming import INCIDENTAL
 from denoiser.training import train
 
 LOG = "log.txt"  # what a run says that is one of several at once

@@ -18,9 +18,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
-from denoiser import errors, locks, naming
+from denoiser import errors
 from denoiser.arguments import quoted
 from denoiser.errors import ConfigError, DenoiserError
+from denoiser.sweep import locks, naming
 
 # conf/hydra/launcher/ gives the plugins' own launchers other defaults; also said, if let, in every worker.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
@@ -59,7 +60,7 @@ class Sweep(Callback):
                     config.hydra.overrides.hydra.append(f"hydra.sweep.subdir={name}")
             alone = locks.take(self.folder / LOCK)
             if config.hydra.sweeper.get("storage"):
-                from denoiser import study
+                from denoiser.sweep import study
 
                 study.resume(config, alone=alone is not None)
             if alone is not None:
@@ -74,7 +75,7 @@ class Sweep(Callback):
             os.close(self.lock)
         found = record.find([self.folder])
         if self.ranking and any(run["status"] == "finished" for run in found):
-            from denoiser.ranking import rank
+            from denoiser.ranking.order import rank
 
             print()
             try:
@@ -115,7 +116,7 @@ def prepare(config: DictConfig) -> None:
         raise ConfigError(f'hydra/launcher={choice} needs a package that is missing: pip install "denoiser[{extra}]"')
     if name == "SlurmLauncher" and shutil.which("sbatch") is None:
         raise ConfigError("hydra/launcher=submitit_slurm: no sbatch here; start it where SLURM jobs are started")
-    root, paths = str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    root, paths = str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if root not in paths:  # the workers of SLURM and Ray do not begin where train.py lies
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, *paths]))
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from denoiser.audio import replacing
-from denoiser.configuration import (
+from denoiser.metrics import METRICS
+from denoiser.ranking.configuration import (
     SHARED,
     Configuration,
     Record,
@@ -22,9 +23,8 @@ from denoiser.configuration import (
     mean_of_test,
     validated,
 )
-from denoiser.metrics import METRICS
-from denoiser.ranking import Ranking
-from denoiser.ranking_words import duration, reason, spread_text, summary
+from denoiser.ranking.order import Ranking
+from denoiser.ranking.words import duration, reason, spread_text, summary
 from denoiser.report import table
 
 WIDTH = 120  # columns of a terminal

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import math
 
-from denoiser.configuration import SHARED, Configuration, Record, Spread, amount, heading, last_line, mean_of_test
-from denoiser.ranking import Ranking, order
+from denoiser.ranking.configuration import (
+    SHARED,
+    Configuration,
+    Record,
+    Spread,
+    amount,
+    heading,
+    last_line,
+    mean_of_test,
+)
+from denoiser.ranking.order import Ranking, order
 
 
 def summary(ranking: Ranking) -> list[str]:

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from denoiser import runs
 from denoiser.audio import mp3
-from denoiser.conditions import split_names
-from denoiser.configuration import Configuration, Record
 from denoiser.data import synthetic
 from denoiser.data.datamodule import PairedData, SyntheticData
 from denoiser.enhance import Denoiser
 from denoiser.errors import CorpusError, DenoiserError
 from denoiser.page import base64_of
+from denoiser.ranking.conditions import split_names
+from denoiser.ranking.configuration import Configuration, Record
 from denoiser.report import decibels, loudest
 from denoiser.spectral import Spectral
 

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from denoiser import comparison, record
-from denoiser.comparison import Interval, Scores
-from denoiser.conditions import divide
-from denoiser.configuration import (
+from denoiser import record
+from denoiser.errors import ConfigError, DenoiserError
+from denoiser.ranking import comparison
+from denoiser.ranking.comparison import Interval, Scores
+from denoiser.ranking.conditions import divide
+from denoiser.ranking.configuration import (
     SHARED,
     Configuration,
     Record,
@@ -19,7 +21,6 @@ from denoiser.configuration import (
     gather,
     validated,
 )
-from denoiser.errors import ConfigError, DenoiserError
 
 PARTS = {  # of a record
     "config": dict, "choices": dict, "overrides": list, "validation": dict, "test": dict, "split": dict,
@@ -113,7 +114,7 @@ def rank(
 
     Raises ConfigError where a folder does not exist, no run is found, or ``compare`` names none.
     """
-    from denoiser import ranking_text  # which shows what is defined here
+    from denoiser.ranking import text  # which shows what is defined here
 
     folders = [Path(folder)] if isinstance(folder, str | Path) else [Path(f) for f in folder]
     if missing := [f for f in folders if not f.is_dir()]:
@@ -124,12 +125,12 @@ def rank(
         raise ConfigError(f"runs={where}: no {record.RECORD} below; a run writes one when it ends")
     _compare(ranking, compare)
     target = Path(out) if out is not None else folders[0]
-    print(ranking_text.terminal(ranking))
-    written = ranking_text.write(ranking, target / NAME)
+    print(text.terminal(ranking))
+    written = text.write(ranking, target / NAME)
     if page:
-        from denoiser import ranking_page  # Lightning is slow to import
+        from denoiser.ranking import page as html_page  # Lightning is slow to import
 
-        written.append(ranking_page.write(ranking, target / f"{NAME}.html", sounds))
+        written.append(html_page.write(ranking, target / f"{NAME}.html", sounds))
     print("", *written, sep="\n")
     return ranking
 

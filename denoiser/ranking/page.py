@@ -6,16 +6,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-from denoiser import clips, ranking_text
-from denoiser.charts import Chart, colour, plane, strip
-from denoiser.comparison import Scores, read_scores
-from denoiser.configuration import SHARED, Configuration, Record, amount, heading, mean_of_test, validated
 from denoiser.errors import DenoiserError
 from denoiser.metrics import METRICS
 from denoiser.page import render
-from denoiser.ranking import Ranking, front
-from denoiser.ranking_text import COSTS, Column, cut, place_of, scores
-from denoiser.ranking_words import phrase, reason, spread_text, summary
+from denoiser.ranking import clips, text
+from denoiser.ranking.charts import Chart, colour, plane, strip
+from denoiser.ranking.comparison import Scores, read_scores
+from denoiser.ranking.configuration import SHARED, Configuration, Record, amount, heading, mean_of_test, validated
+from denoiser.ranking.order import Ranking, front
+from denoiser.ranking.text import COSTS, Column, cut, place_of, scores
+from denoiser.ranking.words import phrase, reason, spread_text, summary
 
 HEARD = 12  # configurations, the best, that have players and curves; the table has all
 EXPLAINED = {
@@ -38,12 +38,12 @@ def write(ranking: Ranking, path: Path, sounds: bool = True) -> Path:
     render(
         path, "ranking.html",
         title=f"denoiser: {_count(len(configurations), 'configuration')} ranked, {_count(runs, 'run')}",
-        summary=summary(ranking), notes=ranking.notes, how=ranking_text.HOW,
+        summary=summary(ranking), notes=ranking.notes, how=text.HOW,
         columns=ranking.columns or ["configuration"], heads=_heads(ranking), rows=_rows(ranking, colours),
         noisy=_noisy(ranking), monitor=heading(ranking.monitor),
         scatters=_scatters(ranking, colours), seeds=_seeds(ranking, colours) if seeds else None,
         curves=_curves(ranking, colours), legend=legend,
-        more=max(0, len(configurations) - HEARD), compared=_compared(ranking), source=ranking_text.SOURCE,
+        more=max(0, len(configurations) - HEARD), compared=_compared(ranking), source=text.SOURCE,
         reference=ranking.reference.label if ranking.reference else "",
         clips=made, silent=silent,
         unranked=[(name, reason(run), run["folder"]) for run, name in ranking.unranked],

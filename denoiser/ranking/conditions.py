@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from denoiser.configuration import SHARED, Configuration, Record, amount, flatten, heading, mean_of_test
+from denoiser.ranking.configuration import SHARED, Configuration, Record, amount, flatten, heading, mean_of_test
 
 
 def conditions(run: Record) -> dict[str, str]:
