@@ -73,7 +73,7 @@ def test_a_run_is_called_by_what_differs_wherever_its_overrides_stand():
 def test_a_lock_is_one_process_s_until_it_ends(tmp_path):
     with locks.held(tmp_path / "a/lock") as first, locks.held(tmp_path / "a/lock") as second:
         assert (first, second) == (True, False)
-    code = f"from pathlib import Path; from denoiser import locks; a = locks.take(Path({str(tmp_path / 'a/lock')!r}));"
+    code = f"from pathlib import Path; from denoiser.sweep import locks; a = locks.take(Path({str(tmp_path / 'a/lock')!r}));"
     code += "print(a is not None, flush=True); import time; time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "True\n"
@@ -110,9 +110,12 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_recorded(corpus, tmp_path)
 def test_what_fails_is_recorded_with_its_reason(corpus, tmp_path):
     with pytest.raises(ConfigError):
         train_here(tmp_path / "run", *options(corpus, "monitor=test/pesq"))
+    assert not (tmp_path / "run").exists()  # nothing had begun
+    with pytest.raises(DivergedError):
+        train_here(tmp_path / "run", *options(corpus, DIVERGES))
     found = record.read(tmp_path / "run")
-    assert found["status"] == "failed"
-    assert "only validation chooses" in found["reason"]
+    assert found["status"] == "diverged"
+    assert "the loss" in found["reason"]
     assert found["ended"] >= found["started"]
 
 
