@@ -73,7 +73,8 @@ def test_a_run_is_called_by_what_differs_wherever_its_overrides_stand():
 def test_a_lock_is_one_process_s_until_it_ends(tmp_path):
     with locks.held(tmp_path / "a/lock") as first, locks.held(tmp_path / "a/lock") as second:
         assert (first, second) == (True, False)
-    code = f"from pathlib import Path; from denoiser.sweep import locks; a = locks.take(Path({str(tmp_path / 'a/lock')!r}));"
+    code = "from pathlib import Path; from denoiser.sweep import locks;"
+    code += f"a = locks.take(Path({str(tmp_path / 'a/lock')!r}));"
     code += "print(a is not None, flush=True); import time; time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "True\n"
