@@ -98,7 +98,8 @@ def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | 
     if together.rank() == 0:
         found = history.gathered(plain, trainer, module, data, {**facts, "best": result}, folder)
         if cfg.test:
-            found["test"] = _scores(found, trainer, module, data, folder)
+            found["test"] = _scores(found, module, data, folder)
+        _log_result(trainer.logger, found)
         card.write(folder, record.write(folder, found))
     if best and best.best_model_path:
         say(f"best checkpoint: {os.path.relpath(best.best_model_path)}")
@@ -106,19 +107,21 @@ def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | 
     return result
 
 
-def _scores(found: Mapping[str, Any], trainer: pl.Trainer, module: Any, data: Any, folder: Path) -> dict[str, Any]:
+def _log_result(logger: Any, found: Mapping[str, Any]) -> None:
+    """The settings and what came of them, for TensorBoard's HPARAMS."""
+    if isinstance(logger, TensorBoardLogger):
+        final = {f"test/{metric}": mean for metric, mean in (found.get("test") or {}).get("enhanced", {}).items()}
+        logger.log_hyperparams(_flat(found["config"]), {**final, f"best/{found['monitor']}": found["best"] or 0.0})
+        logger.finalize("success")  # its writer is a daemon thread: what is queued dies with the process
+
+
+def _scores(found: Mapping[str, Any], module: Any, data: Any, folder: Path) -> dict[str, Any]:
     """Write and show what the test gave; returns the means."""
     rows = [{**row, **data.facts(row["name"])} for row in module.rows]
     facts = {key: found[key] for key in ("checkpoint", "seed", "parameters", "macs_per_second", "fit_seconds")}
     checkpoint = found["checkpoint"] and os.path.relpath(folder / found["checkpoint"])
     summary = report.write_scores(rows, folder, **{**facts, "checkpoint": checkpoint, "monitor": found["best"]})
     say(f"\n{report.scores_table(summary)}\n")
-    if isinstance(trainer.logger, TensorBoardLogger):
-        final = {f"test/{metric}": mean for metric, mean in summary["enhanced"].items()}
-        trainer.logger.log_hyperparams(
-            _flat(found["config"]), {**final, f"best/{found['monitor']}": found["best"] or 0.0}
-        )
-        trainer.logger.finalize("success")  # its writer is a daemon thread: what is queued dies with the process
     return {key: summary[key] for key in ("n", "noisy", "enhanced", "undefined")}
 
 
