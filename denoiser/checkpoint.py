@@ -19,8 +19,8 @@ def shipped(path: str | Path) -> Path:
 
     A file or folder of that name where the command runs comes first.
     """
-    path = Path(path)
-    return WEIGHTS / f"{path}.ckpt" if str(path) in SHIPPED and not path.exists() else path
+    path, own = Path(path), WEIGHTS / f"{path}.ckpt"
+    return own if str(path) in SHIPPED and not path.exists() and own.is_file() else path
 
 
 def write_weights(source: str | Path, target: Path) -> int:

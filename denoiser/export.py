@@ -20,7 +20,6 @@ if __name__ == "__main__":
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from denoiser import onnx_file, onnx_net
 from denoiser.audio import replacing
@@ -29,6 +28,7 @@ from denoiser.enhance import Denoiser
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
 from denoiser.heads import HEADS
 from denoiser.models import MODELS
+from denoiser.models.time import with_silence
 from denoiser.onnx_file import brief
 
 OPSET, IR_VERSION = 18, 8  # of December 2022: onnxruntime reads them from 1.14 on
@@ -86,6 +86,11 @@ def to_onnx(denoiser: Denoiser) -> bytes:
     except ImportError as error:
         raise DenoiserError(f'exporting needs the package {error.name}: pip install "denoiser[export]"') from error
     net, spectral, head = denoiser.net, denoiser.spectral, denoiser.head
+    if denoiser.causal:
+        raise CheckpointError(
+            f"a causal {type(net).__name__} remembers all that came before, which a graph over blocks cannot: export "
+            "one that was trained with model.causal=false"
+        )
     example = torch.zeros(2, head.inputs, spectral.bins, 2 * int(net.stride) + 1)
     dynamic = {0: torch.export.Dim("batch"), 3: torch.export.Dim("frames", min=1)}
     try:
@@ -111,7 +116,7 @@ class _AnyLength(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         frames = features.shape[-1]
         whole = (frames + self.stride - 1) // self.stride * self.stride
-        return self.activation(self.net(F.pad(features, (0, whole - frames), value=-1.0)))[..., :frames]
+        return self.activation(self.net(with_silence(features, 0, whole - frames)))[..., :frames]
 
 
 @contextmanager

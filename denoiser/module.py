@@ -59,9 +59,8 @@ class DenoisingModule(LightningModule):
         self.metric_names = list(metrics)
         self.val_metric_names = [name for name in metrics if not missing_package(name)]
         self.seed = seed
-        self.rows: list[
-            dict[str, Any]
-        ] = []  # of the last validation or test, once it has ended: of every file, in order
+        # Of the last validation or test, once it has ended: of every file, in order.
+        self.rows: list[dict[str, Any]] = []
         self.real_time_factor: float | None = None  # of that one: seconds it took to enhance a second
 
     def on_fit_start(self) -> None:

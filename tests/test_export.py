@@ -501,3 +501,30 @@ def test_the_command_fails_with_exit_code_2(tmp_path):
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "error: nothing.ckpt: no such checkpoint\n"
+
+
+@pytest.mark.parametrize("name", ["crn", "dualpath"])
+@pytest.mark.parametrize("head", ["complex", "phase"])
+def test_a_recurrent_network_with_several_channels_can_be_exported(name, head, tmp_path):
+    torch.manual_seed(0)
+    model = {
+        "name": name,
+        "stem": 8,
+        "widths": [4, 8],
+        "hidden": 8,
+        "causal": False,
+        "segment": 8,
+        "head": {"name": head},
+    }
+    denoiser = Denoiser.build(model, {"peak": 5.0}).eval()
+    export.export(denoiser, tmp_path / "m.onnx")
+    noisy = noisy_voice(0.7, 16_000)
+    again = Denoiser.from_checkpoint(tmp_path / "m.onnx", "cpu")
+    assert (again.enhance(noisy, 16_000) - denoiser.enhance(noisy, 16_000)).abs().max() < 1e-4
+
+
+def test_a_causal_network_is_not_exported(tmp_path):
+    denoiser = Denoiser.build({"name": "crn", "stem": 8, "widths": [4], "hidden": 8}, {"peak": 5.0}).eval()
+    with pytest.raises(CheckpointError, match="remembers all that came before"):
+        export.export(denoiser, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())

@@ -69,13 +69,15 @@ def test_it_does_not_look_ahead_and_says_by_how_much_it_is_late(name):
     assert torch.equal(outs[0][:, : 8_000 - 510], outs[1][:, : 8_000 - 510])
 
 
+@pytest.mark.parametrize("layers", [0, 1, 2])
 @pytest.mark.parametrize("name", NETS)
-def test_a_network_that_looks_ahead_gives_blocks_that_equal_the_whole(name):
-    denoiser = build(name, causal=False, segment=32)
-    waveform = noisy_voice(2.0, 16_000)
-    whole = denoiser.enhance(waveform, 16_000)
-    denoiser.block_seconds = 0.5
-    assert torch.allclose(denoiser.enhance(waveform, 16_000), whole, atol=1e-5)
+def test_a_network_that_looks_ahead_gives_blocks_that_equal_the_whole(name, layers):
+    net = build(name, causal=False, segment=8, layers=layers).net.double()  # rounding cannot hide a short context
+    x = torch.rand(1, 3, 256, 203).double() * 2 - 1
+    first, last = net.context + 5 * net.stride, net.context + 8 * net.stride
+    with torch.no_grad():
+        block = net(x[..., first - net.context : last + net.context])[..., net.context :][..., : last - first]
+        assert torch.allclose(net(x)[..., first:last], block, rtol=0, atol=1e-12)
 
 
 def test_options_of_a_listener():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoiser.errors import ConfigError
-from denoiser.models.time import Memory, Recurrence, TimeConv
+from denoiser.models.time import Memory, Recurrence, TimeConv, with_silence
 
 SLOPE = 0.2  # of the LeakyReLU
 
@@ -66,8 +66,10 @@ class CRN(nn.Module):
         self.last = _Unit(widths[0], widths[0], kernel, 1, causal)
         self.head = nn.ConvTranspose2d(widths[0], outputs, (3 * stem, 1), (stem, 1), (stem, 0))
         self.stride = 1 if causal or not layers else segment
-        reach = 0 if causal else (kernel // 2) * (2 + 3 * len(steps))
-        self.context = math.ceil(reach / self.stride) * self.stride
+        # A frame follows from what the decoder sees, that from whole segments, and those from what the encoder sees.
+        before, after = ((kernel // 2) * (1 + count) for count in (2 * len(steps), len(steps)))
+        around = math.ceil(after / self.stride) * self.stride + before
+        self.context = 0 if causal else math.ceil(around / self.stride) * self.stride
 
     @staticmethod
     def between(channels: int, bands: int, hidden: int, causal: bool, segment: int) -> nn.Module:
@@ -75,8 +77,9 @@ class CRN(nn.Module):
         return _Folded(channels, bands, hidden, causal, segment)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        bins = x.shape[-2]
-        x = self.stem(F.pad(x, (0, 0, 0, -bins % self.reduction)))
+        bins, frames = x.shape[-2:]
+        more = 0 if self.training else -frames % self.stride  # to whole segments, of which a crop is one
+        x = self.stem(with_silence(x, -bins % self.reduction, more))
         x = x + self.first(x, memory)
         skips = []
         for level in self.encoder:
@@ -87,7 +90,7 @@ class CRN(nn.Module):
         for level in reversed(self.decoder):
             x = level(x, skips.pop(), memory)
         x = x + self.last(x, memory)
-        return self.head(x)[..., :bins, :]
+        return self.head(x)[..., :bins, :frames]
 
 
 class _Unit(nn.Module):

@@ -9,6 +9,17 @@ from torch.nn import functional as F
 Memory = dict[nn.Module, Tensor]  # what each causal layer keeps of the frames so far, for those that follow
 
 
+def with_silence(x: Tensor, bins: int, frames: int) -> Tensor:
+    """``[B, C, F, T]`` of a head → ``[B, C, F + bins, T + frames]``: what lies beyond the signal is silence.
+
+    That is -1 in the scaled magnitude, the first channel, and 0 in the real and imaginary parts, the others.
+    """
+    more = (0, frames, 0, bins)
+    if x.shape[1] == 1:
+        return F.pad(x, more, value=-1.0)
+    return torch.cat([F.pad(x[:, :1], more, value=-1.0), F.pad(x[:, 1:], more)], dim=1)
+
+
 class TimeConv(nn.Module):
     """A convolution ``[B, C, F, T]`` → ``[B, C', F / stride, T]``, over this frame and its neighbours in time.
 
@@ -48,9 +59,9 @@ class TimeConv(nn.Module):
 class Recurrence(nn.Module):
     """A GRU along time, ``[R, T, D]`` → ``[R, T, H]`` (Cho et al. 2014).
 
-    Causal, it goes on from piece to piece. Else it runs both ways over segments of ``segment`` frames, counted from the
-    first frame on, and each begins anew: so a block that begins at a multiple of ``segment`` gives what the whole does,
-    and long recordings run as a batch of segments instead of one long loop.
+    Causal, it goes on from piece to piece. Else it runs both ways, over a crop in training, and later over segments of
+    ``segment`` frames, which T is a multiple of: each begins anew. So a block that begins at a multiple of ``segment``
+    gives what the whole does, and long recordings run as a batch of segments instead of one long loop.
     """
 
     def __init__(self, size: int, hidden: int, causal: bool, segment: int) -> None:
@@ -66,11 +77,8 @@ class Recurrence(nn.Module):
             if memory is not None:
                 memory[self] = state
             return y
-        rows, frames, size = x.shape
-        if frames <= self.segment:
+        if self.training:
             return self.gru(x)[0]
-        whole = frames - frames % self.segment
-        parts = [self.gru(x[:, :whole].reshape(-1, self.segment, size))[0].reshape(rows, whole, -1)]
-        if whole < frames:
-            parts.append(self.gru(x[:, whole:])[0])
-        return torch.cat(parts, dim=1)
+        rows, frames, size = x.shape
+        y, _ = self.gru(x.reshape(rows * (frames // self.segment), self.segment, size))
+        return y.reshape(rows, frames, y.shape[-1])

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from denoiser.errors import ConfigError
 from denoiser.models.layers import Gate, OverTime, Residual, he_normal, upsample
+from denoiser.models.time import with_silence
 
 CHOICES = {
     "norm": ("none", "batch"),
@@ -150,10 +151,9 @@ class UNet(nn.Module):
         self.stride = spans[-1] if bottleneck == "none" else reach
         self.context = math.ceil((convolutions + resampling + over_time) / self.stride) * self.stride
 
-    def forward(self, magnitude: Tensor) -> Tensor:
-        bins, frames = magnitude.shape[-2:]
-        # -1 is silence: what lies beyond the signal.
-        x = F.pad(magnitude, (0, -frames % self.stride, 0, -bins % 2 ** len(self.steps)), value=-1.0)
+    def forward(self, x: Tensor) -> Tensor:
+        bins, frames = x.shape[-2:]
+        x = with_silence(x, -bins % 2 ** len(self.steps), -frames % self.stride)
         skips = []
         for level, stage in enumerate(self.encoder):
             x = stage(x if level == 0 else F.max_pool2d(x, self.steps[level - 1]))

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import checkpoint_of, make_noise, make_voice
+
+from denoiser import Denoiser, checkpoint, export
+from denoiser.errors import CheckpointError
+
+MODEL = {"name": "crn", "stem": 4, "widths": [4, 8], "hidden": 8, "head": {"name": "complex", "limit": 1.1}}
+
+
+@pytest.fixture
+def trained(tmp_path):
+    torch.manual_seed(0)
+    denoiser = Denoiser.build(MODEL, {"peak": 3.0}).eval()
+    content = checkpoint_of(denoiser, model=MODEL, seed=7)
+    content["optimizer_states"] = [torch.zeros(100_000)]
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    torch.save(content, tmp_path / "run/checkpoints/best.ckpt")
+    return denoiser, tmp_path / "run"
+
+
+def test_the_weights_alone_enhance_the_same(trained, tmp_path, capsys):
+    denoiser, run = trained
+    export.main([f"ckpt={run}", f"out={tmp_path}/small.ckpt"])
+    assert "its weights alone" in capsys.readouterr().out
+    assert (tmp_path / "small.ckpt").stat().st_size < (run / "checkpoints/best.ckpt").stat().st_size - 350_000
+    assert torch.load(tmp_path / "small.ckpt", weights_only=True)["hyper_parameters"]["seed"] == 7
+    noisy = make_voice(0.5, 16_000) + make_noise(0.5, 16_000)
+    again = Denoiser.from_checkpoint(tmp_path / "small.ckpt", "cpu")
+    assert torch.equal(again.enhance(noisy, 16_000), denoiser.enhance(noisy, 16_000))
+
+
+def test_weights_of_the_package_go_by_name_unless_a_file_does(trained, tmp_path, monkeypatch):
+    _, run = trained
+    monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=r"^best: no such checkpoint$"):
+        Denoiser.from_checkpoint("best", "cpu")
+    (tmp_path / "weights").mkdir()
+    checkpoint.write_weights(run, tmp_path / "weights/best.ckpt")
+    assert Denoiser.from_checkpoint("best", "cpu").head.limit == 1.1
+    (tmp_path / "best").write_text("not a checkpoint")
+    with pytest.raises(CheckpointError, match="best: not a checkpoint"):
+        Denoiser.from_checkpoint("best", "cpu")
+
+
+def test_what_was_trained_before_there_were_heads_has_the_first(tmp_path):
+    denoiser = Denoiser.build({"name": "unet", "depth": 2, "width": 4}, {"peak": 3.0})
+    torch.save(checkpoint_of(denoiser, model={"name": "unet", "depth": 2, "width": 4}), tmp_path / "old.ckpt")
+    assert type(Denoiser.from_checkpoint(tmp_path / "old.ckpt", "cpu").head).__name__ == "Noise"
+
+
+def test_a_head_that_no_one_knows_is_refused(tmp_path):
+    denoiser = Denoiser.build(MODEL, {"peak": 3.0})
+    model = {**MODEL, "head": {"name": "os.system"}}
+    torch.save(checkpoint_of(denoiser, model=model), tmp_path / "m.ckpt")
+    with pytest.raises(CheckpointError, match=r"model\.head 'os.system' is unknown"):
+        Denoiser.from_checkpoint(tmp_path / "m.ckpt", "cpu")
