@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40  # pixels around the plane
+APART = 40  # pixels between the texts of two ticks
 
 
 def colour(index: int) -> str:
@@ -46,7 +48,8 @@ class Axis:
             for steps in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
                 every = [step * 10.0**decade for decade in decades for step in steps]
                 found = [value for value in every if self.low <= math.log10(value) <= self.high]
-                if len(found) <= most:
+                places = [self.at(value) for value in found]
+                if len(found) <= most and all(abs(b - a) >= APART for a, b in pairwise(places)):
                     break
             return [(self.at(v), si(v)) for v in found]
         rough = (self.high - self.low) / most
