@@ -20,6 +20,7 @@ from pytorch_lightning import Trainer
 
 from denoiser import Denoiser, audio
 from denoiser.arguments import as_typed
+from denoiser.callbacks import _averaged
 from denoiser.errors import CheckpointError, DenoiserError
 from denoiser.metrics import METRICS
 from denoiser.module import DenoisingModule
@@ -177,6 +178,34 @@ def test_killed_and_resumed_is_the_uninterrupted_training(tmp_path, scheduler):
     last = "checkpoints/last.ckpt"
     assert same(run_folder(whole) / last, run_folder(broken) / last, tolerance=1e-6)
     assert same(run_folder(whole) / "checkpoints/best.ckpt", run_folder(broken) / "checkpoints/best.ckpt", 1e-6)
+
+
+def test_the_average_of_the_weights_is_kept_and_goes_on_where_it_was(vctk, tmp_path):
+    arguments = options(vctk, "callbacks=ema", "callbacks.ema.decay=0.5", "callbacks.clips=null", "test=false")
+    train_here(tmp_path / "whole", *arguments, "trainer.max_epochs=4")
+    train_here(tmp_path / "broken", *arguments, "trainer.max_epochs=2")
+    half = torch.load(tmp_path / "broken/checkpoints/last.ckpt", weights_only=True)
+    train_here(tmp_path / "broken", *arguments, "trainer.max_epochs=4", "ckpt_path=last")
+    whole, broken = (
+        torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "broken")
+    )
+    for kind in ("state_dict", "current_model_state"):
+        assert all(torch.equal(value, broken[kind][key]) for key, value in whole[kind].items())
+        assert any(not torch.equal(value, half[kind][key]) for key, value in whole[kind].items())
+    net = "denoiser.net.encoder.0.0.weight"
+    assert not torch.equal(whole["state_dict"][net], whole["current_model_state"][net])
+    # What inference loads is the average.
+    denoiser = Denoiser.from_checkpoint(tmp_path / "whole/checkpoints/last.ckpt", "cpu")
+    assert torch.equal(denoiser.net.encoder[0][0].weight, whole["state_dict"][net])
+
+
+def test_an_average_forgets_the_first_weights_soon():
+    average = torch.tensor(1.0)
+    for count in range(1, 100):
+        average = _averaged(average, torch.tensor(0.0), torch.tensor(count), decay=0.999)
+    assert 0 < average < 1e-6
+    late = _averaged(torch.tensor(1.0), torch.tensor(0.0), torch.tensor(1_000_000), decay=0.999)
+    assert float(late) == pytest.approx(0.999)
 
 
 def test_resuming_with_other_settings_is_refused_and_init_from_is_not(trained, vctk, tmp_path):
