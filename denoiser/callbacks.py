@@ -60,8 +60,8 @@ class LogClips(Callback):
 class EMA(WeightAveraging):
     """An exponential moving average of the weights: validated, kept and tested in the place of the raw ones.
 
-    After n steps its decay is (1 + n) / (10 + n), and at most ``decay``: at 0.999 from the start, the first weights, which
-    know nothing, would still be 37 % of it after 1000 steps.
+    After n steps its decay is (1 + n) / (10 + n), and at most ``decay``: at 0.999 from the start on, the first weights,
+    which know nothing, would still be 37 % of it after 1000 steps.
     """
 
     def __init__(self, decay: float = 0.999) -> None:

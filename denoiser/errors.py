@@ -139,10 +139,12 @@ def _explain(error: BaseException) -> str:
     text = " ".join(str(error).partition("Config search path")[0].split())
     if unknown := re.match(r"Could not override '([^']+)'", text):
         key = unknown[1]
-        near = difflib.get_close_matches(key, _keys(), n=3, cutoff=0.5)
+        near = [other for other in difflib.get_close_matches(key, _keys(), n=4, cutoff=0.5) if other != key][:3]
         text = f"{key}: no such setting" + (f"; did you mean {' or '.join(near)}?" if near else ".")
         if key.startswith("trainer."):
             text += f" (another argument of Lightning's Trainer is added as +{key}=)"
+        if not {"-m", "--multirun"}.isdisjoint(sys.argv):
+            text += f" (in a sweep of which only some have it, or not the first: ++{key}=)"
         return f"{text} All settings: --cfg job"
     if plugin := re.search(r"Could not (?:find|load) '?hydra/(sweeper|launcher)/(\w+)", text):
         return f'hydra/{plugin[1]}={plugin[2]} is not there; it needs a plugin: pip install "denoiser[sweep]"'

@@ -30,7 +30,8 @@ def hardware(device: torch.device) -> str:
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):  # no Linux, or a processor that does not say
         pass
-    name = f"{name}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    name = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
     if device.type == "cuda":
         name = f"{torch.cuda.get_device_name(device)}, {name}"
     return f"{together.world()} x {name}" if together.world() > 1 else name
@@ -92,12 +93,13 @@ class History(Callback):
         self.started = now()
         self.files: int | None = None  # that validation was over
         self.begin: float | None = None  # of fitting now
+        self.ended = False  # fitting: the test then loads the best checkpoint, which knows nothing of what came after
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.begin = time.perf_counter()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.seconds, self.begin = self.fit_seconds, None
+        self.seconds, self.begin, self.ended = self.fit_seconds, None, True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:
@@ -124,8 +126,9 @@ class History(Callback):
         return {**kept, "seconds": self.fit_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for key, value in state_dict.items():
-            setattr(self, key, value)
+        if not self.ended:
+            for key, value in state_dict.items():
+                setattr(self, key, value)
 
     def best(self, monitor: str, mode: str) -> dict[str, Any] | None:
         """The row that was best by ``monitor``, the first of equals."""

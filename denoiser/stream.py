@@ -87,7 +87,9 @@ class Stream:
         self.core: Blocks | Live
         if denoiser.causal:
             if self.options.phase_iters:
-                raise ConfigError(f"phase_iters={self.options.phase_iters}: this model is causal, and they look ahead")
+                raise ConfigError(
+                    f"phase_iters={self.options.phase_iters}: iterations look ahead, and this model is causal; use 0"
+                )
             self.core = Live(denoiser, self.options, self._level, round(block_seconds * denoiser.spectral.frame_rate))
         else:
             self.core = Blocks(

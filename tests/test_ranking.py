@@ -151,6 +151,35 @@ def test_only_what_differs_is_named_and_what_a_choice_implies_is_not():
     }  # fmt: skip
 
 
+def test_a_head_is_named_as_it_was_chosen_and_where_a_run_ran_is_no_difference():
+    def headed(model, head, gpus, **limit):
+        run = record(model)
+        run["config"]["model"]["head"] = {"name": head, **limit}
+        run["config"] |= {"trainer": {"gpus": gpus, "processes": gpus}, "deterministic": gpus == 0}
+        return {**run, "choices": {**run["choices"], "model/head": head}}
+
+    runs = [headed("unet6", "noise", 0), headed("unet6", "mask", 1, limit=1.2), headed("unet8", "noise", 0)]
+    ranking = of(
+        [
+            *runs,
+            {**headed("unet6", "noise", 4), "seed": 1, "config": {**headed("unet6", "noise", 4)["config"], "seed": 1}},
+        ]
+    )
+    assert {(c.label, c.n) for c in ranking.configurations} == {
+        ("unet6 noise", 2),
+        ("unet6 mask", 1),
+        ("unet8 noise", 1),
+    }
+    assert set(ranking.configurations[0].values) == {"model", "head"}
+
+
+def test_what_makes_files_worse_is_said():
+    run = record()
+    run["test"]["enhanced"] = {"pesq": 1.2, "stoi": 0.9, "si_sdr": 4.0}
+    assert "It makes them worse in PESQ and SI-SDR." in summary(of([run]))[0]
+    assert "worse" not in summary(of([record()]))[0]
+
+
 def test_a_short_name_is_of_one_key_only():
     runs = [record(), record()]
     for run, (width, other) in zip(runs, ((8, 1), (16, 2)), strict=True):

@@ -55,6 +55,16 @@ def test_a_record_holds_the_run_and_its_curve_outlives_a_resumption(run):
     assert not [p for p in (after["config"]["data"]["root"], after["config"]["data"]["cache"]) if p.startswith("/")]
 
 
+def test_what_came_after_the_best_epoch_is_in_the_record_of_a_tested_run(vctk, tmp_path):
+    # At a rate of 0 no epoch is better than the first, whose checkpoint the test loads.
+    more = ("optimizer.lr=0", "trainer.max_epochs=3", f"data.cache={tmp_path}/cache")
+    train_here(tmp_path / "run", f"data.root={vctk}", *TINY, *MORE, *more)
+    found = record.read(tmp_path / "run")
+    assert found["best_epoch"] == 1
+    assert found["test"]["n"] == 2
+    assert [row["epoch"] for row in found["curve"]] == [1, 2, 3]
+
+
 def test_the_card_says_what_the_checkpoint_is(run):
     folder, _, facts = run
     text = (folder / "card.md").read_text()

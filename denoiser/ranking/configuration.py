@@ -15,13 +15,15 @@ from denoiser.report import number
 Record = dict[str, Any]  # a run's run.json, and its folder
 # Keys, or groups of them, that do not decide what a run learns, but for its seed, which is chance.
 FREE = (
-    "seed", "name", "ckpt_path", "fresh", "test", "logger", "data.cache", "data.device", "data.download",
-    "data.workers", "callbacks.clips", "callbacks.diverged", "callbacks.learning_rate", "callbacks.progress",
-    "callbacks.pruning",
+    "seed", "name", "ckpt_path", "fresh", "test", "logger", "deterministic", "data.cache", "data.device",
+    "data.download", "data.licence", "data.workers", "callbacks.clips", "callbacks.diverged",
+    "callbacks.learning_rate", "callbacks.progress", "callbacks.pruning", "trainer.gpus", "trainer.processes",
+    "trainer.num_nodes", "trainer.log_every_n_steps", "trainer.profiler",
 )  # fmt: skip
+ABSENT = "–"  # a setting that this configuration does not have
 UNSHOWN = ("sweep", "logger")  # groups of which a choice says nothing of a run
 GLOBAL = ("experiment", "debug")  # groups whose choice sets keys of other groups
-FIRST = ("data", "model", "loss")  # groups that stand first
+FIRST = ("data", "model", "model/head", "loss")  # groups that stand first
 SHARED = ("pesq", "stoi", "si_sdr")  # shown together or not at all: each alone can be deceived
 
 
@@ -134,15 +136,17 @@ def _name(configurations: Sequence[Configuration], flats: Sequence[Mapping[str, 
     varying = {key: _texts(flats, key) for key in {key for flat in flats for key in flat}}
     varying = {key: values for key, values in varying.items() if len(set(values)) > 1}
     for key in sorted(varying, key=lambda key: (key not in typed, "_target_" in key, key.count("."), key)):
-        values, group = varying[key], key.partition(".")[0]
-        implied = any(_decides(chosen[g], values) for g in (group, *GLOBAL) if g in chosen)
+        values = varying[key]
+        groups = [g for g in chosen if g in GLOBAL or key.startswith(g.replace("/", ".") + ".")]
+        implied = any(_decides(chosen[g], values) for g in groups)
         if key in typed or not (implied or values in columns.values()):  # an interpolation has another's value
             columns[key] = values
-    short = {key: key if key in chosen else _short(key, every, chosen) for key in columns}
+    short = {key: key.rpartition("/")[2] if key in chosen else _short(key, every, chosen) for key in columns}
     for index, configuration in enumerate(configurations):
         configuration.values = {short[key]: values[index] for key, values in columns.items()}
-        words = [v[index] if key in chosen else f"{short[key]}={v[index]}" for key, v in columns.items()]
-        configuration.label = " ".join(words[: _enough(list(columns.values()))]) or _plain_name(configuration)
+        shown = list(columns.items())[: _enough(list(columns.values()))]
+        words = [v[index] if key in chosen else f"{short[key]}={v[index]}" for key, v in shown if v[index] != ABSENT]
+        configuration.label = " ".join(words) or _plain_name(configuration)
 
 
 def _enough(columns: Sequence[Sequence[str]]) -> int:
@@ -163,8 +167,8 @@ def _choices(configurations: Sequence[Configuration]) -> dict[str, list[str]]:
     every = dict.fromkeys([*FIRST, *(g for c in configurations for run in c.runs for g in run.get("choices") or ())])
     found = {}
     for group in every:
-        sets = [{str((run.get("choices") or {}).get(group, "–")) for run in c.runs} for c in configurations]
-        if group not in UNSHOWN and "/" not in group and all(len(s) == 1 for s in sets) and len(set().union(*sets)) > 1:
+        sets = [{str((run.get("choices") or {}).get(group, ABSENT)) for run in c.runs} for c in configurations]
+        if group not in UNSHOWN and all(len(s) == 1 for s in sets) and len(set().union(*sets)) > 1:
             found[group] = [s.pop() for s in sets]
     return found
 
@@ -188,7 +192,7 @@ def _texts(flats: Sequence[Mapping[str, Any]], key: str) -> list[str]:
     """Its value of each, with as few digits as tell them apart."""
 
     def text(flat: Mapping[str, Any], digits: int) -> str:
-        value = flat.get(key, "–")
+        value = flat.get(key, ABSENT)
         if isinstance(value, bool) or value is None:
             return json.dumps(value)
         return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

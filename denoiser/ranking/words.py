@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from denoiser.metrics import METRICS
 from denoiser.ranking.configuration import (
     SHARED,
     Configuration,
@@ -29,6 +30,9 @@ def summary(ranking: Ranking) -> list[str]:
             for kind in ("enhanced", "noisy")
         )
         lines[0] += f" On the test files: {after}; the noisy files have {before}."
+        means = {m: [best.spread(mean_of_test(m, kind)).mean for kind in ("enhanced", "noisy")] for m in SHARED}
+        if worse := [METRICS[m].heading.removesuffix(" dB") for m, (one, other) in means.items() if one < other]:
+            lines[0] += f" It makes them worse in {' and '.join(worse)}."
     lines.append(_cheaper(ranking, best))
     chance, count = ranking.chance()
     if count:
@@ -45,12 +49,12 @@ def summary(ranking: Ranking) -> list[str]:
 
 
 def _cheaper(ranking: Ranking, best: Configuration) -> str:
-    """The best of those that cost half or less; else the best of those that cost less."""
-    known = [c for c in ranking.comparable() if c is not best and ranking.cost(c) < ranking.cost(best)]
+    """The best of those that cost half or less; else the best of those that cost a fifth less, at least."""
+    known = [c for c in ranking.comparable() if c is not best and ranking.cost(c) <= 0.8 * ranking.cost(best)]
     known = [c for c in known if math.isfinite(ranking.quality(c).mean)]
     if not known:
         others = len(ranking.comparable()) > 1 and math.isfinite(ranking.cost(best))
-        return "None of the others needs less computation (MACs/s)." if others else ""
+        return "None of the others needs much less computation (MACs/s)." if others else ""
     half = [c for c in known if ranking.cost(c) <= ranking.cost(best) / 2]
     other = min(half or known, key=lambda c: order(ranking, ranking.quality(c)))
     loss, chance = ranking.gain(best, other), ranking.chance()[0]
@@ -84,7 +88,8 @@ def reason(run: Record) -> str:
     status, why = run.get("status"), run.get("reason")
     if status == "running" and not why:
         why = f"since {run.get('started')}; killed, if nothing runs there"
-    return f"{status}: {last_line(why or 'no reason was recorded')}"
+    why = last_line(why or "no reason was recorded")
+    return str(status) if why == status else f"{status}: {why}"
 
 
 def duration(seconds: float) -> str:
