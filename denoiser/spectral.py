@@ -66,7 +66,7 @@ class Spectral(nn.Module):
         return self.sample_rate / self.hop
 
     def samples(self, frames: int) -> int:
-        """How many samples hold exactly ``frames`` whole windows (``magnitude(..., center=False)``)."""
+        """How many samples hold exactly ``frames`` whole windows (``center=False``)."""
         return (frames - 1) * self.hop + self.n_fft
 
     @staticmethod
@@ -98,10 +98,6 @@ class Spectral(nn.Module):
     def unscale(self, scaled: Tensor) -> Tensor:
         """The inverse of :meth:`scale`; what lies below -1 is silence."""
         return ((scaled + 1).clamp(min=0) * (self.peak / 2)).pow(1 / self.power)
-
-    def magnitude(self, waveform: Tensor, level: Tensor, center: bool = True) -> Tensor:
-        """``[..., N]``, ``[..., 1]`` → scaled magnitude ``[..., F, T]``."""
-        return self.scale(self.stft(_normalise(waveform, level), center).abs())
 
     def forward(self, waveform: Tensor, level: Tensor, center: bool = True) -> Spectrum:
         """``[..., N]``, ``[..., 1]`` → its spectrum, ``[..., F, T]``; centred or not as in :meth:`stft`."""

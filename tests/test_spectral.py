@@ -54,7 +54,7 @@ def test_noise_and_clean_add_up_to_noisy():
     spectral, clean = fitted(), make_voice(1.0, 16_000)
     noisy = clean + make_noise(1.0, 16_000)
     level = spectral.level(noisy)
-    a, b = spectral.magnitude(noisy, level), spectral.magnitude(clean, level)
+    a, b = spectral(noisy, level).magnitude, spectral(clean, level).magnitude
     noise = spectral.difference(a, b)
     assert noise.abs().max() <= 1
     assert torch.allclose(spectral.subtract(a, noise)[a <= 1], b[a <= 1], atol=1e-6)
@@ -75,10 +75,10 @@ def test_patches_hold_whole_windows_only():
     spectral = fitted()
     waveform = torch.randn(spectral.samples(256))
     level = spectral.level(waveform)
-    patch = spectral.magnitude(waveform, level, center=False)
+    patch = spectral(waveform, level, center=False).magnitude
     assert patch.shape == (256, 256)
     longer = torch.cat([torch.randn(4 * 128), waveform, torch.randn(4 * 128)])  # neighbours do not reach in
-    assert torch.allclose(spectral.magnitude(longer, level, center=False)[:, 4:-4], patch, atol=1e-5)
+    assert torch.allclose(spectral(longer, level, center=False).magnitude[:, 4:-4], patch, atol=1e-5)
 
 
 def test_settings_that_lose_samples_are_refused():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import socket
 import sys
@@ -99,8 +98,8 @@ def _changes(before: Mapping[str, Any], cfg: DictConfig) -> list[str]:
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's result follows from, as a file of JSON holds it."""
-    config = json.loads(json.dumps(config, default=str), parse_constant=lambda _: None)
+    """What a run's result follows from, as its record holds it."""
+    config = record.plain(config)
     for key in INCIDENTAL:
         *parents, last = key.split(".")
         node: Any = config
