@@ -17,7 +17,7 @@ from denoiser.errors import ConfigError
 from denoiser.models.layers import OverTime
 from denoiser.models.unet import UNet
 
-OPTIONS = ["small", "residual", "gates", "separable", "frequency", "gru", "attention"]
+OPTIONS = ["small", "stem", "residual", "gates", "separable", "frequency", "gru", "attention"]
 UNETS = {"unet6": 6, "unet8": 8, "unet10": 10, "unet14": 14} | {f"unet10_{option}": 10 for option in OPTIONS}
 SMALL = {"width": 8, "max_width": 32}
 

@@ -30,6 +30,8 @@ class UNet(nn.Module):
     Args:
         depth: levels; neighbours are joined by a 2x2 max-pooling on the way down.
         convs: convolutions per level, in the encoder and in the decoder.
+        stem: neighbouring bins that become the channels of one band before the first level, and bins again after the
+            last: sub-pixel, as Shi et al., "Real-time single image and video super-resolution" (2016).
         width: channels of the first level, doubled at every level ...
         max_width: ... up to this many.
         kernel: side of the convolutions, odd.
@@ -55,6 +57,7 @@ class UNet(nn.Module):
         self,
         depth: int = 5,
         convs: int = 2,
+        stem: int = 1,
         width: int = 16,
         max_width: int = 256,
         kernel: int = 3,
@@ -75,9 +78,11 @@ class UNet(nn.Module):
         outputs: int = 1,
     ) -> None:
         super().__init__()
+        self.stem = stem
         counts = {
             "depth": depth,
             "convs": convs,
+            "stem": stem,
             "width": width,
             "groups": groups,
             "inputs": inputs,
@@ -126,7 +131,7 @@ class UNet(nn.Module):
             return Residual(body, source, target) if residual else body
 
         pairs = list(pairwise(channels))
-        self.encoder = nn.ModuleList([stage(inputs, width, first=True), *(stage(i, o) for i, o in pairs)])
+        self.encoder = nn.ModuleList([stage(inputs * stem, width, first=True), *(stage(i, o) for i, o in pairs)])
         self.dropout = nn.Dropout(dropout)
         self.dropout_from = depth - dropout_levels
         self.bottleneck = (
@@ -140,7 +145,7 @@ class UNet(nn.Module):
         )
         self.decoder = nn.ModuleList(stage(2 * o, o) for o, _ in pairs)
         self.gates = nn.ModuleList(Gate(o, slope) for o, _ in pairs if gates)
-        self.head = nn.Conv2d(width, outputs, 1)
+        self.head = nn.Conv2d(width, outputs * stem, 1)
         self.apply(lambda module: he_normal(module, slope))
 
         # Reach in frames: a convolution at a level moves what a step there spans, a halving of time and its undoing
@@ -153,7 +158,9 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         bins, frames = x.shape[-2:]
-        x = with_silence(x, -bins % 2 ** len(self.steps), -frames % self.stride)
+        x = with_silence(x, -bins % (self.stem * 2 ** len(self.steps)), -frames % self.stride)
+        if self.stem > 1:
+            x = x.unflatten(2, (-1, self.stem)).transpose(2, 3).flatten(1, 2)
         skips = []
         for level, stage in enumerate(self.encoder):
             x = stage(x if level == 0 else F.max_pool2d(x, self.steps[level - 1]))
@@ -166,4 +173,7 @@ class UNet(nn.Module):
             if self.gates:
                 skip = skip * self.gates[level](torch.cat([risen, skip], dim=1))
             x = self.decoder[level](torch.cat([risen, skip], dim=1))
-        return self.head(x)[..., :bins, :frames]
+        x = self.head(x)
+        if self.stem > 1:
+            x = x.unflatten(1, (-1, self.stem)).transpose(2, 3).flatten(2, 3)
+        return x[..., :bins, :frames]
