@@ -229,13 +229,15 @@ Rank training runs: python -m denoiser.report runs=FOLDER[,FOLDER...]
   out=      the folder for ranking.csv, ranking.md and ranking.html (the first of runs)
   compare=  two configurations, A,B, to compare on the test files: places in the table, names or runs' folders
             (the best by validation with each other)
+  base=     a configuration, named likewise: write only ablation.md, what each change from it is worth, into the folder
+            out, or as out if that ends in .md
   page=     false: no ranking.html (true)
   sounds=   false: the page without clips to listen to (true)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """What the command line does."""
-    defaults = {"runs": "", "out": "", "compare": "", "page": "true", "sounds": "true"}
+    defaults = {"runs": "", "out": "", "compare": "", "base": "", "page": "true", "sounds": "true"}
     given = commands.settings(defaults, USAGE, arguments)
     errors.require(given, "runs")
     from denoiser.ranking.order import rank  # which takes its tables from here
@@ -245,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if pair is not None and len(pair) != 2:
         raise errors.ConfigError(f"compare={given['compare']}: expected two configurations, A,B")
     folders = [Path(given["runs"])] if Path(given["runs"]).is_dir() else [Path(f) for f in given["runs"].split(",")]
-    rank(folders, given["out"] or None, (pair[0], pair[1]) if pair else None, **flags)
+    rank(folders, given["out"] or None, (pair[0], pair[1]) if pair else None, **flags, base=given["base"] or None)
 
 
 if __name__ == "__main__":

@@ -1,94 +1,31 @@
-"""Ranking of runs: what is one configuration, which is best, what cannot be compared, and the page of it."""
+"""Ranking of runs: what is one configuration, which is best, what cannot be compared."""
 
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import yaml
-from conftest import ROOT, checkpoint_of, composed, write_vctk
-from omegaconf import OmegaConf
+from conftest import ROOT
+from records import MODELS, record, write_sweep
 
 from denoiser import report
-from denoiser.errors import ConfigError, CorpusError
-from denoiser.ranking.clips import choose, make
+from denoiser.errors import ConfigError
 from denoiser.ranking.comparison import average, compare, paired_bootstrap, read_scores
 from denoiser.ranking.configuration import Spread, flatten
 from denoiser.ranking.order import front, of, rank
 from denoiser.ranking.text import terminal
 from denoiser.ranking.words import summary
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-MODELS = {"unet6": (3, 0.4e9, 11.0), "unet8": (4, 0.8e9, 12.0), "unet10": (5, 1.5e9, 13.0)}
-FILES = [(f"p{(232, 257)[i % 2]}_{i:03d}", ("bus", "babble", "fan")[i % 3], (2.5, 17.5)[i % 2]) for i in range(12)]
-
-
-def record(model="unet10", loss="huber", seed=0, **changes):
-    """What a run leaves: better with more levels, a little better with l1 and with a higher seed."""
-    depth, macs, quality = MODELS[model]
-    quality += 0.3 * (loss == "l1") + 0.1 * seed
-    config = {
-        "name": f"synthetic-{model}-{loss}", "seed": seed, "monitor": "val/si_sdr", "mode": "max",
-        "model": {"name": "unet", "depth": depth, "context": 2**depth}, "loss": {"name": loss},
-        "data": {"root": "gone", "seed": seed, "cache": f"cache{seed}"}, "optimizer": {"lr": 1e-3},
-        "spectral": {"sample_rate": 16_000},
-    }  # fmt: skip
-    scores = {"pesq": quality / 6, "stoi": 0.9, "si_sdr": quality}
-    return {
-        "status": "finished", "reason": None, "name": config["name"], "seed": seed, "config": config,
-        "overrides": [f"model={model}", f"loss={loss}", f"seed={seed}"],
-        "choices": {"model": model, "loss": loss, "data": "synthetic", "sweep": "architectures"},
-        "parameters": depth * 1000, "macs_per_second": macs, "fit_seconds": 100.0, "audio_seconds_per_second": 20.0,
-        "real_time_factor": 0.01, "monitor": "val/si_sdr", "mode": "max", "best": quality, "best_epoch": 2,
-        "checkpoint": "checkpoints/best.ckpt", "validation": {"n": 8, **scores},
-        "test": {"n": 12, "noisy": {"pesq": 1.5, "stoi": 0.8, "si_sdr": 5.0}, "enhanced": scores, "undefined": {}},
-        "curve": [{"epoch": e, "step": 10 * e, "val/si_sdr": quality - 1 / e} for e in (1, 2)],
-        "split": {"train": 80, "val": 8, "test": 12, "rule": "by name"},
-        "versions": {"denoiser": "0.1.0", "pesq": "0.0.4", "pystoi": "0.4.1"}, "ended": f"2026-01-01T0{seed}:00:00",
-        "folder": f"runs/{model}-{loss}-{seed}", **changes,
-    }  # fmt: skip
-
-
-def write(folder: Path, run: dict) -> Path:
-    """The run's folder as training leaves it, scores of its files around their mean."""
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({k: v for k, v in run.items() if k != "folder"}))
-    if run["test"]:
-        rows = []
-        for index, (name, noise, snr) in enumerate(FILES):
-            sides = {
-                kind: {m: v + (index - 5.5) / 10 for m, v in run["test"][kind].items()}
-                for kind in ("noisy", "enhanced")
-            }
-            rows.append({"name": name, "noise_type": noise, "snr_db": snr, **sides})
-        report.write_scores(rows, folder)
-    return folder
-
 
 @pytest.fixture
 def sweep(tmp_path) -> Path:
-    """Twelve runs, two of which did not finish, and a record that is damaged."""
-    for model in MODELS:
-        for loss in ("huber", "l1"):
-            for seed in (0, 1):
-                run = record(model, loss, seed)
-                if (model, loss, seed) == ("unet6", "l1", 1):
-                    run |= {"status": "diverged", "reason": "train/loss is nan <at step 7>", "best": None, "test": None}
-                if (model, loss, seed) == ("unet8", "l1", 0):
-                    run |= {"status": "failed", "reason": "RuntimeError: out\nof memory", "best": None, "test": None}
-                write(tmp_path / "sweep" / f"{model}-{loss}-{seed}", run)
-    (tmp_path / "sweep/torn").mkdir()
-    (tmp_path / "sweep/torn/run.json").write_text('{"status": "fini')
-    return tmp_path / "sweep"
+    return write_sweep(tmp_path / "sweep")
 
 
 def test_seeds_of_a_configuration_are_one_row():
@@ -360,112 +297,6 @@ def test_the_command_ranks(sweep, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Best by validation: unet10 l1" in done.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ranking.csv", "ranking.md"]
-
-
-def test_clips_are_spread_over_noises_and_levels_with_people_among_them():
-    facts = {name: {"noise_type": noise, "snr_db": str(snr)} for name, noise, snr in FILES}
-    chosen = choose(list(facts), facts)
-    assert len(set(chosen)) == 4
-    assert {facts[name]["noise_type"] for name in chosen} == {"bus", "babble", "fan"}
-    assert {facts[name]["snr_db"] for name in chosen} == {"2.5", "17.5"}
-    assert choose(list(facts)[::-1], facts) == chosen
-    many = {f"f{i}": {"noise_type": noise} for i, noise in enumerate(["a", "b", "cafeteria", "d", "e", "f"])}
-    assert "f2" in choose(list(many), many)
-    assert choose([f"f{i}" for i in range(8)], {}) == ["f0", "f2", "f4", "f6"]
-    assert choose(["a"], {}) == ["a"]
-
-
-@pytest.fixture
-def heard(denoiser, tmp_path) -> Path:
-    """Two runs, with checkpoints, of a corpus that is there."""
-    root = write_vctk(tmp_path / "corpus")
-    cfg = composed(f"data.root={root}", f"data.cache={tmp_path / 'cache'}")
-    plain = yaml.safe_load(OmegaConf.to_yaml(cfg, resolve=True))
-    for name in ("unet10", "unet6"):
-        run = record(name)
-        run["config"] |= {key: plain[key] for key in ("data", "spectral")}
-        folder = write(tmp_path / "runs" / f"{name} <b>", run)
-        (folder / "checkpoints").mkdir()
-        torch.save(checkpoint_of(denoiser), folder / "checkpoints/best.ckpt")
-    return tmp_path / "runs"
-
-
-def test_clips_are_heard_through_every_configuration(heard, tmp_path):
-    rank(heard)
-    page = (heard / "ranking.html").read_text()
-    assert page.count("<audio") == 2 * 4  # of two test files: noisy, two configurations, clean
-    assert "bus noise, SNR 2.5 dB" in page
-    shutil.rmtree(tmp_path / "corpus")
-    rank(heard)
-    page = (heard / "ranking.html").read_text()
-    assert "<audio" not in page
-    assert re.search(r"Made without sounds: data.root=\S+corpus is not there any more", page)
-
-
-def test_clips_of_mixtures_are_heard_by_their_names(denoiser, vctk, tmp_path):
-    places = [f"data.speech={vctk}/clean_trainset_28spk_wav", f"data.noise={vctk}/noisy_testset_wav"]
-    cfg = composed("data=mixture", *places, f"data.cache={tmp_path}", "data.rooms=null", "data.test_limit=3")
-    (tmp_path / "checkpoints").mkdir()
-    torch.save(checkpoint_of(denoiser), tmp_path / "checkpoints/best.ckpt")
-    run = record(folder=str(tmp_path), config=yaml.safe_load(OmegaConf.to_yaml(cfg, resolve=True)))
-    found, silent = make(of([run]).configurations, {})
-    assert found
-    assert not silent
-    for clip in found:
-        assert "_in_" in clip.name
-        assert list(clip.sounds) == ["noisy", "synthetic unet10 huber", "clean"]
-        assert not torch.equal(clip.sounds["noisy"], clip.sounds["clean"])
-
-
-def test_an_embedded_corpus_of_other_settings_stays_as_it_is(denoiser, tmp_path):
-    settings = {"corpus": "denoiser synthetic", "format": 1, "minutes": 3, "test_minutes": 1, "seed": 0}
-    (tmp_path / "corpus").mkdir()
-    (tmp_path / "corpus/synthetic.json").write_text(json.dumps(settings))
-    cfg = composed("data=synthetic", f"data.root={tmp_path / 'corpus'}", "data.minutes=0.1")
-    run = record(folder=str(tmp_path), config=yaml.safe_load(OmegaConf.to_yaml(cfg, resolve=True)))
-    with pytest.raises(CorpusError, match=r"of other settings now \(minutes\)"):
-        make(of([run]).configurations, {})
-    assert [path.name for path in (tmp_path / "corpus").iterdir()] == ["synthetic.json"]
-
-
-def test_a_model_that_trained_on_a_clip_is_not_heard(heard):
-    split = {"train": ["p232_000", "p257_001"], "val": []}
-    (heard / "unet6 <b>" / "split.json").write_text(json.dumps(split))
-    rank(heard)
-    page = (heard / "ranking.html").read_text()
-    assert page.count("<audio") == 2 * 3
-    assert "unet6 is not heard: 2 of the clips are not of its test set" in page
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
-def test_the_page_opens_from_disk_sorts_plays_and_fetches_nothing(heard):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    write(heard / "nan", record("unet8", "l1", macs_per_second=None))
-    rank(heard)
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = chromium.new_page(viewport={"width": 390, "height": 800})
-        outside, errors = [], []
-        local = ("data:", "blob:", "file:")
-        page.on("request", lambda request: request.url.startswith(local) or outside.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto((heard / "ranking.html").as_uri())
-        names = "[...document.querySelectorAll('#table + p + div tbody tr')].map(row => row.cells[1].textContent)"
-        assert page.evaluate(names) == ["unet10", "unet8", "unet6"]
-        page.click("th:has-text('GMAC/s')")
-        assert page.evaluate(names) == ["unet10", "unet6", "unet8"]  # what is not known is last
-        page.click("th:has-text('GMAC/s')")
-        assert page.evaluate(names) == ["unet6", "unet10", "unet8"]
-        page.click("th:has-text('#')")
-        page.click("th:has-text('#')")
-        assert page.evaluate(names) == ["unet10", "unet8", "unet6"]
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        page.wait_for_function("[...document.querySelectorAll('audio')].every(audio => audio.duration > 0)")
-        assert page.evaluate("[...document.querySelectorAll('img')].every(image => image.naturalWidth > 10)")
-        assert page.evaluate("document.querySelectorAll('svg .mark').length") >= 3
-        chromium.close()
-    assert not outside
-    assert not errors
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ class Recipe:
         snr: dB, from and to, drawn uniformly: of the speech over the noise, both while active (:func:`mix`).
         noises: at most so many at once, each further one up to 10 dB below the first.
         babble: share of noises that are 3 to 8 other speakers of the corpus at once.
-        generated: share of noises that are coloured noise or mains hum.
+        generated: share of noises that are made (:mod:`denoiser.data.generated`): coloured noise, hum, machines, music.
         filtered: share of mixtures whose speech and noise each pass a random filter (:func:`colour`).
         narrow: share that came through a narrow channel, a telephone say (:func:`channel`).
         speechless: share in which nobody speaks.

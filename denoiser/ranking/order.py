@@ -101,6 +101,7 @@ def rank(
     compare: tuple[str, str] | None = None,
     page: bool = True,
     sounds: bool = True,
+    base: str | None = None,
 ) -> Ranking:
     """Rank the runs below ``folder`` (or several), write the table and the page into ``out`` and print the table.
 
@@ -111,8 +112,10 @@ def rank(
             the best with each other.
         page: write the HTML page too.
         sounds: enhance a few test clips with every configuration for the page.
+        base: a configuration, named as for ``compare``; only ``ablation.md`` is written then, of what each change from
+            it is worth, into ``out`` or under that name if it ends in ``.md``.
 
-    Raises ConfigError where a folder does not exist, no run is found, or ``compare`` names none.
+    Raises ConfigError where a folder does not exist, no run is found, or ``compare`` or ``base`` names none.
     """
     from denoiser.ranking import text  # which shows what is defined here
 
@@ -125,6 +128,12 @@ def rank(
         raise ConfigError(f"runs={where}: no {record.RECORD} below; a run writes one when it ends")
     _compare(ranking, compare)
     target = Path(out) if out is not None else folders[0]
+    if base is not None:
+        from denoiser.ranking import ablation
+
+        ranking.reference = _find(ranking, base)
+        print(ablation.write(ranking, target if target.suffix == ".md" else target / "ablation.md"))
+        return ranking
     print(text.terminal(ranking))
     written = text.write(ranking, target / NAME)
     if page:
@@ -242,7 +251,7 @@ def _find(ranking: Ranking, name: str) -> Configuration:
         if name == c.label or name in folders or (name == str(c.place) and c.alike == ranking.configurations[0].alike):
             return c
     labels = ", ".join(c.label for c in ranking.configurations)
-    raise ConfigError(f"compare: no configuration {name}; give a place in the table or one of: {labels}")
+    raise ConfigError(f"no configuration {name}; give a place in the table or one of: {labels}")
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -170,17 +170,18 @@ def compared(ranking: Ranking) -> list[str]:
     if len(ranking.intervals) == 1:
         ((label, intervals),) = ranking.intervals.items()
         first = f"{reference.label} ({what}) against {label}, test files, 95 % interval ({SOURCE}):"
-        return ["", _wrap(first), *(f"  {intervals[m].words(m)}" for m in shown), *_caution()]
+        return ["", _wrap(first), *(f"  {intervals[m].words(m)}" for m in shown), *caution()]
     rows = [
         [cut(label, 40), str(max(i[m].n for m in shown)), *(i[m].text(m) for m in shown)]
         for label, i in ranking.intervals.items()
     ]
     lines = table([f"{cut(reference.label, 30)} minus ...", "files", *(METRICS[m].heading for m in shown)], rows)
     first = f"{reference.label} ({what}) minus each other one, test files: mean difference [95 % interval] ({SOURCE}):"
-    return ["", _wrap(first), lines, "~ the interval holds 0: not distinguishable.", *_caution()]
+    return ["", _wrap(first), lines, "~ the interval holds 0: not distinguishable.", *caution()]
 
 
-def _caution() -> list[str]:
+def caution() -> list[str]:
+    """What an interval over files leaves out."""
     return ["The interval is over files, seeds averaged per file; another seed adds to it. Nothing is chosen by it."]
 
 
@@ -216,10 +217,12 @@ def _csv(ranking: Ranking) -> list[list[Any]]:
 
 def markdown(ranking: Ranking) -> str:
     """Summary, table, comparison and what was not ranked, as GitHub shows it."""
-    lines = [*(f"- {line}" for line in summary(ranking)), *(f"- Note: {_escape(note)}." for note in ranking.notes), ""]
+    lines = [*(f"- {line}" for line in summary(ranking)), *(f"- Note: {escape(note)}." for note in ranking.notes), ""]
     if ranking.configurations:
         lines += [
-            *_table(_rows(ranking, [*COSTS, *scores(ranking, "val"), *scores(ranking, "test")], ranking.columns, True)),
+            *markdown_table(
+                _rows(ranking, [*COSTS, *scores(ranking, "val"), *scores(ranking, "test")], ranking.columns, True)
+            ),
             "",
         ]
         lines += [HOW, ""]
@@ -234,19 +237,21 @@ def markdown(ranking: Ranking) -> str:
         if rows:
             head = [f"{reference.label} minus", "files", *(METRICS[m].heading for m in shown)]
             lines += [f"Differences on the test files, mean [95 % interval] ({SOURCE}); ~ holds 0:", ""]
-            lines += [*_table([head, *rows]), "", *_caution(), ""]
+            lines += [*markdown_table([head, *rows]), "", *caution(), ""]
     if ranking.unranked:
         lines += ["Not ranked:", ""]
-        lines += [f"- {_escape(name)}: {_escape(reason(run))} (`{run['folder']}`)" for run, name in ranking.unranked]
+        lines += [f"- {escape(name)}: {escape(reason(run))} (`{run['folder']}`)" for run, name in ranking.unranked]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table, the first its heading."""
     # Text to the left, numbers to the right: the first cell decides, of a row that has them all.
-    lines = ["| " + " | ".join(map(_escape, row)) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(escape, row)) + " |" for row in rows]
     right = [cell[:1].isdigit() or cell[:1] in "+-" or cell == "n/a" for cell in rows[min(1, len(rows) - 1)]]
     return [lines[0], "|" + "|".join("---:" if r else "---" for r in right) + "|", *lines[1:]]
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """As Markdown shows it literally."""
     return text.replace("|", "\\|").replace("<", "&lt;").replace("~", "\\~")

@@ -1,0 +1,50 @@
+"""Noises that are made for mixtures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from denoiser.audio import Reader
+from denoiser.data.generated import KINDS, ORDER, write_noises
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_noises(tmp_path_factory.mktemp("cache"), RATE)
+
+
+def test_each_part_has_every_kind_and_no_part_anothers(folder):
+    sounds = set()
+    for part in ("train", "val", "test"):
+        assert {path.name for path in (folder / part).iterdir()} == set(KINDS) == set(ORDER)
+        sounds |= {path.read_bytes() for path in (folder / part).rglob("*.wav")}
+    assert len(sounds) == len(list(folder.rglob("*.wav")))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rate", [8_000, 48_000])
+def test_each_kind_is_sound_at_any_rate(kind, rate):
+    noise = KINDS[kind](np.random.default_rng(1), 3 * rate, rate)
+    assert noise.shape == (3 * rate,)
+    assert np.isfinite(noise).all()
+    assert 0 < np.mean(noise**2)
+
+
+def test_music_keeps_to_few_pitches(folder):
+    # Of a piece, half of the power is in a hundredth of the bins; of coloured noise it is not.
+    shares = {}
+    for kind in ("music", "coloured"):
+        with Reader(sorted((folder / "train" / kind).iterdir())[0]) as reader:
+            sound = reader.read(10 * RATE)[0].numpy()
+        power = np.sort(np.abs(np.fft.rfft(sound - np.convolve(sound, np.ones(2) / 2, "same"))) ** 2)
+        shares[kind] = power[-len(power) // 100 :].sum() / power.sum()
+    assert shares["music"] > 0.5 > 2 * shares["coloured"]
+
+
+def test_it_is_made_once(folder):
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.wav")}
+    assert write_noises(folder.parent, RATE) == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.wav")} == before
