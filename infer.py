@@ -1,4 +1,4 @@
-"""Denoise files, folders or standard input: ``python infer.py ckpt=best.ckpt noisy.wav``."""
+"""Denoise files, folders or standard input: ``python infer.py noisy.wav``."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ SHIPPED = ("best", "small")
 def shipped(path: str | Path) -> Path:
     """The checkpoint of this name that comes with the package, if it is one of those; else the path as it is.
 
-    A file or folder of that name where the command runs comes first.
+    A name stands for nothing else, whatever lies where the command runs: a file called so is ``./best``.
     """
-    path, own = Path(path), WEIGHTS / f"{path}.ckpt"
-    return own if str(path) in SHIPPED and not path.exists() and own.is_file() else path
+    own = WEIGHTS / f"{path}.ckpt"
+    return own if str(path) in SHIPPED and own.is_file() else Path(path)
 
 
 def write_weights(source: str | Path, target: Path) -> int:

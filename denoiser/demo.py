@@ -1,6 +1,6 @@
 """A page in the browser, served from this machine: drop or record a clip, hear and see it before and after.
 
-``python -m denoiser.demo ckpt=best.ckpt``. What is given stays on this machine.
+``python -m denoiser.demo``. What is given stays on this machine.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from denoiser.enhance import Denoiser
 
 HELP = """\
-A page to denoise clips on: python -m denoiser.demo ckpt=CHECKPOINT
+A page to denoise clips on: python -m denoiser.demo
 
   ckpt=    a checkpoint, the folder of a run, or a folder of runs: the page then offers all their best checkpoints
+           (those that come with the package)
   device=  auto, cpu, cuda, cuda:1 (auto)
   host=    the address to serve at (127.0.0.1: this machine alone)
   port=    (7860)
@@ -35,6 +36,12 @@ def find_checkpoints(path: Path) -> dict[str, Path]:
 
     Raises CheckpointError where there is none.
     """
+    from denoiser.checkpoint import SHIPPED, shipped  # torch takes seconds
+
+    if str(path) in SHIPPED:
+        names = (str(path), *(name for name in SHIPPED if name != str(path)))
+        if own := {name: file for name in names if (file := shipped(name)).is_file()}:
+            return own
     if not path.is_dir():
         return {path.name: path}
     found = sorted(path.rglob("best.ckpt")) or sorted([*path.rglob("*.ckpt"), *path.rglob("*.onnx")])
@@ -122,7 +129,7 @@ def _plain(name: str) -> str:
 def main() -> None:
     """The command."""
     with errors.one_line():
-        defaults = {"ckpt": "", "device": "auto", "host": "127.0.0.1", "port": "7860", "limit": "500"}
+        defaults = {"ckpt": "best", "device": "auto", "host": "127.0.0.1", "port": "7860", "limit": "500"}
         given = commands.settings(defaults, HELP)
         errors.require(given, "ckpt")
         port, limit = commands.whole(given, "port", 1, 65_535), commands.whole(given, "limit", 1, 100_000)

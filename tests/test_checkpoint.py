@@ -32,7 +32,7 @@ def test_the_weights_alone_enhance_the_same(trained, tmp_path, capsys):
     assert torch.equal(again.enhance(noisy, 16_000), denoiser.enhance(noisy, 16_000))
 
 
-def test_weights_of_the_package_go_by_name_unless_a_file_does(trained, tmp_path, monkeypatch):
+def test_weights_of_the_package_go_by_name_whatever_lies_beside(trained, tmp_path, monkeypatch):
     _, run = trained
     monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path / "weights")
     monkeypatch.chdir(tmp_path)
@@ -42,8 +42,9 @@ def test_weights_of_the_package_go_by_name_unless_a_file_does(trained, tmp_path,
     checkpoint.write_weights(run, tmp_path / "weights/best.ckpt")
     assert Denoiser.from_checkpoint("best", "cpu").head.limit == 1.1
     (tmp_path / "best").write_text("not a checkpoint")
+    assert Denoiser.from_checkpoint("best", "cpu").head.limit == 1.1
     with pytest.raises(CheckpointError, match="best: not a checkpoint"):
-        Denoiser.from_checkpoint("best", "cpu")
+        Denoiser.from_checkpoint("./best", "cpu")
 
 
 def test_what_was_trained_before_there_were_heads_has_the_first(tmp_path):

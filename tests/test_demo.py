@@ -129,7 +129,9 @@ def test_checkpoints_are_found(tmp_path):
     assert list(find_checkpoints(tmp_path / "a/checkpoints/last.ckpt")) == ["last.ckpt"]
 
 
-@pytest.mark.parametrize(("arguments", "line"), [(["ckpt=x", "prot=1"], "did you mean port"), ([], "ckpt missing")])
+@pytest.mark.parametrize(
+    ("arguments", "line"), [(["ckpt=x", "prot=1"], "did you mean port"), (["ckpt="], "ckpt missing")]
+)
 def test_a_mistake_is_one_line(arguments, line, tmp_path):
     done = subprocess.run([sys.executable, "-m", "denoiser.demo", *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2

@@ -313,7 +313,7 @@ def test_any_name_is_found_and_given_back(denoiser, checkpoint, here, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["input=talk.wav"], "ckpt missing"),
+        (["ckpt=", "input=talk.wav"], "ckpt missing"),
         (["ckpt=m.ckpt", "input="], "input missing"),
         (["ckpt=m.ckpt", "talk.wav", "plot=no"], "expected true or false"),
         (["ckpt=m.ckpt", "talk.wav", "overwrite=1"], "expected true or false"),

@@ -21,7 +21,7 @@ from denoiser.errors import ConfigError, CorpusError, DenoiserError
 from denoiser.spectral import Spectral
 
 RATE = 16_000
-PLAIN = {"babble": 0, "generated": 0, "filtered": 0, "narrow": 0, "speechless": 0, "noises": 1}
+PLAIN = {"babble": 0, "generated": 0, "filtered": 0, "narrow": 0, "speechless": 0, "noiseless": 0, "noises": 1}
 Draws = list[dict[str, torch.Tensor]]
 
 
@@ -263,6 +263,16 @@ def test_all_kinds_of_noise_come_and_nobody_speaks_now_and_then(make):
     batch = data.waveforms(dataset.__getitems__([(0, i) for i in silent]))
     assert not batch["clean"].any()
     assert torch.equal(batch["noisy"], batch["noise"])
+
+
+def test_some_of_trainings_mixtures_are_clean_already_and_none_of_those_that_score(make):
+    data = make(mix={"noiseless": 0.3, "speechless": 0})
+    dataset = data.training_set(read=True)
+    clean = [i for i in range(len(dataset)) if dataset.draw(0, i).snr == 80]
+    assert 0 < len(clean) < len(dataset)
+    batch = data.waveforms(dataset.__getitems__([(0, i) for i in clean]))
+    assert float((batch["noise"].square().mean(1) / batch["clean"].square().mean(1)).max()) < 1e-5
+    assert max(data.mixtures("val").draw(0, i).snr for i in range(len(data.mixtures("val")))) <= 20
 
 
 def test_a_narrow_channel_is_one_for_speech_and_noise():

@@ -7,7 +7,7 @@ import Lightning.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
@@ -32,6 +32,7 @@ BETWEEN = 3.0  # dB, at most, that the voices of a babble differ from their mean
 OTHERS = 3  # speakers, at least, beside the one who is heard, for a babble
 FILTER = 3 / 8  # of the coefficients of a random filter
 LOW, HIGH = (50.0, 400.0), (2_800.0, 0.45)  # Hz, where a narrow channel begins and ends (0.45 of the sample rate)
+NOISELESS = 80.0  # dB
 OPEN = (1e-6, 1e9)  # Hz: a channel that passes all
 
 
@@ -154,7 +155,7 @@ class Mixtures(Dataset[Batch]):
             band = (low, high)
         if rng.random() < recipe.filtered:
             filters = rng.uniform(-FILTER, FILTER, (2, 4))
-        return Draw(
+        drawn = Draw(
             segment=i,
             start=start,
             length=length,
@@ -167,6 +168,10 @@ class Mixtures(Dataset[Batch]):
             band=band,
             room=int(rng.integers(self.rooms)) if self.rooms and rng.random() < recipe.reverberant else -1,
         )
+        # Not of what is scored, whole utterances: there is nothing to gain on a clean one.
+        if self.length is not None and rng.random() < recipe.noiseless:
+            return replace(drawn, snr=NOISELESS)
+        return drawn
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
         """The crops of some draws of one length, and what else :func:`~.mixing.mix` takes."""

@@ -37,6 +37,7 @@ class Recipe:
         filtered: share of mixtures whose speech and noise each pass a random filter (:func:`colour`).
         narrow: share that came through a narrow channel, a telephone say (:func:`channel`).
         speechless: share in which nobody speaks.
+        noiseless: share of training's in which the noise is 80 dB below the speech: what is clean is to stay so.
         level: dBFS, from and to, of active speech. Mixtures beyond full scale are scaled down as a whole.
         reverberant: share in a room, where there are rooms.
         target: what the clean target keeps of a room: ``direct``, ``early`` or ``all`` of its sound.
@@ -49,6 +50,7 @@ class Recipe:
     filtered: float = 0.5
     narrow: float = 0.1
     speechless: float = 0.02
+    noiseless: float = 0.03
     level: tuple[float, float] = (-40.0, -10.0)
     reverberant: float = 0.5
     target: str = "early"
@@ -59,7 +61,7 @@ class Recipe:
             if not _is_span(span):
                 raise ConfigError(f"data.mix.{name}={span}: expected two numbers in dB, as in [-5,20]")
             object.__setattr__(self, name, tuple(span))
-        for name in ("babble", "generated", "filtered", "narrow", "speechless", "reverberant"):
+        for name in ("babble", "generated", "filtered", "narrow", "speechless", "noiseless", "reverberant"):
             share = getattr(self, name)
             if not _is_number(share) or not 0 <= share <= 1:
                 raise ConfigError(f"data.mix.{name}={share}: expected a share, 0 to 1")
