@@ -69,7 +69,7 @@ class Denoiser(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> Denoiser:
-        """Read a checkpoint, which holds all that is needed, onto ``device`` (auto, cpu, cuda, cuda:1).
+        """Read a checkpoint, which holds all that is needed, onto ``device`` (auto, cpu, cuda, cuda:1), for inference.
 
         ``path`` is ``best`` or ``small``, which come with the package, a file, a run's folder for its
         ``checkpoints/best.ckpt``, or an exported ``.onnx``.
@@ -88,6 +88,7 @@ class Denoiser(nn.Module):
         except (ConfigError, TypeError) as error:
             raise CheckpointError(f"{path}: describes a model this version cannot build ({error})") from error
         denoiser.load_weights(checkpoint, path)
+        models.fold(denoiser.net)
         return denoiser.to(resolve_device(device)).eval()
 
     def load_weights(self, checkpoint: dict[str, Any], path: str | Path) -> None:

@@ -22,14 +22,14 @@ def trained(tmp_path):
 
 
 def test_the_weights_alone_enhance_the_same(trained, tmp_path, capsys):
-    denoiser, run = trained
+    _, run = trained
     export.main([f"ckpt={run}", f"out={tmp_path}/small.ckpt"])
     assert "its weights alone" in capsys.readouterr().out
     assert (tmp_path / "small.ckpt").stat().st_size < (run / "checkpoints/best.ckpt").stat().st_size - 350_000
     assert torch.load(tmp_path / "small.ckpt", weights_only=True)["hyper_parameters"]["seed"] == 7
     noisy = make_voice(0.5, 16_000) + make_noise(0.5, 16_000)
-    again = Denoiser.from_checkpoint(tmp_path / "small.ckpt", "cpu")
-    assert torch.equal(again.enhance(noisy, 16_000), denoiser.enhance(noisy, 16_000))
+    one, other = (Denoiser.from_checkpoint(path, "cpu") for path in (run, tmp_path / "small.ckpt"))
+    assert torch.equal(other.enhance(noisy, 16_000), one.enhance(noisy, 16_000))
 
 
 def test_weights_of_the_package_go_by_name_whatever_lies_beside(trained, tmp_path, monkeypatch):

@@ -250,3 +250,27 @@ def test_macs_of_the_bottlenecks():
 def test_wrong_names_and_arguments_are_refused(arguments):
     with pytest.raises(ConfigError, match=r"unknown|expected|unexpected"):
         models.build(**arguments)
+
+
+@pytest.mark.parametrize("change", [{}, {"residual": True, "convolution": "separable"}, {"stem": 2, "gates": True}])
+def test_folded_normalisations_change_nothing(change):
+    net = build("unet10", norm="batch", **SMALL, **change)
+    _check_folded(net)
+
+
+def test_folded_recurrent_networks_change_nothing():
+    _check_folded(models.build("crn", widths=(8, 8), hidden=8))
+
+
+def _check_folded(net: nn.Module) -> None:
+    x = torch.rand(2, 1, 256, 48) * 2 - 1
+    with torch.no_grad():
+        for _ in range(3):  # statistics that are not those of the start
+            net.train()(torch.randn(2, 1, 256, 32))
+        for norm in (module for module in net.modules() if isinstance(module, nn.BatchNorm2d)):
+            norm.weight.uniform_(0.5, 2)
+            norm.bias.uniform_(-1, 1)
+        before = net.eval()(x)
+        after = models.fold(net)(x)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+    assert torch.allclose(before, after, atol=1e-4 * float(before.abs().max()))

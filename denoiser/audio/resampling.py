@@ -8,7 +8,6 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor
-from torchaudio.transforms import Resample
 
 from denoiser.errors import AudioError
 
@@ -42,6 +41,8 @@ def reach(source: int, target: int) -> int:
 @functools.lru_cache(maxsize=16)
 def _filters(old: int, new: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """``[n * new, 1, 2 * reach + n * old]``: a filter for each output sample of ``n`` periods, :func:`_periods`."""
+    from torchaudio.transforms import Resample  # 0.2 s to import, which a file at the model's rate does not need
+
     with torch.inference_mode(False):  # else what is kept could not be trained through later
         design = Resample(old, new, lowpass_filter_width=_CROSSINGS, rolloff=_ROLLOFF, dtype=torch.float64)
         n = _periods(new)
