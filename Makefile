@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= passive
 
 CLIP ?= p257_005# a clip of the test set that make demo denoises
 
-.PHONY: install demo test lint bench lock clean
+.PHONY: install demo test lint bench peers lock clean
 .DEFAULT_GOAL := help
 help:
 	@echo "make install   the environment: .venv"
@@ -15,6 +15,7 @@ help:
 	@echo "make test      run the tests"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     speed and memory of the data path and of long files, side by side (half an hour)"
+	@echo "make peers     what others install from PyPI, for make bench to compare with (.venv-peers)"
 	@echo "make lock      choose the newest allowed versions anew (requirements.lock)"
 
 # Installed exactly as locked, by hash; uv makes it fast and shares its cache between clones.
@@ -58,9 +59,15 @@ bench: .venv/.installed
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/length.py 1 10 60
 
+# What others install from PyPI, beside the packages of .venv; one of them is called denoiser, too.
+peers: .venv/.installed
+	@$(PYTHON) -m venv --without-pip --clear .venv-peers
+	@$(BIN)/python -c 'import glob, sysconfig; open(glob.glob(".venv-peers/lib/python*/site-packages")[0] + "/base.pth", "w").write(sysconfig.get_path("purelib") + "\n")'
+	@VIRTUAL_ENV=.venv-peers $(BIN)/uv pip install --quiet --no-deps -r benchmarks/peers.txt
+
 lock: .venv/.installed
 	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.10 --extra dev --extra sweep \
 	  --generate-hashes --no-annotate --no-emit-package denoiser --custom-compile-command "make lock" -o requirements.lock
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv .venv-peers demo

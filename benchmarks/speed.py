@@ -1,0 +1,255 @@
+"""How fast training and inference are beside others, all in one run: writes benchmarks/RESULTS.md.
+
+    python benchmarks/speed.py [rounds=3] [minutes=10] [hours=2] [steps=6] [only=training,inference,start,growth]
+
+Each measurement is a process of its own, one at a time, and each table is gone through ``rounds`` times in turns:
+shown are the median and, in brackets, the least and the most. What others install from PyPI runs after ``make peers``.
+Ratios hold on a machine where nothing else runs; its load before and after is written down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PEERS = ROOT / ".venv-peers/bin/python"
+RATE = 16_000
+STEPS = ["Demucs=48", "Demucs=64", "DCUNet-20", "ConvTasNet", "spectral mask"]  # of others, float32
+TRAINED = {  # through train.py
+    "unet10": ["model=unet10"],
+    "unet10, float32": ["model=unet10", "trainer.precision=32-true"],
+    "unet10_small": ["model=unet10_small"],
+    "unet10_stem": ["model=unet10_stem"],
+    "crn": ["model=crn", "model/head=mask"],
+    "dualpath": ["model=dualpath", "model/head=mask"],
+    "best (mask, compressed loss)": ["experiment=best", "data.batch_size=16", "data.frames=126"],
+}
+ENHANCERS = ["noisereduce, stationary", "noisereduce, non-stationary", "RNNoise", "WebRTC", "log-MMSE", "Demucs=48"]
+LONG = ["WebRTC", "RNNoise"]  # of others, those that memory allows two hours
+OURS = ["small", "best", "unet10", "unet10_small"]  # shipped weights by name; networks by random weights
+
+
+def child(arguments: Sequence[str | Path], threads: int, python: Path | str = sys.executable) -> dict[str, float]:
+    """What a process prints last, as JSON; its wall time from start to end as ``wall``."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [str(python), *map(str, arguments)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    wall = time.perf_counter() - begin
+    if done.returncode:
+        raise RuntimeError(f"{arguments}: {done.stderr[-500:]}")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    return {**(json.loads(lines[-1]) if lines else {}), "wall": wall}
+
+
+def in_turns(jobs: dict[str, Callable[[], dict[str, float]]], rounds: int) -> dict[str, list[dict[str, float]]]:
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
+    for turn in range(rounds):
+        for name, job in jobs.items():
+            try:
+                results[name].append(job())
+            except RuntimeError as error:
+                print(f"{name}: left out, {error}", file=sys.stderr)
+                continue
+            print(f"round {turn + 1} of {rounds}: {name}: {results[name][-1]}", file=sys.stderr, flush=True)
+    return {name: found for name, found in results.items() if found}
+
+
+def shown(values: Sequence[float], digits: int = 3) -> str:
+    low, middle, high = (f"{v:.{digits}g}" for v in (min(values), statistics.median(values), max(values)))
+    return f"{middle} ({low} to {high})"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *rows]) + "\n"
+
+
+# Training
+
+
+def write_corpus(root: Path) -> Path:
+    """An hour of noise as pairs at 16 kHz, split by name."""
+    import numpy as np
+    import soundfile
+
+    rng = np.random.default_rng(0)
+    for index in range(720):
+        clean, noise = 0.05 * rng.standard_normal((2, 5 * RATE))
+        for side, x in (("clean", clean), ("noisy", clean + noise)):
+            path = root / side / f"u{index:04d}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, x, RATE, subtype="PCM_16")
+    return root
+
+
+def through_train(corpus: Path, folder: Path, overrides: Sequence[str], steps: int) -> dict[str, float]:
+    """Audio-seconds per second that the run's own record states, of the steps after the first two."""
+    mixture = any("experiment" in override for override in overrides)
+    data = [f"data.speech={corpus}/clean", f"data.noise={corpus}/noisy", "data.rooms=null"]
+    where = data if mixture else ["data=folders", f"data.root={corpus}", "data.batch_size=16", "data.frames=256"]
+    run = folder / f"run{time.monotonic_ns()}"
+    child(
+        ["train.py", *overrides, *where, f"data.cache={folder}/prepared", "data.val_limit=1", "logger=csv",
+         "test=false", "callbacks=none", f"trainer.max_steps={steps + 2}", "trainer.max_epochs=-1",
+         f"hydra.run.dir={run}"],
+        threads=2,
+    )  # fmt: skip
+    return {"audio_s_per_s": json.loads((run / "run.json").read_text())["audio_seconds_per_second"]}
+
+
+def training(rounds: int, steps: int) -> str:
+    with tempfile.TemporaryDirectory(dir=ROOT) as name:
+        folder = Path(name)
+        corpus = write_corpus(folder / "corpus")
+        jobs: dict[str, Callable[[], dict[str, float]]] = {
+            "unet10, a plain Lightning loop, STFT by item": lambda: child(["benchmarks/plain.py", corpus, steps], 2)
+        }
+        for name, overrides in TRAINED.items():
+            jobs[f"{name}, train.py"] = lambda o=overrides: through_train(corpus, folder, o, steps)  # type: ignore[misc]
+        if PEERS.exists():
+            for name in STEPS:
+                jobs[f"{name}, bare step"] = lambda n=name: child(["benchmarks/peers.py", "step", n, 3], 2, PEERS)  # type: ignore[misc]
+        found = in_turns(jobs, rounds)
+    first = statistics.median(run["audio_s_per_s"] for run in next(iter(found.values())))
+    rows = []
+    for name, runs in found.items():
+        speeds = [run["audio_s_per_s"] for run in runs]
+        rows.append([name, shown(speeds), f"{statistics.median(speeds) / first:.2g}"])
+    return markdown(["training, 2 threads, batches of 16 x 2 s", "audio-s per s", "times the first"], rows)
+
+
+# Inference
+
+
+def write_noise(path: Path, seconds: float) -> None:
+    import numpy as np
+    import soundfile
+
+    block = (0.05 * np.random.default_rng(0).standard_normal(60 * RATE)).astype(np.float32)
+    with soundfile.SoundFile(path, "w", RATE, 1, subtype="PCM_16") as file:
+        for start in range(0, round(seconds * RATE), len(block)):
+            file.write(block[: round(seconds * RATE) - start])
+
+
+def ours(name: str, source: Path, target: Path) -> None:
+    """One file by one of OURS, in this process: seconds and peak MB, as peers.py prints them."""
+    from peers import peak_mb
+
+    from denoiser import Denoiser, models
+    from denoiser.spectral import Spectral
+
+    if name in ("small", "best"):
+        denoiser = Denoiser.from_checkpoint(name, "cpu")
+    else:
+        width = {"width": 8, "max_width": 128} if name == "unet10_small" else {}
+        denoiser = Denoiser(models.build("unet", **width), Spectral(peak=5.0)).eval()
+    warm = target.with_name("warm.wav")
+    write_noise(warm, 1)
+    denoiser.enhance_file(warm, target)
+    begin = time.perf_counter()
+    denoiser.enhance_file(source, target)
+    seconds = time.perf_counter() - begin
+    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb()}))
+
+
+def inference(rounds: int, minutes: float, hours: float) -> str:
+    text = ""
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+        target = Path(folder) / "out.wav"
+        for length, seconds in (("10 s", 10), (f"{minutes:g} min", 60 * minutes), (f"{hours:g} h", 3600 * hours)):
+            source = Path(folder) / "in.wav"
+            write_noise(source, seconds)
+            jobs: dict[str, Callable[[], dict[str, float]]] = {}
+            for threads in (1, 2) if seconds == 60 * minutes else (1,):
+                for name in OURS:
+                    command = ["benchmarks/speed.py", "--ours", name, source, target]
+                    jobs[f"denoiser {name} | {threads}"] = lambda c=command, t=threads: child(c, t)  # type: ignore[misc]
+                if PEERS.exists():
+                    for name in ENHANCERS if seconds <= 60 * minutes else LONG:
+                        command = ["benchmarks/peers.py", "file", name, source, target]
+                        jobs[f"{name} | {threads}"] = lambda c=command, t=threads: child(c, t, PEERS)  # type: ignore[misc]
+            found = in_turns(jobs, rounds if seconds <= 60 * minutes else 1)
+            rows = []
+            for name, runs in found.items():
+                factors, cold = ([run[key] / seconds for run in runs] for key in ("seconds", "wall"))
+                peak = statistics.median(run["peak_mb"] for run in runs)
+                rows.append([*name.split(" | "), shown(factors), f"{statistics.median(cold):.3g}", f"{peak:.0f}"])
+            header = [f"inference, {length}, file to file", "threads", "real-time factor", "with the start", "peak MB"]
+            text += markdown(header, rows) + "\n"
+    return text
+
+
+def start(rounds: int) -> str:
+    """From the command to the file, and where the time goes."""
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+        source, target = Path(folder) / "in.wav", Path(folder) / "out.wav"
+        write_noise(source, 5)
+        jobs = {
+            "import torch, nothing else": lambda: child(["-c", "import torch"], 2),
+            "infer.py --help": lambda: child(["infer.py", "--help"], 2),
+            "infer.py, 5 s": lambda: child(["infer.py", "ckpt=small", f"input={source}", f"output={target}"], 2),
+            "train.py --help": lambda: child(["train.py", "--help"], 2),
+        }
+        found = in_turns(jobs, rounds)
+    rows = [[name, shown([run["wall"] for run in runs])] for name, runs in found.items()]
+    return markdown(["from the command to its end", "seconds"], rows)
+
+
+def growth(rounds: int) -> str:
+    """Seconds over length, batch, depth and files, each beside the first."""
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+        source, target = Path(folder) / "in.wav", Path(folder) / "out.wav"
+        rows = []
+        for minutes in (5, 10, 20, 40, 80, 120):
+            write_noise(source, 60 * minutes)
+            command = ["benchmarks/speed.py", "--ours", "small", source, target]
+            runs = [child(command, 1) for _ in range(rounds if minutes < 80 else 1)]
+            seconds = statistics.median(run["seconds"] for run in runs)
+            rows.append([f"{minutes} min", f"{seconds:.1f}", f"{1000 * seconds / minutes / 60:.3g}"])
+            print(rows[-1], file=sys.stderr, flush=True)
+    return markdown(["length, small, 1 thread", "seconds", "ms per second of audio"], rows)
+
+
+def machine() -> str:
+    from data import machine as described
+
+    return described()
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--ours"]:
+        sys.path.insert(0, str(ROOT))
+        ours(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+        return
+    given = dict(re.match(r"(\w+)=(.*)", argument).groups() for argument in sys.argv[1:])  # type: ignore[union-attr]
+    rounds, steps = int(given.get("rounds", 3)), int(given.get("steps", 6))
+    parts: dict[str, Callable[[], str]] = {
+        "training": lambda: training(rounds, steps),
+        "inference": lambda: inference(rounds, float(given.get("minutes", 10)), float(given.get("hours", 2))),
+        "start": lambda: start(rounds),
+        "growth": lambda: growth(rounds),
+    }
+    chosen = given.get("only", ",".join(parts)).split(",")
+    before, text = machine(), ""
+    for name in chosen:
+        text += f"\n## {name.capitalize()}\n\n{parts[name]()}"
+    command = " ".join(["python benchmarks/speed.py", *sys.argv[1:]])
+    load = f"{os.getloadavg()[0]:.1f} after" if hasattr(os, "getloadavg") else ""
+    head = f"# Speed, side by side\n\n`{command}`, {time.strftime('%Y-%m-%d')}. {before}; load {load}.\n"
+    head += f"Each value is the median of {rounds} rounds, gone through in turns (least to most).\n"
+    (ROOT / "benchmarks/RESULTS.md").write_text(head + text)
+    print(head + text)
+
+
+if __name__ == "__main__":
+    main()
