@@ -34,9 +34,10 @@ from denoiser.onnx_file import brief
 OPSET, IR_VERSION = 18, 8  # of December 2022: onnxruntime reads them from 1.14 on
 USAGE = """Export the network of a checkpoint: python -m denoiser.export ckpt=CHECKPOINT [out=FILE.onnx]
 
-  ckpt=  a checkpoint that training wrote, or the folder of its run
+  ckpt=  best or small, which come with the package, a checkpoint that training wrote, or the folder of its run
   out=   the ONNX file; by default <name of the checkpoint>.onnx where the command runs. A name that ends in .ckpt
-         is written as a checkpoint of the weights alone, for inference and init_from="""
+         is written as a checkpoint of the weights alone, for inference and init_from=
+  half=  true: such a checkpoint in half the size, its weights rounded to float16 (false)"""
 
 
 LONG_SECONDS = 17.0  # of audio that the file is checked on: more than one block
@@ -174,15 +175,18 @@ def _difference(one: Denoiser, other: Denoiser) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """What the command line does."""
-    settings = commands.settings({"ckpt": "", "out": ""}, USAGE, arguments)
+    settings = commands.settings({"ckpt": "", "out": "", "half": "false"}, USAGE, arguments)
+    half = commands.choice(settings, "half", "true", "false") == "true"
     errors.require(settings, "ckpt")
     source = Path(settings["ckpt"])
     if source.suffix.lower() == ".onnx":
         raise ConfigError(f"ckpt={source}: is an ONNX file already; give a checkpoint that training wrote")
     denoiser = Denoiser.from_checkpoint(source, "cpu")
     if (target := Path(settings["out"])).suffix.lower() == ".ckpt":
-        print(f"{source} -> {target}: {write_weights(source, target) / 1e6:.1f} MB, its weights alone")
+        print(f"{source} -> {target}: {write_weights(source, target, half) / 1e6:.1f} MB, its weights alone")
         return
+    if half:
+        raise ConfigError(f"half=true: only of a checkpoint, and out={target} is none; give a name that ends in .ckpt")
     name = source.resolve().name if source.is_dir() else source.stem
     path, size, difference = export(denoiser, settings["out"] or f"{name}.onnx")
     print(

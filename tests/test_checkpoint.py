@@ -5,7 +5,7 @@ import torch
 from conftest import checkpoint_of, make_noise, make_voice
 
 from denoiser import Denoiser, checkpoint, export
-from denoiser.errors import CheckpointError
+from denoiser.errors import CheckpointError, ConfigError
 
 MODEL = {"name": "crn", "stem": 4, "widths": [4, 8], "hidden": 8, "head": {"name": "complex", "limit": 1.1}}
 
@@ -30,6 +30,19 @@ def test_the_weights_alone_enhance_the_same(trained, tmp_path, capsys):
     noisy = make_voice(0.5, 16_000) + make_noise(0.5, 16_000)
     one, other = (Denoiser.from_checkpoint(path, "cpu") for path in (run, tmp_path / "small.ckpt"))
     assert torch.equal(other.enhance(noisy, 16_000), one.enhance(noisy, 16_000))
+
+
+def test_half_the_size_sounds_the_same(trained, tmp_path):
+    _, run = trained
+    for half in ("false", "true"):
+        export.main([f"ckpt={run}", f"out={tmp_path}/{half}.ckpt", f"half={half}"])
+    assert (tmp_path / "true.ckpt").stat().st_size < 0.7 * (tmp_path / "false.ckpt").stat().st_size
+    noisy = make_voice(0.5, 16_000) + make_noise(0.5, 16_000)
+    one, other = (Denoiser.from_checkpoint(tmp_path / f"{half}.ckpt", "cpu") for half in ("false", "true"))
+    assert {parameter.dtype for parameter in other.parameters()} == {torch.float32}
+    assert torch.allclose(one.enhance(noisy, 16_000), other.enhance(noisy, 16_000), atol=2e-3)
+    with pytest.raises(ConfigError, match="half=true: only of a checkpoint"):
+        export.main([f"ckpt={run}", f"out={tmp_path}/m.onnx", "half=true"])
 
 
 def test_weights_of_the_package_go_by_name_whatever_lies_beside(trained, tmp_path, monkeypatch):
