@@ -1,0 +1,154 @@
+"""Many at once: the Python API and the demo page, threads that send clips of mixed lengths for minutes.
+
+    python benchmarks/load.py [threads=16] [minutes=10] [ckpt=small] [only=api,page]
+
+Each answer is compared with what that clip gave alone. Memory is what the process that works holds of its
+own, sampled each second: the median in the second tenth of the time, and in the last.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from denoiser import Denoiser, audio, report
+
+SECONDS = (0.05, 0.3, 1.0, 2.5, 4.0, 7.0, 11.0, 30.0)  # of the clips
+RATES = (8_000, 16_000, 44_100, 48_000)
+CLOSE = 1e-4  # of full scale: a file has 16 bit
+
+
+def clips(folder: Path) -> list[Path]:
+    paths = []
+    for index, seconds in enumerate(SECONDS):
+        rng, rate = np.random.default_rng(index), RATES[index % len(RATES)]
+        time_ = np.arange(round(seconds * rate)) / rate
+        x = 0.2 * np.sin(2 * np.pi * (110 + 40 * index) * time_) * (1 + np.sin(2 * np.pi * 3 * time_)) / 2
+        x = np.stack([x, 0.5 * x])[: 1 + index % 2] + 0.02 * rng.standard_normal((1 + index % 2, len(time_)))
+        paths.append(folder / f"clip{index}.wav")
+        audio.write(paths[-1], torch.from_numpy(x).float(), rate, subtype="PCM_16")
+    return paths
+
+
+def anonymous(process: int) -> float:
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Anonymous:"))
+
+
+def hammer(work: Callable[[int, int], bool], threads: int, minutes: float, process: int) -> list[str]:
+    """``work(thread, count)`` says whether its answer was right; a row of counts and memory."""
+    end, done, wrong, heard, memory = time.monotonic() + 60 * minutes, [0], [], [0.0], []
+    lock = threading.Lock()
+
+    def one(thread: int) -> None:
+        count = thread
+        while time.monotonic() < end:
+            try:
+                right = work(thread, count)
+            except Exception as error:  # whatever it is, it counts
+                right, said = False, repr(error)[:200]
+                print(said, file=sys.stderr)
+            with lock:
+                done[0] += 1
+                heard[0] += SECONDS[count % len(SECONDS)]
+                if not right:
+                    wrong.append(count)
+            count += 7  # has nothing in common with the number of clips
+
+    workers = [threading.Thread(target=one, args=(thread,)) for thread in range(threads)]
+    for worker in workers:
+        worker.start()
+    with tqdm(total=round(60 * minutes), unit="s", disable=None) as bar:
+        while any(worker.is_alive() for worker in workers):
+            memory.append(anonymous(process))
+            time.sleep(1)
+            bar.update()
+    tenth = max(1, len(memory) // 10)
+    early, late = statistics.median(memory[tenth : 2 * tenth] or memory), statistics.median(memory[-tenth:])
+    return [f"{done[0]}", f"{len(wrong)}", f"{heard[0] / minutes / 60:.1f}", f"{early:.0f}", f"{late:.0f}"]
+
+
+def api(checkpoint: str, folder: Path, threads: int, minutes: float) -> list[str]:
+    torch.set_num_threads(1)  # each of the callers is one already
+    denoiser = Denoiser.from_checkpoint(checkpoint, "cpu")
+    sounds = [audio.read(path) for path in clips(folder)]
+    expected = [denoiser.enhance(*sound) for sound in sounds]
+
+    def work(thread: int, count: int) -> bool:
+        index = count % len(sounds)
+        return float((denoiser.enhance(*sounds[index]) - expected[index]).abs().max()) < CLOSE
+
+    return hammer(work, threads, minutes, os.getpid())
+
+
+def page(checkpoint: str, folder: Path, threads: int, minutes: float) -> list[str]:
+    from gradio_client import Client, handle_file
+
+    denoiser, paths = Denoiser.from_checkpoint(checkpoint, "cpu"), clips(folder)
+    expected = []
+    for path in paths:
+        denoiser.enhance_file(path, folder / "out.wav")
+        expected.append(audio.read(folder / "out.wav")[0])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "denoiser.demo", f"ckpt={checkpoint}", f"port={port}", "device=cpu"]
+    with open(folder / "log.txt", "w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        while "Running on local URL" not in (folder / "log.txt").read_text():
+            if server.poll() is not None:
+                sys.exit((folder / "log.txt").read_text())
+            time.sleep(0.5)
+        url, patient = f"http://127.0.0.1:{port}", {"timeout": 600}  # s: 16 wait for each other
+        folders = [str(folder / f"from{i}") for i in range(threads)]
+        clients = [Client(url, download_files=f, verbose=False, httpx_kwargs=patient) for f in folders]
+
+        def work(thread: int, count: int) -> bool:
+            index = count % len(paths)
+            settings = (0, 60, 0, True, False, -16)
+            answer = clients[thread].predict(
+                handle_file(str(paths[index])), Path(checkpoint).name, *settings, api_name="/enhance"
+            )
+            sound = audio.read(answer[0])[0]
+            same = sound.shape == expected[index].shape and float((sound - expected[index]).abs().max()) < CLOSE
+            for file in answer[:2]:
+                Path(file).unlink(missing_ok=True)
+            return same
+
+        return hammer(work, threads, minutes, server.pid)
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def main() -> None:
+    given = dict(re.match(r"(\w+)=(.*)", argument).groups() for argument in sys.argv[1:])  # type: ignore[union-attr]
+    threads, minutes = int(given.get("threads", 16)), float(given.get("minutes", 10))
+    rows = []
+    for name in given.get("only", "api,page").split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            run = {"api": api, "page": page}[name]
+            rows.append([name, *run(given.get("ckpt", "small"), Path(folder), threads, minutes)])
+    header = [f"{threads} threads, {minutes:g} min", "answers", "wrong", "audio-s per s", "MB early", "MB at the end"]
+    print(report.table(header, rows))
+
+
+if __name__ == "__main__":
+    main()
