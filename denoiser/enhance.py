@@ -63,6 +63,10 @@ class Denoiser(nn.Module):
         settings = {**model}
         head = heads.build(**(settings.pop("head", None) or {}))
         net, representation = models.build(**settings, inputs=head.inputs, outputs=head.outputs), Spectral(**spectral)
+        if head.start:
+            bias = net.get_parameter("head.bias")
+            with torch.no_grad():
+                bias.copy_(torch.tensor(head.start).repeat_interleave(len(bias) // head.outputs))
         if (bins := getattr(net, "bins", None)) not in (None, representation.bins):
             raise ConfigError(f"model.bins={bins}: spectral.n_fft={representation.n_fft} has {representation.bins}")
         return cls(net, representation, precision=precision, head=head)

@@ -18,9 +18,11 @@ class Head(nn.Module, ABC):
     Attributes:
         inputs, outputs: channels of the network, ``[B, inputs, F, T]`` → ``[B, outputs, F, T]``.
         activation: bounds the network's output, value by value; part of an exported network.
+        start: what is added to each output of an untrained network, before the activation.
     """
 
     inputs, outputs = 1, 1
+    start: tuple[float, ...] | None = None
     activation: nn.Module
 
     def features(self, noisy: Spectrum) -> Tensor:
@@ -83,6 +85,7 @@ class ComplexMask(_WithParts):
     """
 
     outputs = 2
+    start = (1.0, 0.0)  # a gain of 0.9 and no turn: around zero any turn is as near, and steps are lost on finding one
 
     def forward(self, output: Tensor, noisy: Spectrum) -> Spectrum:
         gain, turn = _polar(self.limit * output[:, 0], self.limit * output[:, 1])

@@ -83,6 +83,15 @@ def test_a_mask_never_adds_more_than_its_limit():
         assert gain.max() <= (2**0.5 if name == "complex" else 1) + 1e-4
 
 
+@pytest.mark.parametrize("net", [TINY, {**TINY, "stem": 2}, {"name": "crn", "widths": [4, 4], "hidden": 4}])
+def test_an_untrained_complex_mask_turns_nothing(net):
+    torch.manual_seed(0)
+    noisy, _ = spectra()
+    estimate = Denoiser.build({**net, "head": {"name": "complex"}}, {"peak": 3.0}).estimate(noisy)
+    heard = noisy.linear.abs() > 1e-3
+    assert (estimate.phase * noisy.phase.conj()).real[heard].median() > 0.7
+
+
 @pytest.mark.parametrize("wrong", [{"name": "mask", "limit": 0}, {"name": "mask", "limit": "x"}, {"name": "mosk"}])
 def test_a_wrong_head_is_one_line(wrong):
     with pytest.raises(ConfigError, match=r"model\.head"):
