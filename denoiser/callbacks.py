@@ -99,6 +99,12 @@ class StopWhenDiverged(Callback):
         if trainer.strategy.reduce_boolean_decision(step >= 0, all=False):  # all processes end, or one would wait
             raise self._error(trainer, f"is {float(self.loss)} at step {step}" if step >= 0 else "of a process is nan")
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the checkpoint that is there where the weights are no numbers: the loss shows it a step too late."""
+        values = [value for value in checkpoint["state_dict"].values() if value.is_floating_point()]
+        if not all(bool(value.isfinite().all()) for value in values):
+            raise self._error(trainer, f"left weights that are no finite numbers by step {trainer.global_step}")
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loss = float(trainer.callback_metrics.get("val/loss", 0.0))
         if not math.isfinite(loss):  # the last step before it did that
@@ -130,9 +136,14 @@ class Progress(TQDMProgressBar):
 
     def __init__(self, refresh_rate: int = 1) -> None:
         super().__init__(refresh_rate=refresh_rate if sys.stderr.isatty() else 0)
+        self.audio = self.seconds = 0.0
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k == "train/loss_step"}
+
+    def on_train_start(self, trainer: Trainer, *args: Any) -> None:
+        super().on_train_start(trainer, *args)
+        self.begin = time.perf_counter()  # of an epoch, too, that goes on in its middle
 
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)
@@ -149,8 +160,11 @@ class Progress(TQDMProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        speed = self.audio / self.seconds
-        pl_module.log("train/audio_seconds_per_second", speed)
+        rate = ""
+        if self.seconds:  # else nothing but validation was left of an epoch that was interrupted
+            speed = self.audio / self.seconds
+            rate = f"  {speed:.1f} audio-s/s"
+            pl_module.log("train/audio_seconds_per_second", speed)
         epoch, metrics = trainer.current_epoch + 1, trainer.callback_metrics
         last = trainer.max_epochs == epoch
         if not last and (trainer.check_val_every_n_epoch and epoch % trainer.check_val_every_n_epoch):
@@ -159,6 +173,6 @@ class Progress(TQDMProgressBar):
         values = "  ".join(
             f"{name.removesuffix('_epoch')} {float(metrics[name]):.4g}" for name in names if name in metrics
         )
-        line = f"epoch {epoch}/{trainer.max_epochs}  step {trainer.global_step}  {values}  {speed:.1f} audio-s/s"
+        line = f"epoch {epoch}/{trainer.max_epochs}  step {trainer.global_step}  {values}{rate}"
         if trainer.is_global_zero:
             tqdm.write(line)

@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from denoiser import audio, report
 from denoiser.enhance import Denoiser, Enhanced, Options
-from denoiser.errors import DenoiserError
+from denoiser.errors import DenoiserError, StopError
 from denoiser.pipes import STDIN, readable, writable
-from denoiser.plan import Job, is_done
+from denoiser.plan import Job, clear, is_done
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}, {remaining} left{postfix}]"
 SERIAL = 0.15  # of the work on a file that more threads do not shorten: 0.18 at 3 s, 0.13 at 20 s (unet10, two cores)
@@ -72,6 +72,7 @@ def enhance_files(
     done_before = set(outcome.skipped)
     todo = [job for job in jobs if job not in done_before]
     pictures = _pictures(among or jobs) if plot else {}
+    clear([*(target for _, target in todo), *pictures.values()])
     if at_once is None:
         on_cpu = denoiser.spectral.window.device.type == "cpu"
         at_once = files_at_once(len(todo), torch.get_num_threads()) if on_cpu else 1
@@ -102,13 +103,13 @@ def enhance_files(
                     continue
                 outcome.done[job] = result
                 progress.say(f"{job[0]} -> {job[1]}{_gain(result.gain, loudness)}", sys.stdout)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if len(jobs) == 1:
             raise
         finished = len(outcome.done) + len(outcome.skipped)
         again = "the same command without overwrite=true" if overwrite else "the same command"
-        raise KeyboardInterrupt(
-            f"interrupted: {finished} of {len(jobs)} files are done; {again} does the rest"
+        raise StopError(
+            f"interrupted: {finished} of {len(jobs)} files are done; {again} does the rest", getattr(error, "code", 130)
         ) from None
     if seconds := sum(enhanced.seconds for enhanced in outcome.done.values()):
         elapsed = time.perf_counter() - begin

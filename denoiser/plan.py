@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from denoiser import audio
@@ -80,6 +80,27 @@ def is_done(job: Job) -> bool:
         return target.is_file() and target.stat().st_mtime >= source.stat().st_mtime
     except OSError:
         return False
+
+
+def clear(targets: Iterable[Path]) -> None:
+    """Delete what a killed process left of these, beside them; what one at work on this machine has there stays."""
+    # As replacing() calls them, whose names are cut.
+    known = {(t.parent, t.name.encode(errors="surrogateescape")[:200].decode(errors="ignore")) for t in targets}
+    for folder in {folder for folder, _ in known}:
+        for path in folder.glob(".*.partial-*"):
+            name, _, owner = path.name[1:].rpartition(".partial-")
+            if (folder, name) in known and not _is_at_work(owner.partition("-")[0]):
+                path.unlink(missing_ok=True)
+
+
+def _is_at_work(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def _find(source: str) -> list[Path]:
