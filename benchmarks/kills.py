@@ -2,14 +2,15 @@
 
     python benchmarks/kills.py [kills=50] [seed=0] [start=fork] [folder=FOLDER]
 
-A moment is a place (data preparation, a training step, ...) and a time in it, both drawn from the seed: a thread in the
-program under test notes where its main thread is, and the signal goes to the process group. After every kill each
-file under its final name is read; at the end weights and sounds are compared. ``start=fork`` starts the program from a
-process that has imported the libraries already, ``start=python`` as a person does, which takes longer.
+A moment is a place (data preparation, a training step, ...) and a time in it, both drawn from the seed: functions of
+the program under test note that they run, and the signal goes to the process group. After every kill each file under
+its final name is read; at the end weights and sounds are compared. ``start=fork`` starts the program from a process
+that has imported the libraries already, ``start=python`` as a person does, which takes longer.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import mmap
 import os
@@ -21,7 +22,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections import Counter
@@ -38,10 +38,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 PLACES = ["elsewhere", "preparation", "a step", "checkpoint write", "validation", "sweep", "folder inference"]
-CODE = {  # functions of the program, and where it is while one of them runs; of several the first named here
-    "save_checkpoint": 2 + 1, "prepare": 1, "validation_step": 4, "on_validation_epoch_end": 4, "enhance_recording": 6,
-    "advance": 2,
-}  # fmt: skip
+MARKED = [  # what runs where
+    ("denoiser.data.preparation", "", "_build", 1),
+    ("pytorch_lightning.loops.training_epoch_loop", "_TrainingEpochLoop", "advance", 2),
+    ("denoiser.runs", "AtomicCheckpointIO", "save_checkpoint", 3),
+    ("pytorch_lightning.loops.evaluation_loop", "_EvaluationLoop", "run", 4),
+    ("denoiser.enhance", "", "enhance_recording", 6),
+]
 OF = {"train": PLACES[1:5], "sweep": [PLACES[5]], "infer": [PLACES[6]]}
 TINY = ["model.depth=2", "model.width=8", "model.dropout=0.1", "data.frames=32", "data.batch_size=4",
         "data.val_limit=4", "metrics=[si_sdr]", "callbacks.clips.clips=1", "trainer.gpus=0",
@@ -49,25 +52,29 @@ TINY = ["model.depth=2", "model.width=8", "model.dropout=0.1", "data.frames=32",
 TOLERANCE = 1e-6  # between weights
 
 
-def trace(board: mmap.mmap) -> None:
-    """Note every millisecond where the main thread is."""
-    main = threading.main_thread().ident
-    while True:
-        frame, found = sys._current_frames().get(main), set()
-        while frame is not None:
-            found.add(frame.f_code.co_name)
-            frame = frame.f_back
-        board[0] = next((code for name, code in CODE.items() if name in found), 0)
-        time.sleep(0.001)
+def mark(owner: object, name: str, code: int, board: mmap.mmap) -> None:
+    """Have this function note on the board that it runs: a mapped file, which outlives the process."""
+    function = getattr(owner, name)
+
+    def marked(*arguments: object, **settings: object) -> object:
+        before, board[0] = board[0], code
+        try:
+            return function(*arguments, **settings)
+        finally:
+            board[0] = before
+
+    setattr(owner, name, marked)
 
 
 def program(board: Path, script: str, arguments: list[str]) -> None:
     """Be that program, to its end."""
     code: object = 0
     sys.argv = [str(ROOT / script), *arguments]
-    sys.setswitchinterval(0.0005)
     with open(board, "r+b") as file:
-        threading.Thread(target=trace, args=(mmap.mmap(file.fileno(), 1),), daemon=True).start()
+        shared = mmap.mmap(file.fileno(), 1)
+    for module, kind, name, place in MARKED:
+        found = importlib.import_module(module)
+        mark(getattr(found, kind) if kind else found, name, place, shared)
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:

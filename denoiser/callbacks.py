@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from denoiser import report
+from denoiser.data.blame import culprits
 from denoiser.errors import ConfigError, DenoiserError, DivergedError
 from denoiser.module import DenoisingModule
 
@@ -84,6 +85,7 @@ class StopWhenDiverged(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.step = torch.tensor(-1, device=pl_module.device)
+        self.epoch, self.batch = torch.zeros_like(self.step), torch.zeros_like(self.step)
         self.loss = torch.tensor(0.0, device=pl_module.device)
 
     def on_train_batch_end(
@@ -93,6 +95,8 @@ class StopWhenDiverged(Callback):
         first = ~loss.isfinite() & (self.step < 0)
         self.step = torch.where(first, trainer.global_step, self.step)
         self.loss = torch.where(first, loss, self.loss)
+        self.epoch = torch.where(first, trainer.current_epoch, self.epoch)
+        self.batch = torch.where(first, batch_idx, self.batch)
         if not trainer.is_last_batch and (batch_idx + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         step = int(self.step)
@@ -110,12 +114,13 @@ class StopWhenDiverged(Callback):
         if not math.isfinite(loss):  # the last step before it did that
             raise self._error(trainer, f"of the validation is {loss}")
 
-    @staticmethod
-    def _error(trainer: Trainer, what: str) -> DivergedError:
-        return DivergedError(
-            f"the loss {what}, in epoch {trainer.current_epoch + 1}: the training diverged; a lower optimizer.lr "
-            "or trainer.gradient_clip_val may help"
-        )
+    def _error(self, trainer: Trainer, what: str) -> DivergedError:
+        reason = "the training diverged; a lower optimizer.lr or trainer.gradient_clip_val may help"
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if int(self.step) >= 0 and (names := culprits(data, int(self.epoch), int(self.batch))):
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            reason = f"the batch held no finite numbers, for {', '.join(names[:3])}{more}; is it the augmentation?"
+        return DivergedError(f"the loss {what}, in epoch {trainer.current_epoch + 1}: {reason}")
 
 
 class Checkpoint(ModelCheckpoint):

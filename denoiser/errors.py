@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import io
 import math
 import os
@@ -18,6 +19,8 @@ from types import FrameType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+# What a person can mend: no room, no right, no such file, a disk that fails.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EIO, errno.EFBIG)
 FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -102,6 +105,12 @@ def one_line() -> Iterator[None]:
         if speaks():
             print(f"error: {_explain(error)}", file=sys.stderr)
         sys.exit(error.code if isinstance(error, UnfinishedError) else 2)
+    except OSError as error:
+        if FULL or error.errno not in DISK:
+            raise
+        if speaks():
+            print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt as error:
         if FULL:
             raise

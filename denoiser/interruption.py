@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import signal
@@ -18,12 +17,10 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from denoiser import runs, together
-from denoiser.errors import DenoiserError, StopError
+from denoiser.errors import DISK, DenoiserError, StopError
 
 REQUEUE = signal.SIGUSR1  # what a batch script asks SLURM for: --signal=USR1@120
 _ASKED = (signal.SIGTERM, signal.SIGINT, REQUEUE, signal.SIGUSR2)  # the last is submitit's
-# What a person can mend: no room, no right, no such file, a disk that fails.
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EIO, errno.EFBIG)
 _PENDING = {"ready": 1, "started": 1, "processed": 0, "completed": 0}  # Lightning's sign of a validation to be done
 
 

@@ -82,6 +82,16 @@ def is_done(job: Job) -> bool:
         return False
 
 
+def dated(job: Job) -> None:
+    """Let an output that was just made be no older than its input, though the clock has gone back since that was."""
+    source, target = job
+    if source is STDIN or target is STDOUT:
+        return
+    when = source.stat()
+    if target.stat().st_mtime_ns < when.st_mtime_ns:
+        os.utime(target, ns=(when.st_atime_ns, when.st_mtime_ns))
+
+
 def clear(targets: Iterable[Path]) -> None:
     """Delete what a killed process left of these, beside them; what one at work on this machine has there stays."""
     # As replacing() calls them, whose names are cut.
