@@ -267,6 +267,9 @@ def main() -> int:
     wrong: list[str] = []
     share = {"train": 4, "sweep": 1, "infer": 1}
     for kind, arguments in commands.items():
+        wanted = kills * sum(list(share.values())[: list(share).index(kind) + 1]) // 6 - tried.total()
+        if not wanted:
+            continue
         log = folder / f"{kind}.log"
         code, runs_seconds = runs.watch(runs.start(kind, arguments, folder / kind, log), kind)
         if code:
@@ -274,7 +277,6 @@ def main() -> int:
         runs.usual |= runs_seconds
         if kind == "train":
             shutil.copy(next((folder / "train").rglob("best.ckpt")), folder / "m.ckpt")
-        wanted = kills * sum(list(share.values())[: list(share).index(kind) + 1]) // 6 - sum(tried.values())
         number = 0
         while wanted > 0:
             order = OF[kind] * (1 if kind == "train" else 3)
@@ -287,7 +289,9 @@ def main() -> int:
             for place in places:
                 tried[place] += 1
                 survived[place] += not found
-            print(f"{sum(tried.values())} of {kills} kills, {len(wrong)} faults", *found, sep="\n  ! ", flush=True)
+            if found and not places:  # it does not even start
+                raise SystemExit("\n".join(found))
+            print(f"{tried.total()} of {kills} kills, {len(wrong)} faults", *found, sep="\n  ! ", flush=True)
     print(f"\n{'killed in':<20}{'tried':>7}{'survived':>10}")
     for place in [*PLACES[1:], PLACES[0]]:
         if tried[place]:
