@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import WeightAveraging
 
 from denoiser import runs, together
 from denoiser.errors import DISK, DenoiserError, StopError
@@ -150,7 +151,13 @@ class Interruption(Callback):
         number = self.number or signal.SIGTERM  # which came to another process
         if save and trainer.checkpoint_callbacks:
             self.saved = "validation" if validating else "step"
+            # In a validation an average of the weights stands in their place.
+            averages = [c for c in trainer.callbacks if isinstance(c, WeightAveraging)] if validating else []  # type: ignore[attr-defined]
+            for callback in averages:
+                callback.on_validation_epoch_end(trainer, trainer.lightning_module)
             trainer.save_checkpoint(self.path)
+            for callback in averages:
+                callback.on_validation_epoch_start(trainer, trainer.lightning_module)
         if self._is_submitit_s(number):
             self.before[number](number, None)
             self.number, self.saved = 0, ""

@@ -30,6 +30,7 @@ from denoiser.sweep.multirun import LOCK
 
 CHECKPOINTS = "checkpoints"
 SPLIT = "split.json"  # in a run's folder: who trains, who validates, who tests
+PATIENCE = 8.0  # s for that lock; a worker of torch's looks every 5 s whether its parent is alive
 MARK = "interrupted"  # in a checkpoint of a run that was asked to stop: exact, though its epoch had not ended
 
 
@@ -97,7 +98,7 @@ def alone(folder: Path, locked: bool = False) -> Iterator[Callable[[], None]]:
             nonlocal claimed
             if claimed or ranks.place().rank:
                 return
-            if not locked and not stack.enter_context(locks.held(folder / LOCK)):
+            if not locked and not stack.enter_context(_patiently(folder / LOCK)):
                 raise ConfigError(
                     f"{folder}: another process trains in this folder; wait until it has ended, or start a run of its "
                     "own, without ckpt_path=last and hydra.run.dir="
@@ -109,6 +110,18 @@ def alone(folder: Path, locked: bool = False) -> Iterator[Callable[[], None]]:
         if folder.is_dir():
             claim()
         yield claim
+
+
+@contextmanager
+def _patiently(lock: Path) -> Iterator[bool]:
+    """Hold the lock; wait a little where another has it: what read data for a process that was killed outlives it."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        with locks.held(lock) as free:
+            if free or time.monotonic() >= end:
+                yield free
+                return
+        time.sleep(0.2)
 
 
 def how_to_resume() -> str:

@@ -78,7 +78,7 @@ def handlers():
         ({"step": 2, "number": "SIGINT"}, [], False),
         ({"step": 0}, ["trainer.accumulate_grad_batches=2", "data.batch_size=2"], False),
         ({"step": 3}, [], True),  # the last of the epoch: before its validation
-        ({"validation": 1}, [], True),
+        ({"validation": 1}, ["callbacks=ema", "callbacks.ema.decay=0.5", "callbacks.clips=null"], True),
         ({"validation": 0}, ["trainer.val_check_interval=2"], False),  # within an epoch
         ({"step": 3}, ["trainer.check_val_every_n_epoch=3"], True),  # there is none
     ],
