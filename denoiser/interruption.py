@@ -80,6 +80,7 @@ class Interruption(Callback):
     def __init__(self, folder: Path) -> None:
         self.path = folder / runs.CHECKPOINTS / "last.ckpt"
         self.number = 0  # of the signal that came
+        self.saved = ""  # in what, once it has been answered
         self.before: dict[int, Any] = {}
 
     def _listen(self, trainer: Trainer) -> None:
@@ -126,6 +127,10 @@ class Interruption(Callback):
         if self._asked(trainer):
             self._leave(trainer, save=False)  # the end of the last epoch has been written
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._asked(trainer):  # before the test
+            self._leave(trainer, save=False)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -152,7 +157,8 @@ class Interruption(Callback):
         if save and trainer.checkpoint_callbacks:
             self.saved = "validation" if validating else "step"
             # In a validation an average of the weights stands in their place.
-            averages = [c for c in trainer.callbacks if isinstance(c, WeightAveraging)] if validating else []  # type: ignore[attr-defined]
+            callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+            averages = [c for c in callbacks if isinstance(c, WeightAveraging)] if validating else []
             for callback in averages:
                 callback.on_validation_epoch_end(trainer, trainer.lightning_module)
             trainer.save_checkpoint(self.path)
@@ -165,8 +171,6 @@ class Interruption(Callback):
         requeued = _requeue() if number == REQUEUE and trainer.is_global_zero else None
         place = f"after step {trainer.global_step}, in epoch {trainer.current_epoch + 1}"
         raise _LeaveError(number, f"{place}{f'; {requeued}' if requeued else ''}")
-
-    saved = ""
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if not self.saved:

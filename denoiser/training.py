@@ -30,7 +30,7 @@ def train(cfg: DictConfig, folder: Path, locked: bool = False) -> float | None:
 
     Where ``cfg.trainer`` asks for several processes, all of them do this, and the first one's ``folder`` holds.
     ``locked`` says that the caller holds the folder's lock. Raises DenoiserError for what a person can mend: settings,
-    corpus, checkpoint, device, disk; InterruptedTraining where a signal ended it.
+    corpus, checkpoint, device, disk; StopError where a signal ended it.
     """
     with runs.alone(folder, locked) as claim, together.joined(cfg, folder) as common, recorded(cfg, common) as begin:
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import signal
@@ -92,7 +93,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(root, tmp_path, mo
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     said = str(failure.value)
-    assert said.startswith(f"{tmp_path}/checkpoints/last.ckpt: cannot be written (")
+    assert re.match(rf"{tmp_path}/checkpoints/(best|last)\.ckpt: cannot be written \(", said)
     assert said.endswith("the one before it is whole; once there is room, the same command with ckpt_path=last goes on")
     assert epoch(tmp_path) == 0
     assert not list(tmp_path.rglob("*.partial-*"))
