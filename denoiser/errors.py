@@ -109,7 +109,7 @@ def one_line() -> Iterator[None]:
         if FULL or error.errno not in DISK:
             raise
         if speaks():
-            print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+            print(f"error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as error:
         if FULL:

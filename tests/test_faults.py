@@ -18,8 +18,8 @@ import torch
 from conftest import TINY, make_noise, train_here, write_vctk
 from pytorch_lightning import Callback
 
-from denoiser import audio, record, runs
-from denoiser.errors import CheckpointError, ConfigError, CorpusError, DenoiserError, one_line
+from denoiser import Denoiser, audio, record, runs
+from denoiser.errors import CheckpointError, ConfigError, CorpusError, DenoiserError, StopError, one_line
 from denoiser.files import enhance_files
 from denoiser.plan import is_done, plan
 from denoiser.runs import LOCK
@@ -131,6 +131,21 @@ def test_a_full_disk_ends_a_folder_at_once_and_it_goes_on_later(denoiser, small_
     (folder / "filler").unlink()
     outcome = enhance_files(denoiser, jobs, overwrite=False)
     assert (len(outcome.skipped), len(outcome.done)) == (2, 3)
+
+
+def test_a_folder_that_sigterm_ends_says_how_far_it_came(denoiser, tmp_path, monkeypatch):
+    class Stopped(Denoiser):
+        def enhance_file(self, source, target, *arguments, **settings):
+            if source.name == "1.wav":
+                raise StopError("", 143)  # as the handler of SIGTERM does
+            return super().enhance_file(source, target, *arguments, **settings)
+
+    monkeypatch.chdir(tmp_path)
+    for index in range(3):
+        audio.write(f"in/{index}.wav", make_noise(0.2, 16_000, index), 16_000)
+    with pytest.raises(StopError, match="1 of 3 files are done; the same command does the rest") as stop:
+        enhance_files(Stopped(denoiser.net, denoiser.spectral).eval(), plan(["in"], "out"), overwrite=False, at_once=1)
+    assert stop.value.code == 143
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(root, small_disk, capsys):

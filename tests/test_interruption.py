@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from conftest import TINY, train_here, write_vctk
 from pytorch_lightning import Callback
 
 from denoiser import record
-from denoiser.errors import DivergedError, StopError, one_line
+from denoiser.errors import DivergedError, StopError, one_line, run
 from denoiser.runs import MARK
 
 
@@ -118,6 +119,30 @@ def test_the_exit_code_is_the_signal_s(corpus, tmp_path, capsys, number):
     assert re.search(
         rf"ended by {number.name} after step 2, in epoch 1; .*ckpt_path=last goes on from .*last\.ckpt", line
     )
+
+
+def test_sigterm_where_nothing_trains_yet_is_an_exception_too(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    cleared = []
+
+    def prepare() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            cleared.append(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)  # the second one is not held up
+
+    try:
+        with pytest.raises(SystemExit) as end:
+            run(prepare, list)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert end.value.code == 143
+    assert capsys.readouterr().err == "interrupted\n"
+    assert cleared == [True]
 
 
 def test_a_training_with_a_handler_of_slurm_s_is_queued_again(corpus, tmp_path, monkeypatch):
