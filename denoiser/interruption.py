@@ -20,8 +20,8 @@ from pytorch_lightning.callbacks import WeightAveraging
 from denoiser import runs, together
 from denoiser.errors import DISK, DenoiserError, StopError
 
-REQUEUE = signal.SIGUSR1  # what a batch script asks SLURM for: --signal=USR1@120
-_ASKED = (signal.SIGTERM, signal.SIGINT, REQUEUE, signal.SIGUSR2)  # the last is submitit's
+REQUEUE: int = getattr(signal, "SIGUSR1", 0)  # what a batch script asks SLURM for: --signal=USR1@120; 0: Windows
+_ASKED = [n for n in (signal.SIGTERM, signal.SIGINT, REQUEUE, getattr(signal, "SIGUSR2", 0)) if n]  # last: submitit's
 _PENDING = {"ready": 1, "started": 1, "processed": 0, "completed": 0}  # Lightning's sign of a validation to be done
 
 
