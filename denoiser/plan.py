@@ -6,6 +6,7 @@ import heapq
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from denoiser import audio
@@ -87,9 +88,10 @@ def dated(job: Job) -> None:
     source, target = job
     if source is STDIN or target is STDOUT:
         return
-    when = source.stat()
-    if target.stat().st_mtime_ns < when.st_mtime_ns:
-        os.utime(target, ns=(when.st_atime_ns, when.st_mtime_ns))
+    with suppress(OSError):  # the input may be gone by now
+        when = source.stat()
+        if target.stat().st_mtime_ns < when.st_mtime_ns:
+            os.utime(target, ns=(when.st_atime_ns, when.st_mtime_ns))
 
 
 def clear(targets: Iterable[Path]) -> None:
