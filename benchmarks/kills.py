@@ -247,7 +247,7 @@ def trial(runs: Runs, kind: str, arguments: list[str], cwd: Path, targets: list[
 
 def main() -> int:
     given = {"kills": "50", "seed": "0", "start": "fork", "folder": "", **dict(a.split("=", 1) for a in sys.argv[1:])}
-    kills, fork = int(given["kills"]), given["start"] == "fork"
+    kills, fork = max(2, int(given["kills"])), given["start"] == "fork"  # 2: a training gives the checkpoint for files
     if fork:
         import denoiser.files
         import denoiser.report
