@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -92,5 +91,4 @@ def run(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is half-written is cleared away
     errors.run(main, lambda arguments: as_typed(arguments, NAMES, inputs="input"))

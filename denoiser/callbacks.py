@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from denoiser import report
+from denoiser.data.blame import culprits
 from denoiser.errors import ConfigError, DenoiserError, DivergedError
 from denoiser.module import DenoisingModule
 
@@ -84,6 +85,7 @@ class StopWhenDiverged(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.step = torch.tensor(-1, device=pl_module.device)
+        self.epoch, self.batch = torch.zeros_like(self.step), torch.zeros_like(self.step)
         self.loss = torch.tensor(0.0, device=pl_module.device)
 
     def on_train_batch_end(
@@ -93,23 +95,32 @@ class StopWhenDiverged(Callback):
         first = ~loss.isfinite() & (self.step < 0)
         self.step = torch.where(first, trainer.global_step, self.step)
         self.loss = torch.where(first, loss, self.loss)
+        self.epoch = torch.where(first, trainer.current_epoch, self.epoch)
+        self.batch = torch.where(first, batch_idx, self.batch)
         if not trainer.is_last_batch and (batch_idx + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         step = int(self.step)
         if trainer.strategy.reduce_boolean_decision(step >= 0, all=False):  # all processes end, or one would wait
             raise self._error(trainer, f"is {float(self.loss)} at step {step}" if step >= 0 else "of a process is nan")
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the checkpoint that is there where the weights are no numbers: the loss shows it a step too late."""
+        values = [value for value in checkpoint["state_dict"].values() if value.is_floating_point()]
+        if not all(bool(value.isfinite().all()) for value in values):
+            raise self._error(trainer, f"left weights that are no finite numbers by step {trainer.global_step}")
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loss = float(trainer.callback_metrics.get("val/loss", 0.0))
         if not math.isfinite(loss):  # the last step before it did that
             raise self._error(trainer, f"of the validation is {loss}")
 
-    @staticmethod
-    def _error(trainer: Trainer, what: str) -> DivergedError:
-        return DivergedError(
-            f"the loss {what}, in epoch {trainer.current_epoch + 1}: the training diverged; a lower optimizer.lr "
-            "or trainer.gradient_clip_val may help"
-        )
+    def _error(self, trainer: Trainer, what: str) -> DivergedError:
+        reason = "the training diverged; a lower optimizer.lr or trainer.gradient_clip_val may help"
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if int(self.step) >= 0 and (names := culprits(data, int(self.epoch), int(self.batch))):
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            reason = f"the batch held no finite numbers, for {', '.join(names[:3])}{more}; is it the augmentation?"
+        return DivergedError(f"the loss {what}, in epoch {trainer.current_epoch + 1}: {reason}")
 
 
 class Checkpoint(ModelCheckpoint):
@@ -130,9 +141,14 @@ class Progress(TQDMProgressBar):
 
     def __init__(self, refresh_rate: int = 1) -> None:
         super().__init__(refresh_rate=refresh_rate if sys.stderr.isatty() else 0)
+        self.audio = self.seconds = 0.0
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k == "train/loss_step"}
+
+    def on_train_start(self, trainer: Trainer, *args: Any) -> None:
+        super().on_train_start(trainer, *args)
+        self.begin = time.perf_counter()  # of an epoch, too, that goes on in its middle
 
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)
@@ -149,8 +165,11 @@ class Progress(TQDMProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        speed = self.audio / self.seconds
-        pl_module.log("train/audio_seconds_per_second", speed)
+        rate = ""
+        if self.seconds:  # else nothing but validation was left of an epoch that was interrupted
+            speed = self.audio / self.seconds
+            rate = f"  {speed:.1f} audio-s/s"
+            pl_module.log("train/audio_seconds_per_second", speed)
         epoch, metrics = trainer.current_epoch + 1, trainer.callback_metrics
         last = trainer.max_epochs == epoch
         if not last and (trainer.check_val_every_n_epoch and epoch % trainer.check_val_every_n_epoch):
@@ -159,6 +178,6 @@ class Progress(TQDMProgressBar):
         values = "  ".join(
             f"{name.removesuffix('_epoch')} {float(metrics[name]):.4g}" for name in names if name in metrics
         )
-        line = f"epoch {epoch}/{trainer.max_epochs}  step {trainer.global_step}  {values}  {speed:.1f} audio-s/s"
+        line = f"epoch {epoch}/{trainer.max_epochs}  step {trainer.global_step}  {values}{rate}"
         if trainer.is_global_zero:
             tqdm.write(line)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import io
 import math
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+# What a person can mend: no room, no right, no such file, a disk that fails.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EIO, errno.EFBIG)
 FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -64,6 +69,14 @@ class UnfinishedError(DenoiserError):
     code = 1
 
 
+class StopError(KeyboardInterrupt):
+    """What a signal ended, and how to go on; ``code`` is 128 and the signal's number, as a shell says it."""
+
+    def __init__(self, message: str = "", code: int = 130) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 @contextmanager
 def building(kind: str, table: Mapping[str, T], name: str, arguments: Mapping[str, Any]) -> Iterator[T]:
     """Yield what ``table`` calls ``name``; ConfigError where there is none, or it refuses ``arguments``."""
@@ -92,19 +105,29 @@ def one_line() -> Iterator[None]:
         if speaks():
             print(f"error: {_explain(error)}", file=sys.stderr)
         sys.exit(error.code if isinstance(error, UnfinishedError) else 2)
+    except OSError as error:
+        if FULL or error.errno not in DISK:
+            raise
+        if speaks():
+            print(f"error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt as error:
         if FULL:
             raise
         if speaks():
             print(str(error) or "interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(error.code if isinstance(error, StopError) else 130)
 
 
 def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> None:
     """Run a Hydra entry point so that Hydra's own complaints, of a wrong override say, are one line too.
 
-    ``read`` makes Hydra's arguments of those that were typed.
+    ``read`` makes Hydra's arguments of those that were typed. SIGTERM ends it as Ctrl-C does, by an exception, so that
+    what is half-written is cleared away; a second of them ends it at once.
     """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as in a job that a shell runs in the background
+            signal.signal(number, _stop)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no failure
@@ -120,6 +143,11 @@ def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> 
                     "no run of this sweep finished; each says why, above and in its run.json"
                 ) from error
             raise
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    raise StopError("", 128 + number)
 
 
 def check_environment(*packages: str) -> None:

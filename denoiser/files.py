@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import sys
 import threading
 import time
@@ -19,9 +20,9 @@ from tqdm import tqdm
 
 from denoiser import audio, report
 from denoiser.enhance import Denoiser, Enhanced, Options
-from denoiser.errors import DenoiserError
+from denoiser.errors import DenoiserError, StopError
 from denoiser.pipes import STDIN, readable, writable
-from denoiser.plan import Job, is_done
+from denoiser.plan import Job, clear, dated, is_done
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}, {remaining} left{postfix}]"
 SERIAL = 0.15  # of the work on a file that more threads do not shorten: 0.18 at 3 s, 0.13 at 20 s (unet10, two cores)
@@ -72,10 +73,12 @@ def enhance_files(
     done_before = set(outcome.skipped)
     todo = [job for job in jobs if job not in done_before]
     pictures = _pictures(among or jobs) if plot else {}
+    clear([*(target for _, target in todo), *pictures.values()])
     if at_once is None:
         on_cpu = denoiser.spectral.window.device.type == "cpu"
         at_once = files_at_once(len(todo), torch.get_num_threads()) if on_cpu else 1
     begin = time.perf_counter()
+    again = "the same command without overwrite=true" if overwrite else "the same command"
 
     def enhance(job: Job) -> Enhanced | DenoiserError:
         try:
@@ -83,6 +86,7 @@ def enhance_files(
                 enhanced = denoiser.enhance_file(source, target, options, loudness=loudness, progress=advance)
                 if plot:
                     _draw(source, target, pictures[job])
+            dated(job)
             return enhanced
         except DenoiserError as error:
             return error
@@ -97,18 +101,23 @@ def enhance_files(
                 if isinstance(result, DenoiserError):
                     if len(jobs) == 1:
                         raise result
+                    if _is_full(job):
+                        finished = len(outcome.done) + len(outcome.skipped)
+                        raise DenoiserError(
+                            f"{result}: the disk is full; {finished} of {len(jobs)} files are done, and once there is "
+                            f"room, {again} does the rest"
+                        ) from result
                     outcome.failed[job] = result
                     progress.say(f"failed: {result}", sys.stderr)
                     continue
                 outcome.done[job] = result
                 progress.say(f"{job[0]} -> {job[1]}{_gain(result.gain, loudness)}", sys.stdout)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if len(jobs) == 1:
             raise
         finished = len(outcome.done) + len(outcome.skipped)
-        again = "the same command without overwrite=true" if overwrite else "the same command"
-        raise KeyboardInterrupt(
-            f"interrupted: {finished} of {len(jobs)} files are done; {again} does the rest"
+        raise StopError(
+            f"interrupted: {finished} of {len(jobs)} files are done; {again} does the rest", getattr(error, "code", 130)
         ) from None
     if seconds := sum(enhanced.seconds for enhanced in outcome.done.values()):
         elapsed = time.perf_counter() - begin
@@ -117,6 +126,15 @@ def enhance_files(
         reasons = [shown(outcome.failed[job]) for job in todo if job in outcome.failed]
         print(f"{len(reasons)} of {len(jobs)} files failed:", *reasons, sep="\n  ", file=sys.stderr)
     return outcome
+
+
+def _is_full(job: Job) -> bool:
+    """Whether the disk has no room for this output: then it has none for the next one either."""
+    source, target = job
+    try:
+        return shutil.disk_usage(target.parent).free < max(1 << 16, source.stat().st_size)
+    except OSError:
+        return False
 
 
 def files_at_once(files: int, threads: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ def recorded(cfg: DictConfig, folder: Path) -> Iterator[Callable[[], None]]:
         yield begin
     except BaseException as error:
         if begun:
-            _end(folder, error)
+            with suppress(OSError, DenoiserError):  # of a full disk: what ended the run is what has to be said
+                _end(folder, error)
         raise
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from denoiser import audio
@@ -80,6 +81,38 @@ def is_done(job: Job) -> bool:
         return target.is_file() and target.stat().st_mtime >= source.stat().st_mtime
     except OSError:
         return False
+
+
+def dated(job: Job) -> None:
+    """Let an output that was just made be no older than its input, though the clock has gone back since that was."""
+    source, target = job
+    if source is STDIN or target is STDOUT:
+        return
+    with suppress(OSError):  # the input may be gone by now
+        when = source.stat()
+        if target.stat().st_mtime_ns < when.st_mtime_ns:
+            os.utime(target, ns=(when.st_atime_ns, when.st_mtime_ns))
+
+
+def clear(targets: Iterable[Path]) -> None:
+    """Delete what a killed process left of these, beside them; what one at work on this machine has there stays."""
+    # As replacing() calls them, whose names are cut.
+    known = {(t.parent, t.name.encode(errors="surrogateescape")[:200].decode(errors="ignore")) for t in targets}
+    for folder in {folder for folder, _ in known}:
+        for path in folder.glob(".*.partial-*"):
+            name, _, owner = path.name[1:].rpartition(".partial-")
+            if (folder, name) in known and not _is_at_work(owner.partition("-")[0]):
+                path.unlink(missing_ok=True)
+
+
+def _is_at_work(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def _find(source: str) -> list[Path]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,13 @@ from denoiser.audio import replacing
 from denoiser.devices import fastest_precision, trainer_devices
 from denoiser.enhance import load_checkpoint
 from denoiser.errors import CheckpointError, ConfigError
+from denoiser.sweep import locks
+from denoiser.sweep.multirun import LOCK
 
 CHECKPOINTS = "checkpoints"
 SPLIT = "split.json"  # in a run's folder: who trains, who validates, who tests
+PATIENCE = 8.0  # s for that lock; a worker of torch's looks every 5 s whether its parent is alive
+MARK = "interrupted"  # in a checkpoint of a run that was asked to stop: exact, though its epoch had not ended
 
 
 def run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> str:
@@ -56,8 +62,6 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
     """
     if not ckpt_path:
         return None
-    for partial in (folder / CHECKPOINTS).glob(".*.partial-*"):  # of a run killed while it wrote
-        partial.unlink(missing_ok=True)
     path = folder / CHECKPOINTS / "last.ckpt" if ckpt_path == "last" else Path(str(ckpt_path))
     if ckpt_path == "last" and not path.is_file():
         rank_zero_only(print)(f"ckpt_path=last: no earlier checkpoint under {folder.parent}, starting anew")
@@ -67,9 +71,9 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
         whole_epoch = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
     except (KeyError, TypeError):
         raise CheckpointError(f"{path}: cannot be resumed, it holds weights only; use init_from=") from None
-    if not whole_epoch:
+    if not whole_epoch and MARK not in checkpoint:
         raise CheckpointError(
-            f"{path}: was written in the middle of an epoch, which cannot be gone on with exactly; "
+            f"{path}: was written by a validation in the middle of an epoch, which cannot be gone on with exactly; "
             "resume from last.ckpt, or use init_from= to take the weights alone"
         )
     if changes := differences(checkpoint["hyper_parameters"], settings):
@@ -78,6 +82,46 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
             "give the same settings, or init_from= to take the weights alone"
         )
     return path
+
+
+@contextmanager
+def alone(folder: Path, locked: bool = False) -> Iterator[Callable[[], None]]:
+    """Yields what claims the folder for this process, to be called before anything is written there.
+
+    Then what a killed process left half-written there is cleared away. ``locked`` says that the caller has the lock.
+    Raises ConfigError where another process is at work there. Of several processes the first one claims.
+    """
+    with ExitStack() as stack:
+        claimed = False
+
+        def claim() -> None:
+            nonlocal claimed
+            if claimed or ranks.place().rank:
+                return
+            if not locked and not stack.enter_context(_patiently(folder / LOCK)):
+                raise ConfigError(
+                    f"{folder}: another process trains in this folder; wait until it has ended, or start a run of its "
+                    "own, without ckpt_path=last and hydra.run.dir="
+                )
+            claimed = True
+            for partial in [*folder.glob(".*.partial-*"), *(folder / CHECKPOINTS).glob(".*.partial-*")]:
+                partial.unlink(missing_ok=True)
+
+        if folder.is_dir():
+            claim()
+        yield claim
+
+
+@contextmanager
+def _patiently(lock: Path) -> Iterator[bool]:
+    """Hold the lock; wait a little where another has it: what read data for a process that was killed outlives it."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        with locks.held(lock) as free:
+            if free or time.monotonic() >= end:
+                yield free
+                return
+        time.sleep(0.2)
 
 
 def how_to_resume() -> str:
@@ -102,8 +146,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside and renames, so that a crash leaves the previous checkpoint; reads data only, never code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        with replacing(Path(path)) as partial:
-            torch.save(checkpoint, partial)
+        try:
+            with replacing(Path(path)) as partial:
+                torch.save(checkpoint, partial)
+        except (OSError, RuntimeError) as error:  # torch has one of its own for a full disk
+            reason = getattr(error, "strerror", None)
+            if reason is None:
+                parent = next(parent for parent in Path(path).parents if parent.is_dir())
+                reason = f"{shutil.disk_usage(parent).free / 1e6:.1f} MB are free"
+            kept = "the one before it is whole; " if Path(path).is_file() else ""
+            raise CheckpointError(
+                f"{path}: cannot be written ({reason}); {kept}once there is room, {how_to_resume()} goes on"
+            ) from error
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = lambda storage, loc: storage, weights_only: bool | None = True
@@ -126,6 +180,8 @@ def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, 
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*recommended to use .*sync_dist=True.*")  # the same in each already
+    # Lightning does not know that our batches can be begun with at any of them.
+    warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch ended.*")
     chosen = trainer_devices(gpus, processes=processes)
     options = {key: value for key, value in options.items() if value is not None}
     if options.get("num_nodes", 1) != 1:

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from denoiser import card, history, models, record, report, runs, together
+from denoiser import card, history, interruption, models, record, report, runs, together
 from denoiser.data import augment
 from denoiser.enhance import Denoiser, load_checkpoint
 from denoiser.errors import CheckpointError, ConfigError, CorpusError, building, check_booleans
@@ -25,14 +25,21 @@ from denoiser.outcome import recorded
 say = rank_zero_only(print)
 
 
-def train(cfg: DictConfig, folder: Path) -> float | None:
+def train(cfg: DictConfig, folder: Path, locked: bool = False) -> float | None:
     """Fit, then test the best checkpoint; returns the best ``monitor``. All that a run leaves lies in ``folder``.
 
     Where ``cfg.trainer`` asks for several processes, all of them do this, and the first one's ``folder`` holds.
-    Raises DenoiserError for what a person can mend: settings, corpus, checkpoint, device.
+    ``locked`` says that the caller holds the folder's lock. Raises DenoiserError for what a person can mend: settings,
+    corpus, checkpoint, device, disk; StopError where a signal ended it.
     """
-    with together.joined(cfg, folder) as common, recorded(cfg, common) as begin:
-        return _train(cfg, common, begin)
+    with runs.alone(folder, locked) as claim, together.joined(cfg, folder) as common, recorded(cfg, common) as begin:
+
+        def start() -> None:
+            claim()
+            begin()
+
+        with interruption.explained(common):
+            return _train(cfg, common, start)
 
 
 def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | None:
@@ -72,16 +79,12 @@ def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | 
         raise CorpusError(
             f"{folder / runs.SPLIT}: this run's corpus had other files; resume with the same, or use init_from="
         )
+    with together.agreed():
+        begin()
     _record(trainer, data, OmegaConf.to_yaml(cfg, resolve=True), facts, folder)
-    begin()
 
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        if not trainer.interrupted:
-            raise
-        say(f"\nrun folder: {folder}; {runs.how_to_resume()} goes on from its last checkpoint")
-        raise KeyboardInterrupt from None
     except ValueError as error:
         if "val_check_interval" in str(error):
             raise ConfigError(f"trainer: {error}") from error
@@ -177,6 +180,7 @@ def _trainer(cfg: DictConfig, options: dict[str, Any], folder: Path) -> pl.Train
     if not logger:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     keeps = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+    callbacks.append(interruption.Interruption(folder))
     callbacks.append(history.History())  # after those whose numbers it keeps, before the checkpoints, which keep it
     return runs.build_trainer(folder, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps)
 

@@ -261,11 +261,12 @@ def test_interrupted_writing_changes_nothing(mine, tmp_path, monkeypatch, error,
 
 
 def test_what_a_killed_writing_left_is_not_taken_for_whole(tiny, tmp_path):
-    left = tmp_path / ".corpus.k1ll3d" / "new"
+    left = tmp_path / "corpus.partial-k1ll3d" / "new"
     shutil.copytree(tiny, left)
     (left / "synthetic.json").unlink()
     write_corpus(tmp_path / "corpus", **TINY, workers=1)
     assert contents(tmp_path / "corpus") == contents(tiny)
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]  # as large as a corpus, each time it is killed
 
 
 @pytest.mark.parametrize("marker", [None, "", "{}", "[1]", '{"corpus": "other"}'])

@@ -32,6 +32,9 @@ class Crops(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def names_of(self, indices: Sequence[int]) -> list[str]:
+        return [self.store.names[row] for row in self.rows[list(indices)]]
+
     def __getitems__(self, items: Sequence[tuple[int, int]]) -> Batch:
         """The items of one batch, which torch's DataLoader asks for at once."""
         rows = self.rows[[index for _, index in items]]
@@ -99,12 +102,13 @@ class Shares(Sampler[list[Any]]):
 class EpochSampler(Sampler[tuple[int, int]]):
     """Every index once an epoch, as (epoch, index), in an order that follows from (seed, epoch).
 
-    Lightning calls ``set_epoch``; with ``shuffle=False`` every epoch is epoch 0, in order.
+    Lightning calls ``set_epoch``; with ``shuffle=False`` every epoch is epoch 0, in order. ``skip`` items are left out
+    where the next iteration begins: those that an interrupted run has had.
     """
 
     def __init__(self, source: Sized, seed: int, shuffle: bool) -> None:
         self.source, self.seed, self.shuffle = source, seed, shuffle
-        self.epoch = 0
+        self.epoch = self.skip = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch if self.shuffle else 0
@@ -116,4 +120,5 @@ class EpochSampler(Sampler[tuple[int, int]]):
         order: Sequence[int] = range(len(self.source))
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.source)).tolist()
-        return iter([(self.epoch, index) for index in order])
+        skip, self.skip = self.skip, 0
+        return iter([(self.epoch, index) for index in order[skip:]])

@@ -238,10 +238,12 @@ class PairedData(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.trainer is None or not self.trainer.training:
             return batch
+        return self.patches(self.changed(batch))
+
+    def changed(self, batch: Batch) -> Batch:
+        """:meth:`waveforms` after the augmentation."""
         waveforms = self.waveforms(batch)
-        if self.augment is not None:
-            waveforms = self.augment(waveforms, (self.seed, *batch["drawn"]))
-        return self.patches(waveforms)
+        return waveforms if self.augment is None else self.augment(waveforms, (self.seed, *batch["drawn"]))
 
     def waveforms(self, batch: Batch) -> Batch:
         """A training batch as the loader gives it, on any device → ``{track: float32 [B, N], "level": [B, 1]}``."""

@@ -25,7 +25,7 @@ from denoiser import audio
 from denoiser.blocks import resampling
 from denoiser.data.pairs import Pair, check, refuse
 from denoiser.data.staging import beside
-from denoiser.data.store import FULL_SCALE, VERSION, Store
+from denoiser.data.store import FULL_SCALE, VERSION, Store, checksums, is_whole
 from denoiser.errors import AudioError, CorpusError
 
 BLOCK_SECONDS = 10.0  # of a recording in memory at once, for each worker
@@ -73,7 +73,7 @@ def prepare(
     """
     workers = workers or os.cpu_count() or 1
     folders = [cache / f"{sample_rate}hz-{_key(corpus, sample_rate)}" for corpus in corpora]
-    missing = [(c, folder) for c, folder in zip(corpora, folders, strict=True) if not (folder / "index.json").is_file()]
+    missing = [(c, folder) for c, folder in zip(corpora, folders, strict=True) if not is_whole(folder)]
     checked = [check(corpus.files, workers) for corpus, _ in missing]
     refuse([*problems, *(problem for _, found in checked for problem in found)])
     damaged: list[str] = []
@@ -125,8 +125,9 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
             torch.set_num_threads(threads)
         if problems:
             return sorted(problems)
-        rows = zip(corpus.names, starts, lengths, levels, strict=False)
-        utterances = [dict(zip(("name", "start", "length", "level"), row, strict=True)) for row in rows]
+        sums = checksums(targets, starts)
+        rows = zip(corpus.names, starts, lengths, levels, sums, strict=False)
+        utterances = [dict(zip(("name", "start", "length", "level", "checksum"), row, strict=True)) for row in rows]
         index_text = {"version": VERSION, "sample_rate": sample_rate, "tracks": corpus.tracks, "utterances": utterances}
         with audio.replacing(partial / "index.json") as path:
             path.write_text(json.dumps(index_text))
@@ -134,9 +135,11 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
             with open(target, "rb") as file:
                 os.fsync(file.fileno())
         try:
+            if folder.is_dir() and not is_whole(folder):  # cut short since
+                shutil.rmtree(folder)
             os.rename(partial, folder)
         except OSError:
-            if not (folder / "index.json").is_file():  # else another process was faster, with the same result
+            if not is_whole(folder):  # else another process was faster, with the same result
                 raise
     return []
 

@@ -5,7 +5,9 @@ Files were read and resampled once (:mod:`denoiser.data.preparation`); training 
 
 from __future__ import annotations
 
+import itertools
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from denoiser.errors import CorpusError
+
 VERSION = 2  # of the format; a store of another is prepared anew
 FULL_SCALE = 32_768.0
 CHUNK = 1 << 24  # samples copied to a device at once
@@ -22,12 +26,38 @@ CHUNK = 1 << 24  # samples copied to a device at once
 
 @dataclass(frozen=True)
 class Utterance:
-    """Where one lies in the maps; ``level`` is the RMS of its first track (the noisy), full scale at 1."""
+    """Where one lies in the maps; ``level`` is the RMS of its first track (the noisy), full scale at 1.
+
+    ``checksum`` is the CRC-32 of its samples, one track after the other; None in a store from before there was one.
+    """
 
     name: str
     start: int
     length: int
     level: float
+    checksum: int | None = None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether there is a store whose maps hold as many samples as its index says."""
+    try:
+        index = json.loads((folder / "index.json").read_text())
+        samples = max(1, sum(utterance["length"] for utterance in index["utterances"]))
+        return all((folder / f"{track}.i16").stat().st_size == 2 * samples for track in index["tracks"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def checksums(maps: Sequence[Path], starts: Sequence[int]) -> list[int]:
+    """The CRC-32 of each utterance; ``starts`` are where they begin, and the end of the last."""
+    tracks = [np.memmap(path, np.int16, mode="r") for path in maps]
+    found = []
+    for first, last in itertools.pairwise(starts):
+        value = 0
+        for track in tracks:
+            value = zlib.crc32(track[first:last].data, value)
+        found.append(value)
+    return found
 
 
 class Store:
@@ -58,8 +88,13 @@ class Store:
         """The samples of each track, all utterances one after another."""
         if self._maps is None:
             paths = (self.folder / f"{track}.i16" for track in self.tracks)
-            # As plain arrays: a slice of a memmap costs ten times a slice of an array.
-            self._maps = tuple(np.asarray(np.memmap(path, np.int16, mode="r")) for path in paths)
+            try:
+                # As plain arrays: a slice of a memmap costs ten times a slice of an array.
+                self._maps = tuple(np.asarray(np.memmap(path, np.int16, mode="r")) for path in paths)
+            except (OSError, ValueError) as error:
+                raise CorpusError(
+                    f"{self.folder}: the prepared corpus is gone or damaged ({error}); the next start prepares it anew"
+                ) from error
         return self._maps
 
     @property
@@ -72,10 +107,21 @@ class Store:
         return int(self.lengths.sum()) / self.sample_rate
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> tuple[Tensor, ...]:
-        """float32 ``[length]`` a track, from sample ``start`` of one utterance, zeros beyond its end."""
+        """float32 ``[length]`` a track, from sample ``start`` of one utterance, zeros beyond its end.
+
+        Raises CorpusError where all of it is read, and is not what was prepared.
+        """
         row = self.rows[name]
+        full = start == 0 and length in (None, int(self.lengths[row]))
         length = int(self.lengths[row]) - start if length is None else length
-        return tuple(to_float(self.gather([row], np.array([start]), length)[:, 0]))
+        samples = self.gather([row], np.array([start]), length)[:, 0]
+        kept = self.utterances[name].checksum
+        if full and kept is not None and zlib.crc32(samples.numpy().data) != kept:
+            raise CorpusError(
+                f"{name}: was prepared well and is damaged now, in {self.folder} (checksum); delete that folder, "
+                "and it is prepared again at the next start"
+            )
+        return tuple(to_float(samples))
 
     def gather(self, rows: Sequence[int] | NDArray[np.int64], offsets: NDArray[np.int64], length: int) -> Tensor:
         """int16 ``[tracks, B, length]``: of each of B ``rows`` what begins at its offset, zeros beyond its ends.

@@ -6,7 +6,6 @@ import collections
 import json
 import os
 import signal
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from denoiser import audio
 from denoiser.data.noises import NOISES, Response, pink, shape, unit
 from denoiser.data.sentences import SENTENCES
+from denoiser.data.staging import beside
 from denoiser.data.voices import SPEAKERS, Array, Voice, espeak, resample, speak
 from denoiser.errors import ConfigError, CorpusError
 
@@ -203,9 +203,8 @@ def write_corpus(
         pass  # or say that it is missing before processes are started
     plans = {"train": _plan("train", minutes, seed), "test": _plan("test", test_minutes, seed)}
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as folder:
-            new, old = Path(folder, "new"), Path(folder, "old")
+        with beside(root) as folder:
+            new, old = folder / "new", folder / "old"
             _write_all([*plans["train"], *plans["test"]], new, sample_rate, workers)
             for split, plan in plans.items():
                 log = "".join(sorted(f"{u.name} {u.noise} {u.snr:g}\n" for u in plan))

@@ -62,11 +62,11 @@ def _final() -> tuple[str, ...]:
 def _trained(cfg: DictConfig, folder: Path) -> float | None:
     try:
         if str(HydraConfig.get().launcher._target_).endswith(".BasicLauncher"):
-            value = train(cfg, folder)
+            value = train(cfg, folder, locked=True)
         else:  # lines of several runs would be read as one's
             print(f"{folder.name}: started, what it says is in {folder / LOG}", flush=True)
             with open(folder / LOG, "a", encoding="utf-8", errors="backslashreplace") as log, redirect_stdout(log):
-                value = train(cfg, folder)
+                value = train(cfg, folder, locked=True)
     except PrunedError as error:
         print(f"{folder.name}: pruned: {error}", flush=True)
         return error.best

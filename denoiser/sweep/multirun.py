@@ -6,9 +6,9 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Sweep(Callback):
                 )
             prepare(config)
             errors.check_booleans(config, "fresh")
-            self.folder, self.started = Path(str(config.hydra.sweep.dir)).absolute(), time.strftime("%Y-%m-%dT%H:%M:%S")
+            self.folder = Path(str(config.hydra.sweep.dir)).absolute()
             typed = [str(override) for override in config.hydra.overrides.hydra]
             with read_write(config), open_dict(config):
                 # Computed here, where all that is swept is known, and the same then wherever a run starts.
@@ -58,6 +58,7 @@ class Sweep(Callback):
                 if not any(override.startswith("hydra.sweep.subdir=") for override in typed):
                     name = f"'${{run_name:{','.join(naming.swept(config))}}}'"
                     config.hydra.overrides.hydra.append(f"hydra.sweep.subdir={name}")
+            self.before = self._ends()
             alone = locks.take(self.folder / LOCK)
             if config.hydra.sweeper.get("storage"):
                 from denoiser.sweep import study
@@ -67,6 +68,16 @@ class Sweep(Callback):
                 os.close(alone)
             self.lock = locks.take(self.folder / LOCK, shared=True)  # to the end, or until this process is killed
         print(f"sweep folder: {os.path.relpath(self.folder)}; the same command goes on here, with fresh=true anew")
+
+    def _ends(self) -> set[tuple[str, ...]]:
+        """How the runs that are there ended: what differs afterwards has ended since, whatever the clock says."""
+        from denoiser import record
+
+        return {self._end(run) for run in record.find([self.folder])} if self.folder.is_dir() else set()
+
+    @staticmethod
+    def _end(run: Mapping[str, Any]) -> tuple[str, ...]:
+        return str(run["folder"]), str(run["status"]), str(run["started"]), str(run["ended"])
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         from denoiser import record
@@ -85,7 +96,7 @@ class Sweep(Callback):
         counts = ", ".join(f"{count} {status}" for status, count in Counter(r["status"] for r in found).most_common())
         print(f"\n{len(found)} runs: {counts}")
         # Those of this command: what failed before it, and is still asked for, has been started again.
-        bad = [r for r in found if r["status"] in ("failed", "diverged") and str(r["ended"]) >= self.started]
+        bad = [r for r in found if r["status"] in ("failed", "diverged") and self._end(r) not in self.before]
         for run in bad:
             print(f"{os.path.relpath(run['folder'])}: {run['status']}: {run['reason']}", file=sys.stderr)
         print(f"sweep folder: {os.path.relpath(self.folder)}")

@@ -1,0 +1,248 @@
+"""Full disks, folders that cannot be written, corpora that vanish, clocks that go back: one line, and nothing lost."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, make_noise, train_here, write_vctk
+from pytorch_lightning import Callback
+
+from denoiser import Denoiser, audio, record, runs
+from denoiser.errors import CheckpointError, ConfigError, CorpusError, DenoiserError, StopError, one_line
+from denoiser.files import enhance_files
+from denoiser.plan import is_done, plan
+from denoiser.runs import LOCK
+from denoiser.sweep import locks
+from denoiser.sweep.multirun import Sweep
+
+
+class Do(Callback):
+    """Calls ``action`` at the end of an epoch, or at a step of it."""
+
+    action = staticmethod(lambda: None)
+
+    def __init__(self, epoch: int = 1, step: int = -1) -> None:
+        self.epoch, self.step = epoch, step
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        if self.step < 0 and trainer.current_epoch == self.epoch:
+            Do.action()
+
+    def on_train_batch_start(self, trainer, module, batch, index) -> None:
+        if index == self.step and trainer.current_epoch == self.epoch:
+            Do.action()
+
+
+def options(root: Path, *more: str) -> list[str]:
+    quick = ("metrics=[si_sdr]", "trainer.max_epochs=3", "callbacks.clips=null", "logger=csv", "test=false")
+    return [*TINY, f"data.root={root}", f"data.cache={root}/cache", *quick, *more]
+
+
+def doing(action, monkeypatch, **when) -> str:
+    monkeypatch.setattr(Do, "action", staticmethod(action))
+    return f"+callbacks.fault={{_target_: {__name__}.Do{''.join(f', {key}: {value}' for key, value in when.items())}}}"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_vctk(tmp_path_factory.mktemp("corpus"), train=16, rate=16_000, seconds=0.6)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 2 MB, and what fills it."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk takes more rights than this user has")
+
+    def fill() -> None:
+        with open(folder / "filler", "wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+
+    yield folder, fill
+    subprocess.run(["umount", "--lazy", folder], check=True)  # a logger may have a file open there
+
+
+def epoch(run: Path) -> int:
+    return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"]
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(root, tmp_path, monkeypatch):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def no_large_file() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+
+    try:
+        with pytest.raises(CheckpointError) as failure:
+            train_here(tmp_path, *options(root, doing(no_large_file, monkeypatch)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = str(failure.value)
+    assert re.match(rf"{tmp_path}/checkpoints/(best|last)\.ckpt: cannot be written \(", said)
+    assert said.endswith("the one before it is whole; once there is room, the same command with ckpt_path=last goes on")
+    assert epoch(tmp_path) == 0
+    assert not list(tmp_path.rglob("*.partial-*"))
+    train_here(tmp_path, *options(root, "ckpt_path=last"))
+    assert epoch(tmp_path) == 2
+
+
+@pytest.mark.parametrize("logger", ["csv", "tensorboard"])
+def test_a_full_disk_ends_the_training_with_a_line(root, small_disk, monkeypatch, capsys, logger):
+    folder, fill = small_disk
+    with pytest.raises(SystemExit) as end, one_line():
+        train_here(folder / "run", *options(root, f"logger={logger}", doing(fill, monkeypatch)))
+    assert end.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: {folder}/run")
+    assert "ckpt_path=last goes on" in line
+    assert epoch(folder / "run") == 0
+    assert record.read(folder / "run")["status"] == "running"  # there was no room to say more
+    (folder / "filler").unlink()
+    train_here(folder / "run", *options(root, "ckpt_path=last"))
+    assert epoch(folder / "run") == 2
+
+
+def test_a_full_disk_ends_a_folder_at_once_and_it_goes_on_later(denoiser, small_disk, tmp_path, monkeypatch):
+    folder, fill = small_disk
+    monkeypatch.chdir(tmp_path)
+    for index in range(5):
+        audio.write(f"in/{index}.wav", make_noise(0.5, 16_000, index), 16_000)
+    jobs = plan(["in"], str(folder / "out"))
+    enhance_files(denoiser, jobs[:2], overwrite=False)
+    fill()
+    with pytest.raises(DenoiserError, match=r"2.wav: cannot be written.*the disk is full; 2 of 5 files are done"):
+        enhance_files(denoiser, jobs, overwrite=False, at_once=1)
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["0.wav", "1.wav"]
+    (folder / "filler").unlink()
+    outcome = enhance_files(denoiser, jobs, overwrite=False)
+    assert (len(outcome.skipped), len(outcome.done)) == (2, 3)
+
+
+def test_a_folder_that_sigterm_ends_says_how_far_it_came(denoiser, tmp_path, monkeypatch):
+    class Stopped(Denoiser):
+        def enhance_file(self, source, target, *arguments, **settings):
+            if source.name == "1.wav":
+                raise StopError("", 143)  # as the handler of SIGTERM does
+            return super().enhance_file(source, target, *arguments, **settings)
+
+    monkeypatch.chdir(tmp_path)
+    for index in range(3):
+        audio.write(f"in/{index}.wav", make_noise(0.2, 16_000, index), 16_000)
+    with pytest.raises(StopError, match="1 of 3 files are done; the same command does the rest") as stop:
+        enhance_files(Stopped(denoiser.net, denoiser.spectral).eval(), plan(["in"], "out"), overwrite=False, at_once=1)
+    assert stop.value.code == 143
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(root, small_disk, capsys):
+    folder, _ = small_disk
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+    with pytest.raises(SystemExit) as end, one_line():
+        train_here(folder / "run", *options(root))
+    assert end.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: {folder}/run: Read-only file system")
+
+
+def test_two_runs_in_one_folder_are_told_apart(root, tmp_path, monkeypatch):
+    half_written = tmp_path / "checkpoints/.last.ckpt.partial-1-1"
+    monkeypatch.setattr(runs, "PATIENCE", 0)
+
+    def start_another() -> None:
+        half_written.write_text("what the first is writing")
+        with pytest.raises(ConfigError, match="another process trains in this folder; wait"):
+            train_here(tmp_path, *options(root, "ckpt_path=last"))
+        assert half_written.exists()
+
+    train_here(tmp_path, *options(root, doing(start_another, monkeypatch)))
+    assert epoch(tmp_path) == 2
+    assert record.read(tmp_path)["status"] == "finished"
+    train_here(tmp_path, *options(root, "ckpt_path=last"))  # the first has ended: what it left is cleared away
+    assert not half_written.exists()
+    with locks.held(tmp_path / LOCK) as free:
+        assert free
+
+
+def test_a_lock_that_is_soon_let_go_is_waited_for(tmp_path):
+    lock = locks.take(tmp_path / LOCK)  # as a worker has it that outlives the process that was killed
+    threading.Timer(0.5, os.close, [lock]).start()
+    with runs.alone(tmp_path):
+        assert locks.take(tmp_path / LOCK) is None
+
+
+def test_a_corpus_that_vanishes_costs_nothing_that_was_trained(tmp_path, monkeypatch):
+    root = write_vctk(tmp_path / "corpus", train=8, test=2, rate=16_000, seconds=0.6)
+    kept = shutil.copytree(root, tmp_path / "kept")
+    gone = doing(lambda: shutil.rmtree(root), monkeypatch)
+    with pytest.raises(CorpusError, match=r"the prepared corpus is gone.*the next start prepares it anew"):
+        train_here(tmp_path / "run", *options(root, gone, "test=true"))
+    assert epoch(tmp_path / "run") == 2  # what is mapped stays; the test set had not been opened
+    assert record.read(tmp_path / "run")["status"] == "failed"
+    with pytest.raises(CorpusError, match="corpus"):
+        train_here(tmp_path / "run", *options(root, "ckpt_path=last", "test=true"))
+    shutil.copytree(kept, root)
+    train_here(tmp_path / "run", *options(root, "ckpt_path=last", "test=true"))
+    assert record.read(tmp_path / "run")["status"] == "finished"
+
+
+def test_a_worker_that_is_killed_ends_the_training_with_a_line(root, tmp_path, monkeypatch):
+    def kill_them() -> None:
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGKILL)
+
+    arguments = options(root, "data.workers=1", "data.batch_size=1", "trainer.max_epochs=2")
+    with pytest.raises(DenoiserError, match=r"^a process that reads the data died.*goes on from .*last\.ckpt$"):
+        train_here(tmp_path, *arguments, doing(kill_them, monkeypatch, epoch=1, step=2))
+    assert epoch(tmp_path) == 0
+    train_here(tmp_path, *arguments, "ckpt_path=last")
+    assert epoch(tmp_path) == 1
+
+
+def test_a_clock_that_went_back_makes_no_work_and_hides_no_failure(denoiser, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    audio.write("in/a.wav", make_noise(0.2, 16_000), 16_000)
+    os.utime("in/a.wav", (4e9, 4e9))  # written when the clock was 70 years ahead
+    jobs = plan(["in"], "out")
+    enhance_files(denoiser, jobs, overwrite=False)
+    assert is_done(jobs[0])
+
+    sweep = Sweep(ranking=False)
+    sweep.folder, sweep.lock = tmp_path / "sweep", None
+    record.write(sweep.folder / "old", {"status": "failed", "reason": "long ago", "ended": "2030-01-01T00:00:00"})
+    sweep.before = sweep._ends()
+    record.write(sweep.folder / "new", {"status": "failed", "reason": "just now", "ended": "1970-01-01T00:00:00"})
+    with pytest.raises(SystemExit) as end:
+        sweep.on_multirun_end(None)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "sweep/new: failed: just now\n"
+
+
+def test_what_a_killed_folder_left_half_written_is_cleared_away(denoiser, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "ü" * 110 + ".wav"  # of which the half-written one's name has a part
+    for file in ("a.wav", name):
+        audio.write(f"in/{file}", make_noise(0.2, 16_000), 16_000)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    Path("out").mkdir()
+    stem = name.encode()[:200].decode(errors="ignore")
+    gone = [f"out/.a.wav.partial-{dead.pid}-7", f"out/.{stem}.partial-{dead.pid}-7"]
+    stay = [f"out/.a.wav.partial-{os.getpid()}-0", f"out/.other.wav.partial-{dead.pid}-7", "out/.a.wav"]
+    for path in [*gone, *stay]:
+        Path(path).write_text("half")
+    enhance_files(denoiser, plan(["in"], "out"), overwrite=False)
+    assert sorted(str(path) for path in Path("out").iterdir()) == sorted(["out/a.wav", f"out/{name}", *stay])
