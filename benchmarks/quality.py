@@ -1,7 +1,7 @@
 """How well recordings come out, beside what else installs from PyPI: the same files, metrics and run.
 
 ``python benchmarks/quality.py PAIRS [CHECKPOINT ...]``: PAIRS is a folder in the layout of VCTK-DEMAND, of which the
-test pairs are scored, or one with noisy/ and clean/. Without checkpoints: best and small. The others run if
+test pairs are scored, or one with noisy/ and clean/. Without checkpoints: small. The others run if
 they are there: ``pip install noisereduce pyrnnoise webrtc-noise-gain logmmse``.
 
 Every system is given each recording once, whole, on one thread, at 16 kHz (RNNoise at 48 kHz); the result is scored at
@@ -118,7 +118,7 @@ def main() -> None:
             systems[f"{name} ({package} {version(package)})"] = build()
         except (ImportError, PackageNotFoundError) as error:
             print(f"{name}: left out, {error}; pip install {package}", file=sys.stderr)
-    for name in sys.argv[2:] or ("small", "best"):
+    for name in sys.argv[2:] or ("small",):
         denoiser = Denoiser.from_checkpoint(name, "cpu")
         systems[f"denoiser, {name}"] = ours(denoiser)
         sizes[f"denoiser, {name}"] = f"{models.count_parameters(denoiser.net) / 1e6:.2f} M"

@@ -35,7 +35,7 @@ TRAINED = {  # through train.py
 }
 ENHANCERS = ["noisereduce, stationary", "noisereduce, non-stationary", "RNNoise", "WebRTC", "log-MMSE", "Demucs=48"]
 LONG = ["WebRTC", "RNNoise"]  # of others, those that memory allows two hours
-OURS = ["small", "best", "unet10", "unet10_small"]  # shipped weights by name; networks by random weights
+OURS = ["small", "unet10", "unet10_small"]  # shipped weights by name; networks by random weights
 
 
 def child(arguments: Sequence[str | Path], threads: int, python: Path | str = sys.executable) -> dict[str, float]:
@@ -148,7 +148,7 @@ def ours(name: str, source: Path, target: Path) -> None:
     from denoiser import Denoiser, models
     from denoiser.spectral import Spectral
 
-    if name in ("small", "best"):
+    if name == "small":
         denoiser = Denoiser.from_checkpoint(name, "cpu")
     else:
         width = {"width": 8, "max_width": 128} if name == "unet10_small" else {}

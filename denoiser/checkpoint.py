@@ -11,16 +11,15 @@ from denoiser.audio import replacing
 from denoiser.errors import CheckpointError
 
 WEIGHTS = Path(__file__).parent / "weights"  # NAME.ckpt and its card, NAME.md
-SHIPPED = ("best", "small")
+SHIPPED = ("small",)
 
 
 def shipped(path: str | Path) -> Path:
     """The checkpoint of this name that comes with the package, if it is one of those; else the path as it is.
 
-    A name stands for nothing else, whatever lies where the command runs: a file called so is ``./best``.
+    A name stands for nothing else, whatever lies where the command runs: a file called so is ``./small``.
     """
-    own = WEIGHTS / f"{path}.ckpt"
-    return own if str(path) in SHIPPED and own.is_file() else Path(path)
+    return WEIGHTS / f"{path}.ckpt" if str(path) in SHIPPED else Path(path)
 
 
 def write_weights(source: str | Path, target: Path, half: bool = False) -> int:

@@ -24,7 +24,7 @@ HELP = """\
 A page to denoise clips on: python -m denoiser.demo
 
   ckpt=    a checkpoint, the folder of a run, or a folder of runs: the page then offers all their best checkpoints
-           (those that come with the package)
+           (small, which comes with the package)
   device=  auto, cpu, cuda, cuda:1 (auto)
   host=    the address to serve at (127.0.0.1: this machine alone)
   port=    (7860)
@@ -129,7 +129,7 @@ def _plain(name: str) -> str:
 def main() -> None:
     """The command."""
     with errors.one_line():
-        defaults = {"ckpt": "best", "device": "auto", "host": "127.0.0.1", "port": "7860", "limit": "500"}
+        defaults = {"ckpt": "small", "device": "auto", "host": "127.0.0.1", "port": "7860", "limit": "500"}
         given = commands.settings(defaults, HELP)
         errors.require(given, "ckpt")
         port, limit = commands.whole(given, "port", 1, 65_535), commands.whole(given, "limit", 1, 100_000)
