@@ -4,7 +4,7 @@
 
 Files of every kind that the program reads are damaged, made to lie or made hostile, and given to it. Allowed is a right
 result, or a DenoiserError of one line. Counted as failures: any other exception, a crash of the process, more than 10 s
-of computing or 60 s of waiting, more than 1 GB of further memory, anything half-written, an exit code of 0 for a file
+of computing or 30 s of waiting, more than 1 GB of further memory, anything half-written, an exit code of 0 for a file
 that failed. Inputs follow from the seed: ``only=KIND:NUMBER`` tries one again and shows what became of it.
 """
 
@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))  # this checkout, whichever is installed
 from benchmarks.fuzzing.kinds import KINDS
 from denoiser import commands, errors, report
 
-COMPUTING, WAITING = 10.0, 60.0  # seconds that an input may take
+COMPUTING, WAITING = 10.0, 30.0  # seconds that an input may take
 STARTING = 300.0  # seconds for imports and for what a kind makes first
 
 

@@ -19,8 +19,20 @@ T = TypeVar("T")
 FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
+LONGEST = 2000  # characters of a line
+
+
+def shown(text: object) -> str:
+    """A name or a message as one line of characters that can be printed: a file may be called, and hold, anything."""
+    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: ascii(match[0])[1:-1], str(text))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+
+
 class DenoiserError(Exception):
-    """A mistake in what was given: what was found, where, what was expected, what to do."""
+    """A mistake in what was given, in one line: what was found, where, what was expected, what to do."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class AudioError(DenoiserError):
@@ -55,7 +67,7 @@ class PrunedError(DenoiserError):
         self.best = best
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return shown(self.args[0])
 
 
 class UnfinishedError(DenoiserError):

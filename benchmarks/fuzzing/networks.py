@@ -132,7 +132,7 @@ def checkpoint_tree(_: Path) -> Callable[[random.Random, Path], None]:
 
     def weights(rng: random.Random, state: dict[str, Any]) -> None:
         key = rng.choice(list(state))
-        value = state[key].clone()
+        value = state[key].clone(memory_format=torch.contiguous_format)
         chance = rng.random()
         if chance < 0.3:
             state[key] = rng.choice(strange)

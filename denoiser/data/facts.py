@@ -15,6 +15,7 @@ from denoiser.data.pairs import speaker
 LOGS = "log_t*set*.txt"  # log_testset.txt, log_trainset_28spk.txt, log_trainset_56spk.txt; not log_readme.txt
 SPEAKER = re.compile(r"[A-Za-z]*\d+")  # p232, LS1034, 1089; not the take of take_1
 MAX_SPEAKERS = 20
+MAX_BYTES = 1 << 26  # of a log file; that of 11 572 utterances has 240 kB
 
 
 @dataclass
@@ -41,6 +42,9 @@ def read_logs(*folders: Path) -> Logs:
     }
     for path in found.values():
         try:
+            # A pipe would keep us waiting for ever, and a device gives bytes for ever.
+            if not path.is_file() or path.stat().st_size > MAX_BYTES:
+                raise OSError
             lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
         except OSError:
             logs.ignored += 1
