@@ -1,6 +1,6 @@
 """Does anything that a stranger's file says bring the program down?
 
-    python benchmarks/fuzz.py [inputs=20000] [seed=0] [kinds=wav,ckpt-tree] [only=wav:123] [out=fuzz.json]
+    python benchmarks/fuzz.py [inputs=20000] [seed=0] [kinds=wav,ckpt-tree] [only=wav:123] [out=fuzz.txt]
 
 Files of every kind that the program reads are damaged, made to lie or made hostile, and given to it. Allowed is a right
 result, or a DenoiserError of one line. Counted as failures: any other exception, a crash of the process, more than 10 s
@@ -27,8 +27,8 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # this checkout, whichever is installed
 
-from benchmarks.fuzzing.kinds import KINDS
-from denoiser import commands, errors, report
+from benchmarks.fuzzing.kinds import KINDS  # noqa: E402
+from denoiser import commands, errors, report  # noqa: E402
 
 COMPUTING, WAITING = 10.0, 30.0  # seconds that an input may take
 STARTING = 300.0  # seconds for imports and for what a kind makes first
@@ -47,7 +47,9 @@ class Worker:
         """What became of an input, see :mod:`benchmarks.fuzzing.worker`."""
         if self.process is None or self.process.poll() is not None:
             self._start()
-        assert self.process is not None and self.process.stdin is not None and self.process.stdout is not None
+        assert self.process is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         first = kind not in self.ready
         begin, computed = time.monotonic(), self._computed()
         self.process.stdin.write(f"{seed} {kind} {number}\n".encode())
@@ -109,18 +111,24 @@ class Tally:
         self.grown = max(self.grown, answer.get("grown", 0))
 
 
-def campaign(inputs: int, seed: int = 0, kinds: list[str] | None = None) -> Iterator[tuple[str, Tally]]:
-    """Try about so many inputs, shared out over the kinds; yields each kind with its tally when it is done."""
+ROUNDS = 20  # each of a part of every kind, so that a campaign that is stopped has tried them all
+
+
+def campaign(inputs: int, seed: int = 0, kinds: list[str] | None = None) -> Iterator[dict[str, Tally]]:
+    """Try about so many inputs, shared out over the kinds; yields what became of them so far, after each round."""
     chosen = kinds or list(KINDS)
     shares = sum(KINDS[kind].share for kind in chosen)
+    counts = {kind: max(1, round(inputs * KINDS[kind].share / shares)) for kind in chosen}
+    tallies = {kind: Tally() for kind in chosen}
     with working() as worker:
-        for kind in chosen:
-            tally, count = Tally(), max(1, round(inputs * KINDS[kind].share / shares))
-            for number in range(count):
-                tally.add(number, worker.try_(seed, kind, number))
-                if number % 20 == 19 or number == count - 1:
-                    show(f"{kind}: {number + 1} of {count}, {tally.results['failed']} failures")
-            yield kind, tally
+        for round_ in range(ROUNDS):
+            for kind, count in counts.items():
+                for number in range(count * round_ // ROUNDS, count * (round_ + 1) // ROUNDS):
+                    tallies[kind].add(number, worker.try_(seed, kind, number))
+                show(
+                    f"round {round_ + 1} of {ROUNDS}: {kind}, {sum(len(t.failures) for t in tallies.values())} failures"
+                )
+            yield tallies
 
 
 @contextmanager
@@ -164,15 +172,11 @@ def main() -> None:
     kinds = given["kinds"].split(",") if given["kinds"] else list(KINDS)
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise errors.ConfigError(f"kinds={unknown[0]}: expected some of {','.join(KINDS)}")
-    tallies, begin = {}, time.monotonic()
-    for kind, tally in campaign(inputs, seed, kinds):
-        tallies[kind] = tally
-        failed = f", {len(tally.failures)} failures" if tally.failures else ""
-        print(f"{kind}: {sum(tally.results.values())} inputs{failed}", flush=True)
+    begin, tallies = time.monotonic(), {}
+    for tallies in campaign(inputs, seed, kinds):
         if given["out"]:
-            found = {k: {"results": t.results, "failures": t.failures} for k, t in tallies.items()}
-            Path(given["out"]).write_text(json.dumps(found, indent=1))
-    print(f"\nseed {seed}, {time.monotonic() - begin:.0f} s\n{table(tallies)}")
+            Path(given["out"]).write_text(f"seed {seed}, {time.monotonic() - begin:.0f} s\n{table(tallies)}\n")
+    print(f"seed {seed}, {time.monotonic() - begin:.0f} s\n{table(tallies)}")
     sys.exit(any(tally.failures for tally in tallies.values()))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,13 @@ def check_weights(weights: Any, size: int) -> None:
 def fits(net: nn.Module, inputs: int, bins: int) -> float:
     """Values of the largest tensor in ``net``, on ``meta``, per value that goes in; ValueError where it is absurd.
 
+    The network is of no use afterwards.
+
     So little memory may describe so much: a 1x1 convolution to a million channels has two million weights.
     """
+    for part in net.modules():
+        if isinstance(part, nn.GRU):  # which torch would take apart into operators of one frame each
+            part.forward = partial(_recurrence, part)  # type: ignore[method-assign]
     frames = int(net.stride)  # type: ignore[arg-type]
     with torch.no_grad(), _Largest() as largest:
         net(torch.empty(1, inputs, bins, frames, device="meta"))
@@ -96,6 +102,13 @@ def fits(net: nn.Module, inputs: int, bins: int) -> float:
     if growth > MAX_GROWTH or shortest > MAX_BLOCK:
         raise ValueError(f"a network that would take {max(growth * bins * frames, shortest) * 4 / 1e9:.1f} GB at once")
     return growth
+
+
+def _recurrence(gru: nn.GRU, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The sizes of what a GRU makes of ``[R, T, D]``, its three gates among them."""
+    directions = 2 if gru.bidirectional else 1
+    made = x.new_empty(*x.shape[:-1], 3 * gru.hidden_size * directions)[..., : gru.hidden_size * directions]
+    return made, x.new_empty(directions, len(x), gru.hidden_size)
 
 
 class _Largest(TorchDispatchMode):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.fuzzing import networks, sounds, texts
+from benchmarks.fuzzing import checkpoints, graphs, sounds, texts
 
 
 class Kind(NamedTuple):
@@ -22,15 +22,15 @@ KINDS = {
     **{name: Kind(1, sounds.file(name)) for name in sounds.FORMATS if name != "wav"},
     "others": Kind(1, sounds.file("others")),
     "pipe": Kind(1, sounds.pipe),
-    "infer": Kind(0.3, sounds.command),
-    "ckpt-bytes": Kind(1.5, networks.checkpoint_bytes),
-    "ckpt-pickle": Kind(1.5, networks.checkpoint_pickle),
-    "ckpt-tree": Kind(3, networks.checkpoint_tree),
-    "ckpt-load": Kind(0.5, networks.training),
-    "onnx-bytes": Kind(1, networks.onnx_bytes),
-    "onnx-graph": Kind(2, networks.onnx_graph),
-    "zip": Kind(2, texts.archives),
-    "log": Kind(1, texts.logs),
-    "overrides": Kind(1, texts.overrides),
-    "ranking": Kind(1, texts.rankings),
+    "infer": Kind(0.1, sounds.command),
+    "ckpt-bytes": Kind(1.5, checkpoints.checkpoint_bytes),
+    "ckpt-pickle": Kind(1.5, checkpoints.checkpoint_pickle),
+    "ckpt-tree": Kind(2, checkpoints.checkpoint_tree),
+    "ckpt-load": Kind(1, checkpoints.training),
+    "onnx-bytes": Kind(0.4, graphs.onnx_bytes),
+    "onnx-graph": Kind(0.5, graphs.onnx_graph),
+    "zip": Kind(5, texts.archives),
+    "log": Kind(5, texts.logs),
+    "overrides": Kind(0.2, texts.overrides),
+    "ranking": Kind(0.1, texts.rankings),
 }

@@ -37,11 +37,12 @@ def archive(rng: random.Random) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as made:
         for _ in range(rng.choice([0, 1, 2, 3, 30])):
-            info = zipfile.ZipInfo(rng.choice(ENTRIES) if rng.random() < 0.5 else f"{rng.randrange(99)}.wav")
-            info.external_attr = rng.choice([0, 0, 0o100644, 0o120777, 0o040755, 0o020666, 0o104755]) << 16
-            info.compress_type = rng.choice([0, 8, 8, 12, 14])
+            info = zipfile.ZipInfo(rng.choice(ENTRIES) if rng.random() < 0.2 else f"{rng.randrange(99)}.wav")
+            strange = rng.random() < 0.1
+            info.external_attr = (rng.choice([0o120777, 0o040755, 0o020666, 0o104755]) if strange else 0o100644) << 16
+            info.compress_type = rng.choice([12, 14]) if rng.random() < 0.05 else rng.choice([0, 8])
             info.comment = rng.choice([b"", b"", rng.randbytes(40)])
-            size = rng.choice([0, 1, 1000, 30_000]) if rng.random() < 0.97 else 50_000_000
+            size = rng.choice([0, 1, 1000, 30_000]) if rng.random() < 0.97 else 5_000_000
             with contextlib.suppress(ValueError):
                 made.writestr(info, bytes(size))
     data = buffer.getvalue()
@@ -103,7 +104,7 @@ def logs(_: Path) -> Callable[[random.Random, Path], None]:
 WORDS = [
     "dry=0.5", "dry=", "max_attenuation_db=12", "phase_iters=2", "full_band=false", "loudness=-20", "overwrite=true",
     "plot=false", "report=false", "device=cpu", "precision=32", "threads=1", "jobs=1", "shard=0", "shards=1", "in.wav",
-    "output=out/x.wav", "input=in.wav", "ckpt=m.ckpt", "--cfg", "job", "--help", "-m", "++x=1", "~dry", "+a.b=[1,{c:2}]",
+    "output=out/x.wav", "input=in.wav", "ckpt=m.ckpt", "--cfg", "job", "--help", "-m", "++x=1", "~dry", "+a.b=[1]",
     "--", "-", "*.wav", "hydra.verbose=true", "dry=range(3)", "dry=${oc.env:HOME}", "dry=1,2", "'a b'", "dry={a:1}",
     "hydra=x", "hydra.job.chdir=1", "dry=???", "dry@x=1", "x/y@z=w", "input=[a,b]", "reference=in.wav",
 ]  # fmt: skip
@@ -114,7 +115,17 @@ TRAIN = [
     "scheduler=cosine", "logger=null", "ckpt_path=last", "init_from=a.ckpt", "hydra.run.dir=x", "monitor=val/loss",
     "model=${x}", "model@y=crn", "+model=crn", "data.mix.snr=[0,1]", "seed=${name}", "name=${seed}",
 ]  # fmt: skip
-SIGNS = list("=[]{}(),:'\"\\$~+-@/.*?#% \t\n\0é日\ud800") + ["${", "}", "null", "inf", "nan", "1e999", "0x1f", "9" * 400]
+SIGNS = [
+    *list("=[]{}(),:'\"\\$~+-@/.*?#% \t\n\0é日\ud800"),
+    "${",
+    "}",
+    "null",
+    "inf",
+    "nan",
+    "1e999",
+    "0x1f",
+    "9" * 400,
+]
 
 
 def word(rng: random.Random, words: list[str]) -> str:
@@ -169,16 +180,19 @@ def overrides(folder: Path) -> Callable[[random.Random, Path], None]:
         try:
             with contextlib.redirect_stderr(out), contextlib.redirect_stdout(io.StringIO()):
                 errors.run(lambda: read(script, arguments), list)
+            code = 0
         except SystemExit as stop:
-            text = out.getvalue()
-            assert stop.code in (0, 1, 2), f"exit code {stop.code}"
-            if stop.code:
-                assert text.startswith("error: ") or stop.code == 1, f"{arguments}: {text[:300]!r}"
-                assert text.count("\n") == 1 or stop.code == 1, f"{arguments}: {text[:600]!r}"
-                raise errors.ConfigError("refused") from stop
+            code = stop.code
         finally:
             os.chdir(before)
             sys.argv[:] = argv
+        text = out.getvalue()
+        assert code in (0, 1, 2), f"exit code {code}"
+        if code == 2:
+            assert text.startswith("error: "), f"{arguments}: {text[:600]!r}"
+            assert text.count("\n") == 1, f"{arguments}: {text[:600]!r}"
+        if code:
+            raise errors.ConfigError("refused")
 
     return attempt
 
@@ -190,7 +204,7 @@ def runs() -> list[dict[str, Any]]:
         scores = {"pesq": 2.0 + index / 10, "stoi": 0.9, "si_sdr": 10.0 + index}
         config = {
             "name": model, "seed": seed, "monitor": "val/si_sdr", "mode": "max", "spectral": {"sample_rate": 16_000},
-            "model": {"name": "unet", "depth": 3 + index}, "data": {"root": "gone", "seed": seed}, "loss": {"name": "l1"},
+            "model": {"name": "unet", "depth": 3 + index}, "data": {"root": "gone", "seed": seed}, "loss": {},
         }  # fmt: skip
         found.append({
             "status": "finished", "reason": None, "name": model, "seed": seed, "config": config,
