@@ -2,20 +2,22 @@
 
 Nothing in it is ever executed; and nothing that it says makes this program take much more memory than it has bytes:
 the archive is not packed, settings are plain values, tensors hold no more than the file does, and a network is
-described in numbers that a network has. :func:`fits` builds it without memory first.
+described in numbers that a network has.
 """
 
 from __future__ import annotations
 
+import math
+import re
 import zipfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from denoiser.models.dualpath import HEADS, DualPath
 
 MAX_PICKLE = 1 << 23  # bytes of the part that is no tensor: 20 kB as training writes it; in memory 60 times that
 MAX_DEPTH, MAX_VALUES, MAX_TEXT = 16, 10_000, 10_000  # of settings: nesting, values, characters of a text
@@ -84,41 +86,28 @@ def check_weights(weights: Any, size: int) -> None:
             raise ValueError(f"weights {name} that are NaN or infinite")
 
 
-def fits(net: nn.Module, inputs: int, bins: int) -> float:
-    """Values of the largest tensor in ``net``, on ``meta``, per value that goes in; ValueError where it is absurd.
+def growth(net: nn.Module, bins: int) -> float:
+    """Values of the largest tensor in ``net``, per value that goes in, about; ValueError where it is absurd.
 
-    The network is of no use afterwards.
-
-    So little memory may describe so much: a 1x1 convolution to a million channels has two million weights.
+    So little memory may describe so much: a 1x1 convolution to a million channels has two million weights. It follows
+    from the layers' sizes alone: on ``meta`` nothing is run, as torch would import for seconds to do it.
     """
-    for part in net.modules():
-        if isinstance(part, nn.GRU):  # which torch would take apart into operators of one frame each
-            part.forward = partial(_recurrence, part)  # type: ignore[method-assign]
-    frames = int(net.stride)  # type: ignore[arg-type]
-    with torch.no_grad(), _Largest() as largest:
-        net(torch.empty(1, inputs, bins, frames, device="meta"))
-    growth = largest.values / (bins * frames)
-    shortest = (2 * int(net.context) + int(net.stride)) * bins * growth  # type: ignore[arg-type]
-    if growth > MAX_GROWTH or shortest > MAX_BLOCK:
-        raise ValueError(f"a network that would take {max(growth * bins * frames, shortest) * 4 / 1e9:.1f} GB at once")
-    return growth
-
-
-def _recurrence(gru: nn.GRU, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The sizes of what a GRU makes of ``[R, T, D]``, its three gates among them."""
-    directions = 2 if gru.bidirectional else 1
-    made = x.new_empty(*x.shape[:-1], 3 * gru.hidden_size * directions)[..., : gru.hidden_size * directions]
-    return made, x.new_empty(directions, len(x), gru.hidden_size)
-
-
-class _Largest(TorchDispatchMode):
-    """Notes the largest tensor that is made."""
-
-    values = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for part in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(part, Tensor):
-                self.values = max(self.values, part.numel())
-        return out
+    deepest = int(getattr(net, "reduction", 2 ** len(getattr(net, "steps", ()))))
+    bands, found = math.ceil(bins / deepest), [1.0]
+    for name, part in net.named_modules():
+        level = re.match(r"(?:encoder|decoder|up|gates)\.(\d+)\.", f"{name}.")
+        share = 2.0 ** -int(level[1]) if level else 1.0  # each level has half the bins
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            found.append(share * max(part.in_channels, part.out_channels))
+        elif isinstance(part, nn.Linear):
+            found.append(max(part.in_features, part.out_features) * bands / bins)
+        elif isinstance(part, nn.GRU):
+            found.append(3 * part.hidden_size * (2 if part.bidirectional else 1) * bands / bins)  # its gates
+    if isinstance(net, DualPath):  # every band attends to every other
+        found.append(HEADS * bands * bands / bins)
+    largest, shortest = max(found), 2 * int(net.context) + int(net.stride)  # type: ignore[arg-type]
+    if largest > MAX_GROWTH or shortest * bins * largest > MAX_BLOCK:
+        raise ValueError(
+            f"a network that would take {shortest * bins * largest * 4 / 1e9:.1f} GB for a moment of sound"
+        )
+    return largest

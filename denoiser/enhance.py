@@ -57,15 +57,20 @@ class Denoiser(nn.Module):
         self.precision = precision
 
     @classmethod
-    def build(cls, model: Mapping[str, Any], spectral: Mapping[str, Any], precision: str = "auto") -> Denoiser:
+    def build(
+        cls, model: Mapping[str, Any], spectral: Mapping[str, Any], precision: str = "auto", device: str = "cpu"
+    ) -> Denoiser:
         """Of plain settings, untrained: ``{name: unet, depth: 5, ..., head: {name: mask}}``; noise is the default.
+
+        On the ``device`` ``meta`` its network takes no memory, and can only be looked at.
 
         Raises ConfigError for what cannot be built.
         """
         settings = {**model}
         try:
             head = heads.build(**(settings.pop("head", None) or {}))
-            net = models.build(**settings, inputs=head.inputs, outputs=head.outputs)
+            with torch.device(device):
+                net = models.build(**settings, inputs=head.inputs, outputs=head.outputs)
             representation = Spectral(**spectral)
         except TypeError as error:  # of names that are missing, or none
             raise ConfigError(f"model or spectral: {error}") from error
@@ -89,9 +94,8 @@ class Denoiser(nn.Module):
         checkpoint = load_checkpoint(path)
         model, spectral = (checkpoint["hyper_parameters"][key] for key in ("model", "spectral"))
         try:
-            with torch.device("meta"):  # first without memory
-                drawn = cls.build(model, spectral, precision)
-            growth = checkpoint_file.fits(drawn.net, drawn.head.inputs, drawn.spectral.bins)
+            drawn = cls.build(model, spectral, precision, device="meta")  # first without memory
+            growth = checkpoint_file.growth(drawn.net, drawn.spectral.bins)
         except Exception as error:  # whatever torch raises for numbers that no network has
             raise CheckpointError(f"{path}: describes a model this version cannot build ({brief(error)})") from error
         drawn._check_shapes(checkpoint, path)

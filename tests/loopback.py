@@ -158,7 +158,7 @@ def served(checkpoint: Path, folder: Path, *settings: str) -> tuple[subprocess.P
     command = [sys.executable, "-m", "denoiser.demo", f"ckpt={checkpoint}", f"port={port}", "device=cpu", *settings]
     environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while "Running on local URL" not in (text := (folder / "log.txt").read_text()):
         assert process.poll() is None, text
         assert time.monotonic() < deadline, text

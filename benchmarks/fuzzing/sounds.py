@@ -18,6 +18,7 @@ import torch
 
 from benchmarks.fuzzing.mutation import NUMBERS, damaged
 from denoiser import Denoiser, audio, models
+from denoiser.errors import one_line
 from denoiser.files import enhance_files
 from denoiser.pipes import STDIN
 from denoiser.spectral import Spectral
@@ -208,7 +209,7 @@ def command(folder: Path) -> Callable[[random.Random, Path], None]:
     torch.save(content, folder / "m.ckpt")
     pool = [content for format, subtypes, _ in FORMATS.values() for content in seeds(format, subtypes[:2])]
     root = Path(__file__).parent.parent.parent
-    main = importlib.import_module("infer").main
+    run = importlib.import_module("infer").run
 
     def attempt(rng: random.Random, folder: Path) -> None:
         (folder / "in").mkdir()
@@ -221,8 +222,8 @@ def command(folder: Path) -> Callable[[random.Random, Path], None]:
             cfg = compose("infer", overrides)
         code, errors = 0, io.StringIO()
         try:
-            with contextlib.redirect_stderr(errors):
-                main(cfg)
+            with contextlib.redirect_stderr(errors), one_line():
+                run(cfg)
         except SystemExit as stop:
             code = int(stop.code or 0)
         names = sorted(os.listdir(folder / "in"))
