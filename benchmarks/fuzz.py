@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))  # this checkout, whichever is installed
 from benchmarks.fuzzing.kinds import KINDS  # noqa: E402
 from denoiser import commands, errors, report  # noqa: E402
 
+WORKER = ROOT / "benchmarks/fuzzing/worker.py"
 COMPUTING, WAITING = 10.0, 30.0  # seconds that an input may take
 STARTING = 300.0  # seconds for imports and for what a kind makes first
 
@@ -70,7 +71,7 @@ class Worker:
     def _start(self) -> None:
         self.starts += 1
         self.ready = set()
-        command = [sys.executable, str(ROOT / "benchmarks/fuzzing/worker.py"), self.folder]
+        command = [sys.executable, str(WORKER), self.folder]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HYDRA_FULL_ERROR": "0"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)  # type: ignore[call-overload]

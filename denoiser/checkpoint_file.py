@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from denoiser.models.dualpath import HEADS, DualPath
 
 MAX_PICKLE = 1 << 23  # bytes of the part that is no tensor: 20 kB as training writes it; in memory 60 times that
 MAX_DEPTH, MAX_VALUES, MAX_TEXT = 16, 10_000, 10_000  # of settings: nesting, values, characters of a text
+_BYTEARRAY = re.compile(rb"c(?:builtins|__builtin__)\nbytearray\n")
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
 MAX_GROWTH = 4096  # values of one tensor inside the network per value that goes in; unet10 has 32, dualpath 48
 MAX_BLOCK = 1 << 28  # values of one tensor inside the network, for the shortest block that it can be run on: 1 GB
@@ -31,15 +33,21 @@ def check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+            pickles = [part for part in parts if part.filename.endswith(".pkl")]
+            if any(part.file_size > MAX_PICKLE for part in pickles):
+                raise OverflowError(f"over {MAX_PICKLE >> 20} MB of values beside its tensors")
+            # torch allows it, and a number is enough for it to fill that much memory
+            if any(_BYTEARRAY.search(archive.open(part).read(MAX_PICKLE)) for part in pickles):
+                raise OverflowError("it holds code or objects, not only numbers")
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, zlib.error) as error:
         raise ValueError("damaged") from error
     names = [part.filename for part in parts]
     if len(set(names)) < len(names) or any(part.compress_type != zipfile.ZIP_STORED for part in parts):
         raise ValueError("damaged, or packed by another program")
     if sum(part.file_size for part in parts) > path.stat().st_size:
         raise ValueError("damaged: its parts claim to be larger than all of it")
-    if any(part.filename.endswith(".pkl") and part.file_size > MAX_PICKLE for part in parts):
-        raise ValueError(f"over {MAX_PICKLE >> 20} MB of values beside its tensors")
 
 
 def check_settings(settings: Any) -> None:
@@ -107,7 +115,5 @@ def growth(net: nn.Module, bins: int) -> float:
         found.append(HEADS * bands * bands / bins)
     largest, shortest = max(found), 2 * int(net.context) + int(net.stride)  # type: ignore[arg-type]
     if largest > MAX_GROWTH or shortest * bins * largest > MAX_BLOCK:
-        raise ValueError(
-            f"a network that would take {shortest * bins * largest * 4 / 1e9:.1f} GB for a moment of sound"
-        )
+        raise ValueError(f"a network that would take {shortest * bins * largest * 4 / 1e9:.1f} GB at once")
     return largest

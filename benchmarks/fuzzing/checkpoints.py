@@ -97,7 +97,7 @@ def checkpoint_pickle(_: Path) -> Callable[[random.Random, Path], None]:
         if rng.random() < 0.75:
             parts[name] = damaged(rng, parts[name], [other for one in pool for other in one.values()], 1 << 20)
         if rng.random() < 0.25:
-            place = rng.randrange(2, len(parts[name]))
+            place = rng.randrange(2, max(3, len(parts[name])))
             parts[name] = parts[name][:place] + rng.choice(calls) + parts[name][place:]
         if rng.random() < 0.2:
             other = rng.choice(list(parts))

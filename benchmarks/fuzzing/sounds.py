@@ -201,6 +201,7 @@ def command(folder: Path) -> Callable[[random.Random, Path], None]:
     import importlib
 
     from hydra import compose, initialize_config_dir
+    from hydra.core.hydra_config import HydraConfig
 
     model = denoiser()
     weights = {f"denoiser.{key}": value for key, value in model.state_dict().items()}
@@ -219,7 +220,8 @@ def command(folder: Path) -> Callable[[random.Random, Path], None]:
             (folder / f"in/{index}.{rng.choice(LIES[:8])}").write_bytes(content)
         overrides = [f"ckpt={root_folder}/m.ckpt", f"input={folder}/in", f"output={folder}/out", "device=cpu"]
         with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-            cfg = compose("infer", overrides)
+            cfg = compose("infer", overrides, return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
         code, errors = 0, io.StringIO()
         try:
             with contextlib.redirect_stderr(errors), one_line():
