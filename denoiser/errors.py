@@ -25,7 +25,8 @@ LONGEST = 2000  # characters of a line
 def shown(text: object) -> str:
     """A name or a message as one line of characters that can be printed: a file may be called, and hold, anything."""
     line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: ascii(match[0])[1:-1], str(text))
-    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    half = LONGEST // 2 - 3
+    return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
 
 
 class DenoiserError(Exception):

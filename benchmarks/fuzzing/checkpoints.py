@@ -136,7 +136,7 @@ def checkpoint_tree(_: Path) -> Callable[[random.Random, Path], None]:
         chance = rng.random()
         if chance < 0.3:
             state[key] = rng.choice(strange)
-        elif chance < 0.5:
+        elif chance < 0.5 and value.is_floating_point():
             value.view(-1)[rng.randrange(value.numel())] = rng.choice([float("nan"), float("inf"), -3e38, 1e30, 0.0])
             state[key] = value
         elif chance < 0.6:
