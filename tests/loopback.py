@@ -17,6 +17,7 @@ from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 from denoiser.data.published import Archive
@@ -160,8 +161,9 @@ def served(checkpoint: Path, folder: Path, *settings: str) -> tuple[subprocess.P
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     deadline = time.monotonic() + 300
     while "Running on local URL" not in (text := (folder / "log.txt").read_text()):
-        assert process.poll() is None, text
-        assert time.monotonic() < deadline, text
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(text)
         time.sleep(0.2)
     return process, f"http://127.0.0.1:{port}"
 
