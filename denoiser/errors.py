@@ -97,6 +97,8 @@ def one_line() -> Iterator[None]:
 
     from denoiser.ranks import speaks
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no failure
     try:
         yield
     except (DenoiserError, HydraException, OmegaConfBaseException) as error:
@@ -119,8 +121,6 @@ def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> 
     ``read`` makes Hydra's arguments of those that were typed.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no failure
     with one_line():
         sys.argv[1:] = read(sys.argv[1:])
         try:

@@ -248,6 +248,16 @@ def test_a_record_that_says_something_else_costs_only_itself(tmp_path, part):
     assert [run["status"] for run, _ in ranking.unranked] == ["damaged"]
 
 
+def test_a_text_that_no_encoding_has_is_shown_escaped(tmp_path, capsys):
+    records.write(
+        tmp_path / "runs/one", {**records.record(), "choices": {"model": "\ud800"}, "overrides": ["x=\ud800"]}
+    )
+    records.write(tmp_path / "runs/two", {**records.record("unet6"), "name": "\ud800", "status": "failed"})
+    order.rank(tmp_path / "runs", tmp_path / "out", sounds=False)
+    order.rank(tmp_path / "runs", tmp_path / "out", sounds=False, base="1")
+    assert r"\ud800" in (tmp_path / "out/ranking.md").read_text()
+
+
 def test_files_that_never_end_are_no_texts(tmp_path):
     import os
 
