@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from denoiser import checkpoint_file
 from denoiser.audio import replacing
 from denoiser.errors import CheckpointError
 
@@ -55,15 +56,22 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         what = "a folder without checkpoints/best.ckpt in it" if path.is_dir() else "no such checkpoint"
         raise CheckpointError(f"{path}: {what}")
     try:
+        checkpoint_file.check_archive(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a damaged or hostile file
-        reason = "it holds code or objects, not only numbers" if "Unsupported" in str(error) else "damaged"
+        reason = str(error) if type(error) is ValueError else "damaged"
+        reason = "it holds code or objects, not only numbers" if "Unsupported" in str(error) else reason
         raise CheckpointError(f"{path}: not a checkpoint of this program ({reason})") from error
     config = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
     if not isinstance(config, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(f"{path}: not a checkpoint of this program (no model description in it)")
     if not isinstance(config.get("model"), dict) or not isinstance(config.get("spectral"), dict):
         raise CheckpointError(f"{path}: not a checkpoint of this program (no model description in it)")
+    try:
+        checkpoint_file.check_settings(config)
+        checkpoint_file.check_weights(checkpoint["state_dict"], path.stat().st_size)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not a checkpoint of this program ({error})") from error
     if not isinstance(config["spectral"].get("sample_rate"), int):
         raise CheckpointError(f"{path}: states no sample rate, so nothing it makes could be trusted")
     return checkpoint

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
+import shutil
 import signal
 import sys
 import tempfile
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denoiser import commands, errors
-from denoiser.errors import CheckpointError, DenoiserError
+from denoiser.errors import AudioError, CheckpointError, DenoiserError
 
 if TYPE_CHECKING:
     from denoiser.enhance import Denoiser
@@ -28,7 +31,10 @@ A page to denoise clips on: python -m denoiser.demo
   device=  auto, cpu, cuda, cuda:1 (auto)
   host=    the address to serve at (127.0.0.1: this machine alone)
   port=    (7860)
-  limit=   largest file taken, MB (500)"""
+  limit=   largest file taken, MB (500)
+  minutes= longest recording taken (60): so many minutes in all of its channels, two at least
+
+What is given, and what is made of it, lies in a private folder of this machine: for an hour, or until the page ends."""
 
 
 def find_checkpoints(path: Path) -> dict[str, Path]:
@@ -50,8 +56,8 @@ def find_checkpoints(path: Path) -> dict[str, Path]:
     return {str(file.relative_to(path)): file for file in found}
 
 
-def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> Any:
-    """The Gradio page. Each request writes to a folder of its own below ``folder``."""
+def build_page(checkpoints: dict[str, Path], device: str, folder: Path, minutes: float = 60) -> Any:
+    """The Gradio page. Each request writes to a folder of its own below ``folder``, whose name nobody can guess."""
     import gradio as gr
 
     from denoiser import audio, report
@@ -77,7 +83,11 @@ def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> Any:
         try:
             options = Options(dry, limit if limit < NO_LIMIT else None, int(iterations), full_band)
             source = Path(clip)
-            target = Path(tempfile.mkdtemp(dir=folder)) / f"{_plain(source.stem)}_enhanced{audio.output_suffix(source)}"
+            forget(folder)
+            check_length(source, 60 * minutes)
+            own = folder / secrets.token_hex(16)
+            own.mkdir(mode=0o700)
+            target = own / f"{_plain(source.stem)}_enhanced{audio.output_suffix(source)}"
             done = load(name).enhance_file(source, target, options, loudness=lufs if loud else None)
             figure = report.before_and_after(source, target)
         except DenoiserError as error:
@@ -96,6 +106,7 @@ def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> Any:
                 clip = gr.Audio(
                     sources=["upload", "microphone"], type="filepath", label="before", elem_id="before", buttons=[]
                 )
+                _no_addresses(clip)
                 name = gr.Dropdown(list(checkpoints), value=next(iter(checkpoints)), label="checkpoint")
                 with gr.Accordion("settings", open=False):
                     dry = gr.Slider(0, 1, 0, step=0.05, label="dry", info="share of the input in the output")
@@ -119,6 +130,44 @@ def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> Any:
 
 
 NO_LIMIT = 60  # dB, where the slider ends
+KEPT = 3600.0  # seconds that what was given, and what was made of it, is kept
+PATIENCE = 600.0  # seconds that an upload may take
+
+
+def check_length(path: Path, seconds: float) -> None:
+    """Raise AudioError where a recording is longer, whatever its header says: 500 MB of FLAC can be a year of silence.
+
+    More than two channels count as further time.
+    """
+    from denoiser.audio import Reader
+
+    with Reader(path) as reader:
+        info = reader.info
+        limit = round(seconds * info.sample_rate * min(1.0, 2 / info.channels))
+        taken = 0
+        while max(taken, info.frames) <= limit and (block := reader.read(1 << 18)).shape[1]:
+            taken += block.shape[1]
+    if max(taken, info.frames) > limit:
+        raise AudioError(f"{path}: longer than {limit / info.sample_rate / 60:.1f} minutes, which this page takes")
+
+
+def forget(folder: Path, age: float = KEPT) -> None:
+    """Delete what has lain in ``folder`` for ``age`` seconds: a page that is always open must not fill the disk."""
+    for path in folder.iterdir():
+        if time.time() - path.lstat().st_mtime > age:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _no_addresses(clip: Any) -> None:
+    """Take uploads alone: where a request names an address instead, Gradio would fetch it, whatever its size."""
+    move = clip.async_move_resource_to_block_cache
+
+    async def uploaded(path: Any) -> Any:
+        if re.match("[a-z]+:", str(path), re.IGNORECASE):
+            raise ValueError("not a file that was given here")
+        return await move(path)
+
+    clip.async_move_resource_to_block_cache = uploaded
 
 
 def _plain(name: str) -> str:
@@ -129,10 +178,18 @@ def _plain(name: str) -> str:
 def main() -> None:
     """The command."""
     with errors.one_line():
-        defaults = {"ckpt": "small", "device": "auto", "host": "127.0.0.1", "port": "7860", "limit": "500"}
+        defaults = {
+            "ckpt": "small",
+            "device": "auto",
+            "host": "127.0.0.1",
+            "port": "7860",
+            "limit": "500",
+            "minutes": "60",
+        }
         given = commands.settings(defaults, HELP)
         errors.require(given, "ckpt")
         port, limit = commands.whole(given, "port", 1, 65_535), commands.whole(given, "limit", 1, 100_000)
+        minutes = commands.whole(given, "minutes", 1, 10_000)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder below is deleted then, too
         with tempfile.TemporaryDirectory(prefix="denoiser-demo-") as folder:
@@ -142,14 +199,19 @@ def main() -> None:
             except ImportError:
                 raise DenoiserError('the demo page needs gradio: pip install "denoiser[demo]"') from None
             checkpoints = find_checkpoints(Path(given["ckpt"]))
+            from starlette.middleware import Middleware  # comes with gradio
+
             from denoiser.enhance import Denoiser
+            from denoiser.upload import Bounded
 
             Denoiser.from_checkpoint(next(iter(checkpoints.values())), given["device"])  # a mistake is said now
-            page = build_page(checkpoints, given["device"], Path(folder))
+            page = build_page(checkpoints, given["device"], Path(folder), minutes)
+            size = limit * 2**20
+            bounded = Middleware(Bounded, size=size + 2**20, seconds=PATIENCE)  # a MB for what is around the file
             try:
                 page.queue(max_size=32).launch(
-                    server_name=given["host"], server_port=port, max_file_size=limit * 2**20, share=False,
-                    allowed_paths=[folder], show_error=True,
+                    server_name=given["host"], server_port=port, max_file_size=size, share=False,
+                    ssr_mode=False, show_error=True, app_kwargs={"middleware": [bounded]},
                 )  # fmt: skip
             except OSError as error:
                 raise DenoiserError(f"port={port}: cannot serve at {given['host']} ({error}); give another") from error

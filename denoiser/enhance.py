@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from denoiser import heads, models, onnx_net
+from denoiser import checkpoint_file, heads, models, onnx_net
 from denoiser.checkpoint import load_checkpoint
 from denoiser.devices import resolve_device
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
@@ -19,12 +19,14 @@ from denoiser.heads import Head
 from denoiser.level import Level, measure
 from denoiser.live import SMOOTHED, upper_gain
 from denoiser.models.time import Memory
+from denoiser.onnx_file import brief
 from denoiser.recording import Enhanced, enhance_recording
 from denoiser.spectral import Spectral, Spectrum
 from denoiser.stream import Options, Stream
 from denoiser.waveform import Waveform, rows_of
 
 BLOCK_SECONDS = 16.0  # put through the network at once, over all channels; the result does not depend on it
+LARGEST = 1 << 26  # values of one tensor in the network: a network that makes more of 16 s gets shorter blocks
 PRECISIONS = ("auto", "32", "bf16")  # of the network's arithmetic; auto is 32
 
 
@@ -55,14 +57,23 @@ class Denoiser(nn.Module):
         self.precision = precision
 
     @classmethod
-    def build(cls, model: Mapping[str, Any], spectral: Mapping[str, Any], precision: str = "auto") -> Denoiser:
+    def build(
+        cls, model: Mapping[str, Any], spectral: Mapping[str, Any], precision: str = "auto", device: str = "cpu"
+    ) -> Denoiser:
         """Of plain settings, untrained: ``{name: unet, depth: 5, ..., head: {name: mask}}``; noise is the default.
+
+        On the ``device`` ``meta`` its network takes no memory, and can only be looked at.
 
         Raises ConfigError for what cannot be built.
         """
         settings = {**model}
-        head = heads.build(**(settings.pop("head", None) or {}))
-        net, representation = models.build(**settings, inputs=head.inputs, outputs=head.outputs), Spectral(**spectral)
+        try:
+            head = heads.build(**(settings.pop("head", None) or {}))
+            with torch.device(device):
+                net = models.build(**settings, inputs=head.inputs, outputs=head.outputs)
+            representation = Spectral(**spectral)
+        except TypeError as error:  # of names that are missing, or none
+            raise ConfigError(f"model or spectral: {error}") from error
         if head.start:
             bias = net.get_parameter("head.bias")
             with torch.no_grad():
@@ -86,26 +97,38 @@ class Denoiser(nn.Module):
             net, representation, head = onnx_net.load(path, device)
             return cls(net, representation, head=head).eval()
         checkpoint = load_checkpoint(path)
-        config = checkpoint["hyper_parameters"]
+        model, spectral = (checkpoint["hyper_parameters"][key] for key in ("model", "spectral"))
         try:
-            denoiser = cls.build(config["model"], config["spectral"], precision)
-        except (ConfigError, TypeError) as error:
-            raise CheckpointError(f"{path}: describes a model this version cannot build ({error})") from error
+            drawn = cls.build(model, spectral, precision, device="meta")  # first without memory
+            growth = checkpoint_file.growth(drawn.net, drawn.spectral.bins)
+        except Exception as error:  # whatever torch raises for numbers that no network has
+            raise CheckpointError(f"{path}: describes a model this version cannot build ({brief(error)})") from error
+        drawn._check_shapes(checkpoint, path)
+        denoiser = cls.build(model, spectral, precision)
         denoiser.load_weights(checkpoint, path)
         models.fold(denoiser.net)
+        per_second = growth * denoiser.spectral.bins * denoiser.spectral.frame_rate
+        denoiser.block_seconds = min(BLOCK_SECONDS, LARGEST / per_second)
         return denoiser.to(resolve_device(device)).eval()
 
     def load_weights(self, checkpoint: dict[str, Any], path: str | Path) -> None:
         """Take the weights and the spectral scale of a loaded checkpoint; CheckpointError where they do not fit."""
+        self.load_state_dict(self._check_shapes(checkpoint, path))
+        if not 0 < float(self.spectral.peak) < math.inf:
+            raise CheckpointError(f"{path}: was written before training had begun; it has no spectral scale")
+
+    def _check_shapes(self, checkpoint: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
+        """The weights of a loaded checkpoint; CheckpointError where they are not of this model."""
         prefix = "denoiser."
         weights = {k[len(prefix) :]: v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-        try:
-            self.load_state_dict(weights)
-        except RuntimeError as error:
-            first = str(error).split("\n\t")[1] if "\n\t" in str(error) else str(error)
-            raise CheckpointError(f"{path}: its weights do not fit the model: {first}") from error
-        if not float(self.spectral.peak) > 0:
-            raise CheckpointError(f"{path}: was written before training had begun; it has no spectral scale")
+        own = {name: list(value.shape) for name, value in self.state_dict().items()}
+        for name in [*own, *weights]:
+            found = list(weights[name].shape) if name in weights else "missing"
+            if found != (expected := own.get(name, "nothing of that name")):
+                raise CheckpointError(
+                    f"{path}: its weights do not fit the model: {name} is {found}, expected {expected}"
+                )
+        return weights
 
     @property
     def sample_rate(self) -> int:

@@ -24,8 +24,21 @@ DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errn
 FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
+LONGEST = 2000  # characters of a line
+
+
+def shown(text: object) -> str:
+    """A name or a message as one line of characters that can be printed: a file may be called, and hold, anything."""
+    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: ascii(match[0])[1:-1], str(text))
+    half = LONGEST // 2 - 3
+    return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
+
+
 class DenoiserError(Exception):
-    """A mistake in what was given: what was found, where, what was expected, what to do."""
+    """A mistake in what was given, in one line: what was found, where, what was expected, what to do."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class AudioError(DenoiserError):
@@ -60,7 +73,7 @@ class PrunedError(DenoiserError):
         self.best = best
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return shown(self.args[0])
 
 
 class UnfinishedError(DenoiserError):
@@ -97,6 +110,8 @@ def one_line() -> Iterator[None]:
 
     from denoiser.ranks import speaks
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no failure
     try:
         yield
     except (DenoiserError, HydraException, OmegaConfBaseException) as error:
@@ -129,8 +144,6 @@ def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> 
         if signal.getsignal(number) != signal.SIG_IGN:  # as in a job that a shell runs in the background
             signal.signal(number, _stop)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no failure
     with one_line():
         sys.argv[1:] = read(sys.argv[1:])
         try:

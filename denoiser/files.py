@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import shutil
 import sys
 import threading
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from denoiser import audio, report
 from denoiser.enhance import Denoiser, Enhanced, Options
-from denoiser.errors import DenoiserError, StopError
+from denoiser.errors import DenoiserError, StopError, shown
 from denoiser.pipes import STDIN, readable, writable
 from denoiser.plan import Job, clear, dated, is_done
 
@@ -144,11 +143,6 @@ def files_at_once(files: int, threads: int) -> int:
         return math.ceil(files / n) * (SERIAL + (1 - SERIAL) / (threads // n))
 
     return min(range(1, max(1, min(files, threads, MOST_AT_ONCE)) + 1), key=rounds)
-
-
-def shown(text: object) -> str:
-    """A name or a message as one line of characters that can be printed: a file may be called anything."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", lambda match: ascii(match[0])[1:-1], str(text))
 
 
 def _each(

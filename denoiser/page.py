@@ -65,7 +65,7 @@ def render(path: Path, template: str, **values: Any) -> None:
     environment = Environment(loader=PackageLoader("denoiser", ""), autoescape=True, trim_blocks=True)
     text = environment.get_template(template).render(**values)
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def base64_of(content: bytes) -> str:

@@ -13,6 +13,7 @@ from denoiser import audio
 from denoiser.errors import AudioError
 from denoiser.pipes import STDIN, STDOUT
 
+LONGEST = 255  # bytes of a file's name
 Job = tuple[Path, Path]  # a file and what its enhanced version is to be called
 
 
@@ -27,6 +28,16 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
     What such a command has made is not taken for its input: what lies in the output folder of a folder, or is what
     another of the files becomes. Raises AudioError where there is no input, or two would share one output.
     """
+    jobs = _plan(sources, output)
+    for _, target in jobs:
+        if target is not STDOUT and (size := len(os.fsencode(target.name))) > LONGEST:
+            raise AudioError(
+                f"{target}: a name of {size} bytes, and a file's has at most {LONGEST}; give output= a shorter one"
+            )
+    return jobs
+
+
+def _plan(sources: Sequence[str], output: str | None) -> list[Job]:
     if list(sources) == ["-"]:
         return [(STDIN, _file_of_stdin(output))]
     if "-" in sources:
@@ -125,7 +136,7 @@ def _find(source: str) -> list[Path]:
 
 
 def _is_folder(output: str) -> bool:
-    return output.endswith(os.sep) or Path(output).is_dir() or not Path(output).suffix
+    return output.endswith(os.sep) or os.path.isdir(output) or not Path(output).suffix  # Path's raises for a long name
 
 
 def _file_of_stdin(output: str | None) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from denoiser import ranks
+from denoiser import ranks, textfile
 from denoiser.audio import replacing
 from denoiser.errors import DenoiserError
 
@@ -44,8 +44,8 @@ def read(folder: Path) -> dict[str, Any]:
     """The record of the run in ``folder``; RecordError where there is none that can be read."""
     path = Path(folder, RECORD)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        record = json.loads(textfile.read(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: cannot be read as a run's record ({error})") from error
     if not isinstance(record, dict) or record.get("status") not in STATUSES:
         raise RecordError(f"{path}: no run's record: expected an object whose status is one of {', '.join(STATUSES)}")

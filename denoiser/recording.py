@@ -44,6 +44,8 @@ def enhance_recording(
         def blocks(share: float) -> Iterator[Tensor]:
             stream = Stream(denoiser, info.sample_rate, level, options, seconds)
             for piece in itertools.chain(_blocks(reader), [None]):
+                if piece is None and not stream.taken:
+                    raise AudioError(f"{source}: holds no samples")
                 block = (stream.flush() if piece is None else stream.process(piece)).cpu()
                 if block.numel():
                     yield block

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from denoiser.audio.reader import MAX_RATE, MIN_RATE
 from denoiser.errors import ConfigError
+
+MAX_OVERLAP = 64  # windows over a sample; 4 are usual, and each more is as much work again
 
 
 class Spectral(nn.Module):
@@ -43,14 +46,17 @@ class Spectral(nn.Module):
         self, sample_rate: int = 16_000, n_fft: int = 510, hop: int = 128, power: float = 0.3, peak: float = 0.0
     ) -> None:
         super().__init__()
-        if not all(isinstance(value, int | float) for value in (sample_rate, n_fft, hop, power)):
+        given = f"spectral: sample_rate={sample_rate}, n_fft={n_fft}, hop={hop}, power={power}, peak={peak}"
+        if not all(isinstance(value, int | float) for value in (sample_rate, n_fft, hop, power, peak)):
+            raise ConfigError(f"{given}; not numbers")
+        if not MIN_RATE <= sample_rate <= MAX_RATE or not 2 <= n_fft <= sample_rate or int(n_fft) != n_fft:
             raise ConfigError(
-                f"spectral: sample_rate={sample_rate}, n_fft={n_fft}, hop={hop}, power={power}; not numbers"
+                f"{given}; expected {MIN_RATE} to {MAX_RATE} Hz, and a window of 2 samples to a second of them"
             )
-        if sample_rate <= 0 or not 0 < power <= 1 or not 0 < hop <= n_fft // 2:
+        if not 0 < power <= 1 or not n_fft / MAX_OVERLAP <= hop <= n_fft // 2 or int(hop) != hop or not peak >= 0:
             raise ConfigError(
-                f"spectral: sample_rate={sample_rate}, n_fft={n_fft}, hop={hop}, power={power}; expected a "
-                "positive rate, 0 < hop <= n_fft / 2 (else samples are lost between windows), 0 < power <= 1"
+                f"{given}; expected 0 < hop <= n_fft / 2 (else samples are lost between windows) and at most "
+                f"{MAX_OVERLAP} windows over a sample, 0 < power <= 1, peak >= 0"
             )
         self.sample_rate, self.n_fft, self.hop, self.power = sample_rate, n_fft, hop, power
         self.register_buffer("peak", torch.tensor(float(peak)))

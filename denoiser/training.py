@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from denoiser import card, history, interruption, models, record, report, runs, together
 from denoiser.data import augment
 from denoiser.enhance import Denoiser, load_checkpoint
-from denoiser.errors import CheckpointError, ConfigError, CorpusError, building, check_booleans
+from denoiser.errors import CheckpointError, ConfigError, CorpusError, building, check_booleans, check_number
 from denoiser.metrics import METRICS, check_names, missing_package
 from denoiser.module import DenoisingModule
 from denoiser.outcome import recorded
@@ -137,8 +137,7 @@ def _data(settings: Mapping[str, Any], **more: Any) -> Any:
 
 
 def _check_settings(cfg: DictConfig) -> None:
-    if cfg.seed < 0:
-        raise ConfigError(f"seed={cfg.seed}: expected 0 or more")
+    check_number(cfg, "seed", 0, whole=True)
     check_booleans(cfg, "test", "data.shuffle", "deterministic")
     check_names(cfg.metrics)
     monitor, allowed = cfg.monitor, ["val/loss", *(f"val/{name}" for name in cfg.metrics)]

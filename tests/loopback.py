@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 from denoiser.data.published import Archive
@@ -146,6 +148,24 @@ def described(name: str, body: bytes, folder: dict[str, bytes], suffix: str = ".
     size = sum(map(len, folder.values()))
     entry = {"files": len(folder), "suffix": suffix, **others}
     return Archive(name, hashlib.md5(body).hexdigest(), len(body), size, **entry)
+
+
+def served(checkpoint: Path, folder: Path, *settings: str) -> tuple[subprocess.Popen, str]:
+    """The demo page in a process of its own, and its address; its log and temporary files lie in ``folder``."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = open(folder / "log.txt", "w")  # noqa: SIM115
+    command = [sys.executable, "-m", "denoiser.demo", f"ckpt={checkpoint}", f"port={port}", "device=cpu", *settings]
+    environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    deadline = time.monotonic() + 300
+    while "Running on local URL" not in (text := (folder / "log.txt").read_text()):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(text)
+        time.sleep(0.2)
+    return process, f"http://127.0.0.1:{port}"
 
 
 class Runner:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT, make_noise, make_voice
+from loopback import served
 
 from denoiser import Denoiser, audio
 from denoiser.demo import find_checkpoints
@@ -43,22 +41,6 @@ def recording(tmp_path) -> Path:
     noisy = make_voice(2.0, 48_000) + make_noise(2.0, 48_000)
     audio.write(tmp_path / "my talk.wav", torch.cat([noisy, 0.5 * noisy]), 48_000)
     return tmp_path / "my talk.wav"
-
-
-def served(checkpoint: Path, folder: Path) -> tuple[subprocess.Popen, str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = open(folder / "log.txt", "w")  # noqa: SIM115
-    command = [sys.executable, "-m", "denoiser.demo", f"ckpt={checkpoint}", f"port={port}", "device=cpu"]
-    environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-    deadline = time.monotonic() + 120
-    while "Running on local URL" not in (text := (folder / "log.txt").read_text()):
-        assert process.poll() is None, text
-        assert time.monotonic() < deadline, text
-        time.sleep(0.2)
-    return process, f"http://127.0.0.1:{port}"
 
 
 @needs_browser

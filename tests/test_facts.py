@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from denoiser.data.facts import gather, read_logs
@@ -56,3 +58,15 @@ def test_no_log_file_is_no_mistake(tmp_path):
 def test_speakers_are_told_by_names_that_look_like_it(tmp_path, names, told):
     found = gather(names, read_logs(tmp_path))
     assert all(("speaker" in facts) == told for facts in found.values())
+
+
+def test_what_is_no_file_is_counted_and_never_waited_for(tmp_path):
+    (tmp_path / "log_t1set.txt").symlink_to("log_t1set.txt")
+    (tmp_path / "log_t2set.txt").symlink_to("/dev/zero")  # which has no end
+    os.mkfifo(tmp_path / "log_t3set.txt")  # which waits for a writer
+    with open(tmp_path / "log_t4set.txt", "wb") as large:
+        large.truncate(1 << 40)
+    (tmp_path / "log_testset.txt").write_text("p1 bus 5\n")
+    logs = read_logs(tmp_path)
+    assert logs.noises == {"p1": ("bus", 5.0)}
+    assert logs.ignored == 4

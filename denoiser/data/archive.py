@@ -18,6 +18,7 @@ from tqdm import tqdm
 from denoiser.errors import DownloadError
 
 BLOCK = 1 << 20  # bytes in memory at once
+LONGEST = 255  # bytes of a file's name
 
 
 def md5(path: Path) -> str:
@@ -100,7 +101,7 @@ def _plan(path: Path, entries: list[zipfile.ZipInfo], suffix: str) -> tuple[dict
         if not name.lower().endswith(suffix):
             others.append(info.filename)
             continue
-        if not re.fullmatch(r"[\w-][\w.()+ -]*", name):
+        if not re.fullmatch(r"[\w-][\w.()+ -]*", name) or len(name.encode()) > LONGEST:
             raise DownloadError(f"{path}: {info.filename!r} in it is no name for a file everywhere; refused")
         if info.compress_type not in (
             zipfile.ZIP_STORED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from denoiser import textfile
 from denoiser.data.pairs import speaker
 
 LOGS = "log_t*set*.txt"  # log_testset.txt, log_trainset_28spk.txt, log_trainset_56spk.txt; not log_readme.txt
@@ -37,11 +39,14 @@ def read_logs(*folders: Path) -> Logs:
     """
     logs = Logs()
     found = {
-        path.resolve(): path for f in folders for place in (f, f / "logfiles") for path in sorted(place.glob(LOGS))
+        os.path.realpath(path): path
+        for f in folders
+        for place in (f, f / "logfiles")
+        for path in sorted(place.glob(LOGS))
     }
     for path in found.values():
         try:
-            lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+            lines = textfile.read(path, "utf-8-sig", "replace").splitlines()
         except OSError:
             logs.ignored += 1
             continue

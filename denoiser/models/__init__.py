@@ -8,6 +8,9 @@ processed in blocks with the result of the whole.
 from __future__ import annotations
 
 import copy
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +29,7 @@ MODELS: dict[str, type[nn.Module]] = {"crn": CRN, "dualpath": DualPath, "unet": 
 def build(name: str, **arguments: Any) -> nn.Module:
     """The network of this name. Names from a file are only ever looked up here, never imported."""
     with building("model", MODELS, name, arguments) as network:
+        _check_kinds(network, arguments)
         return network(**arguments)
 
 
@@ -46,6 +50,24 @@ def fold(net: nn.Module) -> nn.Module:
             parent, _, child = name.rpartition(".")
             setattr(net.get_submodule(parent), child, nn.Identity())
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _check_kinds(network: type[nn.Module], arguments: Mapping[str, Any]) -> None:
+    """Raise TypeError where an argument is not what the network says: ``no`` is a text, and so true."""
+    for name, parameter in inspect.signature(network).parameters.items():
+        kind = str(parameter.annotation)
+        if name in arguments and kind in _KINDS and not _KINDS[kind](arguments[name]):
+            raise TypeError(f"{name} is no {kind}")
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "bool": lambda value: isinstance(value, bool),
+    "int": lambda value: type(value) is int,
+    "int | None": lambda value: value is None or type(value) is int,
+    "float": lambda value: type(value) in (int, float) and abs(value) < math.inf,
+    "str": lambda value: isinstance(value, str),
+    "Sequence[int]": lambda value: isinstance(value, Sequence) and all(type(v) is int for v in value),
+}
 
 
 def count_parameters(net: nn.Module) -> int:

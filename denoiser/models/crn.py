@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoiser.errors import ConfigError
-from denoiser.models.time import Memory, Recurrence, TimeConv, with_silence
+from denoiser.models.time import MAX_LEVELS, MAX_REACH, MOST, Memory, Recurrence, TimeConv, with_silence
 
 SLOPE = 0.2  # of the LeakyReLU
 
@@ -49,6 +49,8 @@ class CRN(nn.Module):
         outputs: int = 1,
     ) -> None:
         super().__init__()
+        if max(len(widths), layers) > MAX_LEVELS or segment > MAX_REACH:
+            raise ConfigError(f"{len(widths)} widths, layers={layers}, segment={segment}; {MOST}")
         if min(stem, kernel, hidden, segment, bins, *widths) < 1 or not widths or kernel % 2 == 0 or layers < 0:
             raise ConfigError(
                 f"stem={stem}, widths={list(widths)}, kernel={kernel}, hidden={hidden}, layers={layers}, "

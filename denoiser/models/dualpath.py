@@ -36,7 +36,9 @@ class _Layer(nn.Module):
             raise ValueError(
                 f"the last of widths, {channels}, must be a multiple of {HEADS}, the heads of the attention"
             )
-        self.place = nn.Parameter(0.02 * torch.randn(bands, channels))  # attention alone knows no high and low
+        self.place = nn.Parameter(torch.empty(bands, channels))  # attention alone knows no high and low
+        if not self.place.is_meta:
+            self.place.data = 0.02 * torch.randn(bands, channels)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
         self.recurrence = Recurrence(channels, hidden, causal, segment)
         self.out = nn.Linear(hidden, channels)

@@ -138,8 +138,8 @@ def he_normal(module: nn.Module, slope: float) -> None:
     if isinstance(module, Residual) and isinstance(module.shortcut, nn.Conv2d):
         with torch.no_grad():  # no activation follows it that would halve the variance
             module.shortcut.weight *= math.sqrt((1 + slope**2) / 2)
-    if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        return
+    if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d) or module.weight.is_meta:
+        return  # without memory there is nothing to draw, and torch would import for seconds to do it
     fan_in = module.in_channels // module.groups * math.prod(module.kernel_size)
     if isinstance(module, nn.ConvTranspose2d):
         # Each output of a strided transposed convolution sees only a part of its kernel.

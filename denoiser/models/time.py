@@ -6,6 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# A description of a few bytes may ask for any number of layers, or for a minute of silence around each second.
+MAX_LEVELS, MAX_REACH = 16, 4096  # levels, and layers of each; frames
+MOST = f"expected at most {MAX_LEVELS} levels and layers of each, and {MAX_REACH} frames"
+
 Memory = dict[nn.Module, Tensor]  # what each causal layer keeps of the frames so far, for those that follow
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from denoiser.errors import ConfigError
 from denoiser.models.layers import Gate, OverTime, Residual, he_normal, upsample
-from denoiser.models.time import with_silence
+from denoiser.models.time import MAX_LEVELS, MAX_REACH, MOST, with_silence
 
 CHOICES = {
     "norm": ("none", "batch"),
@@ -88,6 +88,8 @@ class UNet(nn.Module):
             "inputs": inputs,
             "outputs": outputs,
         }
+        if max(depth, convs) > MAX_LEVELS or reach > MAX_REACH:
+            raise ConfigError(f"unet: depth={depth}, convs={convs}, reach={reach}; {MOST}")
         if min(counts.values()) < 1 or kernel % 2 == 0 or not 0 <= dropout < 1:
             given = ", ".join(f"{name}={value}" for name, value in counts.items())
             raise ConfigError(

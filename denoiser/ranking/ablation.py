@@ -21,7 +21,7 @@ SHOWN = ("parameters", "macs_per_second", "real_time_factor")  # of the costs
 def write(ranking: Ranking, path: Path) -> Path:
     """The page about ``ranking.reference`` and what differs from it: settings, costs, scores, differences, commands."""
     with replacing(path) as partial:
-        partial.write_text(text(ranking), encoding="utf-8")
+        partial.write_text(text(ranking), encoding="utf-8", errors="backslashreplace")
     return path
 
 

@@ -16,8 +16,9 @@ from denoiser import runs
 from denoiser.audio import mp3
 from denoiser.data import synthetic
 from denoiser.data.datamodule import PairedData, SyntheticData
+from denoiser.data.mixture import MixtureData
 from denoiser.enhance import Denoiser
-from denoiser.errors import CorpusError, DenoiserError
+from denoiser.errors import CorpusError, DenoiserError, building
 from denoiser.page import base64_of
 from denoiser.ranking.conditions import split_names
 from denoiser.ranking.configuration import Configuration, Record
@@ -28,6 +29,10 @@ CLIPS = 4
 SECONDS = 10.0  # of a clip at most
 SPEECH = ("babble", "cafe", "crowd", "restaurant", "voices")  # noises of people, the hardest: one of them is heard
 RANGE = 80  # dB that a spectrogram shows
+# What a record may name: looked up here, never imported by its name. Runs are shared, and code could be anything's.
+DATA: dict[str, Any] = {
+    f"{kind.__module__}.{kind.__qualname__}": kind for kind in (PairedData, SyntheticData, MixtureData)
+}
 ROOTS = ("root", "speech", "noise", "test_root")  # where a corpus lies, of conf/data
 
 
@@ -134,10 +139,9 @@ def _names(dataset: Any) -> list[str]:
 
 def _test_set(run: Record) -> tuple[Any, int]:
     """The datamodule a run was tested with, set up, and its rate in Hz."""
-    from denoiser.training import _data
-
     settings = dict(run["config"].get("data") or {})
-    if "_target_" not in settings:
+    target = settings.pop("_target_", None)
+    if target is None:
         raise CorpusError(f"{run['folder']}: its record does not say what it was tested on")
     for key in ROOTS:
         places = settings.get(key)
@@ -145,7 +149,13 @@ def _test_set(run: Record) -> tuple[Any, int]:
             if place and not Path(str(place)).expanduser().exists():
                 raise CorpusError(f"data.{key}={place} is not there any more (from where this command runs)")
     spectral = Spectral(**run["config"]["spectral"])
-    data = _data({**settings, **({"download": False} if "download" in settings else {})}, spectral=spectral)
+    settings.pop("_convert_", None)
+    if "download" in settings:
+        settings["download"] = False
+    if not Path(str(settings.get("cache"))).is_dir():  # nothing is written where only a record says so
+        settings.pop("cache", None)
+    with building("data", DATA, str(target), {}) as kind:
+        data = kind(**settings, spectral=spectral)
     if isinstance(data, SyntheticData):  # whose own method would replace an embedded corpus of other settings
         _check_synthetic(data)
         PairedData.prepare_data(data)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from denoiser import textfile
 from denoiser.metrics import METRICS
 from denoiser.report import FACTS, number
 
@@ -94,7 +95,7 @@ def read_scores(folder: Path, kind: str = "enhanced") -> tuple[Scores, dict[str,
     Both are empty where there is none, or it is damaged.
     """
     try:
-        text = (folder / "scores.csv").read_text(encoding="utf-8")
+        text = textfile.read(folder / "scores.csv")
         rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
         scores = {
             row["name"]: {k.removeprefix(f"{kind}_"): float(v) for k, v in row.items() if k.startswith(f"{kind}_")}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from denoiser import textfile
 from denoiser.ranking.configuration import SHARED, Configuration, Record, amount, flatten, heading, mean_of_test
 
 
@@ -37,10 +38,16 @@ def conditions(run: Record) -> dict[str, str]:
 def split_names(folder: Path) -> dict[str, Any]:
     """A run's ``split.json``: names of ``train``, ``val`` and ``test``; empty where there is none."""
     try:
-        names = json.loads((folder / "split.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        names = json.loads(textfile.read(folder / "split.json"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return names if isinstance(names, dict) else {}
+    if not isinstance(names, dict):
+        return {}
+    return {
+        part: found
+        for part, found in names.items()
+        if isinstance(found, list) and all(isinstance(name, str) for name in found)
+    }
 
 
 def _digest(names: Any) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from denoiser import record
 from denoiser.errors import ConfigError, DenoiserError
 from denoiser.ranking import comparison
+from denoiser.ranking.checked import checked
 from denoiser.ranking.comparison import Interval, Scores
 from denoiser.ranking.conditions import divide
 from denoiser.ranking.configuration import (
@@ -22,10 +23,6 @@ from denoiser.ranking.configuration import (
     validated,
 )
 
-PARTS = {  # of a record
-    "config": dict, "choices": dict, "overrides": list, "validation": dict, "test": dict, "split": dict,
-    "versions": dict, "curve": list,
-}  # fmt: skip
 NAME = "ranking"  # of the files, .csv, .md and .html
 
 
@@ -159,7 +156,7 @@ def _records(folders: Sequence[Path]) -> list[Record]:
 
 def of(records: Sequence[Record]) -> Ranking:
     """The ranking of these records: within each letter, by the monitored validation metric, the best first."""
-    records = [_checked(run) for run in records]
+    records = [checked(run) for run in records]
     finished = [run for run in records if run.get("status") == "finished"]
     finished, older = _newest(finished)
     labelled = gather(finished)
@@ -184,24 +181,6 @@ def of(records: Sequence[Record]) -> Ranking:
             words = " ".join(map(str, run.get("overrides") or ())) or run.get("name") or Path(run["folder"]).name
             ranking.unranked.append((run, str(words)))
     return ranking
-
-
-def _checked(run: Record) -> Record:
-    """The record, or as one that is damaged where a part is not what it should be."""
-    wrong = [key for key, kind in PARTS.items() if not isinstance(run.get(key), (kind, type(None)))]
-    wrong += [] if isinstance(run.get("config"), dict) or run.get("status") != "finished" else ["config"]
-    test = run.get("test")
-    if isinstance(test, dict) and not all(isinstance(test.get(kind), dict) for kind in ("noisy", "enhanced")):
-        wrong.append("test")
-    if not all(isinstance(row, dict) for row in run.get("curve") or ()):
-        wrong.append("curve")
-    if not wrong:
-        return run
-    return {
-        "folder": run["folder"],
-        "status": "damaged",
-        "reason": f"not as a run writes it: {', '.join(dict.fromkeys(wrong))}",
-    }
 
 
 def _newest(runs: Sequence[Record]) -> tuple[list[Record], int]:

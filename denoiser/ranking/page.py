@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from denoiser.errors import DenoiserError
+from denoiser import errors
 from denoiser.metrics import METRICS
 from denoiser.page import render
 from denoiser.ranking import clips, text
@@ -215,8 +215,8 @@ def _clips(ranking: Ranking, colours: dict[str, str]) -> tuple[list[dict[str, An
             heading_ = clip.facts or clip.name
             made.append({"name": clip.name, "heading": heading_, "short": heading_.partition(", speaker")[0],
                          "facts": facts, "sounds": sounds})  # fmt: skip
-    except (DenoiserError, OSError) as error:
-        return [], [f"Made without sounds: {error}"]
+    except Exception as error:  # a record may say anything of its corpus: that costs the sounds alone
+        return [], [f"Made without sounds: {errors.shown(error)}"]
     if found and not pictures:
         silent.append('Spectrograms need matplotlib: pip install "denoiser[plot]"')
     return made, silent

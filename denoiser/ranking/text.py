@@ -188,10 +188,13 @@ def caution() -> list[str]:
 def write(ranking: Ranking, stem: Path) -> list[Path]:
     """``ranking.csv`` and ``ranking.md``; returns their paths."""
     paths = [stem.with_suffix(".csv"), stem.with_suffix(".md")]
-    with replacing(paths[0]) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(paths[0]) as partial,
+        open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         csv.writer(file).writerows(_csv(ranking))
     with replacing(paths[1]) as partial:
-        partial.write_text(markdown(ranking), encoding="utf-8")
+        partial.write_text(markdown(ranking), encoding="utf-8", errors="backslashreplace")
     return paths
 
 

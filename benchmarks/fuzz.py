@@ -1,0 +1,186 @@
+"""Does anything that a stranger's file says bring the program down?
+
+    python benchmarks/fuzz.py [inputs=20000] [seed=0] [kinds=wav,ckpt-tree] [only=wav:123] [out=fuzz.txt]
+
+Files of every kind that the program reads are damaged, made to lie or made hostile, and given to it. Allowed is a right
+result, or a DenoiserError of one line. Counted as failures: any other exception, a crash of the process, more than 10 s
+of computing or 30 s of waiting, more than 1 GB of further memory, anything half-written, an exit code of 0 for a file
+that failed. Inputs follow from the seed: ``only=KIND:NUMBER`` tries one again and shows what became of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # this checkout, whichever is installed
+
+from benchmarks.fuzzing.kinds import KINDS  # noqa: E402
+from denoiser import commands, errors, report  # noqa: E402
+
+WORKER = ROOT / "benchmarks/fuzzing/worker.py"
+COMPUTING, WAITING = 10.0, 30.0  # seconds that an input may take
+STARTING = 300.0  # seconds for imports and for what a kind makes first
+
+
+class Worker:
+    """A process that tries inputs, started anew when one has ended it."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder  # for what it writes, which its end may leave there
+        self.process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
+        self.ready: set[str] = set()
+
+    def try_(self, seed: int, kind: str, number: int) -> dict[str, Any]:
+        """What became of an input, see :mod:`benchmarks.fuzzing.worker`."""
+        if self.process is None or self.process.poll() is not None:
+            self._start()
+        assert self.process is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        first = kind not in self.ready
+        begin, computed = time.monotonic(), self._computed()
+        self.process.stdin.write(f"{seed} {kind} {number}\n".encode())
+        self.process.stdin.flush()
+        while not select.select([self.process.stdout], [], [], 0.5)[0]:
+            waited, busy = time.monotonic() - begin, self._computed() - computed
+            allowed = (STARTING, STARTING) if first else (COMPUTING, WAITING)
+            if busy > allowed[0] or waited > allowed[1]:
+                self.close()
+                return {"result": "failed", "detail": f"a hang: {busy:.0f} s of computing, {waited:.0f} s in all"}
+        if line := self.process.stdout.readline():
+            self.ready.add(kind)
+            return dict(json.loads(line))
+        code = self.process.wait()
+        self.close()
+        return {"result": "failed", "detail": f"the process died: {'signal' if code < 0 else 'exit code'} {abs(code)}"}
+
+    def _start(self) -> None:
+        self.starts += 1
+        self.ready = set()
+        command = [sys.executable, str(WORKER), self.folder]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HYDRA_FULL_ERROR": "0"}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)  # type: ignore[call-overload]
+
+    def _computed(self) -> float:
+        """Seconds of CPU time so far, those of its children that have ended included."""
+        assert self.process is not None
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            for pipe in (self.process.stdin, self.process.stdout):
+                if pipe is not None:
+                    pipe.close()
+            self.process = None
+
+
+@dataclass
+class Tally:
+    """What became of the inputs of one kind."""
+
+    results: Counter[str] = field(default_factory=Counter)
+    failures: dict[int, str] = field(default_factory=dict)
+    seconds: float = 0.0  # of CPU time, the most that one took
+    grown: int = 0  # bytes, the most that one took
+
+    def add(self, number: int, answer: Mapping[str, Any]) -> None:
+        self.results[answer["result"]] += 1
+        if answer["result"] == "failed":
+            self.failures[number] = str(answer["detail"])
+        self.seconds = max(self.seconds, answer.get("seconds", COMPUTING))
+        self.grown = max(self.grown, answer.get("grown", 0))
+
+
+ROUNDS = 20  # each of a part of every kind, so that a campaign that is stopped has tried them all
+
+
+def campaign(inputs: int, seed: int = 0, kinds: list[str] | None = None) -> Iterator[dict[str, Tally]]:
+    """Try about so many inputs, shared out over the kinds; yields what became of them so far, after each round."""
+    chosen = kinds or list(KINDS)
+    shares = sum(KINDS[kind].share for kind in chosen)
+    counts = {kind: max(1, round(inputs * KINDS[kind].share / shares)) for kind in chosen}
+    tallies = {kind: Tally() for kind in chosen}
+    with working() as worker:
+        for round_ in range(ROUNDS):
+            for kind, count in counts.items():
+                for number in range(count * round_ // ROUNDS, count * (round_ + 1) // ROUNDS):
+                    tallies[kind].add(number, worker.try_(seed, kind, number))
+                show(
+                    f"round {round_ + 1} of {ROUNDS}: {kind}, {sum(len(t.failures) for t in tallies.values())} failures"
+                )
+            yield tallies
+
+
+@contextmanager
+def working() -> Iterator[Worker]:
+    with tempfile.TemporaryDirectory(prefix="fuzz-", ignore_cleanup_errors=True) as folder:
+        worker = Worker(folder)
+        try:
+            yield worker
+        finally:
+            worker.close()
+
+
+def show(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def table(tallies: Mapping[str, Tally]) -> str:
+    rows = []
+    for kind, tally in tallies.items():
+        counts = [tally.results[key] for key in ("accepted", "refused", "failed")]
+        cells = [kind, str(sum(counts)), *map(str, counts), f"{tally.seconds:.1f}", f"{tally.grown / 2**20:.0f}"]
+        rows.append(cells)
+    totals = [str(sum(int(row[i]) for row in rows)) for i in range(1, 5)]
+    most = [f"{max(t.seconds for t in tallies.values()):.1f}", f"{max(t.grown for t in tallies.values()) / 2**20:.0f}"]
+    header = ["kind", "inputs", "accepted", "refused", "failures", "CPU-s at most", "MB at most"]
+    text = report.table(header, [*rows, ["all", *totals, *most]])
+    for kind, tally in tallies.items():
+        text += "".join(f"\nonly={kind}:{number}  {detail}" for number, detail in tally.failures.items())
+    return text
+
+
+def main() -> None:
+    given = commands.settings({"inputs": "20000", "seed": "0", "kinds": "", "only": "", "out": ""}, str(__doc__))
+    inputs, seed = commands.whole(given, "inputs", 1, 10**9), commands.whole(given, "seed", 0, 10**9)
+    if given["only"]:
+        kind, _, number = given["only"].partition(":")
+        with working() as worker:
+            print(json.dumps(worker.try_(seed, kind, int(number)), indent=1))
+        return
+    kinds = given["kinds"].split(",") if given["kinds"] else list(KINDS)
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise errors.ConfigError(f"kinds={unknown[0]}: expected some of {','.join(KINDS)}")
+    begin, tallies = time.monotonic(), {}
+    for tallies in campaign(inputs, seed, kinds):
+        if given["out"]:
+            Path(given["out"]).write_text(f"seed {seed}, {time.monotonic() - begin:.0f} s\n{table(tallies)}\n")
+    print(f"seed {seed}, {time.monotonic() - begin:.0f} s\n{table(tallies)}")
+    sys.exit(any(tally.failures for tally in tallies.values()))
+
+
+if __name__ == "__main__":
+    with errors.one_line():
+        main()

@@ -1,0 +1,255 @@
+"""Archives, logs, run records and command lines."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import csv
+import io
+import json
+import math
+import os
+import random
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.fuzzing.mutation import NUMBERS, STRANGE, altered, damaged
+from denoiser import errors
+from denoiser.arguments import as_typed
+from denoiser.data.archive import unpack
+from denoiser.data.facts import gather, read_logs
+
+ROOT = Path(__file__).parent.parent.parent
+LIMIT = 1_000_000  # bytes that an archive may unpack to
+ENTRIES = [
+    "a.wav", "b/a.wav", "../a.wav", "b/../../a.wav", "/tmp/a.wav", "C:\\a.wav", "..\\a.wav", "a\0.wav", "a\n.wav",
+    "A.WAV", "ä.wav", "a\u0308.wav", "-a.wav", "c.wav", ".wav", "a.wav/", "con.wav", "x" * 300 + ".wav", "", ".", "..",
+    "notes.txt", "__MACOSX/a.wav", "a.wav ", "${HOME}.wav",
+]  # fmt: skip
+
+
+def archive(rng: random.Random) -> bytes:
+    """A ZIP of entries of any name, kind and size."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        for _ in range(rng.choice([0, 1, 2, 3, 30])):
+            info = zipfile.ZipInfo(rng.choice(ENTRIES) if rng.random() < 0.2 else f"{rng.randrange(99)}.wav")
+            strange = rng.random() < 0.1
+            info.external_attr = (rng.choice([0o120777, 0o040755, 0o020666, 0o104755]) if strange else 0o100644) << 16
+            info.compress_type = rng.choice([12, 14]) if rng.random() < 0.05 else rng.choice([0, 8])
+            info.comment = rng.choice([b"", b"", rng.randbytes(40)])
+            size = rng.choice([0, 1, 1000, 30_000]) if rng.random() < 0.97 else 5_000_000
+            with contextlib.suppress(ValueError):
+                made.writestr(info, bytes(size))
+    data = buffer.getvalue()
+    if rng.random() < 0.3:  # a size in a header, or in the directory, that lies
+        place = data.find(rng.choice([b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06"]))
+        if place >= 0:
+            at = place + rng.randrange(4, 46)
+            data = data[:at] + struct.pack("<I", rng.choice(NUMBERS) % (1 << 32)) + data[at + 4 :]
+    return data
+
+
+def archives(_: Path) -> Callable[[random.Random, Path], None]:
+    """ZIP archives as the corpus' download unpacks them: nothing outside, nothing beyond the limit."""
+    rng = random.Random(0)
+    pool = [archive(rng) for _ in range(20)]
+
+    def attempt(rng: random.Random, folder: Path) -> None:
+        (folder / "in.zip").write_bytes(archive(rng) if rng.random() < 0.5 else damaged(rng, rng.choice(pool), pool))
+        try:
+            unpack(folder / "in.zip", folder / "out", ".wav", LIMIT)
+        finally:
+            made = [Path(at, name) for at, folders, names in os.walk(folder) for name in [*folders, *names]]
+            strays = [p for p in made if p not in (folder / "in.zip", folder / "out") and p.parent != folder / "out"]
+            assert not strays, f"outside: {strays}"
+            found = [p for p in made if p.parent == folder / "out"]
+            assert sum(p.lstat().st_size for p in found) <= LIMIT
+            assert all(p.is_file() and not p.is_symlink() for p in found)
+        assert found
+
+    return attempt
+
+
+def logs(_: Path) -> Callable[[random.Random, Path], None]:
+    """Log files of a corpus: lines that say nothing are counted, and nothing is made up."""
+    lines = ["p232_001 bus 2.5", "p257_002.wav cafe 17.5", "p1 living -5", "p2 bus nan", "p3 a b c", "", "p4 x 1e400"]
+    whole = "\n".join(lines * 20).encode()
+
+    def attempt(rng: random.Random, folder: Path) -> None:
+        content = damaged(rng, whole, [rng.randbytes(500), "日本 ü 1\u2028x".encode() * 9])
+        for name in rng.sample(["log_testset.txt", "log_trainset_28spk.txt", "logfiles/log_testset.txt"], 2):
+            (folder / name).parent.mkdir(exist_ok=True)
+            if rng.random() < 0.05:
+                (folder / name).symlink_to(rng.choice([name, "/dev/zero", "/etc", "nothing"]))
+            elif rng.random() < 0.03:
+                os.mkfifo(folder / name)
+            else:
+                (folder / name).write_bytes(content)
+        found = read_logs(folder)
+        assert all(math.isfinite(snr) for _, snr in found.noises.values())
+        facts = gather([*found.noises, "p1_1", "p1_2"], found)
+        assert all(set(fact) <= {"noise_type", "snr_db", "speaker"} for fact in facts.values())
+        assert "\n" not in str(found)
+        if not found.noises:
+            raise errors.CorpusError("no line says anything")
+
+    return attempt
+
+
+WORDS = [
+    "dry=0.5", "dry=", "max_attenuation_db=12", "phase_iters=2", "full_band=false", "loudness=-20", "overwrite=true",
+    "plot=false", "report=false", "device=cpu", "precision=32", "threads=1", "jobs=1", "shard=0", "shards=1", "in.wav",
+    "output=out/x.wav", "input=in.wav", "ckpt=m.ckpt", "--cfg", "job", "--help", "-m", "++x=1", "~dry", "+a.b=[1]",
+    "--", "-", "*.wav", "hydra.verbose=true", "dry=range(3)", "dry=${oc.env:HOME}", "dry=1,2", "'a b'", "dry={a:1}",
+    "hydra=x", "hydra.job.chdir=1", "dry=???", "dry@x=1", "x/y@z=w", "input=[a,b]", "reference=in.wav",
+]  # fmt: skip
+TRAIN = [
+    "model=unet10", "model=crn", "model/head=mask", "loss=sum", "data=mixture", "data.root=x", "optimizer.lr=1e-3",
+    "trainer.gpus=0", "seed=3", "augment=full", "callbacks=ema", "~callbacks.clips", "++trainer.x=1", "spectral=48k",
+    "model.depth=7", "model.widths=[1,2]", "metrics=[pesq]", "sweep=seeds", "experiment=demo", "debug=fast", "name=a",
+    "scheduler=cosine", "logger=null", "ckpt_path=last", "init_from=a.ckpt", "hydra.run.dir=x", "monitor=val/loss",
+    "model=${x}", "model@y=crn", "+model=crn", "data.mix.snr=[0,1]", "seed=${name}", "name=${seed}",
+]  # fmt: skip
+SIGNS = [
+    *list("=[]{}(),:'\"\\$~+-@/.*?#% \t\n\0é日\ud800"),
+    "${",
+    "}",
+    "null",
+    "inf",
+    "nan",
+    "1e999",
+    "0x1f",
+    "9" * 400,
+]
+
+
+def word(rng: random.Random, words: list[str]) -> str:
+    text = rng.choice(words)
+    for _ in range(rng.choice([0, 1, 1, 2, 5])):
+        place = rng.randrange(len(text) + 1)
+        chance = rng.random()
+        if chance < 0.6:
+            text = text[:place] + rng.choice(SIGNS) + text[place:]
+        elif chance < 0.8:
+            text = text[:place] + text[place + 1 :]
+        else:
+            text = text[:place] + rng.choice(words)
+    return text.replace("\0", "")  # no system passes one
+
+
+def overrides(folder: Path) -> Callable[[random.Random, Path], None]:
+    """Command lines of both entry points, up to where the work would begin: one line and exit code 2, or settings."""
+    import importlib
+
+    from hydra import compose, initialize_config_dir
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf, open_dict
+
+    from denoiser.training import _check_settings
+
+    scripts = {name: importlib.import_module(name) for name in ("infer", "train")}
+
+    def read(script: str, arguments: list[str]) -> None:
+        sys.argv[1:] = as_typed(arguments, scripts[script].NAMES, **({"inputs": "input"} if script == "infer" else {}))
+        settings = [a for a in sys.argv[1:] if not a.startswith("-") and a != "job"]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            cfg = compose(script, settings, return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        if script == "infer":
+            if any(str(value).startswith("/") for value in (cfg.output, cfg.input)):
+                raise errors.ConfigError("not tried: a path outside")
+            scripts[script].run(cfg)
+        else:
+            OmegaConf.to_container(cfg, resolve=True)
+            _check_settings(cfg)
+
+    def attempt(rng: random.Random, folder: Path) -> None:
+        script = rng.choice(["infer", "train"])
+        words = WORDS if script == "infer" else TRAIN
+        arguments = [word(rng, words) for _ in range(rng.choice([1, 1, 2, 4]))]
+        before, argv, out = os.getcwd(), list(sys.argv), io.StringIO()
+        os.chdir(folder)
+        sys.argv[0] = str(ROOT / f"{script}.py")
+        try:
+            with contextlib.redirect_stderr(out), contextlib.redirect_stdout(io.StringIO()):
+                errors.run(lambda: read(script, arguments), list)
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+        finally:
+            os.chdir(before)
+            sys.argv[:] = argv
+        text = out.getvalue()
+        assert code in (0, 1, 2), f"exit code {code}"
+        if code == 2:
+            assert text.startswith("error: "), f"{arguments}: {text[:600]!r}"
+            assert text.count("\n") == 1, f"{arguments}: {text[:600]!r}"
+        if code:
+            raise errors.ConfigError("refused")
+
+    return attempt
+
+
+def runs() -> list[dict[str, Any]]:
+    """Records as training leaves them."""
+    found = []
+    for index, (model, seed) in enumerate([("unet6", 0), ("unet6", 1), ("unet10", 0)]):
+        scores = {"pesq": 2.0 + index / 10, "stoi": 0.9, "si_sdr": 10.0 + index}
+        config = {
+            "name": model, "seed": seed, "monitor": "val/si_sdr", "mode": "max", "spectral": {"sample_rate": 16_000},
+            "model": {"name": "unet", "depth": 3 + index}, "data": {"root": "gone", "seed": seed}, "loss": {},
+        }  # fmt: skip
+        found.append({
+            "status": "finished", "reason": None, "name": model, "seed": seed, "config": config,
+            "overrides": [f"model={model}"], "choices": {"model": model, "data": "synthetic"}, "parameters": 10_000,
+            "macs_per_second": 1e9, "fit_seconds": 100.0, "audio_seconds_per_second": 20.0, "real_time_factor": 0.01,
+            "monitor": "val/si_sdr", "mode": "max", "best": 10.0 + index, "best_epoch": 2,
+            "checkpoint": "checkpoints/best.ckpt", "validation": {"n": 8, **scores}, "device": "cpu",
+            "test": {"n": 4, "noisy": {**scores, "pesq": 1.5}, "enhanced": scores, "undefined": {}},
+            "curve": [{"epoch": e, "step": 10 * e, "val/si_sdr": 9.0 + e} for e in (1, 2)], "hardware": "a computer",
+            "split": {"train": 80, "val": 8, "test": 4, "rule": "by name"}, "versions": {"denoiser": "0.1.0"},
+            "ended": f"2026-01-01T0{index}:00:00", "started": "2026-01-01T00:00:00", "precision": "32-true",
+        })  # fmt: skip
+    return found
+
+
+def rankings(_: Path) -> Callable[[random.Random, Path], None]:
+    """``run.json``, ``scores.csv`` and ``split.json`` of runs that are ranked: one bad run costs only itself."""
+    from denoiser.ranking.order import rank
+
+    whole = runs()
+    table = io.StringIO()
+    names = [f"{kind}_{m}" for kind in ("noisy", "enhanced") for m in ("pesq", "stoi", "si_sdr")]
+    csv.writer(table).writerows([["name", *names], *([f"p{i}", *[1.5 + i] * 6] for i in range(4))])
+
+    def attempt(rng: random.Random, folder: Path) -> None:
+        records: list[Any] = copy.deepcopy(whole)
+        index = rng.randrange(3)
+        records[index] = altered(rng, records[index], [*STRANGE, *NUMBERS])
+        for number, record in enumerate(records):
+            run = folder / "runs" / str(number)
+            run.mkdir(parents=True)
+            try:
+                text = json.dumps(record).encode()
+            except (ValueError, RecursionError, TypeError):
+                text = b"[" * 100_000
+            (run / "run.json").write_bytes(damaged(rng, text) if number == index and rng.random() < 0.2 else text)
+            scores = table.getvalue().encode()
+            (run / "scores.csv").write_bytes(damaged(rng, scores) if rng.random() < 0.2 else scores)
+            split = json.dumps({"train": ["a"], "val": ["b"], "test": [f"p{i}" for i in range(4)]}).encode()
+            (run / "split.json").write_bytes(damaged(rng, split) if rng.random() < 0.1 else split)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            ranking = rank(folder / "runs", folder / "out", base="1" if rng.random() < 0.1 else None)
+        places = [run["folder"] for c in ranking.configurations for run in c.runs]
+        places += [run["folder"] for run, _ in ranking.unranked]
+        others = {str(folder / "runs" / str(n)) for n in range(3) if n != index}
+        assert others <= set(places) or ranking.notes, f"{others - set(places)} are gone"
+
+    return attempt

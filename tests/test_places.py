@@ -1,0 +1,115 @@
+"""Names and places that a system allows: of 255 bytes, in loops, in a folder of a hundred thousand."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from conftest import composed
+
+from denoiser import audio
+from denoiser.arguments import as_typed
+from denoiser.errors import AudioError
+from denoiser.plan import plan
+
+main = importlib.import_module("infer")
+
+
+def infer(*arguments: str) -> None:
+    """What infer.py does with its arguments, in this process."""
+    main.main(composed("device=cpu", *as_typed(arguments, main.NAMES, inputs="input"), config="infer"))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def write(*names: str) -> None:
+    for name in names:
+        audio.write(name, torch.ones(1, 1_000) / 10, 16_000, format="WAV")
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "日"])
+def test_names_of_255_bytes_keep_them_in_a_folder(checkpoint, here, letter):
+    name = letter * (251 // len(letter.encode())) + ".wav"
+    write(f"in/{name}", "in/b.wav")
+    infer(f"ckpt={checkpoint}", "in", "output=out")
+    assert sorted(os.listdir("out")) == sorted([name, "b.wav"])
+    infer(f"ckpt={checkpoint}", f"in/{name}", "output=one.wav")
+
+
+def test_a_name_that_gets_too_long_is_one_line_before_any_work(checkpoint, here, capsys):
+    write("x" * 251 + ".wav", "b.wav")
+    with pytest.raises(SystemExit) as stop:
+        infer(f"ckpt={checkpoint}", "x" * 251 + ".wav")  # _enhanced has no room
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"_enhanced\.wav: a name of 264 bytes, .* at most 255; give output=", line)
+    with pytest.raises(SystemExit):
+        infer(f"ckpt={checkpoint}", "b.wav", f"output={'y' * 300}.wav")
+    assert "a name of 304 bytes" in capsys.readouterr().err
+    assert sorted(os.listdir()) == ["b.wav", "x" * 251 + ".wav"]
+
+
+def test_loops_of_links_end(checkpoint, here, capsys):
+    write("in/a.wav", "in/deep/b.wav")
+    Path("in/deep/up").symlink_to(here / "in")
+    Path("in/self").symlink_to("self")
+    Path("in/one.wav").symlink_to("two.wav")
+    Path("in/two.wav").symlink_to("one.wav")
+    Path("in/gone.wav").symlink_to("nowhere.wav")
+    infer(f"ckpt={checkpoint}", "in", "output=out")
+    assert sorted(str(p.relative_to("out")) for p in Path("out").rglob("*.wav")) == ["a.wav", "deep/b.wav"]
+    for name in ("in/self", "in/one.wav", "in/gone.wav"):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            infer(f"ckpt={checkpoint}", name)
+        assert stop.value.code == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    with pytest.raises(AudioError):
+        plan(["in/a.wav"], "in/self/x.wav")[0][1].stat() if Path("in/self").exists() else audio.read("in/self/x.wav")
+
+
+def test_names_with_dashes_newlines_and_spaces_go_through_folders_and_out(checkpoint, here, capsys):
+    names = ["-rf.wav", "--help", "new\nline.wav", " .wav", "a\tb.wav", "\x1b[31mred.wav", "日本 ü.wav", "\udcff.wav"]
+    names.remove("--help")
+    write(*(f"in/{name}" for name in names))
+    infer(f"ckpt={checkpoint}", "in", "output=-out-")
+    assert sorted(os.listdir("-out-")) == sorted(names)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(names) + 1
+    assert not any("\x1b" in line for line in lines)  # a name is no command to the terminal
+
+
+def test_many_files_are_listed_in_little_memory(here):
+    count = 20_000
+    for folder in range(20):
+        os.makedirs(f"in/{folder:02d}")
+        for index in range(count // 20):
+            os.close(os.open(f"in/{folder:02d}/{index:05d}.wav", os.O_CREAT))
+    tracemalloc.start()
+    jobs = plan(["in"], "out")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(jobs) == len({target for _, target in jobs}) == count
+    assert jobs == sorted(jobs)
+    assert peak / count < 5_000  # bytes: 100 000 files take 500 MB at the most
+
+
+def test_a_file_without_samples_is_named(checkpoint, here, capsys):
+    soundfile.write("empty.wav", [], 16_000)
+    write("b.wav")
+    with pytest.raises(SystemExit) as stop:
+        infer(f"ckpt={checkpoint}", "empty.wav", "b.wav")
+    assert stop.value.code == 1
+    assert "empty.wav: holds no samples" in capsys.readouterr().err
+    assert sorted(os.listdir()) == ["b.wav", "b_enhanced.wav", "empty.wav"]
