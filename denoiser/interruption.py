@@ -188,7 +188,7 @@ def _requeue() -> str:
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     try:
-        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60)
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60)  # noqa: S607
     except (OSError, subprocess.SubprocessError) as error:
         reason = " ".join(str(getattr(error, "stderr", "") or error).split())
         print(f"scontrol requeue {job}: {reason}", file=sys.stderr)

@@ -175,7 +175,7 @@ def _watch(processes: list[subprocess.Popen[bytes]], done: threading.Event) -> N
 
 def follow() -> None:
     """What a process does that the first one started: the same training."""
-    cfg, hydra, folder = pickle.load(sys.stdin.buffer)
+    cfg, hydra, folder = pickle.load(sys.stdin.buffer)  # noqa: S301 (of the process that started this one)
     setup_globals()
     HydraConfig.instance().cfg = hydra
     with errors.one_line():
