@@ -19,8 +19,11 @@ from types import FrameType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-# What a person can mend: no room, no right, no such file, a disk that fails.
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EIO, errno.EFBIG)
+# What a person can mend: no room, no right, no such file, a disk that fails, a name that is none.
+DISK = (
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EIO, errno.EFBIG,
+    errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
 FULL = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -124,7 +127,7 @@ def one_line() -> Iterator[None]:
         if FULL or error.errno not in DISK:
             raise
         if speaks():
-            print(f"error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
+            print(f"error: {shown(error.filename or 'the disk')}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as error:
         if FULL:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from conftest import NAMES, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -7,6 +9,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from denoiser import errors
 from denoiser.arguments import as_typed
 from denoiser.errors import ConfigError
 
@@ -118,3 +121,10 @@ def test_training_keeps_null_lists_and_sweeps_where_there_is_no_such_file(tmp_pa
         "ckpt_path='a.ckpt,b.ckpt'",
         "-m",
     ]
+
+
+def test_a_name_that_no_file_can_have_is_one_line(capsys):
+    with pytest.raises(SystemExit) as caught, errors.one_line():
+        open("x" * 300)
+    assert caught.value.code == 2
+    assert re.fullmatch("error: x{300}: File name too long\n", capsys.readouterr().err)

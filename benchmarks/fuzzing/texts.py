@@ -157,8 +157,13 @@ def overrides(folder: Path) -> Callable[[random.Random, Path], None]:
     def read(script: str, arguments: list[str]) -> None:
         sys.argv[1:] = as_typed(arguments, scripts[script].NAMES, **({"inputs": "input"} if script == "infer" else {}))
         settings = [a for a in sys.argv[1:] if not a.startswith("-") and a != "job"]
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            cfg = compose(script, settings, return_hydra_config=True)
+        try:
+            with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+                cfg = compose(script, settings, return_hydra_config=True)
+        except OSError as error:  # a name of 300 characters, which Hydra looks for as a file
+            if error.errno not in errors.DISK:
+                raise
+            raise errors.ConfigError("one line, as of any such error") from error
         HydraConfig.instance().set_config(cfg)
         with open_dict(cfg):
             del cfg["hydra"]
