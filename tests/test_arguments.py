@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from conftest import NAMES, composed
@@ -125,6 +126,6 @@ def test_training_keeps_null_lists_and_sweeps_where_there_is_no_such_file(tmp_pa
 
 def test_a_name_that_no_file_can_have_is_one_line(capsys):
     with pytest.raises(SystemExit) as caught, errors.one_line():
-        open("x" * 300)
+        Path("x" * 300).read_bytes()
     assert caught.value.code == 2
     assert re.fullmatch("error: x{300}: File name too long\n", capsys.readouterr().err)
