@@ -131,7 +131,7 @@ def rank(
         ranking.reference = _find(ranking, base)
         print(ablation.write(ranking, target if target.suffix == ".md" else target / "ablation.md"))
         return ranking
-    print(text.terminal(ranking))
+    print(text.terminal(ranking).encode(errors="backslashreplace").decode())  # names that no encoding has
     written = text.write(ranking, target / NAME)
     if page:
         from denoiser.ranking import page as html_page  # Lightning is slow to import
