@@ -111,7 +111,11 @@ def _shape(rng: random.Random, model: Any, operators: list[str]) -> None:
 
 def _small(rng: random.Random, model: Any, operators: list[str]) -> None:
     """The few numbers that shapes, paddings and slices are made of."""
-    found = [tensor for tensor in model.graph.initializer if tensor.data_type == 7 and tensor.raw_data]
+    found = [
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.data_type == 7 and len(tensor.raw_data) // 8 * 8 == len(tensor.raw_data) > 0
+    ]
     if found:
         tensor = rng.choice(found)
         values = np.frombuffer(tensor.raw_data, "<i8").copy()
