@@ -54,8 +54,9 @@ def explained(folder: Path) -> Iterator[None]:
         if not isinstance(cause, KeyboardInterrupt):
             raise
         raise StopError(f"{folder}: interrupted; {further()}", getattr(cause, "code", 130)) from None
-    except RuntimeError as error:
-        if not re.search(r"DataLoader worker \(pid.* (killed|exited)", str(error)):
+    except (RuntimeError, ConnectionError) as error:
+        # It may have been about to hand over a batch: then the connection breaks.
+        if isinstance(error, RuntimeError) and not re.search(r"DataLoader worker \(pid.* (killed|exited)", str(error)):
             raise
         raise DenoiserError(
             f"a process that reads the data died, for lack of memory, as a rule: fewer data.workers; {further()}"

@@ -97,8 +97,11 @@ class DenoisingModule(LightningModule):
         start = noisy[:, : LOSS_SECONDS * spectral.sample_rate], clean[:, : LOSS_SECONDS * spectral.sample_rate]
         spectra = {name: spectral(w, level) for name, w in zip(("noisy", "clean"), start, strict=True)}
         loss = self.step(spectra)
-        enhanced = self._enhance(noisy)
-        scores = metrics.score(clean[0], enhanced[0], spectral.sample_rate, self.val_metric_names)
+        if loss.isfinite():
+            enhanced = self._enhance(noisy)
+            scores = metrics.score(clean[0], enhanced[0], spectral.sample_rate, self.val_metric_names)
+        else:  # there is no sound of it; at its end the validation is found to have diverged
+            scores = dict.fromkeys(self.val_metric_names, math.nan)
         self._keep(batch, {"loss": float(loss), **scores})
 
     def _enhance(self, noisy: Tensor) -> Tensor:
