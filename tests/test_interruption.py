@@ -42,6 +42,14 @@ class SignalAt(Callback):
             self._send(trainer)
 
 
+@pytest.fixture(autouse=True)
+def foreground():
+    """Ctrl-C is heard, though these tests may run in a shell's background, where it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     root = write_vctk(tmp_path_factory.mktemp("corpus"), train=32, rate=16_000, seconds=0.6)
