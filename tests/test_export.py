@@ -14,27 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, make_noise, make_voice, run_command
+from conftest import ROOT, run_command
 from torch import nn
+from untrained import build, noisy_voice
 
-from denoiser import Denoiser, __version__, audio, export, models, onnx_file
+from denoiser import Denoiser, __version__, audio, export, onnx_file
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
 from denoiser.spectral import Spectral
 
 onnx = pytest.importorskip("onnx", reason='needs pip install "denoiser[export]"')
 onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "denoiser[export]"')
 pytest.importorskip("onnxscript", reason='needs pip install "denoiser[export]"')
-
-MODEL = {"name": "unet", "depth": 3, "width": 4}
-
-
-def build(**model) -> Denoiser:
-    torch.manual_seed(0)
-    return Denoiser(models.build(**(model or MODEL)), Spectral(peak=5.0)).eval()
-
-
-def noisy_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
-    return make_voice(seconds, rate, seed) + make_noise(seconds, rate, seed)
 
 
 @pytest.fixture(scope="module")

@@ -9,27 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_noise, make_voice
+from untrained import build, noisy_voice
 
-from denoiser import Denoiser, export, models, onnx_file
+from denoiser import Denoiser, export, onnx_file
 from denoiser.errors import CheckpointError
-from denoiser.spectral import Spectral
 
 onnx = pytest.importorskip("onnx", reason='needs pip install "denoiser[export]"')
 onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "denoiser[export]"')
 pytest.importorskip("onnxscript", reason='needs pip install "denoiser[export]"')
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-
-MODEL = {"name": "unet", "depth": 3, "width": 4}
-
-
-def build(**model) -> Denoiser:
-    torch.manual_seed(0)
-    return Denoiser(models.build(**(model or MODEL)), Spectral(peak=5.0)).eval()
-
-
-def noisy_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
-    return make_voice(seconds, rate, seed) + make_noise(seconds, rate, seed)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,20 @@
+"""A small network whose weights are those it began with, and a voice in noise to put through it."""
+
+from __future__ import annotations
+
+import torch
+from conftest import make_noise, make_voice
+
+from denoiser import Denoiser, models
+from denoiser.spectral import Spectral
+
+MODEL = {"name": "unet", "depth": 3, "width": 4}
+
+
+def build(**model) -> Denoiser:
+    torch.manual_seed(0)
+    return Denoiser(models.build(**(model or MODEL)), Spectral(peak=5.0)).eval()
+
+
+def noisy_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
+    return make_voice(seconds, rate, seed) + make_noise(seconds, rate, seed)
