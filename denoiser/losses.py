@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoiser.errors import ConfigError, building
+from denoiser.perceptual import Pmsqe
 from denoiser.spectral import Spectral, Spectrum
 
 
@@ -152,6 +153,7 @@ LOSSES: dict[str, Any] = {
     "compressed": Compressed,
     "si_sdr": SiSdr,
     "mrstft": MultiResolution,
+    "pmsqe": Pmsqe,
     "sum": Sum,
 }
 

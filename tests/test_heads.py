@@ -49,7 +49,7 @@ def test_a_network_that_knows_gives_the_clean_spectrum(name):
 
 
 @pytest.mark.parametrize("name", HEADS)
-@pytest.mark.parametrize("loss", ["huber", "compressed", "si_sdr", "mrstft"])
+@pytest.mark.parametrize("loss", ["huber", "compressed", "si_sdr", "mrstft", "pmsqe"])
 def test_every_head_learns_under_every_loss(name, loss):
     torch.manual_seed(0)
     denoiser = Denoiser.build({**TINY, "head": {"name": name}}, {}).train()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import make_noise, make_voice
 
-from denoiser import losses
+from denoiser import losses, metrics
 from denoiser.errors import ConfigError
 from denoiser.losses import LOSSES
 from denoiser.spectral import Spectral, Spectrum
@@ -66,7 +66,30 @@ def test_a_weight_of_nought_leaves_a_term_out():
         losses.build("compressed", **dict.fromkeys(weights, 0))
 
 
-@pytest.mark.parametrize("name", ["compressed", "mrstft", "si_sdr"])
+def test_pmsqe_ranks_as_pesq_does():
+    voice, rate = make_voice(3.0, 16_000), 16_000
+    noise = make_noise(3.0, rate) * voice.norm() / make_noise(3.0, rate).norm()
+    spectral, loss = Spectral(peak=20.0), losses.build("pmsqe")
+    versions = [voice + gain * noise for gain in (1.0, 0.5, 0.2, 0.05)]
+    versions += [0.1 * version for version in versions]  # the level of neither counts
+    clean = spectral(voice, Spectral.level(voice), center=False)
+    lost = [float(loss(spectral(v, Spectral.level(v), center=False), clean, clean)) for v in versions]
+    pesq = [metrics.score(voice[0], v[0], rate, ("pesq",))["pesq"] for v in versions]
+    assert lost[:4] == sorted(lost[:4], reverse=True)
+    assert pesq[:4] == sorted(pesq[:4])
+    assert lost[4:] == pytest.approx(lost[:4], rel=0.01)
+
+
+def test_pmsqe_minds_what_is_added_more_than_what_is_missing():
+    noisy, clean = spectra()
+    band = torch.zeros(clean.linear.shape[-2], 1)
+    band[60:120] = 1  # of 256: 2 to 4 kHz
+    more, less = (Spectrum(clean.spectral, linear=clean.linear * (1 + gain * band)) for gain in (2.0, -0.67))
+    loss = losses.build("pmsqe")
+    assert float(loss(more, clean, noisy)) > float(loss(less, clean, noisy)) > 0.01
+
+
+@pytest.mark.parametrize("name", ["compressed", "mrstft", "pmsqe", "si_sdr"])
 def test_silence_has_a_finite_gradient(name):
     noisy, clean = spectra()
     spectral = noisy.spectral
