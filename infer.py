@@ -7,9 +7,10 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from denoiser import errors
+from denoiser import allocator, errors
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
+allocator.keep_freed()
 errors.check_environment("hydra", "torch")
 
 import hydra

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from denoiser import errors, ranks
+from denoiser import allocator, errors, ranks
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
+allocator.keep_freed()
 errors.check_environment("hydra", "torch")
 
 import hydra

@@ -170,11 +170,14 @@ class UNet(nn.Module):
                 x = self.dropout(x)
             skips.append(x)
         x = self.bottleneck(x)
+        del skips[-1]  # what nothing needs any more is let go: of a long block it is the half
         for level in reversed(range(len(self.decoder))):
-            risen, skip = self.up[level](x), skips[level]
+            x, skip = self.up[level](x), skips.pop()
             if self.gates:
-                skip = skip * self.gates[level](torch.cat([risen, skip], dim=1))
-            x = self.decoder[level](torch.cat([risen, skip], dim=1))
+                skip = skip * self.gates[level](torch.cat([x, skip], dim=1))
+            x = torch.cat([x, skip], dim=1)
+            del skip
+            x = self.decoder[level](x)
         x = self.head(x)
         if self.stem > 1:
             x = x.unflatten(1, (-1, self.stem)).transpose(2, 3).flatten(2, 3)
