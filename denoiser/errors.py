@@ -182,11 +182,14 @@ def _explain(error: BaseException) -> str:
         error = error.__cause__  # raised in a constructor that Hydra called
     text = " ".join(str(error).partition("Config search path")[0].split())
     if unknown := re.match(r"Could not override '([^']+)'", text):
-        key = unknown[1]
+        full = re.search(r"full_key: (\S+)", str(error.__cause__))
+        key = full[1] if full else unknown[1]  # the one that is not there may lie within the one that was given
         near = [other for other in difflib.get_close_matches(key, _keys(), n=4, cutoff=0.5) if other != key][:3]
         text = f"{key}: no such setting" + (f"; did you mean {' or '.join(near)}?" if near else ".")
         if key.startswith("trainer."):
             text += f" (another argument of Lightning's Trainer is added as +{key}=)"
+        if key.startswith("loss.terms."):
+            text += f" (another loss is added as +{key}={{weight: 1}})"
         if not {"-m", "--multirun"}.isdisjoint(sys.argv):
             text += f" (in a sweep of which only some have it, or not the first: ++{key}=)"
         return f"{text} All settings: --cfg job"
@@ -199,7 +202,7 @@ def _explain(error: BaseException) -> str:
 
 
 def _keys() -> list[str]:
-    """Every setting of the entry point that runs, as dotted keys."""
+    """Every setting of the entry point that runs, of the groups that were chosen, as dotted keys."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
@@ -208,7 +211,8 @@ def _keys() -> list[str]:
     script = Path(sys.argv[0]).resolve()
     try:
         with initialize_config_dir(str(script.parent / "conf"), version_base="1.3"):
-            cfg = OmegaConf.to_container(compose(script.stem), resolve=False)
+            chosen = [word for word in sys.argv[1:] if re.fullmatch(r"[\w/]+=\w+", word)]  # groups; settings have a dot
+            cfg = OmegaConf.to_container(compose(script.stem, chosen), resolve=False)
     except Exception:  # a suggestion is not worth a second error
         return []
     found: list[str] = []

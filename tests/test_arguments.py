@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import NAMES, composed
+from conftest import NAMES, composed, run_command
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
@@ -129,3 +129,26 @@ def test_a_name_that_no_file_can_have_is_one_line(capsys):
         Path("x" * 300).read_bytes()
     assert caught.value.code == 2
     assert re.fullmatch("error: x{300}: File name too long\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["trainer.gpus=1"],
+        ["model=unet99"],
+        ["model.depht=3"],
+        ["scheduler=null"],
+        ["loss.terms={mse: {weight: 1}}", "loss=sum"],
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(vctk, tmp_path, overrides):
+    result = run_command("train.py", f"data.root={vctk}", *overrides, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert overrides[0].split("=")[0].split(".")[-1] in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    if overrides == ["model.depht=3"]:
+        assert "did you mean model.depth" in result.stderr
+    if "loss=sum" in overrides:  # what is not there lies within what was given
+        assert "loss.terms.mse: no such setting" in result.stderr
+        assert "+loss.terms.mse={weight: 1}" in result.stderr

@@ -5,15 +5,13 @@ import io
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-import soundfile
 import torch
-from conftest import NAMES, ROOT, composed, make_noise, make_voice
+from conftest import NAMES, composed, make_noise, make_voice
 
 from denoiser import Denoiser, audio, files, pipes
 from denoiser.arguments import as_typed
@@ -353,67 +351,3 @@ def test_an_interruption_says_how_to_go_on(capsys):
         raise KeyboardInterrupt("interrupted: 1 of 4 files are done")
     assert stop.value.code == 130
     assert capsys.readouterr().err == "interrupted: 1 of 4 files are done\n"
-
-
-def test_a_pipe_carries_the_sound_alone(checkpoint, here):
-    write("talk.flac")
-    private = here / "private"
-    private.mkdir()
-    with open("talk.flac", "rb") as sound:
-        result = run_infer(f"ckpt={checkpoint}", "input=-", "output=-", stdin=sound, TMPDIR=str(private))
-    assert result.returncode == 0
-    Path("out.wav").write_bytes(result.stdout)
-    assert soundfile.info("out.wav").format == "WAV"
-    assert soundfile.info("out.wav").subtype == soundfile.info("talk.flac").subtype
-    infer(f"ckpt={checkpoint}", "talk.flac", "output=file.wav")
-    assert Path("file.wav").read_bytes() == result.stdout
-    assert b"standard input -> standard output" in result.stderr
-    assert not list(private.iterdir())
-
-
-def test_a_misspelt_setting_and_a_missing_file_are_told_apart(checkpoint, here):
-    result = run_infer(f"ckpt={checkpoint}", "inptu=my talk.wav")
-    assert (result.returncode, result.stdout) == (2, b"")
-    assert result.stderr == b"error: inptu: no such setting; did you mean input? All settings: --cfg job\n"
-
-
-def run_infer(*arguments: str, **environment) -> subprocess.CompletedProcess[bytes]:
-    stdin = environment.pop("stdin", subprocess.DEVNULL)
-    environment = {**os.environ, "HYDRA_FULL_ERROR": "0", "CUDA_VISIBLE_DEVICES": "", **environment}
-    command = [sys.executable, str(ROOT / "infer.py"), *arguments]
-    return subprocess.run(command, stdin=stdin, env=environment, capture_output=True, timeout=240)
-
-
-class Stdin:
-    def __init__(self, content: bytes) -> None:
-        self.buffer = io.BytesIO(content)
-
-    def isatty(self) -> bool:
-        return False
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage " * 100])
-def test_a_bad_pipe_leaves_nothing(denoiser, here, monkeypatch, capfdbinary, content):
-    monkeypatch.setattr("sys.stdin", Stdin(content))
-    monkeypatch.setattr("tempfile.tempdir", str(here))
-    with pytest.raises(AudioError, match=r"^standard input: "):
-        enhance_files(denoiser, plan(["-"]))
-    assert capfdbinary.readouterr().out == b""
-    assert not list(here.iterdir())
-
-
-def test_pipes_that_are_not_there_are_refused(here, monkeypatch):
-    monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(AudioError, match="standard input is no sound"), pipes.readable(pipes.STDIN):
-        pass
-    reading, writing = os.pipe()
-    os.close(reading)
-    kept = os.dup(1)
-    try:
-        os.dup2(writing, 1)
-        with pytest.raises(AudioError, match="standard output: closed"), pipes.writable(pipes.STDOUT) as path:
-            path.write_bytes(b"RIFF")
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(writing)
