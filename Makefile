@@ -14,7 +14,7 @@ help:
 	@echo "make demo      train on the embedded corpus, denoise a clip, show before and after (about 6 minutes)"
 	@echo "make test      run the tests"
 	@echo "make lint      ruff and mypy"
-	@echo "make bench     speed and memory of the data path and of long files, side by side (half an hour)"
+	@echo "make bench     speed and memory of training, inference and the data path, side by side (two hours)"
 	@echo "make peers     what others install from PyPI, for make bench to compare with (.venv-peers)"
 	@echo "make lock      choose the newest allowed versions anew (requirements.lock)"
 
@@ -56,6 +56,7 @@ lint: .venv/.installed
 	$(BIN)/mypy
 
 bench: .venv/.installed
+	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/length.py 1 10 60
 

@@ -1,6 +1,6 @@
 """How fast training and inference are beside others, all in one run: writes benchmarks/RESULTS.md.
 
-    python benchmarks/speed.py [rounds=3] [minutes=10] [hours=2] [steps=6] [only=training,inference,start,growth]
+    python benchmarks/speed.py [rounds=3] [minutes=10] [hours=2] [steps=6] [only=training,floor,inference,start,growth]
 
 Each measurement is a process of its own, one at a time, and each table is gone through ``rounds`` times in turns:
 shown are the median and, in brackets, the least and the most. What others install from PyPI runs after ``make peers``.
@@ -97,9 +97,10 @@ def through_train(corpus: Path, folder: Path, overrides: Sequence[str], steps: i
     mixture = any("experiment" in override for override in overrides)
     data = [f"data.speech={corpus}/clean", f"data.noise={corpus}/noisy", "data.rooms=null"]
     where = data if mixture else ["data=folders", f"data.root={corpus}", "data.batch_size=16", "data.frames=256"]
+    overrides = [*where, *overrides]
     run = folder / f"run{time.monotonic_ns()}"
     child(
-        ["train.py", *overrides, *where, f"data.cache={folder}/prepared", "data.val_limit=1", "logger=csv",
+        ["train.py", *overrides, f"data.cache={folder}/prepared", "data.val_limit=1", "logger=csv",
          "test=false", "callbacks=none", f"trainer.max_steps={steps + 2}", "trainer.max_epochs=-1",
          f"hydra.run.dir={run}"],
         threads=2,
@@ -116,6 +117,7 @@ def training(rounds: int, steps: int) -> str:
         }
         for name, overrides in TRAINED.items():
             jobs[f"{name}, train.py"] = lambda o=overrides: through_train(corpus, folder, o, steps)  # type: ignore[misc]
+        jobs["unet10, bare step"] = lambda: child(["benchmarks/floor.py", "bf16", steps], 2)
         if PEERS.exists():
             for name in STEPS:
                 jobs[f"{name}, bare step"] = lambda n=name: child(["benchmarks/peers.py", "step", n, 3], 2, PEERS)  # type: ignore[misc]
@@ -126,6 +128,18 @@ def training(rounds: int, steps: int) -> str:
         speeds = [run["audio_s_per_s"] for run in runs]
         rows.append([name, shown(speeds), f"{statistics.median(speeds) / first:.2g}"])
     return markdown(["training, 2 threads, batches of 16 x 2 s", "audio-s per s", "times the first"], rows)
+
+
+def floor(rounds: int) -> str:
+    """What one step of unet10 takes, beside what the machine's arithmetic and memory would allow."""
+    rows = []
+    for precision in ("bf16", "float32"):
+        runs = [child(["benchmarks/floor.py", precision, 6], 2) for _ in range(rounds)]
+        keys = ("step_s", "arithmetic_s", "memory_s", "share_of_floor", "gmacs_per_second", "gb_per_second")
+        rows.append([precision, *(shown([run[key] for run in runs]) for key in keys)])
+        print(rows[-1], file=sys.stderr, flush=True)
+    header = ["unet10, 16 x 2 s", "step, s", "its products, s", "its traffic, s", "floor / step", "GMAC/s", "GB/s"]
+    return markdown([*header[:-2], "GMAC/s of a product", "GB/s of a copy"], rows)
 
 
 # Inference
@@ -206,18 +220,50 @@ def start(rounds: int) -> str:
 
 
 def growth(rounds: int) -> str:
-    """Seconds over length, batch, depth and files, each beside the first."""
-    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
-        source, target = Path(folder) / "in.wav", Path(folder) / "out.wav"
-        rows = []
-        for minutes in (5, 10, 20, 40, 80, 120):
-            write_noise(source, 60 * minutes)
-            command = ["benchmarks/speed.py", "--ours", "small", source, target]
-            runs = [child(command, 1) for _ in range(rounds if minutes < 80 else 1)]
-            seconds = statistics.median(run["seconds"] for run in runs)
-            rows.append([f"{minutes} min", f"{seconds:.1f}", f"{1000 * seconds / minutes / 60:.3g}"])
-            print(rows[-1], file=sys.stderr, flush=True)
+    """Seconds over length, files and files at once; audio-seconds per second over batch, depth and workers."""
+    with tempfile.TemporaryDirectory(dir=ROOT) as name:
+        folder = Path(name)
+        return "\n".join([over_length(folder, rounds), over_files(folder, rounds), over_training(folder, rounds)])
+
+
+def over_length(folder: Path, rounds: int) -> str:
+    rows = []
+    for minutes in (5, 10, 20, 40, 80, 120):
+        source = folder / "in.wav"
+        write_noise(source, 60 * minutes)
+        command = ["benchmarks/speed.py", "--ours", "small", source, folder / "out.wav"]
+        runs = [child(command, 1) for _ in range(rounds if minutes < 80 else 1)]
+        seconds = statistics.median(run["seconds"] for run in runs)
+        rows.append([f"{minutes} min", f"{seconds:.1f}", f"{1000 * seconds / minutes / 60:.3g}"])
+        print(rows[-1], file=sys.stderr, flush=True)
     return markdown(["length, small, 1 thread", "seconds", "ms per second of audio"], rows)
+
+
+def over_files(folder: Path, rounds: int) -> str:
+    """A folder through infer.py: 10 s each, its own start included."""
+    rows = []
+    for count, jobs in ((1, 1), (30, 1), (120, 1), (120, 2)):
+        source = folder / f"files{count}"
+        source.mkdir(exist_ok=True)
+        for index in range(count):
+            write_noise(source / f"{index}.wav", 10)
+        command = ["infer.py", "ckpt=small", f"input={source}", f"output={folder}/out{count}", f"jobs={jobs}"]
+        runs = [child([*command, "overwrite=true"], 1)["wall"] for _ in range(rounds)]
+        rows.append([str(count), str(jobs), shown(runs)])
+        print(rows[-1], file=sys.stderr, flush=True)
+    return markdown(["files of 10 s, small", "at once", "seconds from the command to its end"], rows)
+
+
+def over_training(folder: Path, rounds: int, steps: int = 8) -> str:
+    corpus, rows = write_corpus(folder / "corpus"), []
+    cases = [[f"data.batch_size={size}"] for size in (2, 4, 8, 16, 32)]
+    cases += [[f"model={model}"] for model in ("unet6", "unet8", "unet10", "unet14")]
+    cases += [[f"data.workers={workers}"] for workers in (0, 1, 2)]
+    for overrides in cases:
+        speeds = [through_train(corpus, folder, overrides, steps)["audio_s_per_s"] for _ in range(rounds)]
+        rows.append([*overrides, shown(speeds)])
+        print(rows[-1], file=sys.stderr, flush=True)
+    return markdown(["training, unet10 and batches of 16 x 2 s but for", "audio-s per s"], rows)
 
 
 def machine() -> str:
@@ -235,6 +281,7 @@ def main() -> None:
     rounds, steps = int(given.get("rounds", 3)), int(given.get("steps", 6))
     parts: dict[str, Callable[[], str]] = {
         "training": lambda: training(rounds, steps),
+        "floor": lambda: floor(rounds),
         "inference": lambda: inference(rounds, float(given.get("minutes", 10)), float(given.get("hours", 2))),
         "start": lambda: start(rounds),
         "growth": lambda: growth(rounds),
