@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from denoiser import audio, metrics
+from denoiser import audio, metrics, scoring
 from denoiser.data.facts import gather, read_logs
 from denoiser.errors import AudioError, ConfigError, DenoiserError
 from denoiser.report import Row
@@ -113,7 +109,7 @@ def score_files(
     if workers is None:
         workers = min(os.cpu_count() or 1, -(-len(triples) // FILES_PER_WORKER), MAX_WORKERS)
     results: list[Row | str | None] = [None] * len(triples)
-    with tqdm(total=len(triples), desc="scoring", unit="file", disable=None) as bar, _one_thread():
+    with tqdm(total=len(triples), desc="scoring", unit="file", disable=None) as bar, scoring.one_thread():
         if workers > 1:
             _score_in_processes(triples, names, workers, results, bar)
         else:
@@ -127,38 +123,12 @@ def score_files(
     return [{**row, **known[row["name"]]} for row in rows], [result for result in results if isinstance(result, str)]
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for torch here, and for all that calculates in processes started here: they are many themselves."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before, threads = {name: os.environ.get(name) for name in names}, torch.get_num_threads()
-    os.environ.update(dict.fromkeys(names, "1"))
-    torch.set_num_threads(1)  # also because the last bit of a sum may follow their number
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _enter_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-
-
-def _ready() -> None:
-    """What a process that could be started can do."""
-
-
 def _score_in_processes(
     triples: Sequence[Triple], names: Sequence[str], workers: int, results: list[Row | str | None], bar: tqdm
 ) -> None:
     """Fill ``results``. Where a process dies, of a file that takes too much memory say, the rest goes one by one."""
     while left := [index for index, result in enumerate(results) if result is None]:
-        pool = ProcessPoolExecutor(min(workers, len(left)), get_context("spawn"), _enter_worker)
+        pool = scoring.processes(min(workers, len(left)))
         futures: dict[Future[Row | str], int] = {}
         try:
             _start(pool)
@@ -181,7 +151,7 @@ def _score_in_processes(
 
 def _start(pool: ProcessPoolExecutor) -> None:
     try:
-        pool.submit(_ready).result()
+        pool.submit(scoring.ready).result()
     except BrokenProcessPool:
         raise DenoiserError(
             "scoring: no process could be started; a script that scores files does so under "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from denoiser import losses, metrics, optimizers, together
 from denoiser.enhance import Denoiser
 from denoiser.errors import ConfigError
 from denoiser.metrics import check_names, missing_package
+from denoiser.scoring import Scores, Scoring, result
 
 LOSS_SECONDS = 30  # of a validation file that its loss is taken over: the network sees that at once
 
@@ -35,6 +37,7 @@ class DenoisingModule(LightningModule):
         scheduler: name and arguments of the learning rate schedule.
         metrics: scored on whole utterances, in validation and in the test.
         seed: dropout is drawn from (seed, epoch, batch), so that a resumed training repeats the uninterrupted one.
+        scorers: processes that score while the network goes on; None for 0 on a CPU and up to 8 for a GPU.
         training: what else the result follows from (batches, precision ...): recorded, for a resumed run to insist on.
     """
 
@@ -47,18 +50,21 @@ class DenoisingModule(LightningModule):
         scheduler: dict[str, Any] | None = None,
         metrics: Sequence[str] = ("pesq", "stoi", "si_sdr"),
         seed: int = 0,
+        scorers: int | None = None,
         training: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_names(metrics)
         # Only to hear of a mistake in it now, before data is prepared.
         optimizers.build([torch.nn.Parameter(torch.zeros(1))], **optimizer)
-        self.save_hyperparameters(logger=False)
+        self.save_hyperparameters(ignore="scorers", logger=False)
         self.denoiser = Denoiser.build(model, spectral)
         self.loss = losses.build(**loss)
         self.metric_names = list(metrics)
         self.val_metric_names = [name for name in metrics if not missing_package(name)]
         self.seed = seed
+        self.scorers = scorers
+        self._scoring: Scoring | None = None
         # Of the last validation or test, once it has ended: of every file, in order.
         self.rows: list[dict[str, Any]] = []
         self.real_time_factor: float | None = None  # of that one: seconds it took to enhance a second
@@ -99,10 +105,11 @@ class DenoisingModule(LightningModule):
         loss = self.step(spectra)
         if loss.isfinite():
             enhanced = self._enhance(noisy)
-            scores = metrics.score(clean[0], enhanced[0], spectral.sample_rate, self.val_metric_names)
+            scores = self._score(clean, enhanced, self.val_metric_names)
         else:  # there is no sound of it; at its end the validation is found to have diverged
-            scores = dict.fromkeys(self.val_metric_names, math.nan)
-        self._keep(batch, {"loss": float(loss), **scores})
+            scores = Future()
+            scores.set_result(dict.fromkeys(self.val_metric_names, math.nan))
+        self._keep(batch, {"loss": float(loss), "scores": scores})
 
     def _enhance(self, noisy: Tensor) -> Tensor:
         """What the denoiser makes of ``[1, N]``, and how long it took."""
@@ -113,6 +120,11 @@ class DenoisingModule(LightningModule):
         self._times.append((time.perf_counter() - begin, noisy.shape[-1] / self.denoiser.sample_rate))
         return enhanced
 
+    def _score(self, clean: Tensor, estimate: Tensor, names: Sequence[str]) -> Future[Scores]:
+        if self._scoring is None:
+            self._scoring = Scoring(self.scorers, self.device.type, together.world())
+        return self._scoring.score(clean[0], estimate[0], self.denoiser.sample_rate, names)
+
     def _keep(self, batch: dict[str, Any], row: dict[str, Any]) -> None:
         self._rows[int(batch["index"])] = row
 
@@ -122,6 +134,8 @@ class DenoisingModule(LightningModule):
 
     def _gather(self) -> None:
         """Rows and times of all processes; a file that two of them had counts once."""
+        for row in self._rows.values():
+            row.update({key: result(value) for key, value in row.items() if isinstance(value, Future)})
         rows: dict[int, dict[str, Any]] = {}
         times: list[tuple[float, float]] = []
         for more, others in together.gather((self._rows, self._times)):
@@ -129,23 +143,28 @@ class DenoisingModule(LightningModule):
         self.rows = [rows[index] for index in sorted(rows)]
         self.real_time_factor = sum(s for s, _ in times) / sum(audio for _, audio in times) if times else None
 
+    def teardown(self, stage: str) -> None:
+        if self._scoring is not None:
+            self._scoring.close()
+            self._scoring = None
+
     def on_validation_epoch_start(self) -> None:
         self._begin()
 
     def on_validation_epoch_end(self) -> None:
         self._gather()
-        losses = [row.pop("loss") for row in self.rows]
-        means = {"loss": sum(losses) / len(losses), **metrics.mean(self.rows)} if losses else {}
+        losses = [row["loss"] for row in self.rows]
+        means = {"loss": sum(losses) / len(losses), **metrics.mean([r["scores"] for r in self.rows])} if losses else {}
         self.log_dict({f"val/{k}": v for k, v in means.items()}, prog_bar=True)
 
     def on_test_epoch_start(self) -> None:
         self._begin()
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        noisy, clean, rate = batch["noisy"], batch["clean"], self.denoiser.sample_rate
+        noisy, clean = batch["noisy"], batch["clean"]
         row: dict[str, Any] = {"name": batch["name"][0]}
         for kind, estimate in (("noisy", noisy), ("enhanced", self._enhance(noisy))):
-            row[kind] = metrics.score(clean[0], estimate[0], rate, self.metric_names)
+            row[kind] = self._score(clean, estimate, self.metric_names)
         self._keep(batch, row)
 
     def on_test_epoch_end(self) -> None:

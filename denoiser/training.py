@@ -57,7 +57,7 @@ def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | 
     resume = runs.resume_from(cfg.ckpt_path, folder, settings)
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    module = DenoisingModule(**settings, metrics=plain["metrics"])
+    module = DenoisingModule(**settings, metrics=plain["metrics"], scorers=plain["scorers"])
     if cfg.init_from:
         _take_weights(module, str(cfg.init_from))
     changes = augment.build(plain.get("augment"), module.denoiser.sample_rate)
@@ -138,6 +138,7 @@ def _data(settings: Mapping[str, Any], **more: Any) -> Any:
 
 def _check_settings(cfg: DictConfig) -> None:
     check_number(cfg, "seed", 0, whole=True)
+    check_number(cfg, "scorers", 0, whole=True, other=None)
     check_booleans(cfg, "test", "data.shuffle", "deterministic")
     check_names(cfg.metrics)
     monitor, allowed = cfg.monitor, ["val/loss", *(f"val/{name}" for name in cfg.metrics)]
