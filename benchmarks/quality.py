@@ -1,8 +1,9 @@
 """How well recordings come out, beside what else installs from PyPI: the same files, metrics and run.
 
-``python benchmarks/quality.py PAIRS [CHECKPOINT ...]``: PAIRS is a folder in the layout of VCTK-DEMAND, of which the
-test pairs are scored, or one with noisy/ and clean/. Without checkpoints: small. The others run if
-they are there: ``pip install noisereduce pyrnnoise webrtc-noise-gain logmmse``.
+``python benchmarks/quality.py PAIRS [CHECKPOINT ...] [pictures=FOLDER]``: PAIRS is a folder in the layout of
+VCTK-DEMAND, of which the test pairs are scored, or one with noisy/ and clean/. Without checkpoints: those that come
+with the package. The others run if they are there: ``pip install noisereduce pyrnnoise webrtc-noise-gain logmmse``.
+Pictures are of the first checkpoint, on the first recording and on that in the middle.
 
 Every system is given each recording once, whole, on one thread, at 16 kHz (RNNoise at 48 kHz); the result is scored at
 16 kHz. What comes out late is moved back by the lag, up to 40 ms, at which it correlates best with the clean.
@@ -26,6 +27,7 @@ import torch
 from tqdm import tqdm
 
 from denoiser import Denoiser, audio, metrics, models, report
+from denoiser.checkpoint import SHIPPED
 from denoiser.data import pairs
 
 RATE = 16_000
@@ -106,11 +108,20 @@ def load(root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(noisy, clean) for noisy, clean in read]
 
 
+def draw(recordings: list[tuple[np.ndarray, np.ndarray]], systems: dict[str, System], name: str, folder: Path) -> None:
+    for number, index in enumerate((0, len(recordings) // 2), start=1):
+        noisy, clean = recordings[index]
+        parts = {"noisy": noisy, name: systems[name](noisy), "clean": clean}
+        figure = report.figure({title: torch.from_numpy(x) for title, x in parts.items()}, RATE)
+        figure.savefig(folder / f"quality_{number}.png", dpi=80)
+
+
 def main() -> None:
-    if len(sys.argv) < 2:
+    given = [word for word in sys.argv[1:] if not word.startswith("pictures=")]
+    if not given:
         sys.exit(__doc__)
     torch.set_num_threads(1)
-    recordings = load(Path(sys.argv[1]))
+    recordings, checkpoints = load(Path(given[0])), given[1:] or list(SHIPPED)
     seconds = sum(len(noisy) for noisy, _ in recordings) / RATE
     rows, systems, sizes = [], {"untouched": lambda noisy: noisy}, {}
     for name, (package, build) in PEERS.items():
@@ -118,7 +129,7 @@ def main() -> None:
             systems[f"{name} ({package} {version(package)})"] = build()
         except (ImportError, PackageNotFoundError) as error:
             print(f"{name}: left out, {error}; pip install {package}", file=sys.stderr)
-    for name in sys.argv[2:] or ("small",):
+    for name in checkpoints:
         denoiser = Denoiser.from_checkpoint(name, "cpu")
         systems[f"denoiser, {name}"] = ours(denoiser)
         sizes[f"denoiser, {name}"] = f"{models.count_parameters(denoiser.net) / 1e6:.2f} M"
@@ -133,6 +144,9 @@ def main() -> None:
         )  # fmt: skip
         cells = [report.number(metric, scores[metric]) for metric in METRICS]
         rows.append([name, *cells, sizes.get(name, ""), "" if name == "untouched" else f"{factor:.3f}"])
+    for word in sys.argv[1:]:
+        if word.startswith("pictures="):
+            draw(recordings, systems, f"denoiser, {checkpoints[0]}", Path(word.partition("=")[2]))
     header = [
         f"{len(recordings)} files",
         *(metrics.METRICS[m].heading for m in METRICS),

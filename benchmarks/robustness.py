@@ -1,7 +1,7 @@
 """What becomes of recordings that are not as those trained on: levels, channels, clipping, rooms, music, people, none.
 
-``python benchmarks/robustness.py PAIRS [CHECKPOINT ...]``: PAIRS as for quality.py. Without checkpoints: small.
-Each row is the mean over the recordings, before -> after.
+``python benchmarks/robustness.py PAIRS [CHECKPOINT ...]``: PAIRS as for quality.py. Without checkpoints: those that
+come with the package. Each row is the mean over the recordings, before -> after.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from denoiser import Denoiser, audio, metrics, report
+from denoiser.checkpoint import SHIPPED
 from denoiser.data import generated, rooms
 from denoiser.data.noises import unit
 
@@ -78,7 +79,7 @@ def main() -> None:
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     pairs = load(Path(sys.argv[1]))
-    for name in sys.argv[2:] or ("small",):
+    for name in sys.argv[2:] or SHIPPED:
         denoiser = Denoiser.from_checkpoint(name, "cpu")
         rows = []
         for condition, recordings in tqdm(conditions(pairs).items(), disable=None):

@@ -35,7 +35,7 @@ TRAINED = {  # through train.py
 }
 ENHANCERS = ["noisereduce, stationary", "noisereduce, non-stationary", "RNNoise", "WebRTC", "log-MMSE", "Demucs=48"]
 LONG = ["WebRTC", "RNNoise"]  # of others, those that memory allows two hours
-OURS = ["small", "unet10", "unet10_small"]  # shipped weights by name; networks by random weights
+OURS = ["small", "best", "unet10", "unet10_small"]  # shipped weights by name; networks by random weights
 
 
 def child(arguments: Sequence[str | Path], threads: int, python: Path | str = sys.executable) -> dict[str, float]:
@@ -160,9 +160,10 @@ def ours(name: str, source: Path, target: Path) -> None:
     from peers import peak_mb
 
     from denoiser import Denoiser, models
+    from denoiser.checkpoint import SHIPPED
     from denoiser.spectral import Spectral
 
-    if name == "small":
+    if name in SHIPPED:
         denoiser = Denoiser.from_checkpoint(name, "cpu")
     else:
         width = {"width": 8, "max_width": 128} if name == "unet10_small" else {}
