@@ -12,7 +12,7 @@ from denoiser.audio import replacing
 from denoiser.errors import CheckpointError
 
 WEIGHTS = Path(__file__).parent / "weights"  # NAME.ckpt and its card, NAME.md
-SHIPPED = ("small",)
+SHIPPED = ("best", "small")
 
 
 def shipped(path: str | Path) -> Path:

@@ -27,7 +27,7 @@ HELP = """\
 A page to denoise clips on: python -m denoiser.demo
 
   ckpt=    a checkpoint, the folder of a run, or a folder of runs: the page then offers all their best checkpoints
-           (small, which comes with the package)
+           (best and small, which come with the package)
   device=  auto, cpu, cuda, cuda:1 (auto)
   host=    the address to serve at (127.0.0.1: this machine alone)
   port=    (7860)
@@ -179,7 +179,7 @@ def main() -> None:
     """The command."""
     with errors.one_line():
         defaults = {
-            "ckpt": "small",
+            "ckpt": "best",
             "device": "auto",
             "host": "127.0.0.1",
             "port": "7860",

@@ -41,7 +41,7 @@ class Denoiser(nn.Module):
 
     From Python::
 
-        denoiser = Denoiser.from_checkpoint("small")
+        denoiser = Denoiser.from_checkpoint("best")
         enhanced = denoiser.enhance(noisy, sample_rate)  # tensor or array [..., N], any rate
     """
 
@@ -92,7 +92,7 @@ class Denoiser(nn.Module):
     def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> Denoiser:
         """Read a checkpoint, which holds all that is needed, onto ``device`` (auto, cpu, cuda, cuda:1), for inference.
 
-        ``path`` is ``small``, which comes with the package, a file, a run's folder for its
+        ``path`` is ``best`` or ``small``, which come with the package, a file, a run's folder for its
         ``checkpoints/best.ckpt``, or an exported ``.onnx``.
 
         Raises CheckpointError where the file is missing, damaged, not ours, or not yet trained. Nothing in

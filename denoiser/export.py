@@ -34,7 +34,7 @@ from denoiser.onnx_file import brief
 OPSET, IR_VERSION = 18, 8  # of December 2022: onnxruntime reads them from 1.14 on
 USAGE = """Export the network of a checkpoint: python -m denoiser.export ckpt=CHECKPOINT [out=FILE.onnx]
 
-  ckpt=  small, which comes with the package, a checkpoint that training wrote, or the folder of its run
+  ckpt=  best or small, which come with the package, a checkpoint that training wrote, or the folder of its run
   out=   the ONNX file; by default <name of the checkpoint>.onnx where the command runs. A name that ends in .ckpt
          is written as a checkpoint of the weights alone, for inference and init_from=
   half=  true: such a checkpoint in half the size, its weights rounded to float16 (false)"""
