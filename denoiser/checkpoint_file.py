@@ -101,12 +101,12 @@ def growth(net: nn.Module, bins: int) -> float:
     from the layers' sizes alone: on ``meta`` nothing is run, as torch would import for seconds to do it.
     """
     deepest = int(getattr(net, "reduction", 2 ** len(getattr(net, "steps", ()))))
-    bands, found = math.ceil(bins / deepest), [1.0]
+    bands, found, stem = math.ceil(bins / deepest), [1.0], int(getattr(net, "stem", 1))
     for name, part in net.named_modules():
         level = re.match(r"(?:encoder|decoder|up|gates)\.(\d+)\.", f"{name}.")
         share = 2.0 ** -int(level[1]) if level else 1.0  # each level has half the bins
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
-            found.append(share * max(part.in_channels, part.out_channels))
+            found.append(share * max(part.in_channels, part.out_channels) / stem)  # whose bins are channels
         elif isinstance(part, nn.Linear):
             found.append(max(part.in_features, part.out_features) * bands / bins)
         elif isinstance(part, nn.GRU):

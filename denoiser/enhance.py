@@ -27,10 +27,10 @@ from denoiser.spectral import Spectral, Spectrum
 from denoiser.stream import Options, Stream
 from denoiser.waveform import Waveform, rows_of
 
-# Put through the network at once, over all channels; the result does not depend on it. A block costs its context, too
-# (of unet10 128 frames on either side): a network with small tensors gets as long a one as memory allows.
-BLOCK_SECONDS, LONGEST_BLOCK = 16.0, 32.0
-LARGEST = 1 << 24  # values of one tensor in the network: 64 MB, of 16 s in unet10
+BLOCK_SECONDS = 16.0  # put through the network at once, over all channels; the result does not depend on it
+LARGEST = 1 << 26  # values of one tensor in the network: a network that makes more of 16 s gets shorter blocks
+# A block costs its context, too (of unet10 128 frames on either side): where tensors are small, it may be longer.
+LONGEST_BLOCK, SMALL = 32.0, 1 << 24
 # Of many threads, as many compute as there are cores: it is as fast, and 8 threads took 1.6 GB in place of 2.2.
 _TURNS = threading.BoundedSemaphore(os.cpu_count() or 1)
 PRECISIONS = ("auto", "32", "bf16")  # of the network's arithmetic; auto is 32
@@ -114,7 +114,8 @@ class Denoiser(nn.Module):
         denoiser.load_weights(checkpoint, path)
         models.fold(denoiser.net)
         per_second = growth * denoiser.spectral.bins * denoiser.spectral.frame_rate
-        denoiser.block_seconds = min(LONGEST_BLOCK, LARGEST / per_second)
+        usual, longer = min(BLOCK_SECONDS, LARGEST / per_second), min(LONGEST_BLOCK, SMALL / per_second)
+        denoiser.block_seconds = max(usual, longer)
         return denoiser.to(resolve_device(device)).eval()
 
     def load_weights(self, checkpoint: dict[str, Any], path: str | Path) -> None:
