@@ -9,7 +9,7 @@ from typing import Any
 
 from denoiser.audio import replacing
 from denoiser.ranking import comparison
-from denoiser.ranking.configuration import SHARED, Configuration, Record
+from denoiser.ranking.configuration import ABSENT, SHARED, Configuration, Record
 from denoiser.ranking.order import Ranking, order
 from denoiser.ranking.text import COSTS, SOURCE, Column, caution, escape, markdown_table, scores
 from denoiser.ranking.words import reason
@@ -43,8 +43,9 @@ def text(ranking: Ranking) -> str:
 
 
 def changes(configuration: Configuration, base: Configuration) -> list[str]:
-    """``["loss compressed", ...]``: in what it differs."""
-    return [f"{name} {value}" for name, value in configuration.values.items() if value != base.values[name]]
+    """``["loss compressed", ...]``: in what it differs; what another network does not have goes without saying."""
+    values = configuration.values.items()
+    return [f"{name} {value}" for name, value in values if value not in (ABSENT, base.values[name])]
 
 
 def _name(configuration: Configuration, base: Configuration) -> str:
