@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from denoiser.models.dualpath import HEADS, DualPath
+from denoiser.models.unet import UNet
 
 MAX_PICKLE = 1 << 23  # bytes of the part that is no tensor: 20 kB as training writes it; in memory 60 times that
 MAX_DEPTH, MAX_VALUES, MAX_TEXT = 16, 10_000, 10_000  # of settings: nesting, values, characters of a text
@@ -101,7 +102,7 @@ def growth(net: nn.Module, bins: int) -> float:
     from the layers' sizes alone: on ``meta`` nothing is run, as torch would import for seconds to do it.
     """
     deepest = int(getattr(net, "reduction", 2 ** len(getattr(net, "steps", ()))))
-    bands, found, stem = math.ceil(bins / deepest), [1.0], int(getattr(net, "stem", 1))
+    bands, found, stem = math.ceil(bins / deepest), [1.0], net.stem if isinstance(net, UNet) else 1
     for name, part in net.named_modules():
         level = re.match(r"(?:encoder|decoder|up|gates)\.(\d+)\.", f"{name}.")
         share = 2.0 ** -int(level[1]) if level else 1.0  # each level has half the bins

@@ -43,12 +43,13 @@ class Scoring:
                     self._pool.submit(ready)
 
     def score(self, clean: Tensor, estimate: Tensor, rate: int, names: Sequence[str]) -> Future[Scores]:
-        """As :func:`metrics.score` on ``[N]`` each; what it raises, the future's ``result`` raises."""
+        """As :func:`metrics.score` on ``[N]`` each, for :func:`result`; DenoiserError where a process died before."""
         if self._pool is None:
             done: Future[Scores] = Future()
             done.set_result(metrics.score(clean, estimate, rate, names))
             return done
-        return self._pool.submit(_score, clean.cpu().numpy(), estimate.cpu().numpy(), rate, list(names))
+        with _alive():
+            return self._pool.submit(_score, clean.cpu().numpy(), estimate.cpu().numpy(), rate, list(names))
 
     def close(self) -> None:
         if self._pool is not None:
@@ -58,8 +59,14 @@ class Scoring:
 
 def result(future: Future[Scores]) -> Scores:
     """Its result, waited for; DenoiserError where its process died."""
-    try:
+    with _alive():
         return future.result()
+
+
+@contextmanager
+def _alive() -> Iterator[None]:
+    try:
+        yield
     except BrokenProcessPool:
         raise DenoiserError(
             "scoring: a process died, for lack of memory as a rule; scorers=0 scores in the training's own"
