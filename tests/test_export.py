@@ -27,16 +27,6 @@ onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "deno
 pytest.importorskip("onnxscript", reason='needs pip install "denoiser[export]"')
 
 
-@pytest.fixture(scope="module")
-def denoiser() -> Denoiser:
-    return build()
-
-
-@pytest.fixture(scope="module")
-def exported(denoiser, tmp_path_factory) -> Path:
-    return export.export(denoiser, tmp_path_factory.mktemp("onnx") / "model.onnx").path
-
-
 @pytest.fixture
 def model(exported):
     """The exported file, parsed, to be changed."""

@@ -31,14 +31,6 @@ def noisy(seconds: float = 0.2, rate: int = 16_000, seed: int = 0) -> torch.Tens
     return make_voice(seconds, rate, seed) + make_noise(seconds, rate, seed)
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def write(*names: str) -> None:
     for name in names:
         audio.write(name, noisy(), 16_000, format="FLAC" if name.endswith(".flac") else "WAV")

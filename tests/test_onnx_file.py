@@ -9,25 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from untrained import build, noisy_voice
+from untrained import noisy_voice
 
-from denoiser import Denoiser, export, onnx_file
+from denoiser import Denoiser, onnx_file
 from denoiser.errors import CheckpointError
 
 onnx = pytest.importorskip("onnx", reason='needs pip install "denoiser[export]"')
 onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "denoiser[export]"')
 pytest.importorskip("onnxscript", reason='needs pip install "denoiser[export]"')
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def denoiser() -> Denoiser:
-    return build()
-
-
-@pytest.fixture(scope="module")
-def exported(denoiser, tmp_path_factory) -> Path:
-    return export.export(denoiser, tmp_path_factory.mktemp("onnx") / "model.onnx").path
 
 
 @pytest.fixture

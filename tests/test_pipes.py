@@ -18,14 +18,6 @@ from denoiser.files import enhance_files
 from denoiser.plan import plan
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def run_infer(*arguments: str, **environment) -> subprocess.CompletedProcess[bytes]:
     stdin = environment.pop("stdin", subprocess.DEVNULL)
     environment = {**os.environ, "HYDRA_FULL_ERROR": "0", "CUDA_VISIBLE_DEVICES": "", **environment}

@@ -26,13 +26,6 @@ def infer(*arguments: str) -> None:
     main.main(composed("device=cpu", *as_typed(arguments, main.NAMES, inputs="input"), config="infer"))
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path / "here"
-
-
 def write(*names: str) -> None:
     for name in names:
         audio.write(name, torch.ones(1, 1_000) / 10, 16_000, format="WAV")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import torch
-from conftest import make_noise, make_voice
+from conftest import MODEL, make_noise, make_voice
 
 from denoiser import Denoiser, models
 from denoiser.spectral import Spectral
-
-MODEL = {"name": "unet", "depth": 3, "width": 4}
 
 
 def build(**model) -> Denoiser:
