@@ -51,7 +51,9 @@ def network(name: str) -> nn.Module:
         return SpectralMask()
     from asteroid.models import ConvTasNet, DCUNet
 
-    return DCUNet("DCUNet-20", sample_rate=RATE) if name == "DCUNet-20" else ConvTasNet(n_src=1, sample_rate=RATE)
+    if name == "DCUNet-20":
+        return DCUNet("DCUNet-20", fix_length_mode="pad", sample_rate=RATE)
+    return ConvTasNet(n_src=1, sample_rate=RATE)
 
 
 def step(name: str, steps: int) -> dict[str, float]:

@@ -1,10 +1,11 @@
 """How fast training and inference are beside others, all in one run: writes benchmarks/RESULTS.md.
 
-    python benchmarks/speed.py [rounds=3] [minutes=10] [hours=2] [steps=6] [only=training,floor,inference,start,growth]
+    python benchmarks/speed.py [rounds=3] [minutes=10] [hours=2] [steps=10] [only=training,floor,inference,start,growth]
 
 Each measurement is a process of its own, one at a time, and each table is gone through ``rounds`` times in turns:
 shown are the median and, in brackets, the least and the most. What others install from PyPI runs after ``make peers``.
-Ratios hold on a machine where nothing else runs; its load before and after is written down.
+Ratios hold on a machine where nothing else runs; its load before and after is written down. A call with ``only``
+writes those sections anew and leaves the others.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / ".venv-peers/bin/python"
 RATE = 16_000
-STEPS = ["Demucs=48", "Demucs=64", "DCUNet-20", "ConvTasNet", "spectral mask"]  # of others, float32
+STEPS = {"Demucs=48": 3, "Demucs=64": 2, "DCUNet-20": 1, "ConvTasNet": 1, "spectral mask": 3}  # of others, float32
 TRAINED = {  # through train.py
     "unet10": ["model=unet10"],
     "unet10, float32": ["model=unet10", "trainer.precision=32-true"],
@@ -34,8 +35,11 @@ TRAINED = {  # through train.py
     "best (mask, compressed loss)": ["experiment=best", "data.batch_size=16", "data.frames=126"],
 }
 ENHANCERS = ["noisereduce, stationary", "noisereduce, non-stationary", "RNNoise", "WebRTC", "log-MMSE", "Demucs=48"]
-LONG = ["WebRTC", "RNNoise"]  # of others, those that memory allows two hours
-OURS = ["small", "best", "unet10", "unet10_small"]  # shipped weights by name; networks by random weights
+BRIEF = ["Demucs=48"]  # of these, in the table of ten seconds only: ten minutes would take three
+LONG = ["WebRTC"]  # of others, what memory and time allow two hours
+OURS = ["small", "small, bf16", "best", "best, bf16", "unet10", "unet10, bf16", "unet10_small"]  # shipped weights by
+# name, networks by random ones; in float32 but for bf16
+OURS_LONG = ["small", "best", "unet10, bf16"]
 
 
 def child(arguments: Sequence[str | Path], threads: int, python: Path | str = sys.executable) -> dict[str, float]:
@@ -119,8 +123,10 @@ def training(rounds: int, steps: int) -> str:
             jobs[f"{name}, train.py"] = lambda o=overrides: through_train(corpus, folder, o, steps)  # type: ignore[misc]
         jobs["unet10, bare step"] = lambda: child(["benchmarks/floor.py", "bf16", steps], 2)
         if PEERS.exists():
-            for name in STEPS:
-                jobs[f"{name}, bare step"] = lambda n=name: child(["benchmarks/peers.py", "step", n, 3], 2, PEERS)  # type: ignore[misc]
+            for name, count in STEPS.items():
+                jobs[f"{name}, bare step"] = lambda n=name, c=count: child(
+                    ["benchmarks/peers.py", "step", n, c], 2, PEERS
+                )  # type: ignore[misc]
         found = in_turns(jobs, rounds)
     first = statistics.median(run["audio_s_per_s"] for run in next(iter(found.values())))
     rows = []
@@ -159,15 +165,17 @@ def ours(name: str, source: Path, target: Path) -> None:
     """One file by one of OURS, in this process: seconds and peak MB, as peers.py prints them."""
     from peers import peak_mb
 
-    from denoiser import Denoiser, models
+    from denoiser import Denoiser, allocator, models
     from denoiser.checkpoint import SHIPPED
     from denoiser.spectral import Spectral
 
+    allocator.keep_freed()  # as infer.py does
+    name, _, precision = name.partition(", ")
     if name in SHIPPED:
-        denoiser = Denoiser.from_checkpoint(name, "cpu")
+        denoiser = Denoiser.from_checkpoint(name, "cpu", precision or "auto")
     else:
         width = {"width": 8, "max_width": 128} if name == "unet10_small" else {}
-        denoiser = Denoiser(models.build("unet", **width), Spectral(peak=5.0)).eval()
+        denoiser = Denoiser(models.build("unet", **width), Spectral(peak=5.0), precision or "auto").eval()
     warm = target.with_name("warm.wav")
     write_noise(warm, 1)
     denoiser.enhance_file(warm, target)
@@ -186,11 +194,12 @@ def inference(rounds: int, minutes: float, hours: float) -> str:
             write_noise(source, seconds)
             jobs: dict[str, Callable[[], dict[str, float]]] = {}
             for threads in (1, 2) if seconds == 60 * minutes else (1,):
-                for name in OURS:
+                for name in OURS if seconds <= 60 * minutes else OURS_LONG:
                     command = ["benchmarks/speed.py", "--ours", name, source, target]
                     jobs[f"denoiser {name} | {threads}"] = lambda c=command, t=threads: child(c, t)  # type: ignore[misc]
-                if PEERS.exists():
-                    for name in ENHANCERS if seconds <= 60 * minutes else LONG:
+                if PEERS.exists() and threads == 1:
+                    longer = [other for other in ENHANCERS if other not in BRIEF] if seconds <= 60 * minutes else LONG
+                    for name in ENHANCERS if seconds <= 10 else longer:
                         command = ["benchmarks/peers.py", "file", name, source, target]
                         jobs[f"{name} | {threads}"] = lambda c=command, t=threads: child(c, t, PEERS)  # type: ignore[misc]
             found = in_turns(jobs, rounds if seconds <= 60 * minutes else 1)
@@ -279,7 +288,7 @@ def main() -> None:
         ours(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
         return
     given = dict(re.match(r"(\w+)=(.*)", argument).groups() for argument in sys.argv[1:])  # type: ignore[union-attr]
-    rounds, steps = int(given.get("rounds", 3)), int(given.get("steps", 6))
+    rounds, steps = int(given.get("rounds", 3)), int(given.get("steps", 10))
     parts: dict[str, Callable[[], str]] = {
         "training": lambda: training(rounds, steps),
         "floor": lambda: floor(rounds),
@@ -288,15 +297,23 @@ def main() -> None:
         "growth": lambda: growth(rounds),
     }
     chosen = given.get("only", ",".join(parts)).split(",")
-    before, text = machine(), ""
+    given.pop("only", None)
     for name in chosen:
-        text += f"\n## {name.capitalize()}\n\n{parts[name]()}"
-    command = " ".join(["python benchmarks/speed.py", *sys.argv[1:]])
-    load = f"{os.getloadavg()[0]:.1f} after" if hasattr(os, "getloadavg") else ""
-    head = f"# Speed, side by side\n\n`{command}`, {time.strftime('%Y-%m-%d')}. {before}; load {load}.\n"
-    head += f"Each value is the median of {rounds} rounds, gone through in turns (least to most).\n"
-    (ROOT / "benchmarks/RESULTS.md").write_text(head + text)
-    print(head + text)
+        before, table = machine(), parts[name]()
+        load = f"{os.getloadavg()[0]:.1f} after" if hasattr(os, "getloadavg") else ""
+        options = " ".join([f"only={name}", *(f"{key}={value}" for key, value in given.items())])
+        head = f"`python benchmarks/speed.py {options}`, {time.strftime('%Y-%m-%d')}. {before}; load {load}.\n"
+        head += f"Each value is the median of {rounds} rounds, gone through in turns (least to most).\n"
+        print(write(f"## {name.capitalize()}", f"{head}\n{table}", [f"## {part.capitalize()}" for part in parts]))
+
+
+def write(title: str, text: str, order: Sequence[str]) -> str:
+    """Puts one section where it belongs in RESULTS.md, and leaves the others."""
+    path = ROOT / "benchmarks/RESULTS.md"
+    sections = re.findall(r"^(## \w+)\n(.*?)(?=^## |\Z)", path.read_text() if path.exists() else "", re.M | re.S)
+    found = {**dict(sections), title: text}
+    path.write_text("# Speed, side by side\n" + "".join(f"\n{t}\n\n{found[t].strip()}\n" for t in order if t in found))
+    return text
 
 
 if __name__ == "__main__":
