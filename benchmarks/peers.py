@@ -15,40 +15,47 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
-import torch
-from torch import Tensor, nn
+from enhancers import PEERS, RATE, System
 
-RATE, BATCH, SECONDS = 16_000, 16, 2
+if TYPE_CHECKING:  # what does not need it is not to be charged with it
+    from torch import Tensor, nn
+
+BATCH, SECONDS = 16, 2
 
 
-class SpectralMask(nn.Module):
-    """SpeechBrain's recurrent mask on magnitudes, between an STFT and its inverse."""
+def spectral_mask() -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """SpeechBrain's recurrent mask on magnitudes, and it between an STFT and its inverse."""
+    import torch
+    from speechbrain.lobes.models.MetricGAN import EnhancementGenerator
 
-    def __init__(self) -> None:
-        super().__init__()
-        from speechbrain.lobes.models.MetricGAN import EnhancementGenerator
+    net, window = EnhancementGenerator(), torch.hamming_window(512)
 
-        self.net = EnhancementGenerator()
-        self.register_buffer("window", torch.hamming_window(512))
-
-    def forward(self, x: Tensor) -> Tensor:
-        spectrum = torch.stft(x[:, 0], 512, 256, window=self.window, return_complex=True)
+    def run(x: Tensor) -> Tensor:
+        spectrum = torch.stft(x[:, 0], 512, 256, window=window, return_complex=True)
         magnitude = torch.log1p(spectrum.abs()).transpose(1, 2)
-        mask = self.net(magnitude, torch.ones(len(x))).transpose(1, 2)
-        return torch.istft(spectrum * mask, 512, 256, window=self.window, length=x.shape[-1])[:, None]
+        mask = net(magnitude, torch.ones(len(x))).transpose(1, 2)
+        return torch.istft(spectrum * mask, 512, 256, window=window, length=x.shape[-1])[:, None]
+
+    return net, run
 
 
-def network(name: str) -> nn.Module:
-    """``[B, 1, N]`` -> ``[B, 1, N]``."""
+def network(name: str) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """A network, and what it makes of ``[B, 1, N]``: the same shape."""
+    if name == "spectral mask":
+        return spectral_mask()
+    net = waveform_network(name)
+    return net, net
+
+
+def waveform_network(name: str) -> nn.Module:
     if name.startswith("Demucs"):
         from denoiser.demucs import Demucs
 
         return Demucs(hidden=int(name.split("=")[1]))
-    if name == "spectral mask":
-        return SpectralMask()
     from asteroid.models import ConvTasNet, DCUNet
 
     if name == "DCUNet-20":
@@ -57,14 +64,17 @@ def network(name: str) -> nn.Module:
 
 
 def step(name: str, steps: int) -> dict[str, float]:
-    net = network(name).train()
+    import torch
+
+    net, run = network(name)
+    net.train()
     optimizer = torch.optim.Adam(net.parameters(), 3e-4)
     clean = 0.1 * torch.randn(BATCH, 1, RATE * SECONDS)
     noisy = clean + 0.1 * torch.randn_like(clean)
     times = []
     for _ in range(steps + 1):
         begin = time.perf_counter()
-        loss = (net(noisy) - clean).abs().mean()
+        loss = (run(noisy) - clean).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -73,19 +83,18 @@ def step(name: str, steps: int) -> dict[str, float]:
     return {"audio_s_per_s": BATCH * SECONDS / statistics.median(times[1:]), "parameters": parameters}
 
 
-def enhancer(name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """float32 ``[N]`` -> ``[N]``."""
-    if name.startswith("Demucs"):
-        net = network(name).eval()
+def enhancer(name: str) -> System:
+    if not name.startswith("Demucs"):
+        return PEERS[name][1]()
+    import torch
 
-        def run(x: np.ndarray) -> np.ndarray:
-            with torch.inference_mode():
-                return net(torch.from_numpy(x)[None, None])[0, 0].numpy()
+    net = waveform_network(name).eval()
 
-        return run
-    import quality
+    def run(x: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return net(torch.from_numpy(x)[None, None])[0, 0].numpy()
 
-    return quality.PEERS[name][1]()
+    return run
 
 
 def peak_mb() -> float:

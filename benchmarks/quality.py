@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
+from enhancers import PEERS, System
 from tqdm import tqdm
 
 from denoiser import Denoiser, audio, metrics, models, report
@@ -33,57 +33,6 @@ from denoiser.data import pairs
 RATE = 16_000
 METRICS = ("pesq", "stoi", "si_sdr", "csig", "cbak", "covl")
 LAG = RATE // 25
-System = Callable[[np.ndarray], np.ndarray]  # float32 [N] at 16 kHz → [N]
-
-
-def noisereduce(stationary: bool) -> System:
-    from noisereduce import reduce_noise
-
-    return lambda noisy: reduce_noise(y=noisy, sr=RATE, stationary=stationary)
-
-
-def rnnoise() -> System:
-    from pyrnnoise.rnnoise import FRAME_SIZE, create, destroy, process_mono_frame
-
-    def run(noisy: np.ndarray) -> np.ndarray:
-        raised = audio.resample(torch.from_numpy(noisy)[None], RATE, 48_000)[0].numpy()
-        state = create()
-        samples = (raised.clip(-1, 1) * 32767).astype(np.int16)
-        frames = [process_mono_frame(state, samples[i : i + FRAME_SIZE])[0] for i in range(0, len(samples), FRAME_SIZE)]
-        destroy(state)
-        clean = torch.from_numpy(np.concatenate(frames).astype(np.float32) / 32768)
-        return audio.resample(clean[None], 48_000, RATE)[0].numpy()
-
-    return run
-
-
-def webrtc() -> System:
-    from webrtc_noise_gain import AudioProcessor
-
-    def run(noisy: np.ndarray) -> np.ndarray:
-        processor, size = AudioProcessor(0, 4), RATE // 100  # no gain; the strongest suppression
-        samples = (np.pad(noisy, (0, -len(noisy) % size)).clip(-1, 1) * 32767).astype(np.int16)
-        frames = [processor.Process10ms(samples[i : i + size].tobytes()).audio for i in range(0, len(samples), size)]
-        return np.frombuffer(b"".join(frames), np.int16).astype(np.float32) / 32768
-
-    return run
-
-
-def log_mmse() -> System:
-    before = np.geterr()
-    from logmmse import logmmse
-
-    np.seterr(**before)  # it makes every underflow of the process an error
-    return lambda noisy: logmmse(noisy, RATE).astype(np.float32)
-
-
-PEERS: dict[str, tuple[str, Callable[[], System]]] = {
-    "noisereduce, stationary": ("noisereduce", lambda: noisereduce(True)),
-    "noisereduce, non-stationary": ("noisereduce", lambda: noisereduce(False)),
-    "RNNoise": ("pyrnnoise", rnnoise),
-    "WebRTC": ("webrtc-noise-gain", webrtc),
-    "log-MMSE": ("logmmse", log_mmse),
-}
 
 
 def ours(denoiser: Denoiser) -> System:

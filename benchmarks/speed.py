@@ -2,8 +2,9 @@
 
     python benchmarks/speed.py [rounds=3] [minutes=10] [hours=2] [steps=10] [only=training,floor,inference,start,growth]
 
-Each measurement is a process of its own, one at a time, and each table is gone through ``rounds`` times in turns:
-shown are the median and, in brackets, the least and the most. What others install from PyPI runs after ``make peers``.
+Each measurement is a process of its own, one at a time; training, inference and start are gone through ``rounds``
+times in turns, the others row by row; what takes minutes, hours of audio, is measured once. Shown are the median and,
+in brackets, the least and the most. What others install from PyPI runs after ``make peers``.
 Ratios hold on a machine where nothing else runs; its load before and after is written down. A call with ``only``
 writes those sections anew and leaves the others.
 """
@@ -39,6 +40,14 @@ BRIEF = ["Demucs=48"]  # of these, in the table of ten seconds only: ten minutes
 LONG = ["WebRTC"]  # of others, what memory and time allow two hours
 OURS = ["small", "small, bf16", "best", "best, bf16", "unet10", "unet10, bf16", "unet10_small"]  # shipped weights by
 # name, networks by random ones; in float32 but for bf16
+EXPLAINED = {
+    "training": "Median of {rounds} rounds, gone through in turns (least to most); a round is the median of its steps.",
+    "floor": "Median of {rounds} runs a row (least to most).",
+    "inference": "Median of {rounds} rounds, gone through in turns (least to most); of hours one run. The peak is the "
+    "whole process, torch's libraries included where torch is used.",
+    "start": "Median of {rounds} rounds, gone through in turns (least to most).",
+    "growth": "Median of {rounds} runs a row (least to most); of 80 and 120 minutes one.",
+}
 OURS_LONG = ["small", "best", "unet10, bf16"]
 
 
@@ -97,19 +106,19 @@ def write_corpus(root: Path) -> Path:
 
 
 def through_train(corpus: Path, folder: Path, overrides: Sequence[str], steps: int) -> dict[str, float]:
-    """Audio-seconds per second that the run's own record states, of the steps after the first two."""
+    """Audio-seconds per second of the median step after the first two, data included."""
     mixture = any("experiment" in override for override in overrides)
     data = [f"data.speech={corpus}/clean", f"data.noise={corpus}/noisy", "data.rooms=null"]
     where = data if mixture else ["data=folders", f"data.root={corpus}", "data.batch_size=16", "data.frames=256"]
     overrides = [*where, *overrides]
     run = folder / f"run{time.monotonic_ns()}"
-    child(
-        ["train.py", *overrides, f"data.cache={folder}/prepared", "data.val_limit=1", "logger=csv",
+    return child(
+        ["train.py", *overrides, "trainer.gpus=0", "+callbacks.steps._target_=benchmarks.steps.Steps",
+         f"data.cache={folder}/prepared", "data.val_limit=1", "logger=csv",
          "test=false", "callbacks=none", f"trainer.max_steps={steps + 2}", "trainer.max_epochs=-1",
          f"hydra.run.dir={run}"],
         threads=2,
     )  # fmt: skip
-    return {"audio_s_per_s": json.loads((run / "run.json").read_text())["audio_seconds_per_second"]}
 
 
 def training(rounds: int, steps: int) -> str:
@@ -221,7 +230,9 @@ def start(rounds: int) -> str:
         jobs = {
             "import torch, nothing else": lambda: child(["-c", "import torch"], 2),
             "infer.py --help": lambda: child(["infer.py", "--help"], 2),
-            "infer.py, 5 s": lambda: child(["infer.py", "ckpt=small", f"input={source}", f"output={target}"], 2),
+            "infer.py, 5 s": lambda: child(
+                ["infer.py", "ckpt=small", f"input={source}", f"output={target}", "device=cpu"], 2
+            ),
             "train.py --help": lambda: child(["train.py", "--help"], 2),
         }
         found = in_turns(jobs, rounds)
@@ -257,7 +268,14 @@ def over_files(folder: Path, rounds: int) -> str:
         source.mkdir(exist_ok=True)
         for index in range(count):
             write_noise(source / f"{index}.wav", 10)
-        command = ["infer.py", "ckpt=small", f"input={source}", f"output={folder}/out{count}", f"jobs={jobs}"]
+        command = [
+            "infer.py",
+            "ckpt=small",
+            f"input={source}",
+            f"output={folder}/out{count}",
+            f"jobs={jobs}",
+            "device=cpu",
+        ]
         runs = [child([*command, "overwrite=true"], 1)["wall"] for _ in range(rounds)]
         rows.append([str(count), str(jobs), shown(runs)])
         print(rows[-1], file=sys.stderr, flush=True)
@@ -303,7 +321,7 @@ def main() -> None:
         load = f"{os.getloadavg()[0]:.1f} after" if hasattr(os, "getloadavg") else ""
         options = " ".join([f"only={name}", *(f"{key}={value}" for key, value in given.items())])
         head = f"`python benchmarks/speed.py {options}`, {time.strftime('%Y-%m-%d')}. {before}; load {load}.\n"
-        head += f"Each value is the median of {rounds} rounds, gone through in turns (least to most).\n"
+        head += f"{EXPLAINED[name].format(rounds=rounds)}\n"
         print(write(f"## {name.capitalize()}", f"{head}\n{table}", [f"## {part.capitalize()}" for part in parts]))
 
 

@@ -37,15 +37,16 @@ A page to denoise clips on: python -m denoiser.demo
 What is given, and what is made of it, lies in a private folder of this machine: for an hour, or until the page ends."""
 
 
-def find_checkpoints(path: Path) -> dict[str, Path]:
+def find_checkpoints(given: str) -> dict[str, Path]:
     """What the page offers: the checkpoint, or those below a folder: ``best.ckpt``, else ``*.ckpt`` and ``*.onnx``.
 
     Raises CheckpointError where there is none.
     """
     from denoiser.checkpoint import SHIPPED, shipped  # torch takes seconds
 
-    if str(path) in SHIPPED:
-        names = (str(path), *(name for name in SHIPPED if name != str(path)))
+    path = Path(given)
+    if given in SHIPPED:
+        names = (given, *(name for name in SHIPPED if name != given))
         if own := {name: file for name in names if (file := shipped(name)).is_file()}:
             return own
     if not path.is_dir():
@@ -198,7 +199,7 @@ def main() -> None:
                 import gradio  # noqa: F401
             except ImportError:
                 raise DenoiserError('the demo page needs gradio: pip install "denoiser[demo]"') from None
-            checkpoints = find_checkpoints(Path(given["ckpt"]))
+            checkpoints = find_checkpoints(given["ckpt"])
             from starlette.middleware import Middleware  # comes with gradio
 
             from denoiser.enhance import Denoiser

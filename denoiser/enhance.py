@@ -95,11 +95,14 @@ class Denoiser(nn.Module):
         ``path`` is ``best`` or ``small``, which come with the package, a file, a run's folder for its
         ``checkpoints/best.ckpt``, or an exported ``.onnx``.
 
-        Raises CheckpointError where the file is missing, damaged, not ours, or not yet trained. Nothing in
-        the file is executed: it is read as plain numbers, strings and tensors.
+        Raises CheckpointError where the file is missing, damaged, not ours, or not yet trained, ConfigError for a
+        ``precision`` that it does not have. Nothing in the file is executed: it is read as plain numbers, strings and
+        tensors.
         """
         _check_precision(precision)
         if Path(path).suffix.lower() == ".onnx":
+            if precision == "bf16":
+                raise ConfigError(f"precision=bf16: {path} is ONNX, which computes in 32 bits; expected auto or 32")
             net, representation, head = onnx_net.load(path, device)
             return cls(net, representation, head=head).eval()
         checkpoint = load_checkpoint(path)

@@ -178,12 +178,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = commands.settings({"ckpt": "", "out": "", "half": "false"}, USAGE, arguments)
     half = commands.choice(settings, "half", "true", "false") == "true"
     errors.require(settings, "ckpt")
-    source = Path(settings["ckpt"])
+    given, source = settings["ckpt"], Path(settings["ckpt"])  # as it was typed: ./small is a file, small is not
     if source.suffix.lower() == ".onnx":
         raise ConfigError(f"ckpt={source}: is an ONNX file already; give a checkpoint that training wrote")
-    denoiser = Denoiser.from_checkpoint(source, "cpu")
+    denoiser = Denoiser.from_checkpoint(given, "cpu")
     if (target := Path(settings["out"])).suffix.lower() == ".ckpt":
-        print(f"{source} -> {target}: {write_weights(source, target, half) / 1e6:.1f} MB, its weights alone")
+        print(f"{source} -> {target}: {write_weights(given, target, half) / 1e6:.1f} MB, its weights alone")
         return
     if half:
         raise ConfigError(f"half=true: only of a checkpoint, and out={target} is none; give a name that ends in .ckpt")

@@ -118,14 +118,20 @@ class Sum(nn.Module):
     """Several losses at once.
 
     Args:
-        terms: of each loss, by name, its ``weight`` and its arguments.
+        terms: of each loss, by name, its ``weight`` and its arguments; None leaves it out.
     """
 
     def __init__(self, terms: Mapping[str, Mapping[str, Any]]) -> None:
         super().__init__()
-        self.weights = {name: float(options.get("weight", 1.0)) for name, options in terms.items()}
+        chosen = {name: options for name, options in terms.items() if options is not None}
+        for name, options in chosen.items():
+            if not isinstance(options, Mapping):
+                raise ConfigError(f"loss.terms.{name}={options}: expected its settings, as {{weight: {options}}}")
+        self.weights = {name: float(options.get("weight", 1.0)) for name, options in chosen.items()}
+        if not any(self.weights.values()):
+            raise ConfigError(f"loss 'sum': no term has a weight; there are: {', '.join(terms) or 'none'}")
         self.terms = nn.ModuleDict(
-            {name: build(name, **{k: v for k, v in o.items() if k != "weight"}) for name, o in terms.items()}
+            {name: build(name, **{k: v for k, v in o.items() if k != "weight"}) for name, o in chosen.items()}
         )
 
     def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:

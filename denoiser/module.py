@@ -122,7 +122,7 @@ class DenoisingModule(LightningModule):
 
     def _score(self, clean: Tensor, estimate: Tensor, names: Sequence[str]) -> Future[Scores]:
         if self._scoring is None:
-            self._scoring = Scoring(self.scorers, self.device.type, together.world())
+            self._scoring = Scoring(self.scorers, self.device.type, together.here())
         return self._scoring.score(clean[0], estimate[0], self.denoiser.sample_rate, names)
 
     def _keep(self, batch: dict[str, Any], row: dict[str, Any]) -> None:

@@ -39,7 +39,8 @@ def enhance_recording(
         limited = not (same and info.subtype in FLOATING)
         level = measure(lambda: _blocks(reader), info.sample_rate, denoiser.sample_rate)
 
-        seconds = max(SHORTEST, denoiser.block_seconds * min(1.0, 2 / info.channels))
+        most = denoiser.block_seconds  # less than SHORTEST for networks that need much memory
+        seconds = max(min(SHORTEST, most), most * min(1.0, 2 / info.channels))
 
         def blocks(share: float) -> Iterator[Tensor]:
             stream = Stream(denoiser, info.sample_rate, level, options, seconds)

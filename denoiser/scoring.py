@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import current_process, get_context
+from multiprocessing import connection, current_process, get_context, parent_process
+from threading import Thread
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from denoiser.errors import DenoiserError
 
 Scores = dict[str, float]
 MOST = 8  # at work at once: PESQ and STOI of 5 s take 0.2 s, and no network is faster than eight of these
+GRACE = 10  # seconds between SIGTERM and the end
 
 
 class Scoring:
@@ -100,7 +102,20 @@ def _score(clean: object, estimate: object, rate: int, names: Sequence[str]) -> 
 
 
 def _enter() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    """What is sent to the whole group is the parent's to handle, which still wants the scores; without it all ends."""
+    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
+        if number := getattr(signal, name, None):
+            signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # the pool, too, ends by SIGTERM those that outlive one that died, and waits for them
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def ready() -> None:

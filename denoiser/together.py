@@ -41,6 +41,11 @@ def world() -> int:
     return distributed.get_world_size() if _words else 1
 
 
+def here() -> int:
+    """Of the processes that train as one, those on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world()))  # torchrun's; others' are taken for one machine's
+
+
 def broadcast(value: T) -> T:
     """What the first process has."""
     values = [value]

@@ -89,6 +89,8 @@ def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | 
         if "val_check_interval" in str(error):
             raise ConfigError(f"trainer: {error}") from error
         raise
+    finally:
+        module.teardown("fit")  # Lightning does so only where nothing was raised: a sweep goes on after that
     best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor), None)
     value = trainer.callback_metrics.get(cfg.monitor) if best is None else best.best_model_score
     result = None if value is None else float(value)

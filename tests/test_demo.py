@@ -102,13 +102,15 @@ def test_the_report_opens_from_disk_plays_and_sorts(browser, recording, tmp_path
 
 def test_checkpoints_are_found(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint"):
-        find_checkpoints(tmp_path)
+        find_checkpoints(str(tmp_path))
     for run in ("a", "b"):
         (tmp_path / run / "checkpoints").mkdir(parents=True)
         (tmp_path / run / "checkpoints/best.ckpt").touch()
         (tmp_path / run / "checkpoints/last.ckpt").touch()
-    assert list(find_checkpoints(tmp_path)) == ["a/checkpoints/best.ckpt", "b/checkpoints/best.ckpt"]
-    assert list(find_checkpoints(tmp_path / "a/checkpoints/last.ckpt")) == ["last.ckpt"]
+    assert list(find_checkpoints(str(tmp_path))) == ["a/checkpoints/best.ckpt", "b/checkpoints/best.ckpt"]
+    assert list(find_checkpoints(f"{tmp_path}/a/checkpoints/last.ckpt")) == ["last.ckpt"]
+    assert "small" in find_checkpoints("small")
+    assert find_checkpoints("./small") == {"small": Path("small")}
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,9 @@ def test_the_command_writes_beside_and_says_so_in_one_line(tmp_path, monkeypatch
     noisy = noisy_voice(0.5, 16_000)
     again = Denoiser.from_checkpoint("my [best], a=b.onnx")
     assert (again.enhance(noisy, 16_000) - denoiser.enhance(noisy, 16_000)).abs().max() < 1e-4
+    os.rename(name, "small")
+    export.main(["ckpt=./small", "out=mine.ckpt"])  # and not the weights of that name
+    assert Path("mine.ckpt").stat().st_size < 10_000
 
 
 @pytest.mark.parametrize(

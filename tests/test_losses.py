@@ -53,6 +53,26 @@ def test_a_sum_is_the_weighted_sum():
     assert float(losses.build("sum", **SUM)(noisy, clean, noisy)) == pytest.approx(float(expected))
 
 
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"compressed": 0.5}, r"loss.terms.compressed=0.5: expected its settings, as \{weight: 0.5\}"),
+        ({"compressed": {"weight": 0}}, "no term has a weight; there are: compressed"),
+        ({}, "no term has a weight; there are: none"),
+        ({"compressed": None}, "no term has a weight; there are: compressed"),
+    ],
+)
+def test_a_sum_of_nothing_is_one_line(terms, message):
+    with pytest.raises(ConfigError, match=message):
+        losses.build("sum", terms=terms)
+
+
+def test_a_term_that_is_none_is_left_out():
+    noisy, clean = spectra()
+    left = losses.build("sum", terms={"compressed": {"weight": 2}, "mrstft": None})(noisy, clean, noisy)
+    assert float(left) == pytest.approx(2 * float(losses.build("compressed")(noisy, clean, noisy)))
+
+
 def test_a_weight_of_nought_leaves_a_term_out():
     noisy, clean = spectra()
     whole = losses.build("compressed")(noisy, clean, noisy)

@@ -12,7 +12,7 @@ import torch
 from untrained import noisy_voice
 
 from denoiser import Denoiser, onnx_file
-from denoiser.errors import CheckpointError
+from denoiser.errors import CheckpointError, ConfigError
 
 onnx = pytest.importorskip("onnx", reason='needs pip install "denoiser[export]"')
 onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "denoiser[export]"')
@@ -27,6 +27,11 @@ def model(exported):
 
 
 # A stranger's file.
+
+
+def test_precision_is_that_of_the_file(exported):
+    with pytest.raises(ConfigError, match=r"precision=bf16: .* is ONNX, which computes in 32 bits"):
+        Denoiser.from_checkpoint(exported, "cpu", "bf16")
 
 
 def refused(path: Path, content: bytes) -> str:

@@ -16,12 +16,13 @@ import records
 import torch
 from conftest import checkpoint_of
 
-from denoiser import Denoiser, pipes
+from denoiser import Denoiser, audio, pipes
 from denoiser.checkpoint import load_checkpoint, write_weights
 from denoiser.checkpoint_file import growth
 from denoiser.errors import CheckpointError, ConfigError, CorpusError
 from denoiser.ranking import clips, order
 from denoiser.spectral import Spectral
+from denoiser.stream import Options
 
 MODEL = {"name": "unet", "depth": 2, "width": 4}
 
@@ -193,11 +194,17 @@ def test_archives_that_are_packed_or_lie_are_refused(tmp_path, whole):
         refused(tmp_path, made.getvalue(), match)
 
 
-def test_a_network_of_few_weights_and_many_channels_is_run_in_shorter_blocks_or_not_at_all(tmp_path):
+def test_a_network_of_few_weights_and_many_channels_is_run_in_shorter_blocks_or_not_at_all(tmp_path, monkeypatch):
     wide = {"name": "unet", "depth": 1, "convs": 1, "width": 600}
     torch.save(checkpoint_of(Denoiser.build(wide, {"peak": 3.0}), model=wide), tmp_path / "wide.ckpt")
     denoiser = Denoiser.from_checkpoint(tmp_path / "wide.ckpt", "cpu")
     assert denoiser.block_seconds < 4
+    audio.write(tmp_path / "in.wav", torch.rand(1, 64_000) - 0.5, 16_000)
+    lengths: list[int] = []
+    forward = denoiser.net.forward
+    monkeypatch.setattr(denoiser.net, "forward", lambda x: lengths.append(x.shape[-1]) or forward(x))
+    denoiser.enhance_file(tmp_path / "in.wav", tmp_path / "out.wav")
+    assert max(lengths) <= denoiser.block_seconds * 125 + 2 * denoiser.context(Options()) + 2
     with pytest.raises(ValueError, match="GB at once"):
         growth(Denoiser.build({**wide, "width": 5_000}, {}, device="meta").net, 256)
     assert growth(Denoiser.build({"name": "unet"}, {}, device="meta").net, 256) == 32
