@@ -86,6 +86,7 @@ class Denoiser(nn.Module):
                 bias.copy_(torch.tensor(head.start).repeat_interleave(len(bias) // head.outputs))
         if (bins := getattr(net, "bins", None)) not in (None, representation.bins):
             raise ConfigError(f"model.bins={bins}: spectral.n_fft={representation.n_fft} has {representation.bins}")
+        head.causal = bool(getattr(net, "causal", False))
         return cls(net, representation, precision=precision, head=head)
 
     @classmethod
@@ -155,9 +156,9 @@ class Denoiser(nn.Module):
 
         ``memory`` is what a causal network keeps from one piece of a signal to the next: empty for the first.
         """
-        features = self.head.features(noisy)
+        features = self.head.features(noisy, memory)
         output = self.net(features) if memory is None else self.net(features, memory)
-        return self.head(self.head.activation(output.float()), noisy)
+        return self.head(self.head.activation(output.float()), noisy, memory)
 
     def magnitudes(
         self, noisy: Spectrum, options: Options, memory: Memory | None = None
@@ -181,7 +182,7 @@ class Denoiser(nn.Module):
         """Frames on either side that an enhanced frame follows from."""
         # A window reaches into the three frames beside it, twice: to the spectrum and back; each iteration again.
         window = math.ceil(self.spectral.n_fft / self.spectral.hop)
-        return int(self.net.context) + window * (2 + 2 * options.phase_iters) + SMOOTHED
+        return int(self.net.context) + self.head.reach + window * (2 + 2 * options.phase_iters) + SMOOTHED
 
     def segment(self, noisy: Tensor, rms: Tensor, options: Options) -> tuple[Tensor, Tensor]:
         """Enhance ``[C, N]`` at the model's rate, as one piece, at the level ``rms`` ``[C, 1]``.

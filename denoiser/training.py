@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
 
 from denoiser import card, history, interruption, models, record, report, runs, together
 from denoiser.data import augment
@@ -159,6 +161,9 @@ def _take_weights(module: DenoisingModule, path: str) -> None:
     asked = {"spectral": module.hparams["spectral"]}
     if changes := runs.differences(checkpoint["hyper_parameters"], asked):
         raise CheckpointError(f"init_from={path}: was trained on other spectra: {', '.join(changes)}")
+    trained, model = checkpoint["hyper_parameters"]["model"], module.hparams["model"]
+    if {**trained, "head": None} == {**model, "head": None}:  # a head that takes and gives more than that one
+        _grow(checkpoint["state_dict"], module.state_dict())
     try:
         module.denoiser.load_weights(checkpoint, path)
     except CheckpointError as error:
@@ -166,6 +171,15 @@ def _take_weights(module: DenoisingModule, path: str) -> None:
         if not changes:
             raise
         raise CheckpointError(f"init_from={path}: its weights are of another network: {', '.join(changes)}") from error
+
+
+def _grow(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Zeros where a network has more channels than its weights are of: at first it does what that one did."""
+    for name, value in weights.items():
+        sizes = own[name].shape if name in own else value.shape
+        if value.shape != sizes and value.ndim == len(sizes) and all(a <= b for a, b in zip(value.shape, sizes, strict=True)):
+            weights[name] = torch.zeros(sizes)
+            weights[name][tuple(slice(size) for size in value.shape)] = value
 
 
 def _trainer(cfg: DictConfig, options: dict[str, Any], folder: Path) -> pl.Trainer:

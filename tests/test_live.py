@@ -26,9 +26,10 @@ def noisy_voice(seconds: float, rate: int, channels: int = 2) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("head", ["complex", "filter"])
 @pytest.mark.parametrize(("hop", "rate"), [(128, 16_000), (255, 16_000), (255, 48_000), (100, 8_000)])
-def test_frame_by_frame_is_the_whole(name, hop, rate):
-    denoiser = build(name, hop)
+def test_frame_by_frame_is_the_whole(name, head, hop, rate):
+    denoiser = build(name, hop, head)
     waveform = noisy_voice(1.0, rate)[:, : rate - 77]
     whole = denoiser.enhance(waveform, rate)
     assert whole.shape == waveform.shape
@@ -51,8 +52,9 @@ def test_every_length_comes_back_whole(hop, length):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_it_does_not_look_ahead_and_says_by_how_much_it_is_late(name):
-    denoiser = build(name)
+@pytest.mark.parametrize("head", ["complex", "filter"])
+def test_it_does_not_look_ahead_and_says_by_how_much_it_is_late(name, head):
+    denoiser = build(name, head=head)
     stream = denoiser.stream(16_000, block_seconds=0.008)
     assert stream.latency == pytest.approx(510 / 16_000)  # 32 ms
     waveform, given = noisy_voice(1.0, 16_000, 1), 0

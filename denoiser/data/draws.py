@@ -202,6 +202,7 @@ class Mixtures(Dataset[Batch]):
             "snr": np.array([d.snr for d in draws]),
             "loudness": np.array([d.loudness for d in draws]),
             "speechless": np.array([float(d.speechless) for d in draws]),
+            "highpass": np.full(len(draws), float(self.recipe.highpass)),
             "speech_filter": np.array([d.filters[0] for d in draws]),
             "noise_filter": np.array([d.filters[1] for d in draws]),
             "band": np.array([d.band for d in draws]),

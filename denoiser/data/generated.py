@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ import torch
 from numpy.random import Generator
 
 from denoiser import audio
-from denoiser.data.noises import NOISES, shape, unit
+from denoiser.data.noises import NOISES, shape, unit, wander
 from denoiser.data.staging import beside
 from denoiser.data.voices import Array
 from denoiser.errors import CorpusError
 
-FORMAT = 3  # to be raised when other samples would come out
+FORMAT = 4  # to be raised when other samples would come out
 SECONDS = 10.0  # of each
 COUNTS = {"train": 144, "val": 24, "test": 24}
 SLOPES = (-2.2, 1.0)  # exponent of the power over frequency: 0 white, -1 pink, -2 brown, 1 blue
@@ -54,18 +55,38 @@ def _music(rng: Generator, n: int, rate: int) -> Array:
     return piece[:n]
 
 
-KINDS = {"coloured": _coloured, "music": _music} | {
+def _rumble(rng: Generator, n: int, rate: int) -> Array:
+    """Inside a vehicle or a building: 6 to 15 dB less an octave from 25 to 80 Hz on, and a little air."""
+    corner, slope = rng.uniform(25, 80), rng.uniform(1, 2.5)
+    body = unit(shape(rng.standard_normal(n), rate, lambda f: (f / corner) ** 2 / (1 + (f / corner) ** (2 + slope))))
+    air = unit(shape(rng.standard_normal(n), rate, lambda f: 1 / (1 + f / 500)))
+    return np.exp(0.2 * wander(rng, n, rate, 2)) * (body + 10 ** rng.uniform(-2, -0.5) * air)
+
+
+def _crowd(rng: Generator, n: int, rate: int) -> Array:
+    """A place full of people: no word is heard, but octaves rise and fall as syllables do, less of them above 1 kHz."""
+    corner, slope, crowd = rng.uniform(300, 1200), rng.uniform(0.8, 1.8), np.zeros(n)
+    for low, high in pairwise(37.5 * 2.0 ** np.arange(9)):
+        octave = unit(shape(rng.standard_normal(n), rate, lambda f: (f >= low) & (f < high)))  # noqa: B023
+        level = (1 + low / corner) ** -slope * np.exp(rng.uniform(0.1, 0.5) * wander(rng, n, rate, rng.uniform(2, 5)))
+        crowd += level * octave
+    return crowd
+
+
+KINDS = {"coloured": _coloured, "crowd": _crowd, "music": _music, "rumble": _rumble} | {
     kind: NOISES[part][kind]
     for part, kinds in (("train", "hum bandlimited engine rain clicks gusts"), ("test", "traffic fan"))
     for kind in kinds.split()
 }
-ORDER = "coloured hum music engine clicks fan coloured bandlimited music gusts traffic rain".split()
+ORDER = (
+    "coloured rumble music engine crowd fan coloured hum clicks rumble crowd gusts traffic rain music bandlimited".split()
+)
 
 
 def write_noises(cache: Path, sample_rate: int) -> Path:
     """The folder under ``cache`` that holds them, as ``<part>/<kind>/<kind>_<number>.wav``: there, or made.
 
-    A sixth are coloured, of a random slope, a sixth music, the others of eight kinds. Always the same samples at one
+    An eighth each are coloured, of a random slope, rumble, crowds and music, the others of eight kinds. Always the same samples at one
     rate. Raises CorpusError where it cannot be written.
     """
     folder = cache / f"generated-{sample_rate}hz-{FORMAT}"

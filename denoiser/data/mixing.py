@@ -34,6 +34,8 @@ class Recipe:
         noises: at most so many at once, each further one up to 10 dB below the first.
         babble: share of noises that are 3 to 8 other speakers of the corpus at once.
         generated: share of noises that are made (:mod:`denoiser.data.generated`): coloured noise, hum, machines, music.
+        highpass: Hz below which the speech has nothing: no voice is there, and what recordings of speech have there, the
+            rumble of their rooms, would be kept in the target as no network could. 0 for speech as it is.
         filtered: share of mixtures whose speech and noise each pass a random filter (:func:`colour`).
         narrow: share that came through a narrow channel, a telephone say (:func:`channel`).
         speechless: share in which nobody speaks.
@@ -47,6 +49,7 @@ class Recipe:
     noises: int = 2
     babble: float = 0.1
     generated: float = 0.1
+    highpass: float = 0.0
     filtered: float = 0.5
     narrow: float = 0.1
     speechless: float = 0.02
@@ -70,6 +73,8 @@ class Recipe:
                 f"data.mix: babble={self.babble} and generated={self.generated} are more than 1 together; "
                 "the rest are recorded noises"
             )
+        if not _is_number(self.highpass) or not 0 <= self.highpass <= 300:
+            raise ConfigError(f"data.mix.highpass={self.highpass}: expected 0 to 300 Hz")
         if not isinstance(self.noises, int) or self.noises < 1:
             raise ConfigError(f"data.mix.noises={self.noises}: expected 1 or more")
         if self.target not in KEPT:
@@ -99,8 +104,8 @@ def mix(batch: Mixture, length: int, sample_rate: int, responses: Tensor | None 
             its whole utterance, of all of it and of its active frames. Of the R - B noises: ``owner``, the mixture;
             ``gain``, dB; ``short``, those that begin again after ``period`` samples, begun ``shift`` samples in. Of
             the mixture: ``snr``, dB; ``loudness``, dBFS of active speech; ``speechless``, 0 or 1;
-            ``speech_filter`` and ``noise_filter`` ``[B, 4]`` of :func:`colour`; ``band`` ``[B, 2]`` of
-            :func:`channel`; ``room``, a number or -1.
+            ``highpass``, Hz, of the speech; ``speech_filter`` and ``noise_filter`` ``[B, 4]`` of :func:`colour`;
+            ``band`` ``[B, 2]`` of :func:`channel`; ``room``, a number or -1.
         responses: ``[rooms, 2, H]``: what is heard in a room, and what a target keeps of it; H at most M - N.
     """
     crops, count = batch["crops"], len(batch["snr"])
@@ -111,7 +116,8 @@ def mix(batch: Mixture, length: int, sample_rate: int, responses: Tensor | None 
     speech = crops[:count] * ((time >= batch["first"][:, None]) & (time < batch["last"][:, None]))
     dry = _rms(speech[:, -length:])
     band = channel(batch["band"], sample_rate)
-    spectrum = torch.fft.rfft(speech) * _spectrum(band * colour(batch["speech_filter"], sample_rate), size)
+    voice = passed_above(batch["highpass"][:, None], 4, _frequencies(sample_rate, crops.device))
+    spectrum = torch.fft.rfft(speech) * _spectrum(voice * band * colour(batch["speech_filter"], sample_rate), size)
     if responses is None:
         heard = clean = torch.fft.irfft(spectrum, size)[:, -length:]
     else:
@@ -188,11 +194,18 @@ def channel(edges: Tensor, sample_rate: int) -> Tensor:
     telephone (300 to 3400 Hz): what is missing in the noisy is missing in the target.
     """
     f = _frequencies(sample_rate, edges.device).clamp(min=1)  # Hz: an open channel passes an offset too
-    low, high = (1j * f / edge for edge in edges[..., None].unbind(-2))
-    passed = low**2 / (low**2 + math.sqrt(2) * low + 1)
+    low, high = edges[..., None].unbind(-2)
+    passed, high = passed_above(low, 2, f), 1j * f / high
     for k in (1, 3, 5, 7):
         passed = passed / (high**2 + 2 * math.sin(k * math.pi / 16) * high + 1)
     return passed
+
+
+def passed_above(edges: Tensor, order: int, f: Tensor) -> Tensor:
+    """A Butterworth high-pass of even ``order`` from ``edges`` ``[B, 1]`` Hz on, at ``f`` ``[F]`` Hz: complex ``[B, F]``."""
+    s = 1j * f.clamp(min=1) / edges.clamp(min=1e-6)
+    parts = [s**2 / (s**2 + 2 * math.sin(k * math.pi / (2 * order)) * s + 1) for k in range(1, order, 2)]
+    return torch.stack(parts).prod(0)
 
 
 def _frequencies(sample_rate: int, device: torch.device) -> Tensor:

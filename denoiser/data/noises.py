@@ -46,7 +46,7 @@ def _band(f: Array, low: float | Array, high: float | Array) -> Array:
     return ((1 + (low / f) ** 8) * (1 + (f / high) ** 8)) ** -0.5  # 24 dB an octave
 
 
-def _wander(rng: Generator, n: int, rate: int, hz: float) -> Array:
+def wander(rng: Generator, n: int, rate: int, hz: float) -> Array:
     """A smooth random curve, about normal, that turns some ``hz`` times a second."""
     knots = rng.standard_normal(int(2 * hz * n / rate) + 2)
     place, x = np.divmod(np.arange(n) * (2 * hz / rate), 1)
@@ -106,14 +106,14 @@ def _bandlimited(rng: Generator, n: int, rate: int) -> Array:
 
 def _hum(rng: Generator, n: int, rate: int) -> Array:
     """Mains at 50 or 60 Hz within about 0.1 Hz, 40 harmonics, over a little hiss."""
-    mains = rng.choice([50, 60]) + 0.1 * _wander(rng, n, rate, 0.2)
+    mains = rng.choice([50, 60]) + 0.1 * wander(rng, n, rate, 0.2)
     harmonics = np.arange(1, 41) ** -rng.uniform(0.6, 1.4) * rng.lognormal(0, 0.7, 40)
     return _tone(rng, np.cumsum(mains) / rate, harmonics) + 0.05 * pink(rng, n, rate)
 
 
 def _engine(rng: Generator, n: int, rate: int) -> Array:
     """Harmonics of a wandering 20 to 45 Hz, and combustion noise twice a turn."""
-    turns = np.cumsum(rng.uniform(20, 45) * np.exp(0.12 * _wander(rng, n, rate, 0.5))) / rate
+    turns = np.cumsum(rng.uniform(20, 45) * np.exp(0.12 * wander(rng, n, rate, 0.5))) / rate
     order = np.arange(1, 61)
     harmonics = rng.lognormal(0, 0.5, 60) * order**-0.8 * np.where(order % 2, 0.3, 1)
     combustion = _coloured(rng, n, rate, lambda f: _band(f, 150, 4000) * f**-0.3)
@@ -141,7 +141,7 @@ def _clicks(rng: Generator, n: int, rate: int) -> Array:
 
 def _gusts(rng: Generator, n: int, rate: int) -> Array:
     """Wind whose level wanders over some 20 dB, with a whistle in the strong gusts."""
-    gust, whistle = np.exp(0.9 * _wander(rng, n, rate, 0.8)), rng.uniform(500, 1500)
+    gust, whistle = np.exp(0.9 * wander(rng, n, rate, 0.8)), rng.uniform(500, 1500)
     rumble = _coloured(rng, n, rate, lambda f: _band(f, 40, 800) * f**-0.6)
     return gust * rumble + 0.2 * gust**1.5 * _coloured(rng, n, rate, lambda f: _band(f, whistle, 1.3 * whistle))
 
@@ -189,7 +189,7 @@ def _surf(rng: Generator, n: int, rate: int) -> Array:
 def _birds(rng: Generator, n: int, rate: int) -> Array:
     """3 to 7 chirps a second that sweep between 0.5 and 8 kHz, over leaves in the wind."""
     leaves = _coloured(rng, n, rate, lambda f: _band(f, 1000, 10_000) * f**-0.5)
-    park = 0.6 * leaves * np.exp(0.5 * _wander(rng, n, rate, 5))
+    park = 0.6 * leaves * np.exp(0.5 * wander(rng, n, rate, 5))
     for _ in range(1 + int(n / rate * rng.uniform(3, 7))):
         length = int(rng.uniform(0.05, 0.2) * rate)
         start, t = rng.integers(n - length), np.linspace(0, 1, length)

@@ -24,6 +24,21 @@ def with_silence(x: Tensor, bins: int, frames: int) -> Tensor:
     return torch.cat([F.pad(x[:, :1], more, value=-1.0), F.pad(x[:, 1:], more)], dim=1)
 
 
+class Past(nn.Module):
+    """``[..., T]`` → ``[..., frames + T]``: with the frames before it, silence at the beginning of a signal."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__()
+        self.frames = frames
+
+    def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
+        earlier = None if memory is None else memory.get(self)
+        x = F.pad(x, (self.frames, 0)) if earlier is None else torch.cat([earlier.to(x.dtype), x], dim=-1)
+        if memory is not None:
+            memory[self] = x[..., x.shape[-1] - self.frames :]
+        return x
+
+
 class TimeConv(nn.Module):
     """A convolution ``[B, C, F, T]`` → ``[B, C', F / stride, T]``, over this frame and its neighbours in time.
 
@@ -47,17 +62,13 @@ class TimeConv(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.causal, self.past = causal, kernel[1] - 1
-        along = 0 if causal else self.past // 2
+        past = kernel[1] - 1
+        self.past = Past(past) if causal and past else None
+        along = 0 if causal else past // 2
         self.conv = nn.Conv2d(before, after, kernel, (stride, 1), (kernel[0] // 2, along), groups=groups, bias=bias)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        if self.causal and self.past:
-            earlier = None if memory is None else memory.get(self)
-            x = F.pad(x, (self.past, 0)) if earlier is None else torch.cat([earlier.to(x.dtype), x], dim=-1)
-            if memory is not None:
-                memory[self] = x[..., -self.past :]
-        return self.conv(x)
+        return self.conv(x if self.past is None else self.past(x, memory))
 
 
 class Recurrence(nn.Module):
