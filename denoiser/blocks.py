@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
 
 import torch
 from torch import Tensor
@@ -26,6 +28,8 @@ class Blocks:
         size: of a block, samples; rounded to ``step``.
         rates: ``(old, new)``: for ``old`` samples in, ``new`` come out.
         fade: results over which two neighbouring blocks are cross-faded: heard only if they differ.
+        pool: where the function runs, on ``ahead`` + 1 blocks at once; None for here, one by one.
+        ahead: blocks that are begun before the first is asked for.
     """
 
     def __init__(
@@ -36,7 +40,11 @@ class Blocks:
         size: int,
         rates: tuple[int, int] = (1, 1),
         fade: int = 0,
+        pool: Executor | None = None,
+        ahead: int = 0,
     ) -> None:
+        self.pool, self.ahead = pool, ahead
+        self.begun: deque[tuple[Future[Tensor], int, int]] = deque()  # results, the first that is wanted, how many
         self.function, self.step, self.rates = function, step, rates
         self.context = math.ceil(context / step) * step
         self.size = max(1, round(size / step)) * step
@@ -49,22 +57,41 @@ class Blocks:
         """Take ``[..., n]``; yield what is ready."""
         self.held = samples if self.held is None else torch.cat([self.held, samples], dim=-1)
         while self.held.shape[-1] >= (need := self.done + self.size + self.context - self.start):
-            yield self._run(need, self.size)
+            self._begin(need, self.size)
             self.done += self.size
             start = max(0, self.done - self.context)
             self.held, self.start = self.held[..., start - self.start :], start
+            if len(self.begun) > self.ahead:
+                yield self._finished()
 
     def flush(self) -> Iterable[Tensor]:
         """The signal has ended: yield the rest."""
         if self.held is not None and (left := self.start + self.held.shape[-1] - self.done) > 0:
-            yield self._run(self.held.shape[-1], left)
+            self._begin(self.held.shape[-1], left)
         self.held = None
+        while self.begun:
+            yield self._finished()
 
-    def _run(self, length: int, wanted: int) -> Tensor:
+    def _begin(self, length: int, wanted: int) -> None:
         old, new = self.rates
         assert self.held is not None
-        results = self.function(self.held[..., :length])
-        first, count = (self.done - self.start) * new // old, math.ceil(wanted * new / old)
+        block, first = self.held[..., :length], (self.done - self.start) * new // old
+        results: Future[Tensor]
+        if self.pool is None:
+            results = Future()
+            results.set_result(self.function(block))
+        else:
+            results = self.pool.submit(self._without_gradient, block)
+        self.begun.append((results, first, math.ceil(wanted * new / old)))
+
+    @torch.no_grad()  # of its own in every thread
+    def _without_gradient(self, block: Tensor) -> Tensor:
+        return self.function(block)
+
+    def _finished(self) -> Tensor:
+        """The results of the block that was begun first."""
+        future, first, count = self.begun.popleft()
+        results = future.result()
         results, beyond = results[..., first : first + count], results[..., first + count :]
         if self.tail is not None:
             n = min(self.tail.shape[-1], results.shape[-1])

@@ -26,6 +26,7 @@ from denoiser.plan import Job, clear, dated, is_done
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}, {remaining} left{postfix}]"
 SERIAL = 0.15  # of the work on a file that more threads do not shorten: 0.18 at 3 s, 0.13 at 20 s (unet10, two cores)
 MOST_AT_ONCE = 16  # files; each takes some 300 MB
+MOST_BLOCKS = 4  # of one file
 _drawing = threading.Lock()  # matplotlib is not made for several threads
 
 
@@ -73,16 +74,20 @@ def enhance_files(
     todo = [job for job in jobs if job not in done_before]
     pictures = _pictures(among or jobs) if plot else {}
     clear([*(target for _, target in todo), *pictures.values()])
+    on_cpu, threads = denoiser.spectral.window.device.type == "cpu", torch.get_num_threads()
     if at_once is None:
-        on_cpu = denoiser.spectral.window.device.type == "cpu"
-        at_once = files_at_once(len(todo), torch.get_num_threads()) if on_cpu else 1
+        at_once = files_at_once(len(todo), threads) if on_cpu else 1
     begin = time.perf_counter()
     again = "the same command without overwrite=true" if overwrite else "the same command"
 
     def enhance(job: Job) -> Enhanced | DenoiserError:
         try:
             with progress.of(job) as advance, writable(job[1]) as target, readable(job[0]) as source:
-                enhanced = denoiser.enhance_file(source, target, options, loudness=loudness, progress=advance)
+                blocks = blocks_at_once(denoiser, _seconds(job[0]), threads) if on_cpu and at_once == 1 else 1
+                with _shared(blocks):
+                    enhanced = denoiser.enhance_file(
+                        source, target, options, loudness=loudness, progress=advance, blocks_at_once=blocks
+                    )
                 if plot:
                     _draw(source, target, pictures[job])
             dated(job)
@@ -145,6 +150,26 @@ def files_at_once(files: int, threads: int) -> int:
     return min(range(1, max(1, min(files, threads, MOST_AT_ONCE)) + 1), key=rounds)
 
 
+def blocks_at_once(denoiser: Denoiser, seconds: float, threads: int) -> int:
+    """How many blocks of a file of so many ``seconds`` to have under way, each with its share of the ``threads``."""
+    if denoiser.causal:
+        return 1
+    return max(1, min(threads, MOST_BLOCKS, int(seconds / denoiser.block_seconds)))
+
+
+@contextmanager
+def _shared(at_once: int) -> Iterator[None]:
+    """The CPU's threads, shared out to what is done at once."""
+    threads = torch.get_num_threads()
+    if at_once > 1:
+        torch.set_num_threads(max(1, threads // at_once))
+    try:
+        yield
+    finally:
+        if at_once > 1:
+            torch.set_num_threads(threads)
+
+
 def _each(
     jobs: Sequence[Job], work: Callable[[Job], Enhanced | DenoiserError], at_once: int, stop: Callable[[], None]
 ) -> Generator[tuple[Job, Enhanced | DenoiserError], None, None]:
@@ -152,20 +177,15 @@ def _each(
     if at_once == 1:
         yield from ((job, work(job)) for job in jobs)
         return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // at_once))
-    try:
-        with ThreadPoolExecutor(at_once) as pool:
-            running = {pool.submit(work, job): job for job in jobs}
-            try:
-                for future in as_completed(running):
-                    yield running[future], future.result()
-            except BaseException:
-                stop()
-                pool.shutdown(cancel_futures=True)
-                raise
-    finally:
-        torch.set_num_threads(threads)
+    with _shared(at_once), ThreadPoolExecutor(at_once) as pool:
+        running = {pool.submit(work, job): job for job in jobs}
+        try:
+            for future in as_completed(running):
+                yield running[future], future.result()
+        except BaseException:
+            stop()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 class _StoppedError(Exception):

@@ -156,16 +156,17 @@ class Filter(Mask):
         spectral, low = noisy.spectral, self.lowest
         magnitude = super().forward(output, noisy).magnitude
         kept = spectral.unscale(magnitude[:, :low]) * noisy.phase[:, :low]
-        if self.causal:
-            around = self.before(kept, memory)
-        else:
-            around = F.pad(kept, (self.taps // 2, self.taps // 2))
+        around = self.before(kept, memory) if self.causal else F.pad(kept, (self.taps // 2, self.taps // 2))
         weights = 2 * output[:, 1:, :low].unflatten(1, (self.taps, 2)).movedim(2, -1) - 1  # [B, taps, low, T, 2]
         frames = around.unfold(-1, self.taps, 1).movedim(-1, 1)
-        filtered = kept + (frames * torch.view_as_complex(weights.contiguous())).sum(1)  # an untrained network's changes little
+        filtered = kept + (frames * torch.view_as_complex(weights.contiguous())).sum(
+            1
+        )  # an untrained network's changes little
         modulus = torch.sqrt(filtered.real.square() + filtered.imag.square() + LEAST**2)
         magnitude = torch.cat([spectral.scale(modulus), magnitude[:, low:]], dim=1)
-        return Spectrum(spectral, magnitude=magnitude, phase=torch.cat([filtered / modulus, noisy.phase[:, low:]], dim=1))
+        return Spectrum(
+            spectral, magnitude=magnitude, phase=torch.cat([filtered / modulus, noisy.phase[:, low:]], dim=1)
+        )
 
 
 MAX_TAPS = 15

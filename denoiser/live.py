@@ -31,7 +31,7 @@ class Live:
         frames: that are put through the network at once, of all channels together: bounds the memory.
     """
 
-    size = 0  # of a block: what comes in is worked on at once
+    size = ahead = 0  # of a block, and blocks that wait for others: what comes in is worked on at once
 
     def __init__(self, denoiser: Denoiser, options: Options, level: Callable[[], Level], frames: int) -> None:
         self.denoiser, self.options, self.level, self.frames = denoiser, options, level, max(1, frames)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,11 +31,14 @@ def enhance_recording(
     options: Options | None = None,
     loudness: float | None = None,
     progress: Callable[[float], None] | None = None,
+    blocks_at_once: int = 1,
 ) -> Enhanced:
     """What :meth:`Denoiser.enhance_file` does."""
     if target.exists() and target.samefile(source):
         raise AudioError(f"{target}: is the input itself; give another output=")
-    with Reader(source) as reader:
+    # One more waits, so that no thread does while a block is written and the next is read.
+    ahead, pooled = (blocks_at_once, ThreadPoolExecutor(blocks_at_once)) if blocks_at_once > 1 else (0, nullcontext())
+    with Reader(source) as reader, pooled as pool:
         info = reader.info
         same = target.suffix.lower() == source.suffix.lower()
         limited = not (same and info.subtype in FLOATING)
@@ -43,7 +48,7 @@ def enhance_recording(
         seconds = max(min(SHORTEST, most), most * min(1.0, 2 / info.channels))
 
         def blocks(share: float) -> Iterator[Tensor]:
-            stream = Stream(denoiser, info.sample_rate, level, options, seconds)
+            stream = Stream(denoiser, info.sample_rate, level, options, seconds, pool, ahead)
             for piece in itertools.chain(_blocks(reader), [None]):
                 if piece is None and not stream.taken:
                     raise AudioError(f"{source}: holds no samples")

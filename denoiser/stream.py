@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,8 @@ class Stream:
     block is enhanced at the level of all that has come in until then: a few seconds later the difference is
     small, and where two blocks meet they are cross-faded over 10 ms.
 
-    Not for use by several threads at once: each has its own.
+    Not for use by several threads at once: each has its own. With a ``pool``, of a network that is not causal and at a
+    level that is known, ``ahead`` + 1 blocks are worked on there at once, and come out so many later.
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class Stream:
         level: Level | None = None,
         options: Options | None = None,
         block_seconds: float = 2.0,
+        pool: Executor | None = None,
+        ahead: int = 0,
     ) -> None:
         self.denoiser, self.sample_rate = denoiser, sample_rate
         self.device = denoiser.spectral.window.device
@@ -98,6 +102,8 @@ class Stream:
                 context=denoiser.context(self.options) * hop + fade,
                 size=round(block_seconds * model_rate),
                 fade=fade,
+                pool=pool,
+                ahead=ahead,
             )
         self.restore: Callable[[Tensor], Any]
         self.waiting: Tensor | None = None  # input whose result is not out yet
@@ -107,7 +113,7 @@ class Stream:
     def latency(self) -> float:
         """Seconds of input beyond a sample after which that sample has come out, at the most."""
         rate = self.denoiser.sample_rate
-        samples = (self.core.size + self.core.context) / rate
+        samples = (self.core.size * (1 + self.core.ahead) + self.core.context) / rate
         for stage, at in ((self.down, self.sample_rate), (self.up, rate)):
             if isinstance(stage, Blocks):
                 samples += (stage.size + stage.context) / at

@@ -177,7 +177,11 @@ def _grow(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
     """Zeros where a network has more channels than its weights are of: at first it does what that one did."""
     for name, value in weights.items():
         sizes = own[name].shape if name in own else value.shape
-        if value.shape != sizes and value.ndim == len(sizes) and all(a <= b for a, b in zip(value.shape, sizes, strict=True)):
+        if (
+            value.shape != sizes
+            and value.ndim == len(sizes)
+            and all(a <= b for a, b in zip(value.shape, sizes, strict=True))
+        ):
             weights[name] = torch.zeros(sizes)
             weights[name][tuple(slice(size) for size in value.shape)] = value
 

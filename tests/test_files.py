@@ -16,7 +16,7 @@ from conftest import NAMES, composed, make_noise, make_voice
 from denoiser import Denoiser, audio, files, pipes
 from denoiser.arguments import as_typed
 from denoiser.errors import AudioError, one_line
-from denoiser.files import enhance_files, files_at_once
+from denoiser.files import blocks_at_once, enhance_files, files_at_once
 from denoiser.plan import is_done, is_single, plan
 
 main = importlib.import_module("infer")
@@ -135,7 +135,7 @@ def test_a_folder_goes_on_where_it_was_interrupted(denoiser, here, capsys, at_on
 
 def test_files_under_way_end_when_the_command_is_interrupted(denoiser, here):
     class Slow(Denoiser):
-        def enhance_file(self, source, target, options=None, *, loudness=None, progress=None):
+        def enhance_file(self, source, target, options=None, *, progress, **settings):
             if source.name == "a.wav":
                 raise KeyboardInterrupt
             for _ in range(500):  # until its progress says that it is to end
@@ -194,6 +194,24 @@ def test_a_bad_file_costs_only_itself(checkpoint, here, capsys):
     assert "1 of 4 files failed:\n  in/bad.wav: not readable" in printed.err
     assert "real-time factor" in printed.out
     assert sorted(path.name for path in here.iterdir()) == ["in", "in_enhanced"]  # no logs, no .hydra
+
+
+def test_blocks_at_once_give_what_one_by_one_does(denoiser, here, monkeypatch):
+    monkeypatch.setattr(denoiser, "block_seconds", 0.25)
+    audio.write("in.wav", noisy(2.1), 16_000)
+    seconds = []
+    denoiser.enhance_file(Path("in.wav"), Path("one.wav"))
+    denoiser.enhance_file(Path("in.wav"), Path("three.wav"), blocks_at_once=3, progress=seconds.append)
+    assert torch.equal(audio.read("one.wav")[0], audio.read("three.wav")[0])
+    assert sum(seconds) == pytest.approx(2.1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "threads", "expected"), [(10, 8, 1), (70, 8, 2), (7200, 2, 2), (7200, 64, 4), (7200, 1, 1)]
+)
+def test_a_long_file_is_shared_out_to_the_threads(denoiser, monkeypatch, seconds, threads, expected):
+    monkeypatch.setattr(denoiser, "block_seconds", 32.0)
+    assert blocks_at_once(denoiser, seconds, threads) == expected
 
 
 def test_what_nobody_foresaw_costs_one_file_too(denoiser, here, capsys):

@@ -100,7 +100,9 @@ def test_a_filter_lets_a_steady_tone_through_and_takes_the_noise_beside_it():
     output = torch.full((1, head.outputs, *spectrum.shape[1:]), 0.5)
     output[:, 0] = 1 / 1.2  # a gain of one
     output[:, 1::2], output[:, 5] = 0.6, 0.1  # the mean over five frames: a fifth of each
-    before, after = ((s.linear - clean.linear)[0, 16, 5:-5].abs().square().mean() for s in (spectrum, head(output, spectrum)))
+    before, after = (
+        (s.linear - clean.linear)[0, 16, 5:-5].abs().square().mean() for s in (spectrum, head(output, spectrum))
+    )
     assert after < before / 2
     above = head(output, spectrum).linear[:, 32:]
     assert torch.allclose(above, spectrum.linear[:, 32:], rtol=1e-3, atol=1e-3)
@@ -126,7 +128,10 @@ def test_an_untrained_complex_mask_turns_nothing(net):
     assert (estimate.phase * noisy.phase.conj()).real[heard].median() > 0.7
 
 
-@pytest.mark.parametrize("wrong", [{"name": "mask", "limit": 0}, {"name": "mask", "limit": "x"}, {"name": "mosk"}, {"name": "filter", "taps": 4}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"name": "mask", "limit": 0}, {"name": "mask", "limit": "x"}, {"name": "mosk"}, {"name": "filter", "taps": 4}],
+)
 def test_a_wrong_head_is_one_line(wrong):
     with pytest.raises(ConfigError, match=r"model\.head"):
         heads.build(**wrong)

@@ -78,9 +78,7 @@ KINDS = {"coloured": _coloured, "crowd": _crowd, "music": _music, "rumble": _rum
     for part, kinds in (("train", "hum bandlimited engine rain clicks gusts"), ("test", "traffic fan"))
     for kind in kinds.split()
 }
-ORDER = (
-    "coloured rumble music engine crowd fan coloured hum clicks rumble crowd gusts traffic rain music bandlimited".split()
-)
+ORDER = "coloured rumble music engine crowd fan coloured hum clicks rumble crowd gusts traffic rain music bandlimited".split()
 
 
 def write_noises(cache: Path, sample_rate: int) -> Path:

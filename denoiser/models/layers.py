@@ -44,6 +44,17 @@ class Gate(nn.Sequential):
         )
 
 
+def pooled(x: Tensor, step: tuple[int, int]) -> Tensor:
+    """``[B, C, F, T]``, of whole steps → the largest of each ``step``, 2 bins and 1 or 2 frames.
+
+    Without a gradient as maxima of neighbours, in half the time: torch's pooling also finds where they were.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return F.max_pool2d(x, step)
+    x = torch.maximum(x[..., 0::2, :], x[..., 1::2, :])
+    return x if step[1] == 1 else torch.maximum(x[..., 0::2], x[..., 1::2])
+
+
 def upsample(kind: str, inputs: int, outputs: int, time: int) -> nn.Module:
     """``[B, inputs, F, T]`` → ``[B, outputs, 2F, time T]``; ``time`` is 1 or 2."""
     if kind == "nearest":

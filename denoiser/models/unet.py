@@ -7,10 +7,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from denoiser.errors import ConfigError
-from denoiser.models.layers import Gate, OverTime, Residual, he_normal, upsample
+from denoiser.models.layers import Gate, OverTime, Residual, he_normal, pooled, upsample
 from denoiser.models.time import MAX_LEVELS, MAX_REACH, MOST, with_silence
 
 CHOICES = {
@@ -165,7 +164,7 @@ class UNet(nn.Module):
             x = x.unflatten(2, (-1, self.stem)).transpose(2, 3).flatten(1, 2)
         skips = []
         for level, stage in enumerate(self.encoder):
-            x = stage(x if level == 0 else F.max_pool2d(x, self.steps[level - 1]))
+            x = stage(x if level == 0 else pooled(x, self.steps[level - 1]))
             if level >= self.dropout_from:
                 x = self.dropout(x)
             skips.append(x)
