@@ -7,18 +7,19 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from denoiser import allocator, errors
+from denoiser import errors, memory
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
-allocator.keep_freed()
+memory.keep_freed()
 errors.check_environment("hydra", "torch")
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+with memory.importing():
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig, OmegaConf
 
-from denoiser.arguments import as_typed
-from denoiser.sweep import multirun
+    from denoiser.arguments import as_typed
+    from denoiser.sweep import multirun
 
 NAMES = ("ckpt", "input", "output", "reference")  # settings that are meant letter for letter
 
@@ -44,13 +45,14 @@ def run(cfg: DictConfig) -> None:
     errors.check_number(cfg, "jobs", 1, whole=True, other="auto")
     errors.check_shard(cfg)
 
-    import torch
+    with memory.importing():
+        import torch
 
-    from denoiser.enhance import Denoiser, Options
-    from denoiser.files import enhance_files, shown
-    from denoiser.judging import folder_of, judge
-    from denoiser.pipes import STDOUT
-    from denoiser.plan import is_single, plan, share
+        from denoiser.enhance import Denoiser, Options
+        from denoiser.files import enhance_files, shown
+        from denoiser.judging import folder_of, judge
+        from denoiser.pipes import STDOUT
+        from denoiser.plan import is_single, plan, share
 
     options = Options(cfg.dry, cfg.max_attenuation_db, cfg.phase_iters, cfg.full_band)
     sources = [str(name) for name in cfg.input] if OmegaConf.is_list(cfg.input) else [str(cfg.input)]

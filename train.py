@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from denoiser import allocator, errors, ranks
+from denoiser import errors, memory, ranks
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
-allocator.keep_freed()
+memory.keep_freed()
 errors.check_environment("hydra", "torch")
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+with memory.importing():
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig
 
-from denoiser.arguments import as_typed
-from denoiser.sweep import multirun
+    from denoiser.arguments import as_typed
+    from denoiser.sweep import multirun
 
 NAMES = (  # settings that are meant letter for letter
     "data.root", "data.speech", "data.noise", "data.rooms", "data.test_root", "data.cache", "ckpt_path", "init_from",
@@ -31,7 +32,8 @@ def main(cfg: DictConfig) -> float | None:
         os.chdir(HydraConfig.get().runtime.cwd)  # Ray starts its workers elsewhere
         return job.run(cfg, _folder())
     with errors.one_line():
-        from denoiser.training import train
+        with memory.importing():
+            from denoiser.training import train
 
         return train(cfg, _folder())
 

@@ -1,6 +1,6 @@
 """One training step of unet10 with its data at hand, and what the machine's arithmetic and memory would allow.
 
-    python benchmarks/floor.py [bf16|float32] [steps=6]
+    python benchmarks/floor.py [bf16|float32] [steps=6] [cpu|cuda] [batch=16]
 
 Prints JSON: audio-seconds per second of the bare step (network, loss, Adam; no data path, no Lightning); the seconds
 that its multiplications would take at the rate of one large matrix product, and that its convolutions' inputs, outputs
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor, nn
 
-from denoiser import allocator, losses
+from denoiser import losses, memory
 from denoiser.enhance import Denoiser
 from denoiser.spectral import Spectrum
 
@@ -32,11 +32,17 @@ PASSES = 3  # of each product: the output, the gradient of the input, that of th
 
 
 def seconds(work: Callable[[], object], rounds: int) -> float:
+    def done() -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
     work()
     times = []
     for _ in range(rounds):
+        done()
         begin = time.perf_counter()
         work()
+        done()
         times.append(time.perf_counter() - begin)
     return statistics.median(times)
 
@@ -61,17 +67,17 @@ def traffic(net: nn.Module, x: Tensor) -> tuple[int, int]:
     return macs, values
 
 
-def main(precision: str = "bf16", rounds: int = 6) -> None:
+def main(precision: str = "bf16", rounds: int = 6, device: str = "cpu", batch: int = BATCH) -> None:
     dtype = {"bf16": torch.bfloat16, "float32": torch.float32}[precision]
     torch.manual_seed(0)
-    denoiser = Denoiser.build({"name": "unet"}, {"peak": 5.0}).train()
+    denoiser = Denoiser.build({"name": "unet"}, {"peak": 5.0}).train().to(device)
     spectral, loss = denoiser.spectral, losses.build("huber")
     optimizer = torch.optim.Adam(denoiser.parameters(), 1e-3)
-    shape = (BATCH, spectral.bins, FRAMES)
-    noisy, clean = (Spectrum(spectral, magnitude=torch.rand(shape) - 0.5) for _ in range(2))
+    shape = (batch, spectral.bins, FRAMES)
+    noisy, clean = (Spectrum(spectral, magnitude=torch.rand(shape, device=device) - 0.5) for _ in range(2))
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
             estimate = denoiser.estimate(noisy)
         optimizer.zero_grad()
         loss(estimate, clean, noisy).backward()
@@ -79,12 +85,12 @@ def main(precision: str = "bf16", rounds: int = 6) -> None:
 
     took = seconds(step, rounds)
     macs, values = traffic(denoiser.net, noisy.magnitude.unsqueeze(1))
-    size = 2048
-    a, b = (torch.rand(size, size).to(dtype) for _ in range(2))
+    size = 2048 if device == "cpu" else 8192
+    a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
     product = seconds(lambda: a @ b, 10) / size**3
-    block = torch.rand(1 << 26)
+    block = torch.rand(1 << (26 if device == "cpu" else 30), device=device)
     copy = seconds(lambda: block.clone(), 5) / (2 * block.numel() * 4)
-    audio = BATCH * FRAMES / spectral.frame_rate
+    audio = batch * FRAMES / spectral.frame_rate
     found = {
         "audio_s_per_s": audio / took,
         "step_s": took,
@@ -97,5 +103,5 @@ def main(precision: str = "bf16", rounds: int = 6) -> None:
 
 
 if __name__ == "__main__":
-    allocator.keep_freed()
-    main(*sys.argv[1:2], *map(int, sys.argv[2:3]))
+    memory.keep_freed()
+    main(*sys.argv[1:2], *map(int, sys.argv[2:3]), *sys.argv[3:4], *map(int, sys.argv[4:5]))

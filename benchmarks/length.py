@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 
-from denoiser import Denoiser, allocator, audio, models
+from denoiser import Denoiser, audio, memory, models
 from denoiser.report import table
 from denoiser.spectral import Spectral
 
@@ -48,7 +48,7 @@ def write_noise(path: Path, minutes: float, channels: int, rate: int) -> None:
 
 
 def measure(source: Path, target: Path, checkpoint: str, width: int, depth: int) -> dict[str, object]:
-    allocator.keep_freed()  # as infer.py does
+    memory.keep_freed()  # as infer.py does
     torch.manual_seed(0)
     if checkpoint:
         denoiser = Denoiser.from_checkpoint(checkpoint, "cpu")

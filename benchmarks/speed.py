@@ -174,11 +174,11 @@ def ours(name: str, source: Path, target: Path) -> None:
     """One file by one of OURS, in this process: seconds and peak MB, as peers.py prints them."""
     from peers import peak_mb
 
-    from denoiser import Denoiser, allocator, models
+    from denoiser import Denoiser, memory, models
     from denoiser.checkpoint import SHIPPED
     from denoiser.spectral import Spectral
 
-    allocator.keep_freed()  # as infer.py does
+    memory.keep_freed()  # as infer.py does
     name, _, precision = name.partition(", ")
     if name in SHIPPED:
         denoiser = Denoiser.from_checkpoint(name, "cpu", precision or "auto")
@@ -324,14 +324,14 @@ def main() -> None:
         options = " ".join([f"only={name}", *(f"{key}={value}" for key, value in given.items())])
         head = f"`python benchmarks/speed.py {options}`, {time.strftime('%Y-%m-%d')}. {before}; load {load}.\n"
         head += f"{EXPLAINED[name].format(rounds=rounds)}\n"
-        print(write(f"## {name.capitalize()}", f"{head}\n{table}", [f"## {part.capitalize()}" for part in parts]))
+        print(write(f"## {name.capitalize()}", f"{head}\n{table}"))
 
 
-def write(title: str, text: str, order: Sequence[str]) -> str:
+def write(title: str, text: str) -> str:
     """Puts one section where it belongs in RESULTS.md, and leaves the others."""
     path = ROOT / "benchmarks/RESULTS.md"
     sections = re.findall(r"^(## \w+)\n(.*?)(?=^## |\Z)", path.read_text() if path.exists() else "", re.M | re.S)
-    found = {**dict(sections), title: text}
+    found, order = {**dict(sections), title: text}, [f"## {part.capitalize()}" for part in EXPLAINED] + ["## GPU"]
     path.write_text("# Speed, side by side\n" + "".join(f"\n{t}\n\n{found[t].strip()}\n" for t in order if t in found))
     return text
 

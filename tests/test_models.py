@@ -14,7 +14,7 @@ from torch import nn
 from denoiser import models
 from denoiser.blocks import Blocks
 from denoiser.errors import ConfigError
-from denoiser.models.layers import OverTime
+from denoiser.models.layers import Doubling, Dropout, OverTime, PairConv, pooled
 from denoiser.models.unet import UNet
 
 OPTIONS = ["small", "stem", "residual", "gates", "separable", "frequency", "gru", "attention"]
@@ -274,3 +274,39 @@ def _check_folded(net: nn.Module) -> None:
         after = models.fold(net)(x)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
     assert torch.allclose(before, after, atol=1e-4 * float(before.abs().max()))
+
+
+def test_a_convolution_of_a_pair_is_that_of_the_two_joined():
+    layer, pair = PairConv(12, 5, 3, padding=1), (torch.randn(2, 8, 9, 7), torch.randn(2, 4, 9, 7))
+    joined = layer(torch.cat(pair, dim=1))
+    assert torch.allclose(layer(pair), joined, atol=1e-5)
+    (expected,) = torch.autograd.grad(joined.square().sum(), layer.weight)
+    (found,) = torch.autograd.grad(layer(pair).square().sum(), layer.weight)
+    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_doubling_is_a_transposed_convolution(time):
+    layer, x = Doubling(6, 4, time), torch.randn(2, 6, 5, 3)
+    expected = nn.ConvTranspose2d.forward(layer, x)
+    assert torch.allclose(layer(x), expected, atol=1e-5)
+    assert layer(x.to(memory_format=torch.channels_last)).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("step", [(2, 2), (2, 1)])
+def test_pooling_without_a_gradient_is_pooling(step):
+    x = torch.randn(2, 3, 8, 6)
+    with torch.no_grad():
+        assert torch.equal(pooled(x, step), pooled(x.requires_grad_(), step))
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    torch.manual_seed(0)
+    x = torch.ones(4, 33, 31, 29).to(memory_format=torch.channels_last)
+    out = Dropout(0.2)(x)
+    assert (out == 0).float().mean() == pytest.approx(0.2, abs=5e-3)
+    assert sorted(out.unique().tolist()) == [0, pytest.approx(1.25)]
+    torch.manual_seed(0)
+    assert torch.equal(out, Dropout(0.2)(x))
+    assert not torch.equal(out, Dropout(0.2)(x))
+    assert torch.equal(Dropout(0.2).eval()(x), x)

@@ -78,14 +78,17 @@ KINDS = {"coloured": _coloured, "crowd": _crowd, "music": _music, "rumble": _rum
     for part, kinds in (("train", "hum bandlimited engine rain clicks gusts"), ("test", "traffic fan"))
     for kind in kinds.split()
 }
-ORDER = "coloured rumble music engine crowd fan coloured hum clicks rumble crowd gusts traffic rain music bandlimited".split()
+ORDER = [
+    *"coloured rumble music engine crowd fan coloured hum".split(),
+    *"clicks rumble crowd gusts traffic rain music bandlimited".split(),
+]
 
 
 def write_noises(cache: Path, sample_rate: int) -> Path:
     """The folder under ``cache`` that holds them, as ``<part>/<kind>/<kind>_<number>.wav``: there, or made.
 
-    An eighth each are coloured, of a random slope, rumble, crowds and music, the others of eight kinds. Always the same samples at one
-    rate. Raises CorpusError where it cannot be written.
+    An eighth each are coloured, of a random slope, rumble, crowds and music, the others of eight kinds. Always the same
+    samples at one rate. Raises CorpusError where it cannot be written.
     """
     folder = cache / f"generated-{sample_rate}hz-{FORMAT}"
     if folder.is_dir():

@@ -33,9 +33,9 @@ class Recipe:
         snr: dB, from and to, drawn uniformly: of the speech over the noise, both while active (:func:`mix`).
         noises: at most so many at once, each further one up to 10 dB below the first.
         babble: share of noises that are 3 to 8 other speakers of the corpus at once.
-        generated: share of noises that are made (:mod:`denoiser.data.generated`): coloured noise, hum, machines, music.
-        highpass: Hz below which the speech has nothing: no voice is there, and what recordings of speech have there, the
-            rumble of their rooms, would be kept in the target as no network could. 0 for speech as it is.
+        generated: share of noises that are made, see :mod:`denoiser.data.generated`: rumble, hum, machines, music ...
+        highpass: Hz below which the speech has nothing: no voice is there, and what recordings of speech have, the
+            rumble of their rooms, no network could tell from noise. 0 for speech as it is.
         filtered: share of mixtures whose speech and noise each pass a random filter (:func:`colour`).
         narrow: share that came through a narrow channel, a telephone say (:func:`channel`).
         speechless: share in which nobody speaks.
@@ -202,7 +202,7 @@ def channel(edges: Tensor, sample_rate: int) -> Tensor:
 
 
 def passed_above(edges: Tensor, order: int, f: Tensor) -> Tensor:
-    """A Butterworth high-pass of even ``order`` from ``edges`` ``[B, 1]`` Hz on, at ``f`` ``[F]`` Hz: complex ``[B, F]``."""
+    """A Butterworth high-pass of even ``order`` from ``edges`` ``[B, 1]`` Hz on, at ``f`` ``[F]`` Hz: ``[B, F]``."""
     s = 1j * f.clamp(min=1) / edges.clamp(min=1e-6)
     parts = [s**2 / (s**2 + 2 * math.sin(k * math.pi / (2 * order)) * s + 1) for k in range(1, order, 2)]
     return torch.stack(parts).prod(0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from denoiser.errors import ConfigError
-from denoiser.models.layers import Gate, OverTime, Residual, he_normal, pooled, upsample
+from denoiser.models.layers import Dropout, Gate, OverTime, PairConv, Residual, he_normal, pooled, upsample
 from denoiser.models.time import MAX_LEVELS, MAX_REACH, MOST, with_silence
 
 CHOICES = {
@@ -113,9 +113,7 @@ class UNet(nn.Module):
             layers: list[nn.Module] = []
 
             def convolve(source: int, target: int, kernel: int, groups: int) -> None:
-                layers.append(
-                    nn.Conv2d(source, target, kernel, padding=kernel // 2, groups=groups, bias=norm == "none")
-                )
+                layers.append(PairConv(source, target, kernel, padding=kernel // 2, groups=groups, bias=norm == "none"))
                 if norm == "batch":
                     layers.append(nn.BatchNorm2d(target))
                 layers.append(nn.LeakyReLU(slope, inplace=True))
@@ -133,7 +131,7 @@ class UNet(nn.Module):
 
         pairs = list(pairwise(channels))
         self.encoder = nn.ModuleList([stage(inputs * stem, width, first=True), *(stage(i, o) for i, o in pairs)])
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.dropout_from = depth - dropout_levels
         self.bottleneck = (
             nn.Identity()
@@ -144,6 +142,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(
             upsample(upsampling, i, o, time) for (o, i), (_, time) in zip(pairs, self.steps, strict=True)
         )
+        self.pairs = convolution == "full"  # within groups of channels it takes them together
         self.decoder = nn.ModuleList(stage(2 * o, o) for o, _ in pairs)
         self.gates = nn.ModuleList(Gate(o, slope) for o, _ in pairs if gates)
         self.head = nn.Conv2d(width, outputs * stem, 1)
@@ -174,9 +173,13 @@ class UNet(nn.Module):
             x, skip = self.up[level](x), skips.pop()
             if self.gates:
                 skip = skip * self.gates[level](torch.cat([x, skip], dim=1))
-            x = torch.cat([x, skip], dim=1)
-            del skip
-            x = self.decoder[level](x)
+            pair = (
+                self.pairs and x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+            )
+            joined = (x, skip) if pair else torch.cat([x, skip], dim=1)
+            del x, skip
+            x = self.decoder[level](joined)
+            del joined
         x = self.head(x)
         if self.stem > 1:
             x = x.unflatten(1, (-1, self.stem)).transpose(2, 3).flatten(2, 3)

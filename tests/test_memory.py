@@ -8,7 +8,7 @@ import pytest
 
 FAULTS = """
 import resource, torch
-from denoiser import allocator
+from denoiser import memory
 {}
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -23,7 +23,7 @@ print(faults() - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_what_large_tensors_freed_is_used_again():
     counts = []
-    for line in ("", "allocator.keep_freed()"):
+    for line in ("", "memory.keep_freed()"):
         command = [sys.executable, "-c", FAULTS.format(line)]
         counts.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
     assert counts[1] < counts[0] / 10
