@@ -21,7 +21,7 @@ if __name__ == "__main__":
 import torch
 from torch import Tensor, nn
 
-from denoiser import onnx_file, onnx_net
+from denoiser import onnx_file, onnx_net, quantization
 from denoiser.audio import replacing
 from denoiser.checkpoint import write_weights
 from denoiser.enhance import Denoiser
@@ -37,10 +37,13 @@ USAGE = """Export the network of a checkpoint: python -m denoiser.export ckpt=CH
   ckpt=  best or small, which come with the package, a checkpoint that training wrote, or the folder of its run
   out=   the ONNX file; by default <name of the checkpoint>.onnx where the command runs. A name that ends in .ckpt
          is written as a checkpoint of the weights alone, for inference and init_from=
-  half=  true: such a checkpoint in half the size, its weights rounded to float16 (false)"""
+  half=  true: such a checkpoint in half the size, its weights rounded to float16 (false)
+  int8=  true: an ONNX file that computes in whole numbers of 8 bits: a quarter of the size, on CPUs with VNNI less than
+         half the time, and sound 35 to 40 dB nearer to the checkpoint's than to silence (false)"""
 
 
 LONG_SECONDS = 17.0  # of audio that the file is checked on: more than one block
+INT8_TOLERANCE = 0.1  # of full scale; shipped networks, of which a hundredth is usual, have 0.02
 
 
 class Exported(NamedTuple):
@@ -51,13 +54,14 @@ class Exported(NamedTuple):
     difference: float
 
 
-def export(denoiser: Denoiser, target: str | Path) -> Exported:
+def export(denoiser: Denoiser, target: str | Path, int8: bool = False) -> Exported:
     """Write the network of ``denoiser`` to ``target``, read it back, and compare what both enhance.
 
     The file maps ``features`` ``[B, inputs, F, T]`` to the network's bounded ``output`` ``[B, outputs, F, T]``, for any
-    B and T; its metadata state head, spectral settings, stride and context. Raises CheckpointError, and leaves no file,
-    where the network cannot be exported or the file's waveforms differ by more than 1e-4 of full scale; DenoiserError
-    where a package is missing or ``target`` cannot be written.
+    B and T; its metadata state head, spectral settings, stride and context. With ``int8`` it is quantised
+    (:mod:`denoiser.quantization`). Raises CheckpointError, and leaves no file, where the network cannot be exported or
+    the file's waveforms differ by more than 1e-4 of full scale, or quantised by 0.1; DenoiserError where a package is
+    missing or ``target`` cannot be written.
     """
     target = Path(target)
     if target.suffix.lower() != ".onnx":
@@ -65,23 +69,23 @@ def export(denoiser: Denoiser, target: str | Path) -> Exported:
     denoiser = copy.deepcopy(denoiser).cpu().eval()
     try:
         with replacing(target) as partial:
-            size = partial.write_bytes(to_onnx(denoiser))
+            size = partial.write_bytes(to_onnx(denoiser, int8))
             net, spectral, head = onnx_net.load(partial, "cpu")
             difference = _difference(denoiser, Denoiser(net, spectral, head=head))
-            if not difference <= onnx_net.TOLERANCE:
+            if not difference <= (tolerance := INT8_TOLERANCE if int8 else onnx_net.TOLERANCE):
                 raise CheckpointError(
                     f"{target}: not written: the exported network differs from the checkpoint's by {difference:.2g} of "
-                    f"full scale, and rounding explains no more than {onnx_net.TOLERANCE}"
+                    f"full scale, and rounding explains no more than {tolerance}"
                 )
     except OSError as error:
         raise ConfigError(f"out={target}: cannot be written ({error.strerror})") from error
     return Exported(target, size, difference)
 
 
-def to_onnx(denoiser: Denoiser) -> bytes:
+def to_onnx(denoiser: Denoiser, int8: bool = False) -> bytes:
     """The network of ``denoiser`` as an ONNX file, unchecked. Raises CheckpointError where torch cannot export it."""
     try:
-        import onnx  # noqa: F401
+        import onnx
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
@@ -104,7 +108,10 @@ def to_onnx(denoiser: Denoiser) -> bytes:
     except Exception as error:  # whatever tracing the network's own code raises
         raise CheckpointError(f"torch cannot export {type(net).__name__}: {brief(error.__cause__ or error)}") from error
     assert program is not None  # dynamo=True
-    return _plain(program.model_proto, denoiser).SerializeToString()
+    model = _plain(program.model_proto, denoiser)
+    if int8:
+        model = _plain(onnx.load_model_from_string(quantization.quantized(model, denoiser)), denoiser)
+    return model.SerializeToString()
 
 
 class _AnyLength(nn.Module):
@@ -151,7 +158,9 @@ def _plain(model: Any, denoiser: Denoiser) -> Any:
     numbers = {key: kind(getattr(denoiser.spectral, key)) for key, kind in onnx_file.SPECTRAL.items()}
     numbers |= {key: kind(getattr(net, key)) for key, kind in onnx_file.BLOCKS.items()}
     head = next(name for name, kind in HEADS.items() if type(denoiser.head) is kind)
-    numbers |= {"head": head, "limit": getattr(denoiser.head, "limit", 1.0)}
+    numbers |= {"head": head, "limit": 1.0}
+    numbers |= {key: getattr(denoiser.head, key) for key in onnx_file.HEAD if hasattr(denoiser.head, key)}
+    del model.opset_import[1:]  # of what it uses nothing
     for key, value in {"model": name, "denoiser_version": __version__, **numbers}.items():
         model.metadata_props.add(key=key, value=str(value))
     return model
@@ -163,10 +172,7 @@ def _difference(one: Denoiser, other: Denoiser) -> float:
     samples = round(LONG_SECONDS * rate)
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(samples, generator=generator) * 2 - 1
-    time = torch.arange(samples, dtype=torch.float64) / rate
-    phase = (120 + 20 * torch.sin(4 * time)).cumsum(0) * 2 * torch.pi / rate  # of a voice at 100 to 140 Hz ...
-    tone = torch.stack([torch.sin(k * phase) / k for k in range(1, 20)]).sum(0)
-    voice = (tone * torch.sin(18 * time).clamp(min=0)).float() + 0.05 * noise  # ... of three syllables a second
+    voice = quantization.voice(samples, rate, 120) + 0.05 * noise
     both = torch.stack([noise, voice / voice.abs().max()])
     lengths = (1, hop * (int(one.net.stride) + 1), samples)
     pairs = ((one.enhance(both[:, :n], rate), other.enhance(both[:, :n], rate)) for n in lengths)
@@ -175,20 +181,22 @@ def _difference(one: Denoiser, other: Denoiser) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """What the command line does."""
-    settings = commands.settings({"ckpt": "", "out": "", "half": "false"}, USAGE, arguments)
-    half = commands.choice(settings, "half", "true", "false") == "true"
+    settings = commands.settings({"ckpt": "", "out": "", "half": "false", "int8": "false"}, USAGE, arguments)
+    half, int8 = (commands.choice(settings, key, "true", "false") == "true" for key in ("half", "int8"))
     errors.require(settings, "ckpt")
     given, source = settings["ckpt"], Path(settings["ckpt"])  # as it was typed: ./small is a file, small is not
     if source.suffix.lower() == ".onnx":
         raise ConfigError(f"ckpt={source}: is an ONNX file already; give a checkpoint that training wrote")
     denoiser = Denoiser.from_checkpoint(given, "cpu")
     if (target := Path(settings["out"])).suffix.lower() == ".ckpt":
+        if int8:
+            raise ConfigError(f"int8=true: only of ONNX, and out={target} is none; give a name that ends in .onnx")
         print(f"{source} -> {target}: {write_weights(given, target, half) / 1e6:.1f} MB, its weights alone")
         return
     if half:
         raise ConfigError(f"half=true: only of a checkpoint, and out={target} is none; give a name that ends in .ckpt")
     name = source.resolve().name if source.is_dir() else source.stem
-    path, size, difference = export(denoiser, settings["out"] or f"{name}.onnx")
+    path, size, difference = export(denoiser, settings["out"] or f"{name}.onnx", int8)
     print(
         f"{source} -> {path}: {size / 1e6:.1f} MB, its sound within {difference:.1e} of full scale of the checkpoint's"
     )

@@ -7,6 +7,7 @@ functions), metadata that fit the graph and each other, and no tensor that outgr
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,16 +20,17 @@ from denoiser.audio.reader import MAX_RATE, MIN_RATE
 
 SPECTRAL = {"sample_rate": int, "n_fft": int, "hop": int, "power": float, "peak": float}
 BLOCKS = {"stride": int, "context": int}
-HEAD = {"head": str, "limit": float}
+HEAD = {"head": str, "limit": float, "taps": int, "lowest": int}
+UNSTATED = {"head": "noise", "limit": "1", "taps": "5", "lowest": "64"}  # before there were others, it had none
 TEXT = ("model", "denoiser_version")
 
 # What spectrogram networks are made of. None of these reads a file, runs a subgraph or holds anything but numbers.
 OPERATORS = frozenset(
-    """Abs Add AveragePool BatchNormalization Cast Clip Concat Constant Conv ConvTranspose DepthToSpace Div Elu Erf Exp
-    Expand Flatten GRU Gather Gemm GlobalAveragePool HardSigmoid HardSwish Identity InstanceNormalization LSTM
-    LayerNormalization LeakyRelu Log LogSoftmax MatMul Max MaxPool Min Mish Mod Mul Neg PRelu Pad Pow Reciprocal
-    ReduceMean ReduceSum Relu Reshape Resize Shape Sigmoid Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub
-    Tanh Transpose Unsqueeze Where""".split()
+    """Abs Add AveragePool BatchNormalization Cast Clip Concat Constant Conv ConvTranspose DepthToSpace
+    DequantizeLinear Div Elu Erf Exp Expand Flatten GRU Gather Gemm GlobalAveragePool HardSigmoid HardSwish
+    Identity InstanceNormalization LSTM LayerNormalization LeakyRelu Log LogSoftmax MatMul Max MaxPool Min Mish
+    Mod Mul Neg PRelu Pad Pow QuantizeLinear Reciprocal ReduceMean ReduceSum Relu Reshape Resize Shape Sigmoid
+    Slice Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze Where""".split()
 )
 # The ones by which a graph works out shapes, on a few integers at a time.
 _ARITHMETIC = frozenset("Add Cast Concat Constant Div Gather Max Min Mod Mul Neg Reshape Slice Squeeze Sub".split())
@@ -55,13 +57,19 @@ def read(path: Path) -> tuple[bytes, dict[str, Any]]:
     model = onnx.load_model_from_string(data)
     model.DiscardUnknownFields()  # what onnxruntime may know and the checks below do not
     settings = _settings(model)
-    bins, head = settings["n_fft"] // 2 + 1, heads.HEADS[settings["head"]]
+    bins, head = settings["n_fft"] // 2 + 1, head_of(settings)
     _check_graph(model, bins, head.inputs, head.outputs)
     data = model.SerializeToString()
     onnx.checker.check_model(data)
     for frames in (trial_frames(settings["stride"], settings["context"]), _LONG):
         _check_sizes(model, head.inputs, bins, frames)
     return data, settings
+
+
+def head_of(settings: dict[str, Any]) -> heads.Head:
+    """The head that checked metadata name, with those of its arguments that they state."""
+    arguments = inspect.signature(heads.HEADS[settings["head"]]).parameters
+    return heads.build(settings["head"], **{key: settings[key] for key in HEAD if key in arguments})
 
 
 def trial_frames(stride: int, context: int) -> int:
@@ -77,7 +85,7 @@ def brief(error: BaseException | str) -> str:
 
 def _settings(model: Any) -> dict[str, Any]:
     found = {entry.key: entry.value for entry in model.metadata_props}
-    found = {"head": "noise", "limit": "1", **found}  # before there were others, it had none
+    found = {**UNSTATED, **found}
     expected = {*SPECTRAL, *BLOCKS, *HEAD, *TEXT}
     if missing := sorted(expected - set(found)):
         raise ValueError(f"its metadata state no {', '.join(missing)}")
@@ -95,6 +103,8 @@ def _settings(model: Any) -> dict[str, Any]:
         "n_fft": 2 <= n_fft <= rate,  # a window of a second
         "head": settings["head"] in heads.HEADS,
         "limit": 0 < settings["limit"] <= 10,
+        "taps": settings["taps"] in range(1, heads.MAX_TAPS + 1, 2),
+        "lowest": 1 <= settings["lowest"] <= n_fft // 2 + 1,
         "stride": 1 <= stride <= MAX_FRAMES,
         "context": 0 <= context <= MAX_FRAMES and context % max(stride, 1) == 0,
         # Of a signal with an RMS of 1, so at most half the window times a crest factor; see Spectral.
@@ -170,7 +180,8 @@ def _check_sizes(model: Any, channels: int, bins: int, frames: int) -> None:
             continue
         if inputs and 0 in _sizes(types[inputs[0]]):
             raise ValueError(f"nothing to compute {outputs[0]!r} from")
-        for name in inputs:  # onnx 1.23 takes an Expand by a shape it does not know for one that changes nothing
+        # onnx 1.23 takes an Expand by a shape it does not know for one that changes nothing. Quantised biases are none.
+        for name in inputs if node.op_type != "DequantizeLinear" else ():
             if types[name].tensor_type.elem_type in (6, 7) and name not in few:
                 raise ValueError(f"integers {name!r} that cannot be known before it runs")
         types |= shape_inference.infer_node_outputs(

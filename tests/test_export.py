@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run_command
+from conftest import MODEL, ROOT, run_command
 from torch import nn
 from untrained import build, noisy_voice
 
@@ -272,3 +272,36 @@ def test_a_causal_network_is_not_exported(tmp_path):
     with pytest.raises(CheckpointError, match="remembers all that came before"):
         export.export(denoiser, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_eight_bits_are_a_quarter_of_the_size_and_sound_the_same(tmp_path):
+    denoiser = Denoiser.from_checkpoint("small", "cpu")
+    path, size, difference = export.export(denoiser, tmp_path / "m.onnx", int8=True)
+    assert size < 0.3 * 4 * sum(p.numel() for p in denoiser.net.parameters())
+    assert 1e-4 < difference < 0.1
+    noisy = noisy_voice(3.0, 16_000)
+    expected = denoiser.enhance(noisy, 16_000)
+    again = Denoiser.from_checkpoint(path)
+    whole = again.enhance(noisy, 16_000)
+    assert (whole - expected).norm() < 0.05 * expected.norm()
+    assert str(tmp_path).encode() not in path.read_bytes()
+    assert not again.enhance(torch.zeros(1, 8_000), 16_000).any()
+
+
+def test_a_filter_s_arguments_travel(tmp_path):
+    denoiser = Denoiser.build({**MODEL, "head": {"name": "filter", "taps": 3, "lowest": 40}}, {"peak": 5.0}).eval()
+    path, _, difference = export.export(denoiser, tmp_path / "m.onnx")
+    again = Denoiser.from_checkpoint(path)
+    assert (again.head.taps, again.head.lowest, again.head.reach) == (3, 40, 2)
+    assert difference < 1e-4
+    model = onnx.load_model(path)
+    entry = next(entry for entry in model.metadata_props if entry.key == "taps")
+    entry.value = "4"
+    onnx.save(model, path)
+    with pytest.raises(CheckpointError, match="taps=4"):
+        Denoiser.from_checkpoint(path)
+
+
+def test_eight_bits_are_onnx_s(tmp_path):
+    with pytest.raises(ConfigError, match="int8=true"):
+        export.main(["ckpt=small", f"out={tmp_path}/m.ckpt", "int8=true"])
