@@ -33,22 +33,24 @@ TRAINED = {  # through train.py
     "unet10_stem": ["model=unet10_stem"],
     "crn": ["model=crn", "model/head=mask"],
     "dualpath": ["model=dualpath", "model/head=mask"],
-    "best (mask, compressed loss)": ["experiment=best", "data.batch_size=16", "data.frames=126"],
+    "best (filter, perceptual loss)": ["experiment=best", "data.batch_size=16", "data.frames=126"],
 }
 ENHANCERS = ["noisereduce, stationary", "noisereduce, non-stationary", "RNNoise", "WebRTC", "log-MMSE", "Demucs=48"]
 BRIEF = ["Demucs=48"]  # of these, in the table of ten seconds only: ten minutes would take three
 LONG = ["WebRTC"]  # of others, what memory and time allow two hours
-OURS = ["small", "small, bf16", "best", "best, bf16", "unet10", "unet10, bf16", "unet10_small"]  # shipped weights by
-# name, networks by random ones; in float32 but for bf16
+# Shipped weights by name, networks by weights that take nothing away; in float32, bfloat16 or, by onnxruntime, 8 bits.
+OURS = ["small", "small, bf16", "small, int8", "best", "best, bf16", "best, int8", "unet10", "unet10, bf16"]
+OURS += ["unet10, int8", "unet10_small"]
 EXPLAINED = {
     "training": "Median of {rounds} rounds, gone through in turns (least to most); a round is the median of its steps.",
     "floor": "Median of {rounds} runs a row (least to most).",
     "inference": "Median of {rounds} rounds, gone through in turns (least to most); of hours one run. The peak is the "
-    "whole process, torch's libraries included where torch is used.",
+    "whole process, torch's libraries included where torch is used: with those of CUDA some 500 to 650 MB, as their "
+    "pages happen to be mapped. Private is what no other program shares.",
     "start": "Median of {rounds} rounds, gone through in turns (least to most).",
     "growth": "Median of {rounds} runs a row (least to most); of 80 and 120 minutes one.",
 }
-OURS_LONG = ["small", "best", "unet10, bf16"]
+OURS_LONG = ["small", "best", "unet10, int8"]
 
 
 def child(arguments: Sequence[str | Path], threads: int, python: Path | str = sys.executable) -> dict[str, float]:
@@ -170,36 +172,58 @@ def write_noise(path: Path, seconds: float) -> None:
             file.write(block[: round(seconds * RATE) - start])
 
 
+def prepare(folder: Path) -> None:
+    """What of OURS does not come with the package, as files: untrained networks, and ONNX in 8 bits."""
+    import torch
+
+    from denoiser import Denoiser, export
+
+    for name, width in (("unet10", {}), ("unet10_small", {"width": 8, "max_width": 128})):
+        model, spectral = {"name": "unet", **width}, {"sample_rate": RATE, "n_fft": 510, "hop": 128, "power": 0.3}
+        denoiser = Denoiser.build(model, {**spectral, "peak": 5.0})
+        # It takes no noise away: what random weights make would pass full scale, and a file then be done twice.
+        denoiser.net.get_parameter("head.weight").data.zero_()
+        weights = {f"denoiser.{key}": value for key, value in denoiser.state_dict().items()}
+        settings = {"model": model, "spectral": spectral, "loss": {"name": "huber"}, "seed": 0}
+        torch.save({"hyper_parameters": settings, "state_dict": weights}, folder / f"{name}.ckpt")
+    for name in (name for name in OURS if name.endswith(", int8")):
+        base = name.removesuffix(", int8")
+        source = folder / f"{base}.ckpt" if base.startswith("unet") else base
+        export.export(Denoiser.from_checkpoint(source, "cpu"), folder / f"{base}.onnx", int8=True)
+
+
 def ours(name: str, source: Path, target: Path) -> None:
     """One file by one of OURS, in this process: seconds and peak MB, as peers.py prints them."""
-    from peers import peak_mb
+    import io
+    from contextlib import redirect_stdout
 
-    from denoiser import Denoiser, memory, models
+    from peers import watched
+
+    from denoiser import Denoiser, memory
     from denoiser.checkpoint import SHIPPED
-    from denoiser.spectral import Spectral
+    from denoiser.files import enhance_files
 
     memory.keep_freed()  # as infer.py does
-    name, _, precision = name.partition(", ")
-    if name in SHIPPED:
-        denoiser = Denoiser.from_checkpoint(name, "cpu", precision or "auto")
-    else:
-        width = {"width": 8, "max_width": 128} if name == "unet10_small" else {}
-        net = models.build("unet", **width)
-        net.get_parameter("head.weight").data.zero_()  # takes no noise away: random noise would pass full scale, and
-        denoiser = Denoiser(net, Spectral(peak=5.0), precision=precision or "auto").eval()  # a file then be done twice
+    base, _, kind = name.partition(", ")
+    path = target.with_name(f"{base}.onnx" if kind == "int8" else f"{base}.ckpt")
+    precision = kind if kind in ("32", "bf16") else "auto"
+    denoiser = Denoiser.from_checkpoint(path if kind == "int8" or base not in SHIPPED else base, "cpu", precision)
     warm = target.with_name("warm.wav")
     write_noise(warm, 1)
     denoiser.enhance_file(warm, target)
-    begin = time.perf_counter()
-    denoiser.enhance_file(source, target)
-    seconds = time.perf_counter() - begin
-    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb()}))
+    found: dict[str, float] = {}
+    with watched(found), redirect_stdout(io.StringIO()):
+        begin = time.perf_counter()
+        enhance_files(denoiser, [(source, target)])
+        found["seconds"] = time.perf_counter() - begin
+    print(json.dumps(found))
 
 
 def inference(rounds: int, minutes: float, hours: float) -> str:
     text = ""
     with tempfile.TemporaryDirectory(dir=ROOT) as folder:
         target = Path(folder) / "out.wav"
+        child(["benchmarks/speed.py", "--prepare", folder], 2)
         for length, seconds in (("10 s", 10), (f"{minutes:g} min", 60 * minutes), (f"{hours:g} h", 3600 * hours)):
             source = Path(folder) / "in.wav"
             write_noise(source, seconds)
@@ -217,9 +241,10 @@ def inference(rounds: int, minutes: float, hours: float) -> str:
             rows = []
             for name, runs in found.items():
                 factors, cold = ([run[key] / seconds for run in runs] for key in ("seconds", "wall"))
-                peak = statistics.median(run["peak_mb"] for run in runs)
-                rows.append([*name.split(" | "), shown(factors), f"{statistics.median(cold):.3g}", f"{peak:.0f}"])
-            header = [f"inference, {length}, file to file", "threads", "real-time factor", "with the start", "peak MB"]
+                peaks = [f"{statistics.median(run[key] for run in runs):.0f}" for key in ("peak_mb", "private_mb")]
+                rows.append([*name.split(" | "), shown(factors), f"{statistics.median(cold):.3g}", *peaks])
+            header = [f"inference, {length}, file to file", "threads", "real-time factor", "with the start"]
+            header += ["peak MB", "of it private"]
             text += markdown(header, rows) + "\n"
     return text
 
@@ -306,6 +331,10 @@ def main() -> None:
     if sys.argv[1:2] == ["--ours"]:
         sys.path.insert(0, str(ROOT))
         ours(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+        return
+    if sys.argv[1:2] == ["--prepare"]:
+        sys.path.insert(0, str(ROOT))
+        prepare(Path(sys.argv[2]))
         return
     given = dict(re.match(r"(\w+)=(.*)", argument).groups() for argument in sys.argv[1:])  # type: ignore[union-attr]
     rounds, steps = int(given.get("rounds", 3)), int(given.get("steps", 10))
