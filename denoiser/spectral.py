@@ -124,7 +124,7 @@ class Spectral(nn.Module):
         return waveform.reshape(*magnitude.shape[:-2], length) * level
 
     def _istft(self, spectrum: Tensor, length: int) -> Tensor:
-        """``[B, F, T]`` → ``[B, length]``, at most ``(T - 1) * hop``; as torch's, in two thirds of the time on a CPU."""
+        """``[B, F, T]`` → ``[B, length]``, at most ``(T - 1) * hop``; as torch's, in 2/3 of the time on a CPU."""
         windows = torch.fft.irfft(spectrum.mT, self.n_fft) * self.window
         weight = (self.window**2).expand(1, spectrum.shape[-1], -1)
         kept = slice(self.n_fft // 2, self.n_fft // 2 + length)

@@ -13,7 +13,9 @@ from mixtures import FEW_ROOMS, PLAIN, RATE, joined, loud, mixed, opened, same, 
 from denoiser import audio
 from denoiser.data import mixing, mixture, rooms
 from denoiser.data.draws import OPEN
+from denoiser.data.mixing import Recipe
 from denoiser.data.store import Resident
+from denoiser.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +228,24 @@ def test_a_narrow_channel_is_one_for_speech_and_noise():
     assert torch.allclose(passed[1, 1:], torch.tensor(1.0))
 
 
+def test_speech_has_nothing_below_its_highpass_and_noise_has(tmp_path):
+    def tones(seconds: float, rate: int, seed: int) -> torch.Tensor:
+        time = torch.arange(round(seconds * rate)) / rate
+        return sum(torch.sin(2 * torch.pi * hertz * time) for hertz in (30, 1_000))[None] / 10
+
+    def levels(highpass: float) -> tuple[float, float]:
+        data = opened(write_corpus(tmp_path, tones), tmp_path / "cache", mix={**PLAIN, "highpass": highpass})
+        clean = joined(mixed(data))["clean"]
+        power = torch.fft.rfft(clean * torch.hann_window(clean.shape[1])).abs().square().sum(0)
+        hertz = torch.fft.rfftfreq(2 * len(power) - 2, 1 / RATE)
+        return tuple(float(10 * power[abs(hertz - at) < 5].sum().log10()) for at in (30, 1_000))
+
+    before, after = levels(0), levels(60)
+    assert after[0] - after[1] == pytest.approx(before[0] - before[1] - 24.1, abs=1)  # an octave below
+    with pytest.raises(ConfigError, match=r"highpass=-1"):
+        Recipe(highpass=-1)
+
+
 def test_filters_are_the_ones_they_are_said_to_be():
     coefficients = torch.tensor([[0.3, -0.2, -0.1, 0.35]])
     impulse = torch.fft.irfft(mixing.colour(coefficients, RATE))[0]
@@ -251,8 +271,8 @@ def in_room(target: str, at: int, room: int = 0) -> tuple[dict[str, torch.Tensor
         "crops": crops, "first": torch.tensor([0]), "last": torch.tensor([12_000]), "power": zero + 0.01,
         "active": zero + 0.01, "owner": torch.tensor([0]), "gain": zero, "short": torch.tensor([], dtype=torch.long),
         "period": torch.tensor([]), "shift": torch.tensor([]), "snr": zero, "loudness": zero - 20, "speechless": zero,
-        "speech_filter": torch.zeros(1, 4), "noise_filter": torch.zeros(1, 4), "band": torch.tensor([list(OPEN)]),
-        "room": torch.tensor([room]),
+        "highpass": zero, "speech_filter": torch.zeros(1, 4), "noise_filter": torch.zeros(1, 4),
+        "band": torch.tensor([list(OPEN)]), "room": torch.tensor([room]),
     }  # fmt: skip
     return {key: value[0] for key, value in mixing.mix(batch, 4_000, RATE, responses).items()}, bank[room]
 

@@ -197,7 +197,7 @@ def test_the_average_of_the_weights_is_kept_and_goes_on_where_it_was(vctk, tmp_p
     assert not torch.equal(whole["state_dict"][net], whole["current_model_state"][net])
     # What inference loads is the average.
     denoiser = Denoiser.from_checkpoint(tmp_path / "whole/checkpoints/last.ckpt", "cpu")
-    assert torch.equal(denoiser.net.encoder[0][0].weight, whole["state_dict"][net])
+    assert torch.equal(denoiser.net.encoder[0][0].convolution.weight, whole["state_dict"][net])
 
 
 def test_an_average_forgets_the_first_weights_soon():
@@ -225,6 +225,21 @@ def test_resuming_with_other_settings_is_refused_and_init_from_is_not(trained, v
         train_here(tmp_path / "d", *arguments, f"init_from={path}", "spectral.power=0.5")
     with pytest.raises(CheckpointError, match=r"training\.batch_size was 2, is 4"):
         train_here(tmp_path / "e", *arguments, f"ckpt_path={path}", "optimizer.lr=2e-3")
+
+
+def test_a_head_that_gives_more_begins_as_the_one_it_grew_from(vctk, tmp_path):
+    arguments = options(vctk, "model.width=8", "trainer.max_epochs=1", "test=false", f"data.cache={tmp_path}/cache")
+    train_here(tmp_path / "a", *arguments, "model/head=mask", "model.stem=2")
+    path = tmp_path / "a/checkpoints/last.ckpt"
+    grown = (*arguments, "model/head=filter", "model.stem=2", "optimizer.lr=0", f"init_from={path}")
+    train_here(tmp_path / "b", *grown)
+    noisy = make_voice(1.0, 16_000) + make_noise(1.0, 16_000)
+    before, after = (
+        Denoiser.from_checkpoint(tmp_path / run / "checkpoints/last.ckpt", "cpu").enhance(noisy, 16_000) for run in "ab"
+    )
+    assert torch.allclose(after, before, atol=1e-4)
+    with pytest.raises(CheckpointError, match=r"model\.head\.name was mask, is filter"):
+        train_here(tmp_path / "c", *grown, "model.width=10")
 
 
 def test_a_moved_run_goes_on_and_keeps_its_best(vctk, tmp_path):

@@ -43,14 +43,14 @@ class PairConv(nn.Conv2d):
 class Doubling(nn.ConvTranspose2d):
     """``[B, inputs, F, T]`` → ``[B, outputs, 2F, time T]``, by a kernel as wide as its stride; ``time`` is 1 or 2.
 
-    On a CPU as one matrix product, whose gradient takes half the time of a transposed convolution's.
+    In training on a CPU as one matrix product, whose gradient takes half the time of a transposed convolution's.
     """
 
     def __init__(self, inputs: int, outputs: int, time: int) -> None:
         super().__init__(inputs, outputs, (2, time), stride=(2, time))
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        if not torch.is_grad_enabled() or x.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(x, output_size)
         inputs, outputs, *steps = self.weight.shape
         assert self.bias is not None
