@@ -23,7 +23,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +38,7 @@ import torch
 import torchaudio
 from lightning_fabric.utilities import move_data_to_device
 from pytorch_lightning import Callback, Trainer
+from resident import watched
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -225,22 +225,11 @@ def training(data: PairedData, steps: int, rounds: int) -> tuple[list[list[str]]
 
 @contextmanager
 def peak_of(stages: dict[str, float], stage: str) -> Iterator[None]:
-    """Record the most anonymous memory of this process, in MB, looked at every 20 ms. Linux only."""
-    done, rollup = threading.Event(), Path("/proc/self/smaps_rollup")
-
-    def watch() -> None:
-        while not done.wait(0.02):
-            lines = rollup.read_text().splitlines()
-            anonymous = next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Anonymous:"))
-            stages[stage] = max(stages.get(stage, 0.0), anonymous)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    """Record the most anonymous memory of this process, in MB."""
+    found: dict[str, float] = {}
+    with watched(found):
         yield
-    finally:
-        done.set()
-        thread.join()
+    stages[stage] = found["private_mb"]
 
 
 def child(root: Path, cache: Path) -> None:

@@ -12,16 +12,14 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 from enhancers import PEERS, RATE, System
+from resident import watched
 
 if TYPE_CHECKING:  # what does not need it is not to be charged with it
     from torch import Tensor, nn
@@ -97,31 +95,6 @@ def enhancer(name: str) -> System:
             return net(torch.from_numpy(x)[None, None])[0, 0].numpy()
 
     return run
-
-
-@contextmanager
-def watched(found: dict[str, float]) -> Iterator[None]:
-    """Adds this process's peak of resident memory and, looked at every 20 ms, of its private part: what is not read
-    from files, as libraries are, which programs share. In MB; ``ru_maxrss`` has in it what the parent held."""
-    status, done = Path("/proc/self/status"), threading.Event()
-
-    def read(key: str) -> float:
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith(f"{key}:")]
-        return int(line.split()[1]) / 1024
-
-    def look() -> None:
-        while not done.wait(0.02):
-            found["private_mb"] = max(found.get("private_mb", 0.0), read("RssAnon"))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        found["peak_mb"] = read("VmHWM")
-        found["private_mb"] = max(found.get("private_mb", 0.0), read("RssAnon"))
 
 
 def enhance(name: str, source: str, target: str) -> dict[str, float]:

@@ -197,7 +197,7 @@ def ours(name: str, source: Path, target: Path) -> None:
     import io
     from contextlib import redirect_stdout
 
-    from peers import watched
+    from resident import watched
 
     from denoiser import Denoiser, memory
     from denoiser.checkpoint import SHIPPED
