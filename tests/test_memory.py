@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import gc
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from denoiser import memory
 
 FAULTS = """
 import resource, torch
@@ -27,3 +30,18 @@ def test_what_large_tensors_freed_is_used_again():
         command = [sys.executable, "-c", FAULTS.format(line)]
         counts.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
     assert counts[1] < counts[0] / 10
+
+
+def test_imports_are_no_garbage_and_what_comes_later_may_be():
+    with memory.importing():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
+    gc.unfreeze()
+    gc.disable()
+    try:
+        with memory.importing():
+            pass
+        assert not gc.isenabled()  # it was the caller's wish
+    finally:
+        gc.enable()
