@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / ".venv-peers/bin/python"
 RATE = 16_000
-STEPS = {"Demucs=48": 3, "Demucs=64": 2, "DCUNet-20": 1, "ConvTasNet": 1, "spectral mask": 3}  # of others, float32
+STEPS = {"Demucs=48": 3, "DCUNet-20": 1, "spectral mask": 3}  # of others, float32
 TRAINED = {  # through train.py
     "unet10": ["model=unet10"],
     "unet10, float32": ["model=unet10", "trainer.precision=32-true"],
@@ -50,7 +50,7 @@ EXPLAINED = {
     "start": "Median of {rounds} rounds, gone through in turns (least to most).",
     "growth": "Median of {rounds} runs a row (least to most); of 80 and 120 minutes one.",
 }
-OURS_LONG = ["small", "best", "unet10, int8"]
+OURS_LONG = ["small", "best"]
 
 
 def child(arguments: Sequence[str | Path], threads: int, python: Path | str = sys.executable) -> dict[str, float]:

@@ -198,7 +198,8 @@ class Spectrum:
 
     @cached_property
     def magnitude(self) -> Tensor:
-        return self.spectral.scale(self.linear.abs())
+        # torch's STFT has the bins of a frame side by side; a loss between two orders is 5 % of unet10's step.
+        return self.spectral.scale(self.linear.abs().contiguous())
 
     @cached_property
     def phase(self) -> Tensor:
