@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from denoiser import audio, report
-from denoiser.enhance import Denoiser, Enhanced, Options
+from denoiser.enhance import LONGEST_BLOCK, Denoiser, Enhanced, Options
 from denoiser.errors import DenoiserError, StopError, shown
 from denoiser.pipes import STDIN, readable, writable
 from denoiser.plan import Job, clear, dated, is_done
@@ -151,8 +151,11 @@ def files_at_once(files: int, threads: int) -> int:
 
 
 def blocks_at_once(denoiser: Denoiser, seconds: float, threads: int) -> int:
-    """How many blocks of a file of so many ``seconds`` to have under way, each with its share of the ``threads``."""
-    if denoiser.causal:
+    """How many blocks of a file of so many ``seconds`` to have under way, each with its share of the ``threads``.
+
+    One of a network whose tensors are large (unet10 in float32: as fast by torch's threads, at half the memory).
+    """
+    if denoiser.causal or denoiser.block_seconds < LONGEST_BLOCK:
         return 1
     return max(1, min(threads, MOST_BLOCKS, int(seconds / denoiser.block_seconds)))
 
