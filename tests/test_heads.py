@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import make_noise, make_voice
+from conftest import TINY as QUICK
+from conftest import make_noise, make_voice, train_here
 
 from denoiser import heads, losses
 from denoiser.enhance import Denoiser
-from denoiser.errors import ConfigError
+from denoiser.errors import CheckpointError, ConfigError
 from denoiser.heads import HEADS
 from denoiser.spectral import Spectral, Spectrum
 
@@ -135,3 +136,25 @@ def test_an_untrained_complex_mask_turns_nothing(net):
 def test_a_wrong_head_is_one_line(wrong):
     with pytest.raises(ConfigError, match=r"model\.head"):
         heads.build(**wrong)
+
+
+def test_a_head_that_gives_more_begins_as_the_one_it_grew_from(vctk, tmp_path):
+    arguments = [
+        f"data.root={vctk}",
+        *QUICK,
+        "model.width=8",
+        "trainer.max_epochs=1",
+        "test=false",
+        f"data.cache={tmp_path}/cache",
+    ]
+    train_here(tmp_path / "a", *arguments, "model/head=mask", "model.stem=2")
+    path = tmp_path / "a/checkpoints/last.ckpt"
+    grown = (*arguments, "model/head=filter", "model.stem=2", "optimizer.lr=0", f"init_from={path}")
+    train_here(tmp_path / "b", *grown)
+    noisy = make_voice(1.0, 16_000) + make_noise(1.0, 16_000)
+    before, after = (
+        Denoiser.from_checkpoint(tmp_path / run / "checkpoints/last.ckpt", "cpu").enhance(noisy, 16_000) for run in "ab"
+    )
+    assert torch.allclose(after, before, atol=1e-4)
+    with pytest.raises(CheckpointError, match=r"model\.head\.name was mask, is filter"):
+        train_here(tmp_path / "c", *grown, "model.width=10")

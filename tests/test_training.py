@@ -227,21 +227,6 @@ def test_resuming_with_other_settings_is_refused_and_init_from_is_not(trained, v
         train_here(tmp_path / "e", *arguments, f"ckpt_path={path}", "optimizer.lr=2e-3")
 
 
-def test_a_head_that_gives_more_begins_as_the_one_it_grew_from(vctk, tmp_path):
-    arguments = options(vctk, "model.width=8", "trainer.max_epochs=1", "test=false", f"data.cache={tmp_path}/cache")
-    train_here(tmp_path / "a", *arguments, "model/head=mask", "model.stem=2")
-    path = tmp_path / "a/checkpoints/last.ckpt"
-    grown = (*arguments, "model/head=filter", "model.stem=2", "optimizer.lr=0", f"init_from={path}")
-    train_here(tmp_path / "b", *grown)
-    noisy = make_voice(1.0, 16_000) + make_noise(1.0, 16_000)
-    before, after = (
-        Denoiser.from_checkpoint(tmp_path / run / "checkpoints/last.ckpt", "cpu").enhance(noisy, 16_000) for run in "ab"
-    )
-    assert torch.allclose(after, before, atol=1e-4)
-    with pytest.raises(CheckpointError, match=r"model\.head\.name was mask, is filter"):
-        train_here(tmp_path / "c", *grown, "model.width=10")
-
-
 def test_a_moved_run_goes_on_and_keeps_its_best(vctk, tmp_path):
     arguments = options(vctk, f"data.cache={tmp_path}/cache", "test=false", "metrics=[si_sdr]")
     train_here(tmp_path / "here", *arguments, "trainer.max_epochs=2")
