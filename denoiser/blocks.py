@@ -28,8 +28,8 @@ class Blocks:
         size: of a block, samples; rounded to ``step``.
         rates: ``(old, new)``: for ``old`` samples in, ``new`` come out.
         fade: results over which two neighbouring blocks are cross-faded: heard only if they differ.
-        pool: where the function runs, on ``ahead`` + 1 blocks at once; None for here, one by one.
-        ahead: blocks that are begun before the first is asked for.
+        pool: whose threads run the function, a block each; None for here, one by one.
+        ahead: blocks that are begun, or wait for a thread, before the results of one are waited for.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ class Stream:
     small, and where two blocks meet they are cross-faded over 10 ms.
 
     Not for use by several threads at once: each has its own. With a ``pool``, of a network that is not causal and at a
-    level that is known, ``ahead`` + 1 blocks are worked on there at once, and come out so many later.
+    level that is known, blocks are worked on there at once, and come out ``ahead`` blocks later.
     """
 
     def __init__(

@@ -12,6 +12,11 @@ HEAD_WIDTH = 32  # channels of an attention head
 MASKED = -1e4  # added to a score that is not to count; finite, for half precision
 
 
+def in_training_on_cpu(x: Tensor) -> bool:
+    """Whether a gradient may be asked for on a CPU, where some layers are computed otherwise than torch's own."""
+    return x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
 class Residual(nn.Module):
     """``body(x)`` plus ``x``, through a 1x1 convolution where the channels differ.
 
@@ -50,7 +55,7 @@ class Doubling(nn.ConvTranspose2d):
         super().__init__(inputs, outputs, (2, time), stride=(2, time))
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if not torch.is_grad_enabled() or x.device.type != "cpu" or torch.compiler.is_compiling():
+        if not in_training_on_cpu(x):
             return super().forward(x, output_size)
         inputs, outputs, *steps = self.weight.shape
         assert self.bias is not None

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from denoiser.errors import ConfigError
-from denoiser.models.layers import Dropout, Gate, OverTime, PairConv, Residual, he_normal, pooled, upsample
+from denoiser.models.layers import (
+    Dropout,
+    Gate,
+    OverTime,
+    PairConv,
+    Residual,
+    he_normal,
+    in_training_on_cpu,
+    pooled,
+    upsample,
+)  # fmt: skip
 from denoiser.models.time import MAX_LEVELS, MAX_REACH, MOST, with_silence
 
 CHOICES = {
@@ -173,10 +183,7 @@ class UNet(nn.Module):
             x, skip = self.up[level](x), skips.pop()
             if self.gates:
                 skip = skip * self.gates[level](torch.cat([x, skip], dim=1))
-            pair = (
-                self.pairs and x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-            )
-            joined = (x, skip) if pair else torch.cat([x, skip], dim=1)
+            joined = (x, skip) if self.pairs and in_training_on_cpu(x) else torch.cat([x, skip], dim=1)
             del x, skip
             x = self.decoder[level](joined)
             del joined
