@@ -21,8 +21,9 @@ class Blocks:
     Each block is given with ``context`` samples of its surroundings, whose results are thrown away (overlap-save).
 
     Args:
-        function: ``[..., n]`` → ``[..., ceil(n * new / old)]``. A result follows from the ``context`` samples on either
-            side of its place alone, whatever the start of the piece, as long as that is a multiple of ``step``.
+        function: ``[..., n]`` and a slice of its ``ceil(n * new / old)`` results → these results alone. A result follows
+            from the ``context`` samples on either side of its place alone, whatever the start of the piece, as long as
+            that is a multiple of ``step``.
         step: samples; a multiple of ``old``.
         context: samples.
         size: of a block, samples; rounded to ``step``.
@@ -34,7 +35,7 @@ class Blocks:
 
     def __init__(
         self,
-        function: Callable[[Tensor], Tensor],
+        function: Callable[[Tensor, slice], Tensor],
         step: int,
         context: int,
         size: int,
@@ -44,7 +45,7 @@ class Blocks:
         ahead: int = 0,
     ) -> None:
         self.pool, self.ahead = pool, ahead
-        self.begun: deque[tuple[Future[Tensor], int, int]] = deque()  # results, the first that is wanted, how many
+        self.begun: deque[tuple[Future[Tensor], int]] = deque()  # results, and how many are the block's own
         self.function, self.step, self.rates = function, step, rates
         self.context = math.ceil(context / step) * step
         self.size = max(1, round(size / step)) * step
@@ -75,30 +76,31 @@ class Blocks:
     def _begin(self, length: int, wanted: int) -> None:
         old, new = self.rates
         assert self.held is not None
-        block, first = self.held[..., :length], (self.done - self.start) * new // old
+        block, first, count = self.held[..., :length], (self.done - self.start) * new // old, math.ceil(wanted * new / old)
         results: Future[Tensor]
+        arguments = block, slice(first, first + count + len(self.ramp))
         if self.pool is None:
             results = Future()
-            results.set_result(self.function(block))
+            results.set_result(self.function(*arguments))
         else:
-            results = self.pool.submit(self._without_gradient, block)
-        self.begun.append((results, first, math.ceil(wanted * new / old)))
+            results = self.pool.submit(self._without_gradient, *arguments)
+        self.begun.append((results, count))
 
     @torch.no_grad()  # of its own in every thread
-    def _without_gradient(self, block: Tensor) -> Tensor:
-        return self.function(block)
+    def _without_gradient(self, block: Tensor, wanted: slice) -> Tensor:
+        return self.function(block, wanted)
 
     def _finished(self) -> Tensor:
         """The results of the block that was begun first."""
-        future, first, count = self.begun.popleft()
+        future, count = self.begun.popleft()
         results = future.result()
-        results, beyond = results[..., first : first + count], results[..., first + count :]
+        results, beyond = results[..., :count], results[..., count:]
         if self.tail is not None:
             n = min(self.tail.shape[-1], results.shape[-1])
             ramp = self.ramp[:n].to(results.device)
             blended = torch.lerp(self.tail[..., :n], results[..., :n], ramp)
             results = torch.cat([blended, results[..., n:]], dim=-1)
-        self.tail = beyond[..., : len(self.ramp)].clone() if len(self.ramp) else None
+        self.tail = beyond.clone() if len(self.ramp) else None
         return results
 
 
@@ -117,4 +119,4 @@ def resampling(source: int, target: int, size: float = RESAMPLED) -> Blocks | Un
     if source == target:
         return Unchanged()
     old, new = ratio(source, target)
-    return Blocks(lambda x: resample(x, source, target), old, reach(source, target), round(size * source), (old, new))
+    return Blocks(lambda x, wanted: resample(x, source, target)[..., wanted], old, reach(source, target), round(size * source), (old, new))

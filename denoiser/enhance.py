@@ -152,24 +152,36 @@ class Denoiser(nn.Module):
         """Whether the network uses no frame before it has come, so that a stream is enhanced frame by frame."""
         return bool(getattr(self.net, "causal", False))
 
-    def estimate(self, noisy: Spectrum, memory: Memory | None = None) -> Spectrum:
+    def estimate(self, noisy: Spectrum, memory: Memory | None = None, wanted: slice | None = None) -> Spectrum:
         """Noisy spectrum ``[B, F, T]`` → the estimate of the clean one, not yet clamped at silence.
 
         ``memory`` is what a causal network keeps from one piece of a signal to the next: empty for the first.
+        ``wanted`` are the frames to be returned, where the others were given for their sake alone.
         """
         features = self.head.features(noisy, memory)
-        output = self.net(features) if memory is None else self.net(features, memory)
+        if memory is not None:
+            output = self.net(features, memory)
+        elif wanted is None:
+            output = self.net(features)
+        else:
+            narrows = getattr(self.net, "narrows", False)
+            output = self.net(features, wanted) if narrows else self.net(features)[..., wanted]
+            noisy = noisy.frames(wanted)
         return self.head(self.head.activation(output.float()), noisy, memory)
 
     def magnitudes(
-        self, noisy: Spectrum, options: Options, memory: Memory | None = None
+        self, noisy: Spectrum, options: Options, memory: Memory | None = None, wanted: slice | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The estimate of the clean spectrum ``[B, F, T]`` as a listener chose it: scaled magnitude and phase.
+
+        Of the ``wanted`` frames alone, if given.
 
         And, where ``options.full_band``, the energy of the uppermost 3/8 of its bins before and after, ``[2, B, T]``.
         """
         with torch.autocast(noisy.magnitude.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            estimate = self.estimate(noisy, memory)
+            estimate = self.estimate(noisy, memory, wanted)
+        if wanted is not None:
+            noisy = noisy.frames(wanted)
         clean = estimate.magnitude
         if options.floor:
             clean = torch.maximum(clean, (noisy.magnitude + 1) * options.floor**self.spectral.power - 1)
@@ -181,29 +193,42 @@ class Denoiser(nn.Module):
 
     def context(self, options: Options) -> int:
         """Frames on either side that an enhanced frame follows from."""
+        return int(self.net.context) + self._beside(options)
+
+    def _beside(self, options: Options) -> int:
+        """Frames on either side of a sample whose estimates it follows from."""
         # A window reaches into the three frames beside it, twice: to the spectrum and back; each iteration again.
         window = math.ceil(self.spectral.n_fft / self.spectral.hop)
-        return int(self.net.context) + self.head.reach + window * (2 + 2 * options.phase_iters) + SMOOTHED
+        return self.head.reach + window * (2 + 2 * options.phase_iters) + SMOOTHED
 
-    def segment(self, noisy: Tensor, rms: Tensor, options: Options) -> tuple[Tensor, Tensor]:
+    def segment(
+        self, noisy: Tensor, rms: Tensor, options: Options, wanted: slice | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Enhance ``[C, N]`` at the model's rate, as one piece, at the level ``rms`` ``[C, 1]``.
 
-        Returns it with the gain of the uppermost bands over time, 0 to 1, both ``[C, N]``.
+        Returns it with the gain of the uppermost bands over time, 0 to 1, both ``[C, N]``; of the ``wanted`` samples
+        alone, if given.
         """
         rows = max(1, round(self.block_seconds * self.sample_rate / noisy.shape[-1]))  # at once: bounds the memory
         parts = zip(noisy.split(rows), rms.split(rows), strict=True)
         with _TURNS:
-            enhanced, gain = zip(*(self._segment(part, level, options) for part, level in parts), strict=True)
+            results = [self._segment(part, level, options, wanted or slice(None)) for part, level in parts]
+        enhanced, gain = zip(*results, strict=True)
         return torch.cat(enhanced), torch.cat(gain)
 
-    def _segment(self, noisy: Tensor, rms: Tensor, options: Options) -> tuple[Tensor, Tensor]:
+    def _segment(self, noisy: Tensor, rms: Tensor, options: Options, wanted: slice) -> tuple[Tensor, Tensor]:
         spectral = self.spectral
-        clean, phase, energy = self.magnitudes(spectral(noisy, rms), options)
-        enhanced = spectral.inverse(clean, phase, rms, noisy.shape[-1], options.phase_iters)
+        begin, end, _ = wanted.indices(noisy.shape[-1])
+        spectrum, beside = spectral(noisy, rms), self._beside(options)
+        first, last = max(0, begin // spectral.hop - beside), min(spectrum.shape[-1], -(-end // spectral.hop) + beside)
+        clean, phase, energy = self.magnitudes(spectrum, options, wanted=slice(first, last))
+        start = first * spectral.hop  # the middle of the first window
+        length = min(noisy.shape[-1] - start, (last - first - 1) * spectral.hop)
+        enhanced = spectral.inverse(clean, phase, rms, length, options.phase_iters)[:, begin - start : end - start]
         if energy is None:
             return enhanced, torch.zeros_like(enhanced)
         energy = F.pad(energy, (SMOOTHED // 2, SMOOTHED // 2))
-        return enhanced, upper_gain(energy, torch.arange(noisy.shape[-1], device=noisy.device), spectral.hop)
+        return enhanced, upper_gain(energy, torch.arange(begin - start, end - start, device=noisy.device), spectral.hop)
 
     def level(self, waveform: Waveform, sample_rate: int) -> Level:
         """What :meth:`enhance` divides ``[..., N]`` by: for a :meth:`stream` that is to give the same result."""

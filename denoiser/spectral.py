@@ -215,6 +215,13 @@ class Spectrum:
         """``[B, (T - 1) * hop]``, see :meth:`Spectral.waveform`."""
         return self.spectral.waveform(self.linear)
 
+    def frames(self, wanted: slice) -> Spectrum:
+        """These frames alone, with what of them has been worked out already."""
+        known = {n: self.__dict__[n][..., wanted] for n in ("linear", "magnitude", "phase") if n in self.__dict__}
+        if self._under is not None:
+            known["phase"] = self._under.frames(wanted)
+        return Spectrum(self.spectral, **known)
+
     def to(self, device: torch.device | str) -> Spectrum:
         return Spectrum(self.spectral, linear=self.linear.to(device))
 

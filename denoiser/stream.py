@@ -157,23 +157,23 @@ class Stream:
             return self.running.level
         return Level(self.level.rms, torch.zeros_like(self.level.mean))
 
-    def _enhance(self, low: Tensor) -> Tensor:
-        """``[C, n]`` at the model's rate → what to add to the gain times the input, and that gain, ``[2, C, n]``."""
+    def _enhance(self, low: Tensor, wanted: slice) -> Tensor:
+        """``[C, n]`` at the model's rate → what to add to the gain times the input, and that gain, ``[2, C, wanted]``."""
         level = Level(*(part.to(low.device) for part in self._level()))
-        enhanced, gain = self.denoiser.segment(low - level.mean, level.rms, self.options)
+        enhanced, gain = self.denoiser.segment(low - level.mean, level.rms, self.options, wanted)
         # The input at its full rate, times the gain, holds the lower band too: that is taken away again here.
-        return torch.stack([enhanced - gain * low, gain]) if self.above else enhanced[None]
+        return torch.stack([enhanced - gain * low[:, wanted], gain]) if self.above else enhanced[None]
 
     def _raising(self, model_rate: int, size: float) -> Blocks | Unchanged:
         if self.sample_rate == model_rate:
             return Unchanged()
         old, new = ratio(model_rate, self.sample_rate)
 
-        def function(both: Tensor) -> Tensor:
-            raised = resample(both[0], model_rate, self.sample_rate)[None]
+        def function(both: Tensor, wanted: slice) -> Tensor:
+            raised = resample(both[0], model_rate, self.sample_rate)[None, ..., wanted]
             if not self.above:
                 return raised
-            places = torch.arange(raised.shape[-1], device=both.device) * old
+            places = (torch.arange(raised.shape[-1], device=both.device) + wanted.start) * old
             index, share = places // new, (places % new) / new
             after = (index + 1).clamp(max=both.shape[-1] - 1)
             return torch.cat([raised, torch.lerp(both[1][..., index], both[1][..., after], share)[None]])

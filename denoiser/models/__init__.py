@@ -2,7 +2,8 @@
 
 A network states ``stride`` (frames that one step of its deepest level spans) and ``context`` (frames
 beyond a block that can change the result inside it, a multiple of stride): with them a long signal is
-processed in blocks with the result of the whole.
+processed in blocks with the result of the whole. One that has ``narrows`` can be called with the slice of the frames
+that are wanted, and spares the work on others.
 """
 
 from __future__ import annotations

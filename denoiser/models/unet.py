@@ -22,6 +22,7 @@ from denoiser.models.layers import (
 )  # fmt: skip
 from denoiser.models.time import MAX_LEVELS, MAX_REACH, MOST, with_silence
 
+ALL = slice(None)
 CHOICES = {
     "norm": ("none", "batch"),
     "upsampling": ("transposed", "nearest", "subpixel"),
@@ -34,7 +35,8 @@ class UNet(nn.Module):
     """``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, unbounded: a :class:`~denoiser.heads.Head` bounds it.
 
     After Ronneberger, Fischer and Brox, "U-Net" (2015), on spectrograms. The encoder holds
-    ``depth * convs`` convolutions: 10 in the seed. Weights are He-normal, biases zero.
+    ``depth * convs`` convolutions: 10 in the seed. Weights are He-normal, biases zero. Called with ``wanted``, a slice
+    of the frames, it returns these alone, and its decoder computes little more.
 
     Args:
         depth: levels; neighbours are joined by a 2x2 max-pooling on the way down.
@@ -61,6 +63,8 @@ class UNet(nn.Module):
         bidirectional: whether the bottleneck's GRU sees what comes later.
         inputs, outputs: channels that the head gives and takes.
     """
+
+    narrows = True
 
     def __init__(
         self,
@@ -163,10 +167,12 @@ class UNet(nn.Module):
         convolutions = convs * (kernel // 2) * (sum(spans) + sum(spans[:-1]))
         resampling = 2 * (spans[-1] - 1) + (sum(spans[:-1]) if upsampling == "nearest" else 0)
         over_time = {"none": 0, "attention": reach, "gru": 2 * reach - spans[-1]}[bottleneck]
+        self.around = convs * (kernel // 2)  # steps on either side that one of a level's results follows from ...
+        self.doubled = 1 if upsampling == "nearest" else 0  # ... and that one of up-sampling's does
         self.stride = spans[-1] if bottleneck == "none" else reach
         self.context = math.ceil((convolutions + resampling + over_time) / self.stride) * self.stride
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, wanted: slice | None = None) -> Tensor:
         bins, frames = x.shape[-2:]
         x = with_silence(x, -bins % (self.stem * 2 ** len(self.steps)), -frames % self.stride)
         if self.stem > 1:
@@ -179,8 +185,13 @@ class UNet(nn.Module):
             skips.append(x)
         x = self.bottleneck(x)
         del skips[-1]  # what nothing needs any more is let go: of a long block it is the half
+        needed, begin = self._needed(wanted, x.shape[-1]), 0  # `begin`: what is left of x in time begins there
         for level in reversed(range(len(self.decoder))):
             x, skip = self.up[level](x), skips.pop()
+            if needed is not None:
+                first, last = needed[level]
+                begin *= self.steps[level][1]
+                x, skip, begin = x[..., first - begin : last - begin], skip[..., first:last], first
             if self.gates:
                 skip = skip * self.gates[level](torch.cat([x, skip], dim=1))
             joined = (x, skip) if self.pairs and in_training_on_cpu(x) else torch.cat([x, skip], dim=1)
@@ -190,4 +201,24 @@ class UNet(nn.Module):
         x = self.head(x)
         if self.stem > 1:
             x = x.unflatten(1, (-1, self.stem)).transpose(2, 3).flatten(2, 3)
-        return x[..., :bins, :frames]
+        if wanted is None:
+            return x[..., :bins, :frames]
+        first, last, _ = wanted.indices(frames)
+        return x[..., :bins, first - begin : last - begin]
+
+    def _needed(self, wanted: slice | None, steps: int) -> list[tuple[int, int]] | None:
+        """Of each level of the decoder, the steps in time that the ``wanted`` frames follow from: from, to.
+
+        ``steps`` are those of the deepest level. Of a block with its context the rest is a tenth of the work.
+        """
+        if wanted is None:
+            return None
+        lengths = [steps]
+        for _, time in reversed(self.steps):
+            lengths.insert(0, lengths[0] * time)
+        needed, (first, last) = [], wanted.indices(lengths[0])[:2]
+        for length, (_, time) in zip(lengths, self.steps, strict=False):
+            first, last = max(0, first - self.around), min(length, last + self.around)
+            needed.append((first, last))
+            first, last = (first - self.doubled) // time, -(-(last + self.doubled) // time)
+        return needed
