@@ -64,11 +64,13 @@ def trainer_devices(
 
 def fastest_precision(accelerator: str) -> str:
     """``bf16-mixed`` where the hardware multiplies bfloat16 natively, else ``32-true``."""
-    if accelerator == "gpu":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if accelerator == "gpu" else cpu_has_bf16()
     return "bf16-mixed" if native else "32-true"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself; elsewhere it is slower than 32 bits."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _visible(count: int) -> str:

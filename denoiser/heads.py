@@ -23,12 +23,14 @@ class Head(nn.Module, ABC):
         start: what is added to each output of an untrained network, before the activation.
         reach: frames on either side that a frame of the estimate follows from, beside what the network sees.
         causal: whether they are all before it, as in the network.
+        multiplies: whether the output is a gain: what it is off by is then in proportion to the sound.
     """
 
     inputs, outputs = 1, 1
     start: tuple[float, ...] | None = None
     reach = 0
     causal = False
+    multiplies = False
     activation: nn.Module
 
     def features(self, noisy: Spectrum, memory: Memory | None = None) -> Tensor:
@@ -58,6 +60,7 @@ class _Gain(Head):
     """A head whose output is a gain, of at most ``limit``: above 1 where noise has cancelled speech."""
 
     bound: type[nn.Module] = nn.Tanh
+    multiplies = True
 
     def __init__(self, limit: float = 1.2) -> None:
         super().__init__()

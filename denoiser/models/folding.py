@@ -10,11 +10,12 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
-def fold(net: nn.Module) -> nn.Module:
+def fold(net: nn.Module, exact: bool = False) -> nn.Module:
     """Puts each batch normalisation into the convolution before it, and joins that with the LeakyReLU after it.
 
     For evaluation alone; returns the same network. The first is an eighth less work of a U-Net in float32, the second
-    a twentieth.
+    a twentieth. With ``exact``, what a mask is last made by is computed in 32 bits among others in 16: the head, and
+    of a U-Net the convolution before it. That halves the difference to 32 bits.
     """
     for convolution, norm, name in _neighbours(net, nn.BatchNorm2d):
         assert isinstance(norm, nn.BatchNorm2d)
@@ -29,6 +30,10 @@ def fold(net: nn.Module) -> nn.Module:
         assert isinstance(activation, nn.LeakyReLU)
         _replace(net, names[convolution], Activated(convolution, activation.negative_slope))
         _replace(net, name, nn.Identity())
+    if exact:
+        last = [name for name, module in net.named_modules() if isinstance(module, Activated) and "decoder.0." in name]
+        for name in ["head", *last[-1:]]:
+            _replace(net, name, Exact(net.get_submodule(name)))
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -50,6 +55,20 @@ class Activated(nn.Module):
         return torch.ops.mkldnn._convolution_pointwise(
             x, weight, bias, layer.padding, layer.stride, layer.dilation, layer.groups, "leaky_relu", [self.slope], ""
         )
+
+
+class Exact(nn.Module):
+    """A layer in 32 bits, whatever those around it compute in."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled(x.device.type):
+            return self.layer(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.layer(x.float())
 
 
 def _neighbours(net: nn.Module, kind: type[nn.Module]) -> list[tuple[nn.Conv2d, nn.Module, str]]:
