@@ -21,9 +21,9 @@ class Blocks:
     Each block is given with ``context`` samples of its surroundings, whose results are thrown away (overlap-save).
 
     Args:
-        function: ``[..., n]`` and a slice of its ``ceil(n * new / old)`` results → these results alone. A result follows
-            from the ``context`` samples on either side of its place alone, whatever the start of the piece, as long as
-            that is a multiple of ``step``.
+        function: ``[..., n]`` and a slice of its ``ceil(n * new / old)`` results → these alone. A result follows from
+            the ``context`` samples on either side of its place alone, whatever the start of the piece, as long as that
+            is a multiple of ``step``.
         step: samples; a multiple of ``old``.
         context: samples.
         size: of a block, samples; rounded to ``step``.
@@ -76,9 +76,9 @@ class Blocks:
     def _begin(self, length: int, wanted: int) -> None:
         old, new = self.rates
         assert self.held is not None
-        block, first, count = self.held[..., :length], (self.done - self.start) * new // old, math.ceil(wanted * new / old)
+        first, count = (self.done - self.start) * new // old, math.ceil(wanted * new / old)
+        arguments = self.held[..., :length], slice(first, first + count + len(self.ramp))
         results: Future[Tensor]
-        arguments = block, slice(first, first + count + len(self.ramp))
         if self.pool is None:
             results = Future()
             results.set_result(self.function(*arguments))
@@ -119,4 +119,8 @@ def resampling(source: int, target: int, size: float = RESAMPLED) -> Blocks | Un
     if source == target:
         return Unchanged()
     old, new = ratio(source, target)
-    return Blocks(lambda x, wanted: resample(x, source, target)[..., wanted], old, reach(source, target), round(size * source), (old, new))
+
+    def function(x: Tensor, wanted: slice) -> Tensor:
+        return resample(x, source, target)[..., wanted]
+
+    return Blocks(function, old, reach(source, target), round(size * source), (old, new))

@@ -61,6 +61,7 @@ class Denoiser(nn.Module):
         self.head = head or heads.build()
         self.block_seconds = block_seconds
         self.precision = precision
+        self.fast: nn.Module | None = None  # what computes what the network does, on a CPU and in less work
 
     @classmethod
     def build(
@@ -123,6 +124,10 @@ class Denoiser(nn.Module):
         if precision == "auto":
             narrow = where.type == "cpu" and cpu_has_bf16() and denoiser.head.multiplies and not denoiser.causal
             denoiser.precision = "bf16" if narrow else "32"
+        if where.type == "cpu":
+            dtype = torch.bfloat16 if denoiser.precision == "bf16" else torch.float32
+            # Not a part of it: what it holds are the network's weights once more.
+            object.__setattr__(denoiser, "fast", models.merge(denoiser.net, dtype))
         values = growth * denoiser.spectral.bins * denoiser.spectral.frame_rate  # a second, of the largest tensor
         per_second = values / (2 if denoiser.precision == "bf16" else 1)
         usual, longer = min(BLOCK_SECONDS, LARGEST / per_second), min(LONGEST_BLOCK, SMALL / per_second)
@@ -170,8 +175,9 @@ class Denoiser(nn.Module):
         elif wanted is None:
             output = self.net(features)
         else:
-            narrows = getattr(self.net, "narrows", False)
-            output = self.net(features, wanted) if narrows else self.net(features)[..., wanted]
+            fast = self.fast if features.device.type == "cpu" and not torch.is_grad_enabled() else None
+            narrows = fast or (self.net if getattr(self.net, "narrows", False) else None)
+            output = narrows(features, wanted) if narrows else self.net(features)[..., wanted]
             noisy = noisy.frames(wanted)
         return self.head(self.head.activation(output.float()), noisy, memory)
 

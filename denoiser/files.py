@@ -18,10 +18,11 @@ import torch
 from tqdm import tqdm
 
 from denoiser import audio, report
-from denoiser.enhance import LONGEST_BLOCK, Denoiser, Enhanced, Options
+from denoiser.enhance import Denoiser, Enhanced, Options
 from denoiser.errors import DenoiserError, StopError, shown
 from denoiser.pipes import STDIN, readable, writable
 from denoiser.plan import Job, clear, dated, is_done
+from denoiser.recording import SHARED_BLOCK
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}, {remaining} left{postfix}]"
 SERIAL = 0.15  # of the work on a file that more threads do not shorten: 0.18 at 3 s, 0.13 at 20 s (unet10, two cores)
@@ -155,9 +156,9 @@ def blocks_at_once(denoiser: Denoiser, seconds: float, threads: int) -> int:
 
     One of a network whose tensors are large (unet10 in float32: as fast by torch's threads, at half the memory).
     """
-    if denoiser.causal or denoiser.block_seconds < LONGEST_BLOCK:
+    if denoiser.causal or denoiser.block_seconds < SHARED_BLOCK:
         return 1
-    return max(1, min(threads, MOST_BLOCKS, int(seconds / denoiser.block_seconds)))
+    return max(1, min(threads, MOST_BLOCKS, int(seconds / SHARED_BLOCK)))
 
 
 @contextmanager

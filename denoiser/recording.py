@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from denoiser.enhance import Denoiser
 
 READ_SAMPLES = 1 << 18  # of all channels, read from a file at once
+SHARED_BLOCK = 16.0  # seconds of one among several at once, to which a long one is cut: for memory
 SHORTEST = 4.0  # seconds of a block, of a recording of many channels; unet10 sees one more on either side
 
 
@@ -45,6 +46,8 @@ def enhance_recording(
         level = measure(lambda: _blocks(reader), info.sample_rate, denoiser.sample_rate)
 
         most = denoiser.block_seconds  # less than SHORTEST for networks that need much memory
+        if blocks_at_once > 1:
+            most = min(most, max(SHARED_BLOCK, most / blocks_at_once))
         seconds = max(min(SHORTEST, most), most * min(1.0, 2 / info.channels))
 
         def blocks(share: float) -> Iterator[Tensor]:

@@ -158,7 +158,8 @@ class Stream:
         return Level(self.level.rms, torch.zeros_like(self.level.mean))
 
     def _enhance(self, low: Tensor, wanted: slice) -> Tensor:
-        """``[C, n]`` at the model's rate → what to add to the gain times the input, and that gain, ``[2, C, wanted]``."""
+        """``[C, n]`` at the model's rate → what to add to the gain times the input, and that gain, where wanted:
+        ``[2, C, m]``."""
         level = Level(*(part.to(low.device) for part in self._level()))
         enhanced, gain = self.denoiser.segment(low - level.mean, level.rms, self.options, wanted)
         # The input at its full rate, times the gain, holds the lower band too: that is taken away again here.

@@ -276,6 +276,42 @@ def _check_folded(net: nn.Module) -> None:
     assert torch.allclose(before, after, atol=1e-4 * float(before.abs().max()))
 
 
+@pytest.mark.parametrize("seed", range(16))
+def test_a_merged_network_gives_what_the_network_gives(seed):
+    draw = random.Random(seed)
+    torch.manual_seed(seed)
+    depth, inputs = draw.choice([1, 2, 3, 4]), draw.choice([1, 3])
+    net = UNet(
+        depth=depth, convs=draw.choice([1, 2, 3]), width=4, max_width=8, norm=draw.choice(["none", "batch"]),
+        stem=draw.choice([1, 2]), time_levels=draw.choice([None, *range(depth)]), inputs=inputs,
+        outputs=draw.choice([1, 2]),
+    ).eval()  # fmt: skip
+    for name, bias in net.named_parameters():  # they start as zeros
+        if name.endswith("bias"):
+            nn.init.normal_(bias)
+    bins, frames = draw.choice([1, 9, 16, 33]), 3 * (net.context + net.stride) + seed
+    x = torch.rand(2, inputs, bins, frames) * 2 - 1
+    models.fold(net, exact=draw.random() < 0.5)
+    merged = models.merge(net, torch.float32)
+    with torch.no_grad():
+        whole = net(x)
+        for first, last in ((0, frames), (0, 3), (5, 6), (frames // 2, frames - 2), (frames - 1, frames)):
+            wanted = slice(first, last)
+            found = merged(x, wanted)
+            assert found.shape == (2, whole.shape[1], bins, last - first)
+            assert torch.allclose(found, whole[..., wanted], atol=1e-5 * float(whole.abs().max())), (first, last)
+            assert torch.allclose(net(x, wanted), whole[..., wanted], atol=1e-5 * float(whole.abs().max()))
+
+
+@pytest.mark.parametrize(
+    "change", [{"gates": True}, {"residual": True}, {"convolution": "separable"}, {"bottleneck": "gru"}, {"kernel": 5},
+               {"upsampling": "nearest"}, {"upsampling": "subpixel"}]
+)  # fmt: skip
+def test_networks_of_other_layers_are_not_merged(change):
+    assert models.merge(models.fold(build("unet10", **SMALL, **change).eval()), torch.float32) is None
+    assert models.merge(models.build("crn", widths=(8, 8), hidden=8), torch.float32) is None
+
+
 def test_a_convolution_of_a_pair_is_that_of_the_two_joined():
     layer, pair = PairConv(12, 5, 3, padding=1), (torch.randn(2, 8, 9, 7), torch.randn(2, 4, 9, 7))
     joined = layer(torch.cat(pair, dim=1))

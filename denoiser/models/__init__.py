@@ -21,9 +21,10 @@ from denoiser.errors import building
 from denoiser.models.crn import CRN
 from denoiser.models.dualpath import DualPath
 from denoiser.models.folding import fold
+from denoiser.models.merged import merge
 from denoiser.models.unet import UNet
 
-__all__ = ["MODELS", "build", "count_macs", "count_parameters", "fold"]
+__all__ = ["MODELS", "build", "count_macs", "count_parameters", "fold", "merge"]
 MODELS: dict[str, type[nn.Module]] = {"crn": CRN, "dualpath": DualPath, "unet": UNet}
 
 

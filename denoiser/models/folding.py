@@ -37,6 +37,13 @@ def fold(net: nn.Module, exact: bool = False) -> nn.Module:
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def has_pointwise(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is there, and computes convolutions of this type on this CPU."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 class Activated(nn.Module):
     """A convolution and a LeakyReLU: on a CPU one operation of oneDNN, as torch's own compiler calls it."""
 
@@ -46,11 +53,11 @@ class Activated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         layer = self.convolution
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         plain = torch.is_grad_enabled() or x.device.type != "cpu" or torch.compiler.is_compiling()
-        if plain or not torch.backends.mkldnn.is_available():
+        if plain or not has_pointwise(dtype):
             return F.leaky_relu(layer(x), self.slope, inplace=True)
-        if torch.is_autocast_enabled("cpu"):
-            x = x.to(torch.get_autocast_dtype("cpu"))
+        x = x.to(dtype)
         weight, bias = (None if part is None else part.to(x.dtype) for part in (layer.weight, layer.bias))
         return torch.ops.mkldnn._convolution_pointwise(
             x, weight, bias, layer.padding, layer.stride, layer.dilation, layer.groups, "leaky_relu", [self.slope], ""

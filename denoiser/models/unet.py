@@ -185,7 +185,8 @@ class UNet(nn.Module):
             skips.append(x)
         x = self.bottleneck(x)
         del skips[-1]  # what nothing needs any more is let go: of a long block it is the half
-        needed, begin = self._needed(wanted, x.shape[-1]), 0  # `begin`: what is left of x in time begins there
+        needed = None if wanted is None else self.needed(wanted, frames + -frames % self.stride)
+        begin = 0  # what is left of x in time begins there
         for level in reversed(range(len(self.decoder))):
             x, skip = self.up[level](x), skips.pop()
             if needed is not None:
@@ -206,19 +207,15 @@ class UNet(nn.Module):
         first, last, _ = wanted.indices(frames)
         return x[..., :bins, first - begin : last - begin]
 
-    def _needed(self, wanted: slice | None, steps: int) -> list[tuple[int, int]] | None:
+    def needed(self, wanted: slice, frames: int) -> list[tuple[int, int]]:
         """Of each level of the decoder, the steps in time that the ``wanted`` frames follow from: from, to.
 
-        ``steps`` are those of the deepest level. Of a block with its context the rest is a tenth of the work.
+        ``frames``, a multiple of the stride, are all there are. Of a block with its context the rest is a tenth of the
+        work.
         """
-        if wanted is None:
-            return None
-        lengths = [steps]
-        for _, time in reversed(self.steps):
-            lengths.insert(0, lengths[0] * time)
-        needed, (first, last) = [], wanted.indices(lengths[0])[:2]
-        for length, (_, time) in zip(lengths, self.steps, strict=False):
-            first, last = max(0, first - self.around), min(length, last + self.around)
+        needed, (first, last, _) = [], wanted.indices(frames)
+        for _, time in self.steps:
+            first, last = max(0, first - self.around), min(frames, last + self.around)
             needed.append((first, last))
-            first, last = (first - self.doubled) // time, -(-(last + self.doubled) // time)
+            first, last, frames = (first - self.doubled) // time, -(-(last + self.doubled) // time), frames // time
         return needed
