@@ -39,14 +39,15 @@ ENHANCERS = ["noisereduce, stationary", "noisereduce, non-stationary", "RNNoise"
 BRIEF = ["Demucs=48"]  # of these, in the table of ten seconds only: ten minutes would take three
 LONG = ["WebRTC"]  # of others, what memory and time allow two hours
 # Shipped weights by name, networks by weights that take nothing away; in float32, bfloat16 or, by onnxruntime, 8 bits.
-OURS = ["small", "small, bf16", "small, int8", "best", "best, bf16", "best, int8", "unet10", "unet10, bf16"]
+OURS = ["small", "small, 32", "small, int8", "best", "best, 32", "best, int8", "unet10", "unet10, bf16"]
 OURS += ["unet10, int8", "unet10_small"]
 EXPLAINED = {
     "training": "Median of {rounds} rounds, gone through in turns (least to most); a round is the median of its steps.",
     "floor": "Median of {rounds} runs a row (least to most).",
     "inference": "Median of {rounds} rounds, gone through in turns (least to most); of hours one run. The peak is the "
     "whole process, torch's libraries included where torch is used: with those of CUDA some 500 to 650 MB, as their "
-    "pages happen to be mapped. Private is what no other program shares.",
+    "pages happen to be mapped. Private is what no other program shares. What stands alone is precision=auto: bf16 of "
+    "small and best where the CPU has it, 32 bits of unet10.",
     "start": "Median of {rounds} rounds, gone through in turns (least to most).",
     "growth": "Median of {rounds} runs a row (least to most); of 80 and 120 minutes one.",
 }

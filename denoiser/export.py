@@ -67,6 +67,7 @@ def export(denoiser: Denoiser, target: str | Path, int8: bool = False) -> Export
     if target.suffix.lower() != ".onnx":
         raise ConfigError(f"out={target}: expected a name that ends in .onnx")
     denoiser = copy.deepcopy(denoiser).cpu().eval()
+    denoiser.precision, denoiser.fast = "32", None
     try:
         with replacing(target) as partial:
             size = partial.write_bytes(to_onnx(denoiser, int8))

@@ -15,6 +15,7 @@ from conftest import NAMES, composed, make_noise, make_voice
 
 from denoiser import Denoiser, audio, files, pipes
 from denoiser.arguments import as_typed
+from denoiser.enhance import Options
 from denoiser.errors import AudioError, one_line
 from denoiser.files import blocks_at_once, enhance_files, files_at_once
 from denoiser.plan import is_done, is_single, plan
@@ -207,11 +208,23 @@ def test_blocks_at_once_give_what_one_by_one_does(denoiser, here, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "threads", "expected"), [(10, 8, 1), (70, 8, 2), (7200, 2, 2), (7200, 64, 4), (7200, 1, 1)]
+    ("seconds", "threads", "expected"), [(10, 8, 1), (40, 8, 2), (70, 8, 4), (7200, 2, 2), (7200, 64, 4), (7200, 1, 1)]
 )
 def test_a_long_file_is_shared_out_to_the_threads(denoiser, monkeypatch, seconds, threads, expected):
     monkeypatch.setattr(denoiser, "block_seconds", 32.0)
     assert blocks_at_once(denoiser, seconds, threads) == expected
+
+
+def test_blocks_at_once_take_little_more_memory_than_one(denoiser, here, monkeypatch):
+    monkeypatch.setattr(denoiser, "block_seconds", 32.0)
+    audio.write("in.wav", noisy(50, 16_000), 16_000)
+    lengths, segment = [], denoiser.segment
+    monkeypatch.setattr(denoiser, "segment", lambda low, *rest: lengths.append(low.shape[-1]) or segment(low, *rest))
+    beside = 2 * (denoiser.context(Options()) + denoiser.net.stride + 2) * denoiser.spectral.hop
+    for count, most in ((1, 32), (2, 16), (4, 16)):
+        denoiser.enhance_file(Path("in.wav"), Path("out.wav"), blocks_at_once=count)
+        assert most * 15_000 < max(lengths) <= most * 16_000 + beside
+        lengths.clear()
 
 
 def test_what_nobody_foresaw_costs_one_file_too(denoiser, here, capsys):

@@ -35,8 +35,24 @@ def test_silence_stays_silence(shipped):
 def test_a_voice_15_db_louder_or_softer_comes_out_the_same(shipped):
     noisy = make_voice(2, RATE) + 0.5 * make_noise(2, RATE)
     enhanced = shipped.enhance(noisy, RATE)
-    for gain in (0.18, 5.6):
-        assert torch.allclose(shipped.enhance(gain * noisy, RATE) / gain, enhanced, atol=1e-3)  # bfloat16 where there is some
+    for gain in (0.18, 5.6):  # bfloat16, where there is some, rounds each anew
+        assert torch.allclose(shipped.enhance(gain * noisy, RATE) / gain, enhanced, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_bfloat16_changes_the_sound_by_a_thousandth_of_it(name):
+    narrow, exact = (Denoiser.from_checkpoint(name, "cpu", precision) for precision in ("bf16", "32"))
+    noisy = make_voice(4, RATE) + 0.1 * make_noise(4, RATE)
+    difference = narrow.enhance(noisy, RATE) - (enhanced := exact.enhance(noisy, RATE))
+    assert 1e-5 < float(difference.norm() / enhanced.norm()) < 2e-3
+    assert float(difference.abs().max()) < 2e-3 * float(enhanced.abs().max())
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_precision_of_masks_is_that_which_the_cpu_has(name, monkeypatch):
+    for there, expected in ((True, "bf16"), (False, "32")):
+        monkeypatch.setattr("denoiser.enhance.cpu_has_bf16", lambda there=there: there)
+        assert Denoiser.from_checkpoint(name, "cpu").precision == expected
 
 
 def test_infer_needs_no_checkpoint(tmp_path):
