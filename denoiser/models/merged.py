@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -101,14 +103,19 @@ class _Joint(nn.Module):
         assert layer.convolution.bias is not None
         assert up.bias is not None
         self.slope, self.stride = layer.slope, [*up.stride]
-        weight, below = (part.weight.detach().double() for part in (layer.convolution, up))
+        weight, below = (part.weight.detach() for part in (layer.convolution, up))
         above, beside = weight.split([below.shape[1], weight.shape[1] - below.shape[1]], dim=1)
         # A transposed convolution and a convolution, one after the other, are one by their kernels convolved.
-        self.above, self.beside = _kept(F.conv2d(below, above, padding=2), dtype), _kept(beside, dtype)
+        bins, frames = below.shape[2:]
+        merged = below.new_zeros(len(below), len(above), bins + 2, frames + 2)
+        for bin, frame in itertools.product(range(bins), range(frames)):
+            product = torch.einsum("iu,oukl->iokl", below[:, :, bin, frame], above.flip(2, 3))
+            merged[:, :, bin : bin + 3, frame : frame + 3] += product
+        self.above, self.beside = _kept(merged, dtype), _kept(beside, dtype)
         # The bias of the up-sampling ends where the signal does: at its edges the convolution finds less of it.
-        constant = up.bias.detach().double()[None, :, None, None].expand(1, -1, 3, 3)
+        constant = up.bias.detach()[None, :, None, None].expand(1, -1, 3, 3)
         added = F.conv2d(constant, above, padding=1)
-        self.bias = _kept(layer.convolution.bias.double() + added[0, :, 1, 1], dtype)
+        self.bias = _kept(layer.convolution.bias + added[0, :, 1, 1], dtype)
         self.edges = _kept(added - added[:, :, 1:2, 1:2], dtype)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
