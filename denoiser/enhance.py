@@ -27,10 +27,11 @@ from denoiser.spectral import Spectral, Spectrum
 from denoiser.stream import Options, Stream
 from denoiser.waveform import Waveform, rows_of
 
-BLOCK_SECONDS = 12.0  # put through the network at once, over all channels; the result does not depend on it
+BLOCK_SECONDS = 16.0  # put through the network at once, over all channels; the result does not depend on it
 LARGEST = 1 << 26  # values in 32 bits of one tensor in the network: one that makes more of 16 s gets shorter blocks
-# A block costs its context, too (of unet10 128 frames on either side): where tensors are small, it may be longer.
-LONGEST_BLOCK, SMALL = 32.0, 3 << 22
+# A block costs its context, too (of unet10 128 frames on either side): where tensors are small, it may be longer, and
+# where they are not it is shorter, for 250 MB of them at the most.
+LONG_BLOCK, LONGEST_BLOCK, SMALL = 12.0, 32.0, 3 << 22
 # Of many threads, as many compute as there are cores: it is as fast, and 8 threads took 1.6 GB in place of 2.2.
 _TURNS = threading.BoundedSemaphore(os.cpu_count() or 1)
 PRECISIONS = ("auto", "32", "bf16")  # of the network's arithmetic
@@ -130,7 +131,7 @@ class Denoiser(nn.Module):
             object.__setattr__(denoiser, "fast", models.merge(denoiser.net, dtype))
         values = growth * denoiser.spectral.bins * denoiser.spectral.frame_rate  # a second, of the largest tensor
         per_second = values / (2 if denoiser.precision == "bf16" else 1)
-        usual, longer = min(BLOCK_SECONDS, LARGEST / per_second), min(LONGEST_BLOCK, SMALL / per_second)
+        usual, longer = min(LONG_BLOCK, LARGEST / per_second), min(LONGEST_BLOCK, SMALL / per_second)
         denoiser.block_seconds = max(usual, longer)
         return denoiser.to(where).eval()
 

@@ -30,10 +30,13 @@ class Running:
         self.count, self.sum, self.squares = 0, torch.zeros(1, 1), torch.zeros(1, 1)
 
     def add(self, block: Tensor) -> None:
-        wide = block.double().cpu()
-        self.count += block.shape[-1]
-        self.sum = self.sum + wide.sum(-1, keepdim=True)
-        self.squares = self.squares + wide.square().sum(-1, keepdim=True)
+        if not (count := block.shape[-1]):
+            return
+        self.count += count
+        # Not of a copy in double precision: that takes thirteen times as long, and was a tenth of all work on a file.
+        self.sum = self.sum + block.sum(-1, keepdim=True, dtype=torch.float64).cpu()
+        norm = torch.linalg.vector_norm(block, dim=-1, keepdim=True, dtype=torch.float64)
+        self.squares = self.squares + norm.square().cpu()
 
     @property
     def level(self) -> Level:
@@ -43,6 +46,11 @@ class Running:
 
 def measure(blocks: Callable[[], Iterable[Tensor]], sample_rate: int, model_rate: int) -> Level:
     """The level of a recording ``[C, N]`` at ``sample_rate`` Hz that ``blocks()`` yields from its beginning."""
+    if sample_rate == model_rate:
+        running = Running()
+        for block in blocks():
+            running.add(block)
+        return running.level
     offset: Tensor | float = 0.0
     for _ in range(2):
         native, lowered = Running(), Running()

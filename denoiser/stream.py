@@ -190,6 +190,7 @@ class Stream:
         self.given += ready.shape[-1]
         mean = 0.0 if self.level is None else self.level.mean
         enhanced = ready[0] + ready[1] * (noisy - mean) if self.above else ready[0]
-        if not torch.isfinite(enhanced).all():  # of weights or settings that overflow: not for anybody's ears
+        # Of weights or settings that overflow: not for anybody's ears. The least and the largest are NaN where any is.
+        if enhanced.numel() and not all(end.isfinite() for end in torch.aminmax(enhanced)):
             raise DenoiserError("the model makes NaN or infinity of this sound; its weights or settings are broken")
         return torch.lerp(enhanced, noisy, self.options.dry) if self.options.dry else enhanced
