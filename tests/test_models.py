@@ -303,6 +303,19 @@ def test_a_merged_network_gives_what_the_network_gives(seed):
             assert torch.allclose(net(x, wanted), whole[..., wanted], atol=1e-5 * float(whole.abs().max()))
 
 
+@pytest.mark.parametrize("name", UNETS)
+def test_every_variant_is_merged_into_the_same_or_not_at_all(name):
+    net = build(name).eval()
+    x = torch.rand(1, 1, 256, 2 * net.context + 2 * net.stride) * 2 - 1
+    models.fold(net)
+    if (merged := models.merge(net, torch.float32)) is None:
+        assert name.removeprefix("unet10_") in ("attention", "gates", "gru", "residual", "separable")
+        return
+    with torch.no_grad():
+        whole, wanted = net(x), slice(net.context, net.context + net.stride)
+        assert torch.allclose(merged(x, wanted), whole[..., wanted], atol=1e-5 * float(whole.abs().max()))
+
+
 @pytest.mark.parametrize(
     "change", [{"gates": True}, {"residual": True}, {"convolution": "separable"}, {"bottleneck": "gru"}, {"kernel": 5},
                {"upsampling": "nearest"}, {"upsampling": "subpixel"}]

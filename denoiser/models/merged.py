@@ -17,7 +17,10 @@ INNERMOST = torch.channels_last
 
 
 def merge(net: nn.Module, dtype: torch.dtype) -> Merged | None:
-    """Of a folded network, to be computed in ``dtype``; None for one that has other layers than this knows."""
+    """Of a folded network, to be computed in ``dtype``; None for one that has other layers than this knows.
+
+    An option of the U-Net that changes what it computes belongs among the conditions here.
+    """
     if type(net) is not UNet or len(net.gates) or not net.pairs or not has_pointwise(dtype):
         return None
     if not isinstance(net.bottleneck, nn.Identity) or not all(type(up) is Doubling for up in net.up):
