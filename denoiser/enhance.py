@@ -28,7 +28,7 @@ from denoiser.stream import Options, Stream
 from denoiser.waveform import Waveform, rows_of
 
 BLOCK_SECONDS = 16.0  # put through the network at once, over all channels; the result does not depend on it
-LARGEST = 1 << 26  # values in 32 bits of one tensor in the network: one that makes more of 16 s gets shorter blocks
+LARGEST = 1 << 26  # values in 32 bits of one tensor in the network: one that makes more of 12 s gets shorter blocks
 # A block costs its context, too (of unet10 128 frames on either side): where tensors are small, it may be longer, and
 # where they are not it is shorter, for 250 MB of them at the most.
 LONG_BLOCK, LONGEST_BLOCK, SMALL = 12.0, 32.0, 3 << 22
@@ -97,8 +97,8 @@ class Denoiser(nn.Module):
 
         ``path`` is ``best`` or ``small``, which come with the package, a file, a run's folder for its
         ``checkpoints/best.ckpt``, or an exported ``.onnx``. ``precision`` is that of the network: ``32``, ``bf16``, or
-        ``auto``: bf16 on a CPU that multiplies it itself where the result stays within some 1e-3 (-60 dB) of 32 bits,
-        which is where the network gives a gain, and it is no stream of single frames; 32 elsewhere.
+        ``auto``: bf16 on a CPU that multiplies it itself, where the result stays within some 1e-3 (-60 dB) of that of
+        32 bits, which its head knows, and it is no stream of single frames; 32 elsewhere.
 
         Raises CheckpointError where the file is missing, damaged, not ours, or not yet trained, ConfigError for a
         ``precision`` that it does not have. Nothing in the file is executed: it is read as plain numbers, strings and
@@ -120,10 +120,10 @@ class Denoiser(nn.Module):
         drawn._check_shapes(checkpoint, path)
         denoiser = cls.build(model, spectral, precision)
         denoiser.load_weights(checkpoint, path)
-        models.fold(denoiser.net, exact=denoiser.head.multiplies)
+        models.fold(denoiser.net, exact=denoiser.head.bf16)
         where = resolve_device(device)
         if precision == "auto":
-            narrow = where.type == "cpu" and cpu_has_bf16() and denoiser.head.multiplies and not denoiser.causal
+            narrow = where.type == "cpu" and cpu_has_bf16() and denoiser.head.bf16 and not denoiser.causal
             denoiser.precision = "bf16" if narrow else "32"
         if where.type == "cpu":
             dtype = torch.bfloat16 if denoiser.precision == "bf16" else torch.float32
@@ -296,7 +296,7 @@ class Denoiser(nn.Module):
         (``gain`` below 1). ``loudness`` is the result's in LUFS (ITU-R BS.1770); None leaves it as it comes out.
         ``progress`` is called with the seconds of audio that were finished since it was called last.
         ``blocks_at_once`` of it are worked on together, each in a thread: on a CPU faster than torch's threads inside
-        of one, for as many times the memory. The result does not depend on it. Raises AudioError
+        of one. They are shorter then, for about the memory of one. The result does not depend on it. Raises AudioError
         for a file that cannot be read or written; nothing half-written is left under ``target``.
         """
         return enhance_recording(self, Path(source), Path(target), options, loudness, progress, blocks_at_once)

@@ -72,10 +72,11 @@ def test_a_head_that_no_one_knows_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("head", "causal", "expected"), [("noise", False, "32"), ("mask", False, "bf16"), ("mask", True, "32")]
+    ("head", "causal", "expected"),
+    [("noise", False, "32"), ("complex", False, "32"), ("mask", False, "bf16"), ("mask", True, "32")],
 )
-def test_bfloat16_is_chosen_for_gains_that_are_made_in_blocks(tmp_path, monkeypatch, head, causal, expected):
-    """A difference loses more by it than a gain, and a stream of single frames more time than it gains."""
+def test_bfloat16_is_chosen_for_masks_that_are_made_in_blocks(tmp_path, monkeypatch, head, causal, expected):
+    """A difference loses more by it than a mask, and a stream of single frames more time than it gains."""
     monkeypatch.setattr("denoiser.enhance.cpu_has_bf16", lambda: True)
     model = {"name": "crn", "stem": 4, "widths": [4, 8], "hidden": 8, "causal": causal, "head": {"name": head}}
     torch.save(checkpoint_of(Denoiser.build(model, {"peak": 3.0}), model=model), tmp_path / "m.ckpt")

@@ -36,8 +36,8 @@ class Merged(nn.Module):
     """``[B, inputs, F, T]`` and the ``wanted`` frames → ``[B, outputs, F, wanted]``, as the U-Net it is made of.
 
     An up-sampling and the convolution after it are linear, and so one transposed convolution of 4x4: 8 products in the
-    place of 11. The convolution of the skipped half is added to it, so that the two are never joined. In all a tenth
-    fewer products, a twentieth less time, and a fifth less memory (unet10).
+    place of 11. The convolution of the skipped half is added to it, so that the two are never joined. In all 7 % fewer
+    products, 5 to 8 % less time, and 70 MB less of unet10.
     """
 
     def __init__(self, net: UNet, dtype: torch.dtype) -> None:
