@@ -187,9 +187,8 @@ class Denoiser(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The estimate of the clean spectrum ``[B, F, T]`` as a listener chose it: scaled magnitude and phase.
 
-        Of the ``wanted`` frames alone, if given.
-
         And, where ``options.full_band``, the energy of the uppermost 3/8 of its bins before and after, ``[2, B, T]``.
+        All of the ``wanted`` frames alone, if given.
         """
         with torch.autocast(noisy.magnitude.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             estimate = self.estimate(noisy, memory, wanted)
@@ -214,18 +213,15 @@ class Denoiser(nn.Module):
         window = math.ceil(self.spectral.n_fft / self.spectral.hop)
         return self.head.reach + window * (2 + 2 * options.phase_iters) + SMOOTHED
 
-    def segment(
-        self, noisy: Tensor, rms: Tensor, options: Options, wanted: slice | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def segment(self, noisy: Tensor, rms: Tensor, options: Options, wanted: slice) -> tuple[Tensor, Tensor]:
         """Enhance ``[C, N]`` at the model's rate, as one piece, at the level ``rms`` ``[C, 1]``.
 
-        Returns it with the gain of the uppermost bands over time, 0 to 1, both ``[C, N]``; of the ``wanted`` samples
-        alone, if given.
+        Returns the ``wanted`` samples of it with the gain of the uppermost bands over time, 0 to 1, both ``[C, n]``.
         """
         rows = max(1, round(self.block_seconds * self.sample_rate / noisy.shape[-1]))  # at once: bounds the memory
         parts = zip(noisy.split(rows), rms.split(rows), strict=True)
         with _TURNS:
-            results = [self._segment(part, level, options, wanted or slice(None)) for part, level in parts]
+            results = [self._segment(part, level, options, wanted) for part, level in parts]
         enhanced, gain = zip(*results, strict=True)
         return torch.cat(enhanced), torch.cat(gain)
 

@@ -30,9 +30,7 @@ class Running:
         self.count, self.sum, self.squares = 0, torch.zeros(1, 1), torch.zeros(1, 1)
 
     def add(self, block: Tensor) -> None:
-        if not (count := block.shape[-1]):
-            return
-        self.count += count
+        self.count += block.shape[-1]
         # By way of a copy in double precision, reading a file for its level takes half as long again.
         self.sum = self.sum + block.sum(-1, keepdim=True, dtype=torch.float64).cpu()
         norm = torch.linalg.vector_norm(block, dim=-1, keepdim=True, dtype=torch.float64)

@@ -15,7 +15,7 @@ from denoiser.blocks import RESAMPLED, Blocks, Unchanged, resampling
 from denoiser.errors import ConfigError, DenoiserError
 from denoiser.level import Level, Running
 from denoiser.live import Live
-from denoiser.waveform import Waveform, rows_of
+from denoiser.waveform import Waveform, is_finite, rows_of
 
 if TYPE_CHECKING:
     from denoiser.enhance import Denoiser
@@ -190,7 +190,6 @@ class Stream:
         self.given += ready.shape[-1]
         mean = 0.0 if self.level is None else self.level.mean
         enhanced = ready[0] + ready[1] * (noisy - mean) if self.above else ready[0]
-        # Of weights or settings that overflow: not for anybody's ears. The least and the largest are NaN where any is.
-        if enhanced.numel() and not all(end.isfinite() for end in torch.aminmax(enhanced)):
+        if not is_finite(enhanced):  # of weights or settings that overflow: not for anybody's ears
             raise DenoiserError("the model makes NaN or infinity of this sound; its weights or settings are broken")
         return torch.lerp(enhanced, noisy, self.options.dry) if self.options.dry else enhanced

@@ -53,7 +53,7 @@ class Activated(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         layer = self.convolution
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else layer.weight.dtype
         plain = torch.is_grad_enabled() or x.device.type != "cpu" or torch.compiler.is_compiling()
         if plain or not has_pointwise(dtype):
             return F.leaky_relu(layer(x), self.slope, inplace=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 
 import torch
@@ -44,12 +45,11 @@ class Merged(nn.Module):
         super().__init__()
         self.stem, self.stride, self.steps, self.needed = net.stem, net.stride, net.steps, net.needed
         encoder, decoder = ([_layers(stage, dtype) for stage in stages] for stages in (net.encoder, net.decoder))
-        self.encoder = nn.ModuleList(nn.Sequential(*(_Conv(*layer) for layer in layers)) for layers in encoder)
+        self.encoder = nn.ModuleList(nn.Sequential(*(_in(*layer) for layer in layers)) for layers in encoder)
         self.joints = nn.ModuleList(_Joint(up, *layers[0]) for up, layers in zip(net.up, decoder, strict=True))
-        self.decoder = nn.ModuleList(nn.Sequential(*(_Conv(*layer) for layer in layers[1:])) for layers in decoder)
+        self.decoder = nn.ModuleList(nn.Sequential(*(_in(*layer) for layer in layers[1:])) for layers in decoder)
         ((head, wide),) = _layers(net.head, dtype)
-        self.weight = _kept(head.get_parameter("weight").flatten(1), wide)
-        self.bias = _kept(head.get_parameter("bias"), wide)
+        self.head, self.wide = _in(head, wide), wide
 
     def forward(self, x: Tensor, wanted: slice) -> Tensor:
         bins, frames = x.shape[-2:]
@@ -57,12 +57,12 @@ class Merged(nn.Module):
         x = x.unflatten(2, (-1, self.stem)).transpose(2, 3).flatten(1, 2)
         with torch.autocast("cpu", enabled=False):
             x, begin = self._run(x, wanted)
-        x = x.unflatten(3, (-1, self.stem)).permute(0, 3, 1, 4, 2).flatten(2, 3)
+        x = x.unflatten(1, (-1, self.stem)).transpose(2, 3).flatten(2, 3)
         first, last, _ = wanted.indices(frames)
         return x[:, :, :bins, first - begin : last - begin]
 
     def _run(self, x: Tensor, wanted: slice) -> tuple[Tensor, int]:
-        """``[B, C, F, T]`` → ``[B, F, T', C']`` of the frames from the second result on, the wanted ones among them."""
+        """``[B, C, F, T]`` → ``[B, C', F, T']`` of the frames from the second result on, the wanted ones among them."""
         needed, begin, skips = self.needed(wanted, x.shape[3]), 0, []
         for level, stage in enumerate(self.encoder):
             x = stage(x if level == 0 else pooled(x, self.steps[level - 1]))
@@ -76,24 +76,7 @@ class Merged(nn.Module):
             x, begin = self.joints[level](above, skip), time * first
             del above, skip
             x = self.decoder[level](x)
-        return F.linear(x.to(self.weight.dtype).permute(0, 2, 3, 1), self.weight, self.bias), begin
-
-
-class _Conv(nn.Module):
-    """A convolution and its LeakyReLU, in the precision of its weights."""
-
-    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        assert isinstance(layer, Activated)
-        self.slope = layer.slope
-        assert layer.convolution.bias is not None
-        self.weight, self.bias = _kept(layer.convolution.weight, dtype), _kept(layer.convolution.bias, dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x, ones = x.to(self.weight.dtype), [1, 1]
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, self.weight, self.bias, ones, ones, ones, 1, "leaky_relu", [self.slope], ""
-        )
+        return self.head(x.to(self.wide)), begin
 
 
 class _Joint(nn.Module):
@@ -145,6 +128,11 @@ def _layers(stage: nn.Module, dtype: torch.dtype) -> list[tuple[nn.Module, torch
         for layer in layers
         if not isinstance(layer, nn.Identity)
     ]
+
+
+def _in(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The layer itself where its weights are of this type already, else a copy."""
+    return layer if next(layer.parameters()).dtype == dtype else copy.deepcopy(layer).to(dtype)
 
 
 def _kept(weight: Tensor, dtype: torch.dtype) -> nn.Parameter:

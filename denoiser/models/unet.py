@@ -22,7 +22,6 @@ from denoiser.models.layers import (
 )  # fmt: skip
 from denoiser.models.time import MAX_LEVELS, MAX_REACH, MOST, with_silence
 
-ALL = slice(None)
 CHOICES = {
     "norm": ("none", "batch"),
     "upsampling": ("transposed", "nearest", "subpixel"),
