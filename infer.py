@@ -7,18 +7,18 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from denoiser import errors, memory
+from denoiser import console, errors, settings, startup
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
-memory.keep_freed()
-errors.check_environment("hydra", "torch")
+startup.keep_freed()
+startup.check_environment("hydra", "torch")
 
-with memory.importing():
+with startup.importing():
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig, OmegaConf
 
-    from denoiser.arguments import as_typed
+    from denoiser.cli.arguments import as_typed
     from denoiser.sweep import multirun
 
 NAMES = ("ckpt", "input", "output", "reference")  # settings that are meant letter for letter
@@ -30,29 +30,30 @@ def main(cfg: DictConfig) -> None:
         os.chdir(HydraConfig.get().runtime.cwd)  # Ray starts its workers elsewhere
         run(cfg)
         return
-    with errors.one_line():
+    with console.one_line():
         run(cfg)
 
 
 def run(cfg: DictConfig) -> None:
-    errors.require(cfg, "ckpt", "input")
-    errors.check_booleans(cfg, "full_band", "overwrite", "plot", "report")
-    errors.check_number(cfg, "dry")
-    errors.check_number(cfg, "max_attenuation_db", other=None)
-    errors.check_number(cfg, "phase_iters", whole=True)
-    errors.check_number(cfg, "loudness", -70, -5, other=None)
-    errors.check_number(cfg, "threads", 1, whole=True, other=None)
-    errors.check_number(cfg, "jobs", 1, whole=True, other="auto")
-    errors.check_shard(cfg)
+    settings.require(cfg, "ckpt", "input")
+    settings.check_booleans(cfg, "full_band", "overwrite", "plot", "report")
+    settings.check_number(cfg, "dry")
+    settings.check_number(cfg, "max_attenuation_db", other=None)
+    settings.check_number(cfg, "phase_iters", whole=True)
+    settings.check_number(cfg, "loudness", -70, -5, other=None)
+    settings.check_number(cfg, "threads", 1, whole=True, other=None)
+    settings.check_number(cfg, "jobs", 1, whole=True, other="auto")
+    settings.check_shard(cfg)
 
-    with memory.importing():
+    with startup.importing():
         import torch
 
-        from denoiser.enhance import Denoiser, Options
-        from denoiser.files import enhance_files, shown
-        from denoiser.judging import folder_of, judge
-        from denoiser.pipes import STDOUT
-        from denoiser.plan import is_single, plan, share
+        from denoiser.inference.denoiser import Denoiser
+        from denoiser.inference.options import Options
+        from denoiser.inference.batch import enhance_files, shown
+        from denoiser.evaluation.judging import folder_of, judge
+        from denoiser.inference.pipes import STDOUT
+        from denoiser.inference.jobs import is_single, plan, share
 
     options = Options(cfg.dry, cfg.max_attenuation_db, cfg.phase_iters, cfg.full_band)
     sources = [str(name) for name in cfg.input] if OmegaConf.is_list(cfg.input) else [str(cfg.input)]
@@ -94,4 +95,4 @@ def run(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main, lambda arguments: as_typed(arguments, NAMES, inputs="input"))
+    console.run(main, lambda arguments: as_typed(arguments, NAMES, inputs="input"))

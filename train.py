@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from denoiser import errors, memory, ranks
+from denoiser import console, ranks, startup
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
-memory.keep_freed()
-errors.check_environment("hydra", "torch")
+startup.keep_freed()
+startup.check_environment("hydra", "torch")
 
-with memory.importing():
+with startup.importing():
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
-    from denoiser.arguments import as_typed
+    from denoiser.cli.arguments import as_typed
     from denoiser.sweep import multirun
 
 NAMES = (  # settings that are meant letter for letter
@@ -31,9 +31,9 @@ def main(cfg: DictConfig) -> float | None:
 
         os.chdir(HydraConfig.get().runtime.cwd)  # Ray starts its workers elsewhere
         return job.run(cfg, _folder())
-    with errors.one_line():
-        with memory.importing():
-            from denoiser.training import train
+    with console.one_line():
+        with startup.importing():
+            from denoiser.training.run import train
 
         return train(cfg, _folder())
 
@@ -43,4 +43,4 @@ def _folder() -> Path:
 
 
 if __name__ == "__main__":
-    errors.run(main, lambda arguments: ranks.arguments(as_typed(arguments, NAMES)))
+    console.run(main, lambda arguments: ranks.arguments(as_typed(arguments, NAMES)))

@@ -42,12 +42,13 @@ from resident import watched
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from denoiser import audio, runs
+from denoiser import audio
+from denoiser.training import trainer
 from denoiser.data import pairs
 from denoiser.data.datamodule import PairedData
 from denoiser.data.preparation import paired, prepare
 from denoiser.data.store import Resident
-from denoiser.module import DenoisingModule
+from denoiser.training.module import DenoisingModule
 from denoiser.spectral import Spectral
 
 BATCH, FRAMES = 16, 256  # 16 patches of 2 s
@@ -189,7 +190,7 @@ class Clock(Callback):
 def fit(data: PairedData, steps: int, constant: dict[str, Tensor] | None = None) -> tuple[float, str]:
     """Seconds per step of unet10, through the loop that train.py uses, and on what it ran."""
     clock = Clock()
-    trainer = runs.build_trainer(
+    trainer = trainer.build_trainer(
         Path(tempfile.gettempdir()), max_steps=steps + 2, max_epochs=-1, gradient_clip_val=0.02, callbacks=[clock],
         limit_val_batches=0, num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,

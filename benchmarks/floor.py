@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor, nn
 
-from denoiser import losses, memory
-from denoiser.enhance import Denoiser
+from denoiser import losses, startup
+from denoiser.inference.denoiser import Denoiser
 from denoiser.spectral import Spectrum
 
 BATCH, FRAMES = 16, 256
@@ -103,5 +103,5 @@ def main(precision: str = "bf16", rounds: int = 6, device: str = "cpu", batch: i
 
 
 if __name__ == "__main__":
-    memory.keep_freed()
+    startup.keep_freed()
     main(*sys.argv[1:2], *map(int, sys.argv[2:3]), *sys.argv[3:4], *map(int, sys.argv[4:5]))

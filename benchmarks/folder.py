@@ -23,7 +23,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import torch
 
 from denoiser import Denoiser, audio, models
-from denoiser.report import table
+from denoiser.evaluation.tables import table
 from denoiser.spectral import Spectral
 
 RATE = 16_000

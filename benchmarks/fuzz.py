@@ -28,7 +28,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # this checkout, whichever is installed
 
 from benchmarks.fuzzing.kinds import KINDS  # noqa: E402
-from denoiser import commands, errors, report  # noqa: E402
+from denoiser import console, errors, settings
+from denoiser.evaluation import tables  # noqa: E402
 
 WORKER = ROOT / "benchmarks/fuzzing/worker.py"
 COMPUTING, WAITING = 10.0, 30.0  # seconds that an input may take
@@ -156,15 +157,15 @@ def table(tallies: Mapping[str, Tally]) -> str:
     totals = [str(sum(int(row[i]) for row in rows)) for i in range(1, 5)]
     most = [f"{max(t.seconds for t in tallies.values()):.1f}", f"{max(t.grown for t in tallies.values()) / 2**20:.0f}"]
     header = ["kind", "inputs", "accepted", "refused", "failures", "CPU-s at most", "MB at most"]
-    text = report.table(header, [*rows, ["all", *totals, *most]])
+    text = tables.table(header, [*rows, ["all", *totals, *most]])
     for kind, tally in tallies.items():
         text += "".join(f"\nonly={kind}:{number}  {detail}" for number, detail in tally.failures.items())
     return text
 
 
 def main() -> None:
-    given = commands.settings({"inputs": "20000", "seed": "0", "kinds": "", "only": "", "out": ""}, str(__doc__))
-    inputs, seed = commands.whole(given, "inputs", 1, 10**9), commands.whole(given, "seed", 0, 10**9)
+    given = settings.settings({"inputs": "20000", "seed": "0", "kinds": "", "only": "", "out": ""}, str(__doc__))
+    inputs, seed = settings.whole(given, "inputs", 1, 10**9), settings.whole(given, "seed", 0, 10**9)
     if given["only"]:
         kind, _, number = given["only"].partition(":")
         with working() as worker:
@@ -182,5 +183,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with errors.one_line():
+    with console.one_line():
         main()

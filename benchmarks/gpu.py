@@ -27,7 +27,7 @@ from data import SECONDS, machine, write_corpus
 from floor import FRAMES, PASSES, traffic
 from speed import child, markdown, write
 
-from denoiser.enhance import Denoiser
+from denoiser.inference.denoiser import Denoiser
 
 PEAK, BANDWIDTH = 989e12 / 2, 4.8e12  # of an H200: bfloat16 multiplications, dense, and bytes a second
 RATE = 16_000

@@ -41,9 +41,9 @@ PLACES = ["elsewhere", "preparation", "a step", "checkpoint write", "validation"
 MARKED = [  # what runs where
     ("denoiser.data.preparation", "", "_build", 1),
     ("pytorch_lightning.loops.training_epoch_loop", "_TrainingEpochLoop", "advance", 2),
-    ("denoiser.runs", "AtomicCheckpointIO", "save_checkpoint", 3),
+    ("denoiser.training.folder", "AtomicCheckpointIO", "save_checkpoint", 3),
     ("pytorch_lightning.loops.evaluation_loop", "_EvaluationLoop", "run", 4),
-    ("denoiser.enhance", "", "enhance_recording", 6),
+    ("denoiser.inference.denoiser", "", "enhance_recording", 6),
 ]
 OF = {"train": PLACES[1:5], "sweep": [PLACES[5]], "infer": [PLACES[6]]}
 TINY = ["model.depth=2", "model.width=8", "model.dropout=0.1", "data.frames=32", "data.batch_size=4",

@@ -24,8 +24,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 
-from denoiser import Denoiser, audio, memory, models
-from denoiser.report import table
+from denoiser import Denoiser, audio, models, startup
+from denoiser.evaluation.tables import table
 from denoiser.spectral import Spectral
 
 
@@ -48,7 +48,7 @@ def write_noise(path: Path, minutes: float, channels: int, rate: int) -> None:
 
 
 def measure(source: Path, target: Path, checkpoint: str, width: int, depth: int) -> dict[str, object]:
-    memory.keep_freed()  # as infer.py does
+    startup.keep_freed()  # as infer.py does
     torch.manual_seed(0)
     if checkpoint:
         denoiser = Denoiser.from_checkpoint(checkpoint, "cpu")
@@ -88,12 +88,12 @@ def main() -> None:
             result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             assert audio.probe(target).frames == audio.probe(source).frames
             size = source.stat().st_size / 1e9
-        memory = [megabytes for _, megabytes in result["curve"]]
+        startup = [megabytes for _, megabytes in result["curve"]]
         early = [megabytes for seconds, megabytes in result["curve"] if seconds < 60]
         curves[minutes] = result["curve"]
         rows.append(
             [f"{minutes:g} min", f"{size:.2f}", f"{result['took'] / result['seconds']:.4f}",
-             *(f"{megabytes:.0f}" for megabytes in (max(early), max(memory), memory[-1]))]
+             *(f"{megabytes:.0f}" for megabytes in (max(early), max(startup), startup[-1]))]
         )  # fmt: skip
         print(rows[-1], flush=True)
     print(f"\n{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, ", end="")

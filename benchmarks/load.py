@@ -27,7 +27,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from denoiser import Denoiser, audio, report
+from denoiser import Denoiser, audio
+from denoiser.evaluation import tables
 
 SECONDS = (0.05, 0.3, 1.0, 2.5, 4.0, 7.0, 11.0, 30.0)  # of the clips
 RATES = (8_000, 16_000, 44_100, 48_000)
@@ -108,7 +109,7 @@ def page(checkpoint: str, folder: Path, threads: int, minutes: float) -> list[st
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "denoiser.demo", f"ckpt={checkpoint}", f"port={port}", "device=cpu"]
+    command = [sys.executable, "-m", "denoiser.cli.demo", f"ckpt={checkpoint}", f"port={port}", "device=cpu"]
     with open(folder / "log.txt", "w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
@@ -147,7 +148,7 @@ def main() -> None:
             run = {"api": api, "page": page}[name]
             rows.append([name, *run(given.get("ckpt", "small"), Path(folder), threads, minutes)])
     header = [f"{threads} threads, {minutes:g} min", "answers", "wrong", "audio-s per s", "MB early", "MB at the end"]
-    print(report.table(header, rows))
+    print(tables.table(header, rows))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loa
 
 import torch
 
-from denoiser import losses, metrics, models, optimizers, report
+from denoiser import losses, models
+from denoiser.evaluation import metrics, tables
+from denoiser.training import optimizers
 from denoiser.data.datamodule import SyntheticData
-from denoiser.enhance import Denoiser
+from denoiser.inference.denoiser import Denoiser
 from denoiser.spectral import Spectral
 
 QUALITY = {"batch_size": 2, "frames": 64}  # many small steps tell most in little time
@@ -99,7 +101,7 @@ def main(steps: int = 400, seeds: int = 3) -> None:
         rows.append(["bfloat16, channels_last" if fast else "float32, contiguous", f"{speed:.1f}", *cells])
     machine = f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
     print(f"unet10, {steps} steps, {seeds} seeds; {machine}")
-    print(report.table(["training", "audio-s/s", "val/loss", "val/si_sdr dB"], rows))
+    print(tables.table(["training", "audio-s/s", "val/loss", "val/si_sdr dB"], rows))
 
 
 if __name__ == "__main__":

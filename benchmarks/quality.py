@@ -26,7 +26,8 @@ import torch
 from enhancers import PEERS, System
 from tqdm import tqdm
 
-from denoiser import Denoiser, audio, metrics, models, report
+from denoiser import Denoiser, audio, figures, models
+from denoiser.evaluation import metrics, tables
 from denoiser.checkpoint import SHIPPED
 from denoiser.data import pairs
 
@@ -61,7 +62,7 @@ def draw(recordings: list[tuple[np.ndarray, np.ndarray]], systems: dict[str, Sys
     for number, index in enumerate((0, len(recordings) // 2), start=1):
         noisy, clean = recordings[index]
         parts = {"noisy": noisy, name: systems[name](noisy), "clean": clean}
-        figure = report.figure({title: torch.from_numpy(x) for title, x in parts.items()}, RATE)
+        figure = figures.figure({title: torch.from_numpy(x) for title, x in parts.items()}, RATE)
         figure.savefig(folder / f"quality_{number}.png", dpi=80)
 
 
@@ -91,7 +92,7 @@ def main() -> None:
             [metrics.score(torch.from_numpy(clean), torch.from_numpy(aligned(out, clean)), RATE, METRICS)
              for out, (_, clean) in zip(outputs, recordings, strict=True)]
         )  # fmt: skip
-        cells = [report.number(metric, scores[metric]) for metric in METRICS]
+        cells = [tables.number(metric, scores[metric]) for metric in METRICS]
         rows.append([name, *cells, sizes.get(name, ""), "" if name == "untouched" else f"{factor:.3f}"])
     for word in sys.argv[1:]:
         if word.startswith("pictures="):
@@ -106,7 +107,7 @@ def main() -> None:
     print("|---" * len(header) + "|")
     for row in rows:
         print("|", " | ".join(row), "|")
-    print("\n" + ", ".join(f"{package} {release}" for package, release in report.versions().items()))
+    print("\n" + ", ".join(f"{package} {release}" for package, release in tables.versions().items()))
 
 
 if __name__ == "__main__":

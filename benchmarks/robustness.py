@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from denoiser import Denoiser, audio, metrics, report
+from denoiser import Denoiser, audio
+from denoiser.evaluation import metrics, tables
 from denoiser.checkpoint import SHIPPED
-from denoiser.data import generated, rooms
-from denoiser.data.noises import unit
+from denoiser.data.mixture import rooms
+from denoiser.data.synthesis import generated
+from denoiser.data.synthesis.noises import unit
 
 METRICS = ("pesq", "stoi", "si_sdr")
 CLIPPED = 12.0  # dB above the level of the noisy; its peaks lie 13 to 22 dB above
@@ -90,11 +92,11 @@ def main() -> None:
                     [(clean, denoiser.enhance(noisy, RATE)) for noisy, clean in recordings],
                 )
             )
-            cells = [f"{report.number(m, before[m])} -> {report.number(m, after[m])}" for m in METRICS]
+            cells = [f"{tables.number(m, before[m])} -> {tables.number(m, after[m])}" for m in METRICS]
             rows.append([condition, *cells])
         silent = float(np.abs(denoiser.enhance(np.zeros(2 * RATE, np.float32), RATE)).max())
         print(f"\n{name}, {len(pairs)} files; of digital silence comes a peak of {silent:g}\n")
-        print(report.table(["", *(metrics.METRICS[m].heading for m in METRICS)], rows))
+        print(tables.table(["", *(metrics.METRICS[m].heading for m in METRICS)], rows))
 
 
 if __name__ == "__main__":

@@ -200,11 +200,11 @@ def ours(name: str, source: Path, target: Path) -> None:
 
     from resident import watched
 
-    from denoiser import Denoiser, memory
+    from denoiser import Denoiser, startup
     from denoiser.checkpoint import SHIPPED
-    from denoiser.files import enhance_files
+    from denoiser.inference.batch import enhance_files
 
-    memory.keep_freed()  # as infer.py does
+    startup.keep_freed()  # as infer.py does
     base, _, kind = name.partition(", ")
     path = target.with_name(f"{base}.onnx" if kind == "int8" else f"{base}.ckpt")
     precision = kind if kind in ("32", "bf16") else "auto"

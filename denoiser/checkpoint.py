@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from denoiser import checkpoint_file
-from denoiser.audio import replacing
+from denoiser.filesystem import atomic_write
 from denoiser.errors import CheckpointError
 
 WEIGHTS = Path(__file__).parent / "weights"  # NAME.ckpt and its card, NAME.md
@@ -39,7 +39,7 @@ def write_weights(source: str | Path, target: Path, half: bool = False) -> int:
             if key.startswith("denoiser.")
         },
     }
-    with replacing(target) as partial:
+    with atomic_write(target) as partial:
         torch.save(kept, partial)
         return partial.stat().st_size
 

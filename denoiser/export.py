@@ -1,4 +1,4 @@
-"""A checkpoint's network as an ONNX file: ``python -m denoiser.export ckpt=best.ckpt out=model.onnx``."""
+"""A checkpoint's network as an ONNX file: ``python -m denoiser export ckpt=best.ckpt out=model.onnx``."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from denoiser import __version__, commands, errors
+from denoiser import __version__, console, settings, startup
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
-    errors.check_environment("hydra", "torch")
+    startup.check_environment("hydra", "torch")
 
 import torch
 from torch import Tensor, nn
 
 from denoiser import onnx_file, onnx_net, quantization
-from denoiser.audio import replacing
+from denoiser.filesystem import atomic_write
 from denoiser.checkpoint import write_weights
-from denoiser.enhance import Denoiser
+from denoiser.inference.denoiser import Denoiser
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
-from denoiser.heads import HEADS
+from denoiser.models.heads import HEADS
 from denoiser.models import MODELS
-from denoiser.models.time import with_silence
+from denoiser.models.causal import with_silence
 from denoiser.onnx_file import brief
 
 OPSET, IR_VERSION = 18, 8  # of December 2022: onnxruntime reads them from 1.14 on
-USAGE = """Export the network of a checkpoint: python -m denoiser.export ckpt=CHECKPOINT [out=FILE.onnx]
+USAGE = """Export the network of a checkpoint: python -m denoiser export ckpt=CHECKPOINT [out=FILE.onnx]
 
   ckpt=  best or small, which come with the package, a checkpoint that training wrote, or the folder of its run
   out=   the ONNX file; by default <name of the checkpoint>.onnx where the command runs. A name that ends in .ckpt
@@ -69,7 +69,7 @@ def export(denoiser: Denoiser, target: str | Path, int8: bool = False) -> Export
     denoiser = copy.deepcopy(denoiser).cpu().eval()
     denoiser.precision, denoiser.fast = "32", None
     try:
-        with replacing(target) as partial:
+        with atomic_write(target) as partial:
             size = partial.write_bytes(to_onnx(denoiser, int8))
             net, spectral, head = onnx_net.load(partial, "cpu")
             difference = _difference(denoiser, Denoiser(net, spectral, head=head))
@@ -182,9 +182,9 @@ def _difference(one: Denoiser, other: Denoiser) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """What the command line does."""
-    settings = commands.settings({"ckpt": "", "out": "", "half": "false", "int8": "false"}, USAGE, arguments)
-    half, int8 = (commands.choice(settings, key, "true", "false") == "true" for key in ("half", "int8"))
-    errors.require(settings, "ckpt")
+    settings = settings.settings({"ckpt": "", "out": "", "half": "false", "int8": "false"}, USAGE, arguments)
+    half, int8 = (settings.choice(settings, key, "true", "false") == "true" for key in ("half", "int8"))
+    settings.require(settings, "ckpt")
     given, source = settings["ckpt"], Path(settings["ckpt"])  # as it was typed: ./small is a file, small is not
     if source.suffix.lower() == ".onnx":
         raise ConfigError(f"ckpt={source}: is an ONNX file already; give a checkpoint that training wrote")
@@ -204,5 +204,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with errors.one_line():
+    with console.one_line():
         main()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from denoiser import heads
+from denoiser.models import heads
 from denoiser.audio.reader import MAX_RATE, MIN_RATE
 
 SPECTRAL = {"sample_rate": int, "n_fft": int, "hop": int, "power": float, "peak": float}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from denoiser import onnx_file
 from denoiser.devices import resolve_device
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
-from denoiser.heads import Head
+from denoiser.models.heads import Head
 from denoiser.onnx_file import brief
 from denoiser.spectral import Spectral
 

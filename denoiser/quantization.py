@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denoiser.data.generated import KINDS
-from denoiser.data.noises import unit
-from denoiser.enhance import Denoiser
+from denoiser.data.synthesis.generated import KINDS
+from denoiser.data.synthesis.noises import unit
+from denoiser.inference.denoiser import Denoiser
 from denoiser.spectral import Spectral
 
 SECONDS, FRAMES = 4.0, 240  # of each sound that ranges are taken from, and of what is looked at of it

@@ -20,7 +20,8 @@ from hydra.core.hydra_config import HydraConfig
 from hypothesis import settings
 from omegaconf import DictConfig, open_dict
 
-from denoiser import Denoiser, audio, heads, models
+from denoiser import Denoiser, audio, models
+from denoiser.models import heads
 from denoiser.spectral import Spectral
 
 # The same examples every time: a failure is then a change's, and no accident's.
@@ -92,7 +93,7 @@ def composed(*overrides: str, config: str = "train") -> DictConfig:
 
 def train_here(folder: Path, *overrides: str) -> float | None:
     """What train.py does after composing, in this process; a run in ``folder``."""
-    from denoiser.training import train
+    from denoiser.training.run import train
 
     return train(composed(*overrides), folder)
 

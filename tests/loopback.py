@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from denoiser.data.published import Archive
+from denoiser.data.vctk_demand.corpus import Archive
 
 PREFIX = "/bitstream/handle/10283/2791/"
 STUB = b"<!DOCTYPE html><html>" + b" " * 730  # what a HEAD request gets: neither its size nor its type is the file's
@@ -156,7 +156,7 @@ def served(checkpoint: Path, folder: Path, *settings: str) -> tuple[subprocess.P
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = open(folder / "log.txt", "w")  # noqa: SIM115
-    command = [sys.executable, "-m", "denoiser.demo", f"ckpt={checkpoint}", f"port={port}", "device=cpu", *settings]
+    command = [sys.executable, "-m", "denoiser.cli.demo", f"ckpt={checkpoint}", f"port={port}", "device=cpu", *settings]
     environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     deadline = time.monotonic() + 300
@@ -176,7 +176,7 @@ import json, os, signal, sys
 import filelock, hydra.errors, omegaconf.errors  # once for all
 from denoiser import audio
 from denoiser.data import download, vctk_demand
-from denoiser.data.published import Archive
+from denoiser.data.vctk_demand.corpus import Archive
 
 def die_at(count, root):
     left = [count]

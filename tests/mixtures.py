@@ -8,7 +8,7 @@ import torch
 from conftest import make_noise, make_voice
 
 from denoiser import audio
-from denoiser.data.mixture import MixtureData
+from denoiser.data.mixture.datamodule import MixtureData
 from denoiser.spectral import Spectral
 
 RATE = 16_000

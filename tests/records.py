@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from denoiser import report
+from denoiser.evaluation import tables
 
 MODELS = {"unet6": (3, 0.4e9, 11.0), "unet8": (4, 0.8e9, 12.0), "unet10": (5, 1.5e9, 13.0)}
 FILES = [(f"p{(232, 257)[i % 2]}_{i:03d}", ("bus", "babble", "fan")[i % 3], (2.5, 17.5)[i % 2]) for i in range(12)]
@@ -49,7 +49,7 @@ def write(folder: Path, run: dict) -> Path:
                 for kind in ("noisy", "enhanced")
             }
             rows.append({"name": name, "noise_type": noise, "snr_db": snr, **sides})
-        report.write_scores(rows, folder)
+        tables.write_scores(rows, folder)
     return folder
 
 

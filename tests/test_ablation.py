@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from records import record, write
 
-from denoiser import report
+from denoiser.cli import rank
 from denoiser.errors import ConfigError
 
 
@@ -23,7 +23,7 @@ def runs(tmp_path) -> Path:
 
 
 def test_rows_are_the_start_then_single_changes_then_several(runs, tmp_path):
-    report.main([f"runs={runs}", "base=unet6-huber-0", f"out={tmp_path / 'docs/ablation.md'}"])
+    rank.main([f"runs={runs}", "base=unet6-huber-0", f"out={tmp_path / 'docs/ablation.md'}"])
     text = (tmp_path / "docs/ablation.md").read_text()
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
     scores = rows[: next(i for i, row in enumerate(rows) if "minus the start" in row[0])]
@@ -36,7 +36,7 @@ def test_rows_are_the_start_then_single_changes_then_several(runs, tmp_path):
 
 
 def test_differences_are_the_change_minus_the_start_over_files(runs, tmp_path):
-    report.main([f"runs={runs}", "base=unet6 huber", f"out={tmp_path}"])
+    rank.main([f"runs={runs}", "base=unet6 huber", f"out={tmp_path}"])
     text = (tmp_path / "ablation.md").read_text()
     row = next(line for line in text.splitlines() if line.startswith("| loss l1 | +"))
     assert "+0.30 [+0.30, +0.30]" in row
@@ -44,17 +44,17 @@ def test_differences_are_the_change_minus_the_start_over_files(runs, tmp_path):
 
 
 def test_commands_name_what_all_share_once(runs, tmp_path):
-    report.main([f"runs={runs}", "base=unet6 huber", f"out={tmp_path}"])
+    rank.main([f"runs={runs}", "base=unet6 huber", f"out={tmp_path}"])
     text = (tmp_path / "ablation.md").read_text()
     assert "| model unet8, loss l1 | 0 | `model=unet8` `loss=l1` |" in text
 
 
 def test_a_budget_that_was_not_equal_is_said(runs, tmp_path):
     write(runs / "longer", record("unet10", "l1", batch_audio_seconds=64.0))
-    report.main([f"runs={runs}", "base=unet6 huber", f"out={tmp_path}"])
+    rank.main([f"runs={runs}", "base=unet6 huber", f"out={tmp_path}"])
     assert "**not the same for all**: the runs saw 0.18 or 0.36 h" in (tmp_path / "ablation.md").read_text()
 
 
 def test_a_start_that_is_not_there_is_one_line(runs):
     with pytest.raises(ConfigError, match="no configuration unet99"):
-        report.main([f"runs={runs}", "base=unet99"])
+        rank.main([f"runs={runs}", "base=unet99"])

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 from loopback import tree, zipped
 
-from denoiser.data.archive import unpack
+from denoiser.data.vctk_demand.archive import unpack
 from denoiser.errors import DownloadError
 
 

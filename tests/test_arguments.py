@@ -10,8 +10,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from denoiser import errors
-from denoiser.arguments import as_typed
+from denoiser import console
+from denoiser.cli.arguments import as_typed
 from denoiser.errors import ConfigError
 
 INFER = ("ckpt", "input", "output", "reference")
@@ -125,7 +125,7 @@ def test_training_keeps_null_lists_and_sweeps_where_there_is_no_such_file(tmp_pa
 
 
 def test_a_name_that_no_file_can_have_is_one_line(capsys):
-    with pytest.raises(SystemExit) as caught, errors.one_line():
+    with pytest.raises(SystemExit) as caught, console.one_line():
         Path("x" * 300).read_bytes()
     assert caught.value.code == 2
     assert re.fullmatch("error: x{300}: File name too long\n", capsys.readouterr().err)

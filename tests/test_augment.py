@@ -10,10 +10,10 @@ from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 
 from denoiser.data import augment
-from denoiser.data.changes import CHANGES, relevel
+from denoiser.data.augment_changes import CHANGES, relevel
 from denoiser.data.datamodule import PairedData
 from denoiser.errors import CheckpointError, ConfigError
-from denoiser.module import DenoisingModule
+from denoiser.training.module import DenoisingModule
 from denoiser.spectral import Spectral
 
 RATE, N, KEY = 16_000, 8_000, (0, 1, 2, 0)

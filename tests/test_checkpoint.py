@@ -4,7 +4,8 @@ import pytest
 import torch
 from conftest import checkpoint_of, make_noise, make_voice
 
-from denoiser import Denoiser, checkpoint, export
+from denoiser import Denoiser, checkpoint
+from denoiser.cli import export
 from denoiser.errors import CheckpointError, ConfigError
 
 MODEL = {"name": "crn", "stem": 4, "widths": [4, 8], "hidden": 8, "head": {"name": "complex", "limit": 1.1}}
@@ -77,7 +78,7 @@ def test_a_head_that_no_one_knows_is_refused(tmp_path):
 )
 def test_bfloat16_is_chosen_for_masks_that_are_made_in_blocks(tmp_path, monkeypatch, head, causal, expected):
     """A difference loses more by it than a mask, and a stream of single frames more time than it gains."""
-    monkeypatch.setattr("denoiser.enhance.cpu_has_bf16", lambda: True)
+    monkeypatch.setattr("denoiser.inference.denoiser.cpu_has_bf16", lambda: True)
     model = {"name": "crn", "stem": 4, "widths": [4, 8], "hidden": 8, "causal": causal, "head": {"name": head}}
     torch.save(checkpoint_of(Denoiser.build(model, {"peak": 3.0}), model=model), tmp_path / "m.ckpt")
     assert Denoiser.from_checkpoint(tmp_path / "m.ckpt", "cpu").precision == expected

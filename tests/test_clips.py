@@ -16,7 +16,7 @@ from records import FILES, record, write
 
 from denoiser.errors import CorpusError
 from denoiser.ranking.clips import choose, make
-from denoiser.ranking.order import of, rank
+from denoiser.ranking.rank import of, rank
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

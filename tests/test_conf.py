@@ -11,9 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from denoiser import runs
+from denoiser.training import folder, trainer
 from denoiser.data.datamodule import PairedData
-from denoiser.module import DenoisingModule
+from denoiser.training.module import DenoisingModule
 
 CONF = ROOT / "conf"
 FILES = [*CONF.glob("*/*.yaml"), *CONF.glob("model/head/*.yaml")]
@@ -39,7 +39,7 @@ def test_every_option_composes_and_builds(option, tmp_path):
     assert plain["name"] == (f"debug-{name}" if group == "debug" else name)  # never taken for a run to resume
     groups = ("model", "spectral", "loss", "optimizer", "scheduler")
     module = DenoisingModule(**{g: plain[g] for g in groups}, metrics=plain["metrics"], seed=plain["seed"])
-    module.trainer = runs.build_trainer(tmp_path, **{**plain["trainer"], "max_steps": 10}, logger=False)
+    module.trainer = trainer.build_trainer(tmp_path, **{**plain["trainer"], "max_steps": 10}, logger=False)
     module.configure_optimizers()
     assert isinstance(instantiate(cfg.data, spectral=module.denoiser.spectral), PairedData)
     assert instantiate(cfg.logger, save_dir=str(tmp_path))
@@ -72,16 +72,16 @@ def test_a_run_goes_on_in_the_folder_of_its_checkpoint(tmp_path):
         (run / "checkpoints").mkdir(parents=True)
         (run / "checkpoints/last.ckpt").touch()
         os.utime(run / "checkpoints/last.ckpt", (age, age))
-    assert Path(runs.run_folder(str(parent), "last")) == old
+    assert Path(folder.run_folder(str(parent), "last")) == old
     killed = parent / "2022-01-01_00-00-00"  # before its first checkpoint: it starts over, no older run goes on
     killed.mkdir()
     (killed / "split.json").touch()
-    assert Path(runs.run_folder(str(parent), "last")) == killed
+    assert Path(folder.run_folder(str(parent), "last")) == killed
     (parent / "2023-01-01_00-00-00/.hydra").mkdir(parents=True)  # a start that failed, of a misspelt setting say
-    assert Path(runs.run_folder(str(parent), "last")) == killed
-    assert Path(runs.run_folder(str(parent), str(new / "checkpoints/best.ckpt"))) == new
-    fresh = Path(runs.run_folder(str(parent), None))
+    assert Path(folder.run_folder(str(parent), "last")) == killed
+    assert Path(folder.run_folder(str(parent), str(new / "checkpoints/best.ckpt"))) == new
+    fresh = Path(folder.run_folder(str(parent), None))
     assert not fresh.exists()
     fresh.mkdir()
-    assert Path(runs.run_folder(str(parent), None)) != fresh
-    assert runs.run_folder(str(parent), None, 3).endswith("_seed3")
+    assert Path(folder.run_folder(str(parent), None)) != fresh
+    assert folder.run_folder(str(parent), None, 3).endswith("_seed3")

@@ -14,7 +14,8 @@ import pytest
 import torch
 from conftest import ROOT, TINY, train_here, write_vctk
 
-from denoiser import ranks, record
+from denoiser import ranks
+from denoiser.training import record
 from denoiser.data.crops import Shares
 from denoiser.errors import ConfigError
 

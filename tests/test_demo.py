@@ -15,9 +15,9 @@ from conftest import ROOT, make_noise, make_voice
 from loopback import served
 
 from denoiser import Denoiser, audio
-from denoiser.demo import find_checkpoints
+from denoiser.cli.demo import find_checkpoints
 from denoiser.errors import CheckpointError
-from denoiser.page import Entry, write_page
+from denoiser.evaluation.page import Entry, write_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
@@ -117,6 +117,6 @@ def test_checkpoints_are_found(tmp_path):
     ("arguments", "line"), [(["ckpt=x", "prot=1"], "did you mean port"), (["ckpt="], "ckpt missing")]
 )
 def test_a_mistake_is_one_line(arguments, line, tmp_path):
-    done = subprocess.run([sys.executable, "-m", "denoiser.demo", *arguments], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "denoiser.cli.demo", *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert re.fullmatch(rf"error: .*{line}.*\n", done.stderr)

@@ -20,7 +20,7 @@ from conftest import make_voice
 from loopback import served
 
 from denoiser import audio
-from denoiser.demo import check_length, forget
+from denoiser.cli.demo import check_length, forget
 from denoiser.errors import AudioError
 
 needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
@@ -146,7 +146,7 @@ def test_length_is_counted_whatever_a_header_says(tmp_path):
 def test_a_slow_upload_is_ended():
     import asyncio
 
-    from denoiser.upload import Bounded
+    from denoiser.cli.upload import Bounded
 
     async def app(scope, receive, send):
         while (await receive()).get("more_body"):

@@ -15,19 +15,21 @@ from served import assert_whole, corpus_files, corpus_root, fetch, packed_files,
 
 import denoiser.data
 from denoiser import audio
-from denoiser.data import published, vctk_demand
+from denoiser.cli import download
+from denoiser.data import vctk_demand
+from denoiser.data.vctk_demand import corpus
 from denoiser.data.datamodule import PairedData
 from denoiser.errors import ConfigError, CorpusError, DownloadError
 from denoiser.spectral import Spectral
 
 
 def test_one_command_from_nothing_to_a_verified_corpus(server, packed, corpus, root, capsys):
-    vctk_demand.main([f"root={root}", f"url={server.url}"], packed[1])
+    download.main([f"root={root}", f"url={server.url}"], packed[1])
     assert_whole(root, corpus)
     assert "clean_trainset_28spk_wav 8" in capsys.readouterr().out
     asked = len(server.requests)
     assert asked == 5
-    vctk_demand.main([f"root={root}", f"url={server.url}"], packed[1])  # nothing is left to do
+    download.main([f"root={root}", f"url={server.url}"], packed[1])  # nothing is left to do
     assert len(server.requests) == asked
     assert "complete" in capsys.readouterr().out
 
@@ -118,7 +120,7 @@ def test_a_wrong_checksum_is_fetched_once_more(server, packed, corpus, root, cap
 def test_a_wrong_checksum_twice_is_one_line_and_leaves_nothing(server, packed, corpus, root, capsys):
     server.files["logfiles.zip"] = server.files["logfiles.zip"][:-30]  # a truncated archive
     with pytest.raises(SystemExit) as leaving:
-        vctk_demand.main([f"root={root}", f"url={server.url}"], packed[1])
+        download.main([f"root={root}", f"url={server.url}"], packed[1])
     assert leaving.value.code == 2
     assert "logfiles.zip: MD5 " in capsys.readouterr().err.splitlines()[-1]
     assert not list(root.iterdir())
@@ -182,7 +184,7 @@ def test_headers_are_read(server, root):
 
 
 def test_httpx_missing_is_one_line(server, packed, root, monkeypatch):
-    monkeypatch.delitem(sys.modules, "denoiser.data.download")
+    monkeypatch.delitem(sys.modules, "denoiser.data.vctk_demand.download")
     monkeypatch.delattr(denoiser.data, "download")
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(DownloadError, match=r'httpx: pip install "denoiser\[download\]"'):
@@ -206,7 +208,7 @@ def test_httpx_missing_is_one_line(server, packed, root, monkeypatch):
 )
 def test_a_mistake_is_one_line(arguments, expected, capsys):
     with pytest.raises(SystemExit) as leaving:
-        vctk_demand.main(arguments)
+        download.main(arguments)
     assert leaving.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
@@ -234,7 +236,7 @@ def test_the_command(server, root):
 def test_the_help_says_what_the_table_needs(tmp_path):
     for speakers, part, most, end in ((28, "all", 9.5, 7.0), (56, "all", 18.1, 13.7), (28, "test", 0.6, 0.4)):
         archives = vctk_demand.select(speakers, part, vctk_demand.ARCHIVES)
-        assert published.peak(tmp_path, archives) / 1e9 == pytest.approx(most, abs=0.2)
+        assert corpus.peak(tmp_path, archives) / 1e9 == pytest.approx(most, abs=0.2)
         assert sum(a.unpacked for a in archives) / 1e9 == pytest.approx(end, abs=0.1)
 
 
@@ -252,7 +254,7 @@ def test_training_downloads_where_it_is_told_to(server, packed, root, tmp_path, 
 
 def test_training_without_a_corpus_names_the_command(tmp_path):
     for options in ([], ["data.download=false"]):
-        with pytest.raises(CorpusError, match=r"python -m denoiser.data.vctk_demand root=.*/none fetches it"):
+        with pytest.raises(CorpusError, match=r"python -m denoiser download root=.*/none fetches it"):
             train_here(tmp_path, f"data.root={tmp_path}/none", "trainer.gpus=0", *options)
     assert composed("data.root=x").data.download is False
 

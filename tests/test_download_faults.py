@@ -17,6 +17,7 @@ import pytest
 from loopback import Runner
 from served import assert_whole, corpus_files, corpus_root, fetch, packed_files, running_server  # noqa: F401, fixtures
 
+from denoiser.cli import download
 from denoiser.data import vctk_demand
 from denoiser.errors import DownloadError
 
@@ -78,7 +79,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(server, packed, root, capsy
     with mounted(root, "size=1m,ro"):
         for place in (root, root / "deeper", root.parent / "file", root.parent / "file/deeper"):
             with pytest.raises(SystemExit):
-                vctk_demand.main([f"root={place}", f"url={server.url}"], packed[1])
+                download.main([f"root={place}", f"url={server.url}"], packed[1])
             (line,) = capsys.readouterr().err.splitlines()
             assert f"{place}: cannot be used" in line
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from conftest import SHARED, make_noise, make_voice, needs_recordings
 
-from denoiser import audio, evaluate, metrics
+from denoiser import audio
+from denoiser.evaluation import files, metrics
 from denoiser.errors import AudioError, ConfigError
-from denoiser.evaluate import Triple, match_references, score_files
+from denoiser.evaluation.files import Triple, match_references, score_files
 
 pytest.importorskip("pesq")
 pytest.importorskip("pystoi")
@@ -97,8 +98,8 @@ def test_scores_are_those_of_the_metrics_at_16_khz(tmp_path):
         for path in (triple.reference, triple.noisy, triple.enhanced)
     )
     assert (len(rows), problems) == (1, [])
-    assert rows[0]["noisy"] == pytest.approx(metrics.score(clean, noisy, 16_000, evaluate.NAMES))
-    assert rows[0]["enhanced"] == pytest.approx(metrics.score(clean, enhanced, 16_000, evaluate.NAMES))
+    assert rows[0]["noisy"] == pytest.approx(metrics.score(clean, noisy, 16_000, files.NAMES))
+    assert rows[0]["enhanced"] == pytest.approx(metrics.score(clean, enhanced, 16_000, files.NAMES))
     assert rows[0]["enhanced"]["pesq"] > rows[0]["noisy"]["pesq"]
 
 
@@ -123,7 +124,7 @@ def test_neither_order_nor_workers_nor_a_process_that_dies_change_a_score(tmp_pa
 def test_processes_that_cannot_start_are_one_line(tmp_path):
     script = f"""
 import sys
-sys.path.insert(0, {str(Path(evaluate.__file__).parents[1])!r})
+sys.path.insert(0, {str(Path(files.__file__).parents[1])!r})
 from pathlib import Path
 from denoiser import errors, evaluate
 triple = evaluate.Triple("a", Path("a.wav"), Path("a.wav"), Path("b.wav"))

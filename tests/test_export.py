@@ -19,6 +19,7 @@ from torch import nn
 from untrained import build, noisy_voice
 
 from denoiser import Denoiser, __version__, audio, export, onnx_file
+from denoiser.cli import export
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
 from denoiser.spectral import Spectral
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from denoiser.data.facts import gather, read_logs
+from denoiser.data.metadata import gather, read_logs
 
 NAMES = ["p232_001", "p232_002", "p257_001", "p257_002"]
 

@@ -18,12 +18,14 @@ import torch
 from conftest import TINY, make_noise, train_here, write_vctk
 from pytorch_lightning import Callback
 
-from denoiser import Denoiser, audio, record, runs
-from denoiser.errors import CheckpointError, ConfigError, CorpusError, DenoiserError, StopError, one_line
-from denoiser.files import enhance_files
-from denoiser.plan import is_done, plan
-from denoiser.runs import LOCK
-from denoiser.sweep import locks
+from denoiser import Denoiser, audio
+from denoiser.training import folder, record
+from denoiser.console import one_line
+from denoiser.errors import CheckpointError, ConfigError, CorpusError, DenoiserError, StopError
+from denoiser.inference.batch import enhance_files
+from denoiser.inference.jobs import is_done, plan
+from denoiser.training.folder import LOCK
+from denoiser import filesystem
 from denoiser.sweep.multirun import Sweep
 
 
@@ -160,7 +162,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(root, small_disk, capsys):
 
 def test_two_runs_in_one_folder_are_told_apart(root, tmp_path, monkeypatch):
     half_written = tmp_path / "checkpoints/.last.ckpt.partial-1-1"
-    monkeypatch.setattr(runs, "PATIENCE", 0)
+    monkeypatch.setattr(folder, "PATIENCE", 0)
 
     def start_another() -> None:
         half_written.write_text("what the first is writing")
@@ -173,15 +175,15 @@ def test_two_runs_in_one_folder_are_told_apart(root, tmp_path, monkeypatch):
     assert record.read(tmp_path)["status"] == "finished"
     train_here(tmp_path, *options(root, "ckpt_path=last"))  # the first has ended: what it left is cleared away
     assert not half_written.exists()
-    with locks.held(tmp_path / LOCK) as free:
+    with filesystem.locked(tmp_path / LOCK) as free:
         assert free
 
 
 def test_a_lock_that_is_soon_let_go_is_waited_for(tmp_path):
-    lock = locks.take(tmp_path / LOCK)  # as a worker has it that outlives the process that was killed
+    lock = filesystem.lock(tmp_path / LOCK)  # as a worker has it that outlives the process that was killed
     threading.Timer(0.5, os.close, [lock]).start()
-    with runs.alone(tmp_path):
-        assert locks.take(tmp_path / LOCK) is None
+    with folder.alone(tmp_path):
+        assert filesystem.lock(tmp_path / LOCK) is None
 
 
 def test_a_corpus_that_vanishes_costs_nothing_that_was_trained(tmp_path, monkeypatch):

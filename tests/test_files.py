@@ -13,12 +13,14 @@ import pytest
 import torch
 from conftest import NAMES, composed, make_noise, make_voice
 
-from denoiser import Denoiser, audio, files, pipes
-from denoiser.arguments import as_typed
-from denoiser.enhance import Options
-from denoiser.errors import AudioError, one_line
-from denoiser.files import blocks_at_once, enhance_files, files_at_once
-from denoiser.plan import is_done, is_single, plan
+from denoiser import Denoiser, audio
+from denoiser.inference import batch, pipes
+from denoiser.cli.arguments import as_typed
+from denoiser.inference.options import Options
+from denoiser.console import one_line
+from denoiser.errors import AudioError
+from denoiser.inference.batch import blocks_at_once, enhance_files, files_at_once
+from denoiser.inference.jobs import is_done, is_single, plan
 
 main = importlib.import_module("infer")
 
@@ -260,7 +262,7 @@ def test_how_many_at_once():
     for threads in (1, 2, 4, 16, 64):
         for count in (0, 1, 2, 3, 100, 10_000):
             chosen = files_at_once(count, threads)
-            assert 1 <= chosen <= max(1, min(count, threads, files.MOST_AT_ONCE))
+            assert 1 <= chosen <= max(1, min(count, threads, batch.MOST_AT_ONCE))
     assert files_at_once(1_000, 2) == 2
     assert files_at_once(1_000, 16) == 16
     assert files_at_once(3, 2) == 1  # two and then one alone would leave a core idle for half of the time
@@ -284,7 +286,7 @@ def test_progress_is_over_seconds_of_audio(denoiser, here, monkeypatch):
 def test_the_bar_learns_what_headers_do_not_know(here):
     audio.write("a.wav", torch.zeros(1, 80_000), 8_000)
     known, unknown = (Path("a.wav"), Path("x.wav")), (pipes.STDIN, Path("y.wav"))
-    bar = files._Progress([known, unknown])
+    bar = batch._Progress([known, unknown])
     with bar.of(unknown) as advance:
         advance(4.0)
         assert bar._bar.total == 14

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from denoiser.audio import Reader
-from denoiser.data.generated import KINDS, ORDER, write_noises
+from denoiser.data.synthesis.generated import KINDS, ORDER, write_noises
 
 RATE = 16_000
 

@@ -5,10 +5,11 @@ import torch
 from conftest import TINY as QUICK
 from conftest import make_noise, make_voice, train_here
 
-from denoiser import heads, losses
-from denoiser.enhance import Denoiser
+from denoiser import losses
+from denoiser.models import heads
+from denoiser.inference.denoiser import Denoiser
 from denoiser.errors import CheckpointError, ConfigError
-from denoiser.heads import HEADS
+from denoiser.models.heads import HEADS
 from denoiser.spectral import Spectral, Spectrum
 
 TINY = {"name": "unet", "depth": 2, "width": 4, "dropout": 0}

@@ -15,9 +15,10 @@ import torch
 from conftest import TINY, train_here, write_vctk
 from pytorch_lightning import Callback
 
-from denoiser import record
-from denoiser.errors import DivergedError, StopError, one_line, run
-from denoiser.runs import MARK
+from denoiser.training import record
+from denoiser.console import one_line, run
+from denoiser.errors import DivergedError, StopError
+from denoiser.training.folder import MARK
 
 
 class SignalAt(Callback):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from conftest import make_noise, make_voice
 
-from denoiser.enhance import Denoiser, Options
+from denoiser.inference.denoiser import Denoiser
+from denoiser.inference.options import Options
 from denoiser.errors import ConfigError
 
 NETS = {

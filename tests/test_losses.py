@@ -4,7 +4,8 @@ import pytest
 import torch
 from conftest import make_noise, make_voice
 
-from denoiser import losses, metrics
+from denoiser import losses
+from denoiser.evaluation import metrics
 from denoiser.errors import ConfigError
 from denoiser.losses import LOSSES
 from denoiser.spectral import Spectral, Spectrum

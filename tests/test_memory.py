@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from denoiser import memory
+from denoiser import startup
 
 FAULTS = """
 import resource, torch
@@ -33,14 +33,14 @@ def test_what_large_tensors_freed_is_used_again():
 
 
 def test_imports_are_no_garbage_and_what_comes_later_may_be():
-    with memory.importing():
+    with startup.importing():
         assert not gc.isenabled()
     assert gc.isenabled()
     assert gc.get_freeze_count() > 0
     gc.unfreeze()
     gc.disable()
     try:
-        with memory.importing():
+        with startup.importing():
             pass
         assert not gc.isenabled()  # it was the caller's wish
     finally:

@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import SHARED, make_noise, make_voice, needs_recordings
 
-from denoiser import audio, framewise, metrics
+from denoiser import audio
+from denoiser.evaluation import composite, metrics
 from denoiser.errors import ConfigError
-from denoiser.metrics import METRICS
+from denoiser.evaluation.metrics import METRICS
 
 pytest.importorskip("pesq")
 pytest.importorskip("pystoi")
@@ -48,9 +49,9 @@ def test_the_parts_of_the_composites_are_those_of_another_program(rate, llr, wss
     # sonusai 1.2.1, which is not installed here.
     voice = make_voice(2.0, rate)[0]
     clean, noisy = voice + 0.01 * make_noise(2.0, rate, 1)[0], voice + 0.3 * make_noise(2.0, rate, 2)[0]
-    assert framewise.llr(clean, noisy, rate) == pytest.approx(llr, rel=1e-5)
-    assert framewise.wss(clean, noisy, rate) == pytest.approx(wss, rel=1e-5)
-    assert framewise.seg_snr(clean, noisy, rate) == pytest.approx(seg_snr, rel=1e-5)
+    assert composite.llr(clean, noisy, rate) == pytest.approx(llr, rel=1e-5)
+    assert composite.wss(clean, noisy, rate) == pytest.approx(wss, rel=1e-5)
+    assert composite.seg_snr(clean, noisy, rate) == pytest.approx(seg_snr, rel=1e-5)
 
 
 def test_llr_of_a_known_predictor_is_the_logarithm_of_its_power():
@@ -59,20 +60,20 @@ def test_llr_of_a_known_predictor_is_the_logarithm_of_its_power():
     for n in range(1, len(red)):
         red[n] += 0.9 * red[n - 1]
     # White noise through 1 - 0.9 z⁻¹ has 1 + 0.9² of its power, less what a predictor of 30 ms finds by chance.
-    assert framewise.llr(white, red, 16_000) == pytest.approx(math.log(1 + 0.9**2), abs=0.06)
+    assert composite.llr(white, red, 16_000) == pytest.approx(math.log(1 + 0.9**2), abs=0.06)
 
 
 def test_lsd_of_a_gain_is_the_gain():
     noise = torch.randn(16_000, generator=torch.Generator().manual_seed(0))
-    assert framewise.lsd(noise, 2 * noise, 16_000) == pytest.approx(20 * math.log10(2), abs=0.05)
-    assert 30 < framewise.lsd(noise, 1e-9 * noise, 16_000) < 50  # the range it listens to
+    assert composite.lsd(noise, 2 * noise, 16_000) == pytest.approx(20 * math.log10(2), abs=0.05)
+    assert 30 < composite.lsd(noise, 1e-9 * noise, 16_000) < 50  # the range it listens to
 
 
 def test_frames_do_not_depend_on_the_block_they_are_computed_in(monkeypatch):
     voice, noise = make_voice(1.0, 16_000)[0], make_noise(1.0, 16_000)[0]
-    measures = (framewise.llr, framewise.wss, framewise.seg_snr, framewise.lsd)
+    measures = (composite.llr, composite.wss, composite.seg_snr, composite.lsd)
     whole = [measure(voice + 0.01 * noise, voice + noise, 16_000) for measure in measures]
-    monkeypatch.setattr(framewise, "BLOCK", 7)
+    monkeypatch.setattr(composite, "BLOCK", 7)
     assert [measure(voice + 0.01 * noise, voice + noise, 16_000) for measure in measures] == pytest.approx(whole)
 
 

@@ -11,9 +11,9 @@ from conftest import make_noise, make_voice
 from mixtures import FEW_ROOMS, PLAIN, RATE, joined, loud, mixed, opened, same, steady, write_corpus
 
 from denoiser import audio
-from denoiser.data import mixing, mixture, rooms
-from denoiser.data.draws import OPEN
-from denoiser.data.mixing import Recipe
+from denoiser.data.mixture import datamodule, mix, rooms
+from denoiser.data.mixture.draw import OPEN
+from denoiser.data.mixture.mix import Recipe
 from denoiser.data.store import Resident
 from denoiser.errors import ConfigError
 
@@ -30,7 +30,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def make(corpus, cache, monkeypatch):
-    monkeypatch.setattr(mixture, "ROOMS", FEW_ROOMS)
+    monkeypatch.setattr(datamodule, "ROOMS", FEW_ROOMS)
     return partial(opened, corpus, cache)
 
 
@@ -164,7 +164,7 @@ def test_a_silent_stretch_is_never_all_of_a_crop(tmp_path, make):
 def test_short_noises_begin_again_without_a_seam():
     noise = make_noise(0.3, RATE)
     crops = torch.nn.functional.pad(noise, (0, 3 * RATE)).repeat(2, 1)
-    long = mixing.repeat(crops, torch.tensor([4_800, 4_800]), torch.tensor([0, 1_000]), 160)
+    long = mix.repeat(crops, torch.tensor([4_800, 4_800]), torch.tensor([0, 1_000]), 160)
     assert long.shape == crops.shape
     assert torch.equal(long[1, :-1_000], long[0, 1_000:])
     turn = 4_800 - 160
@@ -173,7 +173,7 @@ def test_short_noises_begin_again_without_a_seam():
     power = long[0, : len(long[0]) // 320 * 320].reshape(-1, 320).square().mean(1)
     assert float(power.min() / power.median()) > 0.5  # no gap
     hum = torch.sin(2 * torch.pi * 113.3 * torch.arange(4_800) / RATE)  # its end and beginning do not meet
-    hums = mixing.repeat(
+    hums = mix.repeat(
         torch.nn.functional.pad(hum, (0, 3 * RATE))[None], torch.tensor([4_800]), torch.tensor([0]), 160
     )
     assert float(hums.diff().abs().max()) < 2 * float(hum.diff().abs().max())  # no click
@@ -221,7 +221,7 @@ def test_some_of_trainings_mixtures_are_clean_already_and_none_of_those_that_sco
 
 def test_a_narrow_channel_is_one_for_speech_and_noise():
     f = torch.fft.rfftfreq(1_024, 1 / RATE)
-    passed = mixing.channel(torch.tensor([[300.0, 3_400.0], OPEN]), RATE).abs()
+    passed = mix.channel(torch.tensor([[300.0, 3_400.0], OPEN]), RATE).abs()
     assert torch.allclose(passed[0, (f > 800) & (f < 2_500)], torch.tensor(1.0), atol=0.02)
     assert float(passed[0, f > 5_100].max()) < 0.05
     assert float(passed[0, f < 70].max()) < 0.06
@@ -248,7 +248,7 @@ def test_speech_has_nothing_below_its_highpass_and_noise_has(tmp_path):
 
 def test_filters_are_the_ones_they_are_said_to_be():
     coefficients = torch.tensor([[0.3, -0.2, -0.1, 0.35]])
-    impulse = torch.fft.irfft(mixing.colour(coefficients, RATE))[0]
+    impulse = torch.fft.irfft(mix.colour(coefficients, RATE))[0]
     b, a = (1, 0.3, -0.2), (-0.1, 0.35)
     expected = []
     for n in range(64):
@@ -274,7 +274,7 @@ def in_room(target: str, at: int, room: int = 0) -> tuple[dict[str, torch.Tensor
         "highpass": zero, "speech_filter": torch.zeros(1, 4), "noise_filter": torch.zeros(1, 4),
         "band": torch.tensor([list(OPEN)]), "room": torch.tensor([room]),
     }  # fmt: skip
-    return {key: value[0] for key, value in mixing.mix(batch, 4_000, RATE, responses).items()}, bank[room]
+    return {key: value[0] for key, value in mix.mix(batch, 4_000, RATE, responses).items()}, bank[room]
 
 
 @pytest.mark.parametrize("target", ["direct", "early", "all"])

@@ -12,9 +12,10 @@ from conftest import SHARED, TINY, make_noise, make_voice, needs_recordings, tra
 from mixtures import FEW_ROOMS, PLAIN, RATE, joined, mixed, opened, write_corpus
 
 from denoiser import audio
-from denoiser.data import division, mixing, mixture
-from denoiser.data.mixing import Recipe
-from denoiser.data.mixture import MixtureData
+from denoiser.data import split
+from denoiser.data.mixture import datamodule, mix
+from denoiser.data.mixture.mix import Recipe
+from denoiser.data.mixture.datamodule import MixtureData
 from denoiser.data.store import to_float
 from denoiser.errors import ConfigError, CorpusError, DenoiserError
 from denoiser.spectral import Spectral
@@ -32,7 +33,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def make(corpus, cache, monkeypatch):
-    monkeypatch.setattr(mixture, "ROOMS", FEW_ROOMS)
+    monkeypatch.setattr(datamodule, "ROOMS", FEW_ROOMS)
     return partial(opened, corpus, cache)
 
 
@@ -43,7 +44,7 @@ def test_validation_and_test_have_speakers_and_noises_of_their_own(make, tmp_pat
     data = make()
     data.write_split(tmp_path / "split.json")
     split = json.loads((tmp_path / "split.json").read_text())
-    for what, group in (("", division.speaker), (" noise", division.recording)):
+    for what, group in (("", split.speaker), (" noise", split.recording)):
         parts = [{group(name) for name in split[part + what]} for part in ("train", "val", "test")]
         assert all(parts)
         assert sum(map(len, parts)) == len(set.union(*parts)) == (8 if what else 12)
@@ -93,7 +94,7 @@ def test_long_files_are_several_utterances(tmp_path, make):
     ],
 )  # fmt: skip
 def test_speakers_are_found_in_names(name, who):
-    assert division.speaker(name) == who
+    assert split.speaker(name) == who
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_speakers_are_found_in_names(name, who):
     ],
 )  # fmt: skip
 def test_recordings_are_found_in_names(name, what):
-    assert division.recording(name) == what
+    assert split.recording(name) == what
 
 
 def test_few_speakers_are_split_by_file_and_few_files_in_time(tmp_path, make):
@@ -127,7 +128,7 @@ def test_few_speakers_are_split_by_file_and_few_files_in_time(tmp_path, make):
     for part, seconds in (("train", 2), ("val", 1), ("test", 1)):  # crops of 2 s, of which that much is the part's own
         batch = data.mixtures(part, 2 * RATE).__getitems__([(0, 0)])
         heard = data.spectral.sample_rate * seconds
-        clean = mixing.mix({**batch, "crops": to_float(batch["crops"])}, 2 * RATE, RATE)["clean"]
+        clean = mix.mix({**batch, "crops": to_float(batch["crops"])}, 2 * RATE, RATE)["clean"]
         assert int((clean.abs() > 1e-4).sum()) == heard
 
 
@@ -140,7 +141,7 @@ def test_the_test_may_be_of_true_pairs_whose_speakers_do_not_train(corpus, tmp_p
     finally:
         for name in ("p232_001", "p257_001"):
             (corpus[0] / f"{name}.wav").unlink()
-    names = {part: {division.speaker(name) for name in data.names[part]} for part in ("train", "val")}
+    names = {part: {split.speaker(name) for name in data.names[part]} for part in ("train", "val")}
     assert len(names["train"]) == 11
     assert not (names["train"] | names["val"]) & {"p232", "p257"}
     assert [batch["name"][0] for batch in data.test_dataloader()] == ["p232_000", "p257_001"]

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from denoiser import models
-from denoiser.blocks import Blocks
+from denoiser.audio.blocks import Blocks
 from denoiser.errors import ConfigError
 from denoiser.models.layers import Doubling, Dropout, OverTime, PairConv, pooled
 from denoiser.models.unet import UNet

@@ -11,12 +11,14 @@ import soundfile
 import torch
 from conftest import TINY, train_here, write_vctk
 
-from denoiser import heads, losses, record
-from denoiser.data import changes
+from denoiser import losses
+from denoiser.models import heads
+from denoiser.training import record
+from denoiser.data import augment_changes
 from denoiser.data.pairs import match
 from denoiser.data.preparation import paired, prepare
 from denoiser.data.store import Store, is_whole
-from denoiser.enhance import Denoiser
+from denoiser.inference.denoiser import Denoiser
 from denoiser.errors import CorpusError, DivergedError
 
 
@@ -34,7 +36,7 @@ def stores(root: Path) -> list[Store]:
     return [Store(path.parent) for path in sorted((root / "cache").glob("*/index.json"))]
 
 
-class Spoil(changes.Change):
+class Spoil(augment_changes.Change):
     """An augmentation with a mistake: the third row of a batch is divided by zero."""
 
     def change(self, noise, clean, level, rng):
@@ -44,7 +46,7 @@ class Spoil(changes.Change):
 
 
 def test_a_batch_of_no_numbers_ends_the_training_and_names_the_files(root, tmp_path, monkeypatch):
-    monkeypatch.setitem(changes.CHANGES, "spoil", Spoil)
+    monkeypatch.setitem(augment_changes.CHANGES, "spoil", Spoil)
     arguments = options(root, "data.shuffle=false", "trainer.log_every_n_steps=1")
     train_here(tmp_path / "run", *arguments, "trainer.max_epochs=1", "+augment.spoil={probability: 0}")
     with pytest.raises(DivergedError) as failure:

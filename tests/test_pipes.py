@@ -12,10 +12,11 @@ import pytest
 import soundfile
 from conftest import ROOT, make_noise, make_voice
 
-from denoiser import audio, pipes
+from denoiser import audio
+from denoiser.inference import pipes
 from denoiser.errors import AudioError
-from denoiser.files import enhance_files
-from denoiser.plan import plan
+from denoiser.inference.batch import enhance_files
+from denoiser.inference.jobs import plan
 
 
 def run_infer(*arguments: str, **environment) -> subprocess.CompletedProcess[bytes]:

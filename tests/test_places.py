@@ -14,9 +14,9 @@ import torch
 from conftest import composed
 
 from denoiser import audio
-from denoiser.arguments import as_typed
+from denoiser.cli.arguments import as_typed
 from denoiser.errors import AudioError
-from denoiser.plan import plan
+from denoiser.inference.jobs import plan
 
 main = importlib.import_module("infer")
 

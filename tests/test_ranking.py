@@ -14,13 +14,13 @@ import pytest
 from conftest import ROOT
 from records import MODELS, record, write_sweep
 
-from denoiser import report
+from denoiser.cli import rank
 from denoiser.errors import ConfigError
-from denoiser.ranking.comparison import average, compare, paired_bootstrap, read_scores
+from denoiser.ranking.bootstrap import average, compare, paired_bootstrap, read_scores
 from denoiser.ranking.configuration import Spread, flatten
-from denoiser.ranking.order import front, of, rank
+from denoiser.ranking.rank import front, of, rank
 from denoiser.ranking.text import terminal
-from denoiser.ranking.words import summary
+from denoiser.ranking.summary import summary
 
 
 @pytest.fixture
@@ -288,11 +288,11 @@ def test_a_mistake_is_one_line(arguments, line, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=re.escape(line)):
-        report.main(arguments)
+        rank.main(arguments)
 
 
 def test_the_command_ranks(sweep, tmp_path):
-    command = [sys.executable, "-m", "denoiser.report", f"runs={sweep}", f"out={tmp_path / 'out'}", "page=false"]
+    command = [sys.executable, "-m", "denoiser.evaluation.tables", f"runs={sweep}", f"out={tmp_path / 'out'}", "page=false"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Best by validation: unet10 l1" in done.stdout

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import TINY, train_here
 
-from denoiser import card, record
+from denoiser.training import card, record
 from denoiser.errors import ConfigError, DenoiserError
 
 MORE = ["data.batch_size=2", "metrics=[si_sdr,stoi]", "~logger", "callbacks.clips=null", "seed=3", "loss=l1"]

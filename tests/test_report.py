@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from denoiser import report
-from denoiser.metrics import METRICS
+from denoiser.evaluation import tables
+from denoiser.evaluation.metrics import METRICS
 
 
 def row(name, pesq, gained=1.0, **facts):
@@ -30,7 +30,7 @@ def test_scores_are_written_with_what_was_left_out(tmp_path):
         {"name": "a", "noisy": {"pesq": 1.0, "si_sdr": 2.0}, "enhanced": {"pesq": 2.0, "si_sdr": 8.0}},
         {"name": "b", "noisy": {"pesq": 3.0, "si_sdr": 4.0}, "enhanced": {"pesq": math.nan, "si_sdr": 6.0}},
     ]
-    summary = report.write_scores(rows, tmp_path, seed=3)
+    summary = tables.write_scores(rows, tmp_path, seed=3)
     assert summary["noisy"] == {"pesq": 1.0, "si_sdr": 3.0}  # b counts on neither side for PESQ
     assert summary["enhanced"] == {"pesq": 2.0, "si_sdr": 7.0}
     assert summary["undefined"] == {"pesq": 1}
@@ -38,14 +38,14 @@ def test_scores_are_written_with_what_was_left_out(tmp_path):
         "name": "b", "noisy_pesq": "3", "noisy_si_sdr": "4", "enhanced_pesq": "nan", "enhanced_si_sdr": "6"
     }  # fmt: skip
     assert json.loads((tmp_path / "scores.json").read_text())["seed"] == 3
-    text = report.scores_table(summary)
+    text = tables.scores_table(summary)
     assert "+4.00" in text
     assert "PESQ: not defined for 1 of 2 files" in text
     assert "by " not in text
 
 
 def test_definitions_and_versions_stand_in_the_csv(tmp_path):
-    report.write_scores([row("a", 1.0)], tmp_path)
+    tables.write_scores([row("a", 1.0)], tmp_path)
     notes = [line for line in (tmp_path / "scores.csv").read_text().splitlines() if line.startswith("#")]
     assert any(line.startswith("# pesq: ") and "P.862.2" in line for line in notes)
     assert any("pystoi" in line and "torch 2" in line for line in notes)
@@ -56,7 +56,7 @@ def test_definitions_and_versions_stand_in_the_csv(tmp_path):
 
 def test_names_as_people_have_them_come_back_from_the_csv(tmp_path):
     names = ["#1 take, two", 'a "quoted" one', "plain", "ünï=code#2", "-dash"]
-    report.write_scores([row(name, 1.0) for name in names], tmp_path)
+    tables.write_scores([row(name, 1.0) for name in names], tmp_path)
     assert [line["name"] for line in read(tmp_path / "scores.csv")] == names
     pandas = pytest.importorskip("pandas")
     frame = pandas.read_csv(io.StringIO((tmp_path / "scores.csv").read_text(encoding="utf-8")), comment="#")
@@ -71,7 +71,7 @@ def test_scores_are_broken_down_by_what_is_known_of_the_files(tmp_path):
         row("p2_1", 4.0, gained=0.5, noise_type="bus", snr_db=2.5, speaker="p2"),
         row("p2_2", 1.5, speaker="p2"),
     ]
-    summary = report.write_scores(rows, tmp_path)
+    summary = tables.write_scores(rows, tmp_path)
     groups = json.loads((tmp_path / "scores.json").read_text())["groups"]
     assert list(groups) == ["noise_type", "snr_db", "speaker"]
     assert list(groups["snr_db"]) == ["2.5", "15", "unknown"]
@@ -82,7 +82,7 @@ def test_scores_are_broken_down_by_what_is_known_of_the_files(tmp_path):
     first, *_, last = read(tmp_path / "scores.csv")
     assert (first["noise_type"], first["snr_db"], first["speaker"]) == ("bus", "15", "p1")
     assert (last["noise_type"], last["snr_db"], last["speaker"]) == ("", "", "p2")
-    lines = report.scores_table(summary).splitlines()
+    lines = tables.scores_table(summary).splitlines()
     bus = next(line.split() for line in lines if line.startswith("bus"))
     assert bus == ["bus", "2", "2.50", "->", "3.25", "0.500", "->", "0.600"]
     assert [line.split()[1] for line in lines if line.startswith("by ")] == ["noise", "SNR", "speaker"]
@@ -91,8 +91,8 @@ def test_scores_are_broken_down_by_what_is_known_of_the_files(tmp_path):
 def test_a_breakdown_is_no_wider_than_a_terminal(tmp_path):
     scores = dict.fromkeys(METRICS, 9.5)
     rows = [{"name": kind, "noisy": scores, "enhanced": scores, "noise_type": kind} for kind in ("bus", "cafe")]
-    summary = report.write_scores(rows, tmp_path)
-    overall, breakdown = report.scores_table(summary).split("\n\n")
+    summary = tables.write_scores(rows, tmp_path)
+    overall, breakdown = tables.scores_table(summary).split("\n\n")
     assert all(metric.heading in overall for metric in METRICS.values())
     assert max(map(len, breakdown.splitlines())) < 120
     assert set(summary["groups"]["noise_type"]["bus"]["noisy"]) == set(METRICS)
@@ -100,6 +100,6 @@ def test_a_breakdown_is_no_wider_than_a_terminal(tmp_path):
 
 def test_a_breakdown_that_shows_nothing_is_not_made(tmp_path):
     alike = [row(f"a{i}", 1.0, noise_type="bus", snr_db=float(i)) for i in range(21)]  # one type, 21 SNRs
-    assert report.groups(alike) == {}
-    assert list(report.groups(alike[:20])) == ["snr_db"]
-    assert report.groups([row("a", 1.0)]) == {}
+    assert tables.groups(alike) == {}
+    assert list(tables.groups(alike[:20])) == ["snr_db"]
+    assert tables.groups([row("a", 1.0)]) == {}

@@ -8,7 +8,7 @@ import torch
 from conftest import make_noise
 
 from denoiser import audio
-from denoiser.data import rooms
+from denoiser.data.mixture import rooms
 from denoiser.errors import CorpusError
 
 

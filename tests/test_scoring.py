@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, TINY, make_noise, make_voice, train_here
 
-from denoiser import metrics, scoring
+from denoiser.evaluation import metrics, scoring
 from denoiser.errors import DenoiserError
-from denoiser.scoring import Scoring
+from denoiser.evaluation.scoring import Scoring
 
 NAMES = ("pesq", "si_sdr")
 
@@ -54,7 +54,7 @@ def test_what_reaches_the_whole_group_is_the_trainings_to_handle():
 
 def test_processes_end_with_the_one_that_they_score_for():
     code = (
-        "import os, signal, torch; from denoiser.scoring import Scoring, result\n"
+        "import os, signal, torch; from denoiser.evaluation.scoring import Scoring, result\n"
         "if __name__ == '__main__':\n"
         "    one = Scoring(1); x = torch.rand(1600)\n"
         "    result(one.score(x, x, 16_000, ['si_sdr']))\n"

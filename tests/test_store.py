@@ -18,7 +18,7 @@ from conftest import make_noise, make_voice, run_command, write_pair, write_vctk
 from denoiser import audio
 from denoiser.data import pairs, preparation
 from denoiser.data.preparation import clips, paired
-from denoiser.data.staging import beside
+from denoiser.filesystem import atomic_folder
 from denoiser.data.store import FULL_SCALE, Resident, to_float
 from denoiser.errors import CorpusError
 from denoiser.spectral import Spectral
@@ -142,7 +142,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(root):
 
 def test_leftovers_are_removed_and_work_in_progress_is_not(tmp_path):
     (tmp_path / "a.partial-dead").mkdir()
-    with beside(tmp_path / "a") as mine, beside(tmp_path / "a") as other:
+    with atomic_folder(tmp_path / "a") as mine, atomic_folder(tmp_path / "a") as other:
         assert mine != other
         assert sorted(tmp_path.iterdir()) == sorted([mine, other])
         other.rename(tmp_path / "a")

@@ -16,13 +16,14 @@ import records
 import torch
 from conftest import checkpoint_of
 
-from denoiser import Denoiser, audio, pipes
+from denoiser import Denoiser, audio
+from denoiser.inference import pipes
 from denoiser.checkpoint import load_checkpoint, write_weights
 from denoiser.checkpoint_file import growth
 from denoiser.errors import CheckpointError, ConfigError, CorpusError
-from denoiser.ranking import clips, order
+from denoiser.ranking import clips, rank
 from denoiser.spectral import Spectral
-from denoiser.stream import Options
+from denoiser.inference.options import Options
 
 MODEL = {"name": "unet", "depth": 2, "width": 4}
 
@@ -99,7 +100,7 @@ def test_code_is_refused_before_it_runs(tmp_path, monkeypatch, kind, protocol):
     "named",
     [
         {"_target_": "os.system", "command": "touch ran"}, {"name": "os.system", "command": "touch ran"},
-        {"name": {"_target_": "os.system"}}, {"name": "unet", "_target_": "os.system"}, {"name": "denoiser.demo.main"},
+        {"name": {"_target_": "os.system"}}, {"name": "unet", "_target_": "os.system"}, {"name": "denoiser.cli.demo.main"},
         {"name": "unet", "head": {"_target_": "os.system"}}, {"name": "unet", "head": {"name": "os.system"}},
         {"name": "unet", "head": "os.system"}, {"name": "/etc/passwd"}, {"name": "${oc.env:HOME}"}, {},
         {"name": "unet", "norm": "../../evil"}, {"name": "unet", "depth": "${oc.env:HOME}"},
@@ -228,7 +229,7 @@ def test_the_record_of_a_run_names_no_code(tmp_path, monkeypatch, target):
     with pytest.raises((CorpusError, ConfigError), match=r"is unknown|does not say"):
         clips._test_set(run)
     records.write(tmp_path / "runs/one", run)
-    order.rank(tmp_path / "runs", tmp_path / "out")
+    rank.rank(tmp_path / "runs", tmp_path / "out")
     assert "Made without sounds" in (tmp_path / "out/ranking.html").read_text()
     assert not ran
     assert not (tmp_path / "ran").exists()
@@ -251,7 +252,7 @@ class Evil:
 def test_a_record_that_says_something_else_costs_only_itself(tmp_path, part):
     for index, more in enumerate(({}, part)):
         records.write(tmp_path / "runs" / str(index), {**records.record(seed=index), **more, "test": None})
-    ranking = order.rank(tmp_path / "runs", tmp_path / "out", sounds=False)
+    ranking = rank.rank(tmp_path / "runs", tmp_path / "out", sounds=False)
     assert [run["folder"] for c in ranking.configurations for run in c.runs] == [str(tmp_path / "runs/0")]
     assert [run["status"] for run, _ in ranking.unranked] == ["damaged"]
 
@@ -261,8 +262,8 @@ def test_a_text_that_no_encoding_has_is_shown_escaped(tmp_path, capsys):
         tmp_path / "runs/one", {**records.record(), "choices": {"model": "\ud800"}, "overrides": ["x=\ud800"]}
     )
     records.write(tmp_path / "runs/two", {**records.record("unet6"), "name": "\ud800", "status": "failed"})
-    order.rank(tmp_path / "runs", tmp_path / "out", sounds=False)
-    order.rank(tmp_path / "runs", tmp_path / "out", sounds=False, base="1")
+    rank.rank(tmp_path / "runs", tmp_path / "out", sounds=False)
+    rank.rank(tmp_path / "runs", tmp_path / "out", sounds=False, base="1")
     assert r"\ud800" in (tmp_path / "out/ranking.md").read_text()
 
 
@@ -276,7 +277,7 @@ def test_files_that_never_end_are_no_texts(tmp_path):
     os.mkfifo(tmp_path / "runs/two/run.json")
     (tmp_path / "runs/three").mkdir()
     (tmp_path / "runs/three/run.json").write_text("[" * 100_000)
-    ranking = order.rank(tmp_path / "runs", tmp_path / "out", sounds=False)
+    ranking = rank.rank(tmp_path / "runs", tmp_path / "out", sounds=False)
     assert len(ranking.configurations) == 1
     assert {json.loads(json.dumps(run["status"])) for run, _ in ranking.unranked} == {"damaged"}
 

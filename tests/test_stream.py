@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from denoiser import Denoiser, audio, models
-from denoiser.enhance import Options
+from denoiser.inference.options import Options
 from denoiser.errors import ConfigError, DenoiserError
-from denoiser.level import Level
-from denoiser.loudness import Meter
+from denoiser.inference.level import Level
+from denoiser.audio.loudness import Meter
 from denoiser.spectral import Spectral
 
 RATES = [8_000, 11_025, 16_000, 22_050, 44_100, 47_999, 48_000, 96_000, 192_000]

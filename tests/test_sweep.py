@@ -16,11 +16,13 @@ import pytest
 from conftest import ROOT, TINY, composed, make_noise, make_voice, run_command, train_here, write_vctk
 from omegaconf import OmegaConf, open_dict, read_write
 
-from denoiser import Denoiser, audio, record
+from denoiser import Denoiser, audio
+from denoiser.training import record
 from denoiser.errors import ConfigError, DivergedError
-from denoiser.files import enhance_files
-from denoiser.plan import plan, share
-from denoiser.sweep import job, locks, naming
+from denoiser.inference.batch import enhance_files
+from denoiser.inference.jobs import plan, share
+from denoiser import filesystem
+from denoiser.sweep import job, naming
 from denoiser.sweep.pruning import CURVE, averages_until, read_curve
 
 DIVERGES = "optimizer.lr=1e30"
@@ -71,17 +73,17 @@ def test_a_run_is_called_by_what_differs_wherever_its_overrides_stand():
 
 
 def test_a_lock_is_one_process_s_until_it_ends(tmp_path):
-    with locks.held(tmp_path / "a/lock") as first, locks.held(tmp_path / "a/lock") as second:
+    with filesystem.locked(tmp_path / "a/lock") as first, filesystem.locked(tmp_path / "a/lock") as second:
         assert (first, second) == (True, False)
     code = "from pathlib import Path; from denoiser.sweep import locks;"
     code += f"a = locks.take(Path({str(tmp_path / 'a/lock')!r}));"
     code += "print(a is not None, flush=True); import time; time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "True\n"
-    assert locks.take(tmp_path / "a/lock") is None
+    assert filesystem.lock(tmp_path / "a/lock") is None
     process.kill()
     process.wait()
-    assert locks.take(tmp_path / "a/lock") is not None
+    assert filesystem.lock(tmp_path / "a/lock") is not None
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,7 @@ def test_a_run_of_a_sweep_is_skipped_resumed_or_begun_anew(corpus, tmp_path, cap
     value, said, fifth = run("test=false", DIVERGES)
     assert (value, fifth["status"]) == (None, "diverged")
     assert "a: diverged: the loss" in said.err
-    with locks.held(tmp_path / "sweep/a/.lock"):
+    with filesystem.locked(tmp_path / "sweep/a/.lock"):
         value, said, _ = run("test=false")
     assert (value, said.out) == (None, "a: another process is at it\n")
 
@@ -337,7 +339,7 @@ def test_an_archive_in_shards_is_what_it_is_in_one(checkpoint, tmp_path):
     ],
 )
 def test_a_shard_that_there_is_not(arguments, message):
-    from denoiser.errors import check_shard
+    from denoiser.settings import check_shard
 
     with pytest.raises(ConfigError, match=message):
         check_shard(composed("ckpt=a", "input=b", *arguments, config="infer"))

@@ -13,11 +13,11 @@ import pytest
 pytest.importorskip("espeakng_loader")
 
 from denoiser import audio
-from denoiser.data import synthetic, voices
-from denoiser.data.noises import NOISES
-from denoiser.data.sentences import SENTENCES
-from denoiser.data.synthetic import SETS, SNRS, write_corpus
-from denoiser.data.voices import CROWDS, SPEAKERS
+from denoiser.data.synthesis import corpus, voices
+from denoiser.data.synthesis.noises import NOISES
+from denoiser.data.synthesis.sentences import SENTENCES
+from denoiser.data.synthesis.corpus import SETS, SNRS, write_corpus
+from denoiser.data.synthesis.voices import CROWDS, SPEAKERS
 from denoiser.errors import ConfigError, CorpusError, DenoiserError
 
 TINY = {"minutes": 0.01, "test_minutes": 0.01}
@@ -137,7 +137,7 @@ def test_levels_are_those_of_recordings(corpus, split):
     for name, *_ in log(corpus, split):
         clean, noisy, rate = pair(corpus, split, name)
         assert max(np.abs(clean).max(), np.abs(noisy).max()) < 0.992
-        assert -40 < 10 * np.log10(synthetic.active_power(clean, rate)) < -21
+        assert -40 < 10 * np.log10(corpus.active_power(clean, rate)) < -21
         for silence in (clean[: rate // 12], clean[-rate // 12 :]):  # 83 ms: a room, no speech, no click
             assert -90 < 10 * np.log10(np.mean(silence**2) + 1e-30) < -73
             assert np.abs(silence).max() < 0.003
@@ -147,7 +147,7 @@ def test_loud_noise_lowers_both_instead_of_clipping(tmp_path, monkeypatch):
     def spikes(rng, n, rate):
         return (np.arange(n) % 5000 == 0) * 1.0
 
-    utterance = synthetic.Utterance("p226_001", "train", "A few words.", "spikes", 0.0, (0, 0, 1))
+    utterance = corpus.Utterance("p226_001", "train", "A few words.", "spikes", 0.0, (0, 0, 1))
     monkeypatch.setitem(NOISES["train"], "spikes", spikes)
     utterance.write(tmp_path, 48_000)
     clean, noisy, _ = pair(tmp_path, "train", "p226_001")
@@ -189,13 +189,13 @@ def test_test_sentences_are_not_in_training():
     for split, texts in SENTENCES.items():
         assert len(set(texts)) == len(texts)
         assert all(5 <= len(text.split()) <= 14 for text in texts)
-        assert {u.text for u in synthetic._plan(split, 100, 0)} == set(texts)
+        assert {u.text for u in corpus._plan(split, 100, 0)} == set(texts)
 
 
 @pytest.mark.parametrize("split", SETS)
 def test_noises_and_snrs_are_spread_evenly(split):
     every = len(NOISES[split]) * len(SNRS[split])
-    plan = synthetic._plan(split, 100, 0)
+    plan = corpus._plan(split, 100, 0)
     assert set(Counter((u.noise, u.snr) for u in plan[:every]).values()) == {1}
     assert len({(u.noise, u.snr) for u in plan[:every]}) == every
     once = [u.snr for u in plan[: len(NOISES[split])]]
@@ -204,13 +204,13 @@ def test_noises_and_snrs_are_spread_evenly(split):
 
 
 def test_every_utterance_has_randomness_of_its_own():
-    plans = [synthetic._plan(split, 10, seed) for split in SETS for seed in (0, 1)]
+    plans = [corpus._plan(split, 10, seed) for split in SETS for seed in (0, 1)]
     draws = [np.random.default_rng(u.seed).random() for plan in plans for u in plan]
     assert len(set(draws)) == len(draws)
 
 
 def test_held_out_speakers_have_enough():
-    share = Counter(u.name.split("_")[0] for u in synthetic._plan("train", 10, 0))
+    share = Counter(u.name.split("_")[0] for u in corpus._plan("train", 10, 0))
     assert min(share["p226"], share["p287"]) / share.total() > 0.07
 
 
@@ -226,7 +226,7 @@ def test_noise_is_sound_at_every_rate(split, kind, rate):
 
 
 def test_second_call_does_nothing(mine, monkeypatch):
-    monkeypatch.setattr(synthetic, "_write_all", None)
+    monkeypatch.setattr(corpus, "_write_all", None)
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     before = stamps(mine)
     write_corpus(mine, **TINY, workers=1)
@@ -247,14 +247,14 @@ def test_corpus_of_other_settings_is_replaced(mine, tmp_path):
 @pytest.mark.parametrize("present", [False, True])
 def test_interrupted_writing_changes_nothing(mine, tmp_path, monkeypatch, error, present):
     root = mine if present else tmp_path / "new"
-    before, write = contents(tmp_path), synthetic.Utterance.write
+    before, write = contents(tmp_path), corpus.Utterance.write
 
     def interrupted(self, root, rate):
         if self.split == "test":
             raise error
         write(self, root, rate)
 
-    monkeypatch.setattr(synthetic.Utterance, "write", interrupted)
+    monkeypatch.setattr(corpus.Utterance, "write", interrupted)
     with pytest.raises(error):
         write_corpus(root, **TINY, seed=5, workers=1)
     assert contents(tmp_path) == before
@@ -298,13 +298,13 @@ def test_empty_folder_is_used(tmp_path, tiny, monkeypatch):
 
 def test_marker_holds_the_settings(corpus):
     found = json.loads((corpus / "synthetic.json").read_text())
-    expected = {"minutes": 0.5, "test_minutes": 0.3, "seed": 0, "sample_rate": 48_000, "format": synthetic.FORMAT}
+    expected = {"minutes": 0.5, "test_minutes": 0.3, "seed": 0, "sample_rate": 48_000, "format": corpus.FORMAT}
     assert found == expected | {"corpus": "denoiser synthetic"}
 
 
 def test_missing_espeak_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    monkeypatch.setattr(synthetic, "_write_all", None)  # said before any work
+    monkeypatch.setattr(corpus, "_write_all", None)  # said before any work
     with pytest.raises(DenoiserError, match=r'pip install "denoiser\[demo\]"') as caught:
         write_corpus(tmp_path / "corpus", **TINY, workers=1)
     assert "\n" not in str(caught.value)

@@ -20,11 +20,11 @@ from conftest import ROOT, SHARED, TINY, make_noise, make_voice, needs_recording
 from pytorch_lightning import Trainer
 
 from denoiser import Denoiser, audio
-from denoiser.arguments import as_typed
-from denoiser.callbacks import _averaged
+from denoiser.cli.arguments import as_typed
+from denoiser.training.callbacks import _averaged
 from denoiser.errors import CheckpointError, DenoiserError
-from denoiser.metrics import METRICS
-from denoiser.module import DenoisingModule
+from denoiser.evaluation.metrics import METRICS
+from denoiser.training.module import DenoisingModule
 
 
 def options(vctk: Path, *more: str) -> list[str]:

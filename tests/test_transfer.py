@@ -10,7 +10,7 @@ import pytest
 from loopback import Server
 from served import corpus_files, packed_files, running_server  # noqa: F401, fixtures
 
-from denoiser.data import download
+from denoiser.data.vctk_demand import download
 from denoiser.errors import DownloadError
 
 QUICK = download.Patience(attempts=3, wait=0.01, longest=5)

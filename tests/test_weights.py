@@ -9,7 +9,8 @@ import pytest
 import torch
 from conftest import ROOT, SHARED, make_noise, make_voice, needs_recordings
 
-from denoiser import Denoiser, audio, metrics
+from denoiser import Denoiser, audio
+from denoiser.evaluation import metrics
 from denoiser.checkpoint import SHIPPED, WEIGHTS
 
 RATE = 16_000
@@ -51,7 +52,7 @@ def test_bfloat16_changes_the_sound_by_a_thousandth_of_it(name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_precision_of_masks_is_that_which_the_cpu_has(name, monkeypatch):
     for there, expected in ((True, "bf16"), (False, "32")):
-        monkeypatch.setattr("denoiser.enhance.cpu_has_bf16", lambda there=there: there)
+        monkeypatch.setattr("denoiser.inference.denoiser.cpu_has_bf16", lambda there=there: there)
         assert Denoiser.from_checkpoint(name, "cpu").precision == expected
 
 

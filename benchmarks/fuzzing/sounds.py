@@ -18,9 +18,9 @@ import torch
 
 from benchmarks.fuzzing.mutation import NUMBERS, damaged
 from denoiser import Denoiser, audio, models
-from denoiser.errors import one_line
-from denoiser.files import enhance_files
-from denoiser.pipes import STDIN
+from denoiser.console import one_line
+from denoiser.inference.batch import enhance_files
+from denoiser.inference.pipes import STDIN
 from denoiser.spectral import Spectral
 
 # Format → (subtypes, extension); each is written here as the seed that is mutated.

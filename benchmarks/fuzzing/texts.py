@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzzing.mutation import NUMBERS, STRANGE, altered, damaged
-from denoiser import errors
-from denoiser.arguments import as_typed
-from denoiser.data.archive import unpack
-from denoiser.data.facts import gather, read_logs
+from denoiser import console, errors
+from denoiser.cli.arguments import as_typed
+from denoiser.data.vctk_demand.archive import unpack
+from denoiser.data.metadata import gather, read_logs
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT = 1_000_000  # bytes that an archive may unpack to
@@ -150,7 +150,7 @@ def overrides(folder: Path) -> Callable[[random.Random, Path], None]:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf, open_dict
 
-    from denoiser.training import _check_settings
+    from denoiser.training.run import _check_settings
 
     scripts = {name: importlib.import_module(name) for name in ("infer", "train")}
 
@@ -161,7 +161,7 @@ def overrides(folder: Path) -> Callable[[random.Random, Path], None]:
             with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
                 cfg = compose(script, settings, return_hydra_config=True)
         except OSError as error:  # a name of 300 characters, which Hydra looks for as a file
-            if error.errno not in errors.DISK:
+            if error.errno not in console.DISK:
                 raise
             raise errors.ConfigError("one line, as of any such error") from error
         HydraConfig.instance().set_config(cfg)
@@ -184,7 +184,7 @@ def overrides(folder: Path) -> Callable[[random.Random, Path], None]:
         sys.argv[0] = str(ROOT / f"{script}.py")
         try:
             with contextlib.redirect_stderr(out), contextlib.redirect_stdout(io.StringIO()):
-                errors.run(lambda: read(script, arguments), list)
+                console.run(lambda: read(script, arguments), list)
             code = 0
         except SystemExit as stop:
             code = stop.code
@@ -227,7 +227,7 @@ def runs() -> list[dict[str, Any]]:
 
 def rankings(_: Path) -> Callable[[random.Random, Path], None]:
     """``run.json``, ``scores.csv`` and ``split.json`` of runs that are ranked: one bad run costs only itself."""
-    from denoiser.ranking.order import rank
+    from denoiser.ranking.rank import rank
 
     whole = runs()
     table = io.StringIO()

@@ -7,7 +7,8 @@ from denoiser.audio.formats import EXTENSIONS, FLOATING, is_junk, list_files, ou
 from denoiser.audio.player import mp3
 from denoiser.audio.reader import Info, Reader, probe, read
 from denoiser.audio.resampling import match_length, ratio, reach, resample
-from denoiser.audio.writer import Writer, replacing, write
+from denoiser.audio.writer import Writer, write
+from denoiser.filesystem import atomic_write
 
 __all__ = [
     "EXTENSIONS",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from denoiser.data.changes import CHANGES, Change
+from denoiser.data.augment_changes import CHANGES, Change
 from denoiser.errors import ConfigError, building
 
 

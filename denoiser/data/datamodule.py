@@ -13,9 +13,10 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_convert
 
-from denoiser import together
-from denoiser.audio import replacing
-from denoiser.data import facts, pairs, synthetic, vctk_demand
+from denoiser import distributed
+from denoiser.filesystem import atomic_write
+from denoiser.data import metadata, pairs, vctk_demand
+from denoiser.data.synthesis import corpus
 from denoiser.data.augment import Augment
 from denoiser.data.crops import Batch, Crops, EpochSampler, Shares, Utterances
 from denoiser.data.preparation import paired, prepare
@@ -32,7 +33,7 @@ def whole(dataset: Dataset[Batch]) -> DataLoader[Batch]:
 
     Only a process for which there is none takes the first all the same, to stay in step: ``index`` tells.
     """
-    rank, world = together.rank(), together.world()
+    rank, world = distributed.rank(), distributed.world()
     if world == 1:
         return DataLoader(dataset)
     return DataLoader(dataset, sampler=range(rank, len(dataset), world) or [0])  # type: ignore[arg-type]
@@ -64,7 +65,7 @@ class PairedData(LightningDataModule):
     In training a batch is ``{"noisy": [B, F, frames], "clean": [B, F, frames]}``, each a
     :class:`~denoiser.spectral.Spectrum`; in validation and test it is one whole utterance as waveforms,
     ``{"noisy": [1, N], "clean": [1, N], "level": [1, 1], "name": [str], "index": [1]}``. Of several processes that
-    train together (:mod:`denoiser.together`) each takes its share of every batch, and of the utterances.
+    train together (:mod:`denoiser.distributed`) each takes its share of every batch, and of the utterances.
 
     Args:
         spectral: the representation, shared with the network that is trained.
@@ -111,9 +112,9 @@ class PairedData(LightningDataModule):
             raise ConfigError(
                 f"data: batch_size={batch_size}, frames={frames}, workers={workers}; expected at least 1, 1 and 0"
             )
-        if batch_size < together.world():
+        if batch_size < distributed.world():
             raise ConfigError(
-                f"data.batch_size={batch_size}: expected at least one for each of {together.world()} processes"
+                f"data.batch_size={batch_size}: expected at least one for each of {distributed.world()} processes"
             )
         if device not in DEVICES:
             raise ConfigError(f"data.device={device}: expected {', '.join(DEVICES)}")
@@ -156,8 +157,8 @@ class PairedData(LightningDataModule):
         train, val, rule = pairs.split(names, held_out)
         self.rule += f"validation: {rule}"
         self.names = {"train": train, "val": val, "test": test}
-        self.logs = facts.read_logs(self.root)
-        self._facts = facts.gather(test, self.logs)
+        self.logs = metadata.read_logs(self.root)
+        self._facts = metadata.gather(test, self.logs)
 
     def _open(self) -> tuple[Store, Store]:
         folders = pairs.LAYOUTS[self.layout](self.root)
@@ -173,7 +174,7 @@ class PairedData(LightningDataModule):
 
     def write_split(self, path: Path) -> None:
         """Write who trains, who validates, who tests, and by which rule, as JSON."""
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(json.dumps({"rule": self.rule, **self.names}, indent=1))
 
     def same_split(self, path: Path) -> bool:
@@ -209,8 +210,8 @@ class PairedData(LightningDataModule):
         crops = self.training_set(read=self.resident is None)
         order = EpochSampler(crops, self.seed, self.shuffle)  # type: ignore[arg-type]
         batches: dict[str, Any] = {"batch_size": self.batch_size, "sampler": order}
-        if together.world() > 1:
-            batches = {"batch_sampler": Shares(order, self.batch_size, together.rank(), together.world())}
+        if distributed.world() > 1:
+            batches = {"batch_sampler": Shares(order, self.batch_size, distributed.rank(), distributed.world())}
         return DataLoader(
             crops,
             **batches,
@@ -284,5 +285,5 @@ class SyntheticData(PairedData):
         self.minutes, self.test_minutes, self.corpus_seed = minutes, test_minutes, corpus_seed
 
     def prepare_data(self) -> None:
-        synthetic.write_corpus(self.root, minutes=self.minutes, test_minutes=self.test_minutes, seed=self.corpus_seed)
+        corpus.write_corpus(self.root, minutes=self.minutes, test_minutes=self.test_minutes, seed=self.corpus_seed)
         super().prepare_data()

@@ -51,7 +51,7 @@ def vctk_demand(root: Path) -> Folders:
     if missing := [name for name in names if not (root / name).is_dir()]:
         raise CorpusError(
             f"data.root={root}: not VCTK-DEMAND, {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; "
-            f"python -m denoiser.data.vctk_demand root={root} fetches it, and so does data.download=true; "
+            f"python -m denoiser download root={root} fetches it, and so does data.download=true; "
             "or use data=folders or data=synthetic"
         )
     found = [unnest(root / name) for name in names]

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from denoiser import audio
-from denoiser.blocks import resampling
+from denoiser import audio, filesystem
+from denoiser.audio.blocks import resampling
 from denoiser.data.pairs import Pair, check, refuse
-from denoiser.data.staging import beside
+from denoiser.filesystem import atomic_folder
 from denoiser.data.store import FULL_SCALE, VERSION, Store, checksums, is_whole
 from denoiser.errors import AudioError, CorpusError
 
@@ -93,7 +93,7 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
     levels: list[float] = [0.0] * len(infos)
     problems: list[str] = []
     threads = torch.get_num_threads()
-    with beside(folder) as partial:
+    with atomic_folder(folder) as partial:
         _require_space(partial, 2 * len(corpus.tracks) * starts[-1])
         targets = [partial / f"{track}.i16" for track in corpus.tracks]
         for target in targets:
@@ -129,7 +129,7 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
         rows = zip(corpus.names, starts, lengths, levels, sums, strict=False)
         utterances = [dict(zip(("name", "start", "length", "level", "checksum"), row, strict=True)) for row in rows]
         index_text = {"version": VERSION, "sample_rate": sample_rate, "tracks": corpus.tracks, "utterances": utterances}
-        with audio.replacing(partial / "index.json") as path:
+        with filesystem.atomic_write(partial / "index.json") as path:
             path.write_text(json.dumps(index_text))
         for target in targets:
             with open(target, "rb") as file:

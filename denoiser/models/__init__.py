@@ -20,7 +20,7 @@ from torch import nn
 from denoiser.errors import building
 from denoiser.models.crn import CRN
 from denoiser.models.dualpath import DualPath
-from denoiser.models.folding import fold
+from denoiser.models.fusion import fold
 from denoiser.models.merged import merge
 from denoiser.models.unet import UNet
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoiser.errors import ConfigError
-from denoiser.models.time import MAX_LEVELS, MAX_REACH, MOST, Memory, Recurrence, TimeConv, with_silence
+from denoiser.models.causal import MAX_LEVELS, MAX_REACH, MOST, Memory, Recurrence, TimeConv, with_silence
 
 SLOPE = 0.2  # of the LeakyReLU
 
 
 class CRN(nn.Module):
-    """``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, unbounded: a :class:`~denoiser.heads.Head` bounds it.
+    """``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, unbounded: a :class:`~denoiser.models.heads.Head` bounds it.
 
     After Tan and Wang, "A convolutional recurrent neural network for real-time speech enhancement" (2018): convolutions
     that reduce the frequencies, a GRU over time on all that is left of a frame, and the way back with skip connections.

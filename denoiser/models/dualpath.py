@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoiser.models.crn import CRN
-from denoiser.models.time import Memory, Recurrence
+from denoiser.models.causal import Memory, Recurrence
 
 HEADS = 4  # of the attention
 

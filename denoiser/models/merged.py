@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from denoiser.models.folding import Activated, Exact, has_pointwise
+from denoiser.models.fusion import Activated, Exact, has_pointwise
 from denoiser.models.layers import Doubling, pooled
-from denoiser.models.time import with_silence
+from denoiser.models.causal import with_silence
 from denoiser.models.unet import UNet
 
 INNERMOST = torch.channels_last

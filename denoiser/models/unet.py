@@ -20,7 +20,7 @@ from denoiser.models.layers import (
     pooled,
     upsample,
 )  # fmt: skip
-from denoiser.models.time import MAX_LEVELS, MAX_REACH, MOST, with_silence
+from denoiser.models.causal import MAX_LEVELS, MAX_REACH, MOST, with_silence
 
 CHOICES = {
     "norm": ("none", "batch"),
@@ -31,7 +31,7 @@ CHOICES = {
 
 
 class UNet(nn.Module):
-    """``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, unbounded: a :class:`~denoiser.heads.Head` bounds it.
+    """``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, unbounded: a :class:`~denoiser.models.heads.Head` bounds it.
 
     After Ronneberger, Fischer and Brox, "U-Net" (2015), on spectrograms. The encoder holds
     ``depth * convs`` convolutions: 10 in the seed. Weights are He-normal, biases zero. Called with ``wanted``, a slice

@@ -7,20 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from denoiser.audio import replacing
-from denoiser.ranking import comparison
+from denoiser.filesystem import atomic_write
+from denoiser.ranking import bootstrap
 from denoiser.ranking.configuration import ABSENT, SHARED, Configuration, Record
-from denoiser.ranking.order import Ranking, order
+from denoiser.ranking.rank import Ranking, order
 from denoiser.ranking.text import COSTS, SOURCE, Column, caution, escape, markdown_table, scores
-from denoiser.ranking.words import reason
-from denoiser.report import number
+from denoiser.ranking.summary import reason
+from denoiser.evaluation.tables import number
 
 SHOWN = ("parameters", "macs_per_second", "real_time_factor")  # of the costs
 
 
 def write(ranking: Ranking, path: Path) -> Path:
     """The page about ``ranking.reference`` and what differs from it: settings, costs, scores, differences, commands."""
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text(ranking), encoding="utf-8", errors="backslashreplace")
     return path
 
@@ -101,10 +101,10 @@ def _scores(ranking: Ranking, base: Configuration, others: list[Configuration]) 
 
 def _differences(ranking: Ranking, base: Configuration, others: list[Configuration]) -> list[str]:
     averages = {
-        c.label: comparison.average([s for run in c.runs if (s := ranking.scores.get(run["folder"]))])
+        c.label: bootstrap.average([s for run in c.runs if (s := ranking.scores.get(run["folder"]))])
         for c in (base, *others)
     }
-    found = [(c, comparison.compare(averages[c.label], averages[base.label], SHARED)) for c in others]
+    found = [(c, bootstrap.compare(averages[c.label], averages[base.label], SHARED)) for c in others]
     if not any(interval[m].n for _, interval in found for m in SHARED):
         return ["No per-file test scores to compare."]
     rows = [["minus the start", *("PESQ", "STOI", "SI-SDR dB"), "validation PESQ", "validation SI-SDR dB"]]

@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from denoiser import runs
+from denoiser.training import folder
 from denoiser.audio import mp3
-from denoiser.data import synthetic
+from denoiser.data.synthesis import corpus
 from denoiser.data.datamodule import PairedData, SyntheticData
-from denoiser.data.mixture import MixtureData
-from denoiser.enhance import Denoiser
+from denoiser.data.mixture.datamodule import MixtureData
+from denoiser.inference.denoiser import Denoiser
 from denoiser.errors import CorpusError, DenoiserError, building
-from denoiser.page import base64_of
-from denoiser.ranking.conditions import split_names
+from denoiser.evaluation.page import base64_of
+from denoiser.ranking.comparability import split_names
 from denoiser.ranking.configuration import Configuration, Record
-from denoiser.report import decibels, loudest
+from denoiser.figures import decibels, loudest
 from denoiser.spectral import Spectral
 
 CLIPS = 4
@@ -162,14 +162,14 @@ def _test_set(run: Record) -> tuple[Any, int]:
     else:
         data.prepare_data()
     data.setup()
-    if not data.same_split(Path(run["folder"]) / runs.SPLIT):
+    if not data.same_split(Path(run["folder"]) / folder.SPLIT):
         raise CorpusError(f"the corpus of {run['folder']} has other files now")
     return data, spectral.sample_rate
 
 
 def _check_synthetic(data: SyntheticData) -> None:
     try:
-        written = json.loads((data.root / synthetic.MARKER).read_text(encoding="utf-8"))
+        written = json.loads((data.root / corpus.MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CorpusError(f"data.root={data.root} holds no embedded corpus any more") from error
     for key, value in (("minutes", data.minutes), ("test_minutes", data.test_minutes), ("seed", data.corpus_seed)):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from denoiser.metrics import METRICS
-from denoiser.report import number
+from denoiser.evaluation.metrics import METRICS
+from denoiser.evaluation.tables import number
 
 Record = dict[str, Any]  # a run's run.json, and its folder
 # Keys, or groups of them, that do not decide what a run learns, but for its seed, which is chance.

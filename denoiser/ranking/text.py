@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from denoiser.audio import replacing
-from denoiser.metrics import METRICS
+from denoiser.filesystem import atomic_write
+from denoiser.evaluation.metrics import METRICS
 from denoiser.ranking.configuration import (
     SHARED,
     Configuration,
@@ -23,9 +23,9 @@ from denoiser.ranking.configuration import (
     mean_of_test,
     validated,
 )
-from denoiser.ranking.order import Ranking
-from denoiser.ranking.words import duration, reason, spread_text, summary
-from denoiser.report import table
+from denoiser.ranking.rank import Ranking
+from denoiser.ranking.summary import duration, reason, spread_text, summary
+from denoiser.evaluation.tables import table
 
 WIDTH = 120  # columns of a terminal
 LONGEST = 24  # characters of a value in it
@@ -189,11 +189,11 @@ def write(ranking: Ranking, stem: Path) -> list[Path]:
     """``ranking.csv`` and ``ranking.md``; returns their paths."""
     paths = [stem.with_suffix(".csv"), stem.with_suffix(".md")]
     with (
-        replacing(paths[0]) as partial,
+        atomic_write(paths[0]) as partial,
         open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         csv.writer(file).writerows(_csv(ranking))
-    with replacing(paths[1]) as partial:
+    with atomic_write(paths[1]) as partial:
         partial.write_text(markdown(ranking), encoding="utf-8", errors="backslashreplace")
     return paths
 

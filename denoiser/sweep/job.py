@@ -15,12 +15,12 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from denoiser import outcome, record, runs
+from denoiser.training import folder, outcome, record
 from denoiser.errors import DenoiserError, PrunedError
-from denoiser.sweep import locks
-from denoiser.sweep.multirun import LOCK
+from denoiser import filesystem
+from denoiser.training.folder import LOCK
 from denoiser.sweep.naming import INCIDENTAL
-from denoiser.training import train
+from denoiser.training.run import train
 
 LOG = "log.txt"  # what a run says that is one of several at once
 REPLACED = "replaced"  # in the sweep's folder: what runs left that were run anew
@@ -33,7 +33,7 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
     checkpoint, one that diverged or had other settings begins anew. What fails is a line on stderr and the ``reason``
     in ``run.json``: only Ctrl-C ends more than this run.
     """
-    with locks.held(folder / LOCK) as free:
+    with filesystem.locked(folder / LOCK) as free:
         if not free:
             print(f"{folder.name}: another process is at it")
             return None
@@ -46,7 +46,7 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
         if changes or before.get("status") == "diverged":
             kept = _set_aside(folder)
             print(f"{folder.name}: run anew, the old one is in {kept}: {', '.join(changes) or before['reason']}")
-        elif (folder / runs.CHECKPOINTS / "last.ckpt").is_file():
+        elif (folder / folder.CHECKPOINTS / "last.ckpt").is_file():
             print(f"{folder.name}: goes on from its last checkpoint")
             cfg.ckpt_path = "last"
         with _gpu(cfg, folder.parent):
@@ -94,7 +94,7 @@ def _changes(before: Mapping[str, Any], cfg: DictConfig) -> list[str]:
         return []
     if stored is None:
         return ["its settings are not known"]
-    return runs.differences(_compared(stored), _compared(asked))
+    return folder.differences(_compared(stored), _compared(asked))
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _gpu(cfg: DictConfig, shared: Path) -> Iterator[None]:
         yield
         return
     for index in range(count):
-        with locks.held(shared / f".gpu{index}-{socket.gethostname()}") as free:
+        with filesystem.locked(shared / f".gpu{index}-{socket.gethostname()}") as free:
             if free:
                 cfg.trainer.gpus = [index]
                 yield

@@ -18,10 +18,11 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
-from denoiser import errors
-from denoiser.arguments import quoted
+from denoiser import console, settings
+from denoiser.cli.arguments import quoted
 from denoiser.errors import ConfigError, DenoiserError
-from denoiser.sweep import locks, naming
+from denoiser import filesystem
+from denoiser.sweep import naming
 
 # conf/hydra/launcher/ gives the plugins' own launchers other defaults; also said, if let, in every worker.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
@@ -34,21 +35,21 @@ class Sweep(Callback):
     """Around a multirun of ``train.py``: fixes the names of its folders, resumes its study, ranks its runs.
 
     Args:
-        ranking: False leaves the ranking, its page and the sounds on it to ``python -m denoiser.report``.
+        ranking: False leaves the ranking, its page and the sounds on it to ``python -m denoiser rank``.
     """
 
     def __init__(self, ranking: bool = True) -> None:
         self.ranking = ranking
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        with errors.one_line():
+        with console.one_line():
             if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK")):
                 raise ConfigError(
                     "several processes that train one run together would each start the whole sweep; "
                     "give a run of a sweep one GPU, or +trainer.strategy=ddp_spawn"
                 )
             prepare(config)
-            errors.check_booleans(config, "fresh")
+            settings.check_booleans(config, "fresh")
             self.folder = Path(str(config.hydra.sweep.dir)).absolute()
             typed = [str(override) for override in config.hydra.overrides.hydra]
             with read_write(config), open_dict(config):
@@ -59,19 +60,19 @@ class Sweep(Callback):
                     name = f"'${{run_name:{','.join(naming.swept(config))}}}'"
                     config.hydra.overrides.hydra.append(f"hydra.sweep.subdir={name}")
             self.before = self._ends()
-            alone = locks.take(self.folder / LOCK)
+            alone = filesystem.lock(self.folder / LOCK)
             if config.hydra.sweeper.get("storage"):
                 from denoiser.sweep import study
 
                 study.resume(config, alone=alone is not None)
             if alone is not None:
                 os.close(alone)
-            self.lock = locks.take(self.folder / LOCK, shared=True)  # to the end, or until this process is killed
+            self.lock = filesystem.lock(self.folder / LOCK, shared=True)  # to the end, or until this process is killed
         print(f"sweep folder: {os.path.relpath(self.folder)}; the same command goes on here, with fresh=true anew")
 
     def _ends(self) -> set[tuple[str, ...]]:
         """How the runs that are there ended: what differs afterwards has ended since, whatever the clock says."""
-        from denoiser import record
+        from denoiser.training import record
 
         return {self._end(run) for run in record.find([self.folder])} if self.folder.is_dir() else set()
 
@@ -80,13 +81,13 @@ class Sweep(Callback):
         return str(run["folder"]), str(run["status"]), str(run["started"]), str(run["ended"])
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from denoiser import record
+        from denoiser.training import record
 
         if self.lock is not None:
             os.close(self.lock)
         found = record.find([self.folder])
         if self.ranking and any(run["status"] == "finished" for run in found):
-            from denoiser.ranking.order import rank
+            from denoiser.ranking.rank import rank
 
             print()
             try:
@@ -108,7 +109,7 @@ class Spread(Callback):
     """Around a multirun of ``infer.py``, which is to leave nothing but its outputs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        with errors.one_line():
+        with console.one_line():
             prepare(config)
         self.folder = tempfile.TemporaryDirectory()
         with read_write(config), open_dict(config):

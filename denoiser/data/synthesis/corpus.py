@@ -1,0 +1,219 @@
+"""The embedded corpus: synthetic speech in synthetic noise, written in the layout of VCTK-DEMAND."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from tqdm import tqdm
+
+from denoiser import audio
+from denoiser.data.synthesis.noises import NOISES, Response, pink, shape, unit
+from denoiser.data.synthesis.sentences import SENTENCES
+from denoiser.filesystem import atomic_folder
+from denoiser.data.synthesis.voices import Array, SPEAKERS, Voice, espeak, resample, speak
+from denoiser.errors import ConfigError, CorpusError
+
+CORPUS, MARKER = "denoiser synthetic", "synthetic.json"  # the settings of a corpus, the last file written
+FORMAT = 1  # to be raised when the same settings would give other samples
+SECONDS = 3.3  # of a mean utterance
+LEVEL = (-30.0, -22.0)  # dBFS of active speech
+FLOOR = -75.0  # dBFS of the room: no recording has the digital silence of espeak
+PEAK = 0.99
+SETS = {"train": "trainset_28spk", "test": "testset"}
+SNRS = {"train": (0.0, 5.0, 10.0, 15.0), "test": (2.5, 7.5, 12.5, 17.5)}  # dB, as in VCTK-DEMAND
+
+
+def _timbre(speaker: str) -> Response:
+    """A gain that is the speaker's own: a tilt within ±1.5 dB an octave, two bumps within ±4 dB."""
+    rng = np.random.default_rng(int(speaker[1:]))
+    tilt, heights = rng.uniform(-1.5, 1.5), rng.uniform(-4, 4, 2)
+    centres = np.log2(rng.uniform([300, 2000], [1500, 6000]))
+
+    def gain(f: Array) -> Array:
+        octave = np.log2(np.clip(f, 100, 10_000))
+        bumps = heights @ np.exp(-0.5 * ((octave - centres[:, None]) / 0.5) ** 2)
+        return 10 ** ((tilt * (octave - np.log2(1000)) + bumps) / 20)
+
+    return gain
+
+
+def _in_room(rng: Generator, speech: Array, rate: int) -> Array:
+    """With the first reflections of a small room: 6 within 28 ms that fall from -11 to -24 dB."""
+    heard = speech.copy()
+    for delay in rng.uniform(0.0015, 0.028, 6):
+        shift = int(delay * rate)
+        heard[shift:] += rng.choice([-1, 1]) * 10 ** (-(10 + 500 * delay) / 20) * speech[:-shift]
+    return heard
+
+
+def _clean(rng: Generator, text: str, speaker: str, voice: Voice, rate: int) -> Array:
+    """An utterance as if recorded, between 0.1 to 0.4 s of the room's own noise."""
+    silence = (rng.uniform(0.1, 0.4, 2) * rate).astype(int)
+    speech = np.pad(resample(speak(rng, text, voice), rate), silence)
+    timbre = _timbre(speaker)
+    speech = _in_room(rng, shape(speech, rate, lambda f: timbre(f) * f**4 / (f**4 + 40**4)), rate)
+    speech *= 10 ** (rng.uniform(*LEVEL) / 20) / np.sqrt(active_power(speech, rate))
+    return speech + 10 ** (FLOOR / 20) * pink(rng, len(speech), rate)
+
+
+def active_power(speech: Array, rate: int) -> float:
+    """Mean power of the 20 ms frames within 40 dB of the loudest: of speech, not of its pauses."""
+    size = rate // 50
+    power = (speech[: len(speech) // size * size].reshape(-1, size) ** 2).mean(1)
+    return float(power[power >= 1e-4 * power.max()].mean())
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What is written as ``name``, and the seed of all that is random in it."""
+
+    name: str
+    split: str
+    text: str
+    noise: str
+    snr: float
+    seed: tuple[int, ...]
+
+    def write(self, root: Path, rate: int) -> None:
+        """Write clean and noisy = clean + noise, both lowered by one factor where they would pass 0.99."""
+        rng, speaker = np.random.default_rng(self.seed), self.name.split("_")[0]
+        clean = _clean(rng, self.text, speaker, SPEAKERS[self.split][speaker], rate)
+        noise = unit(NOISES[self.split][self.noise](rng, len(clean), rate))
+        noisy = clean + noise * np.sqrt(active_power(clean, rate) / 10 ** (self.snr / 10))
+        both = np.stack([clean, noisy])
+        both *= min(1, PEAK / np.abs(both).max())
+        for side, samples in zip(("clean", "noisy"), torch.from_numpy(both).float(), strict=True):
+            path = root / f"{side}_{SETS[self.split]}_wav" / f"{self.name}.wav"
+            audio.write(path, samples[None], rate, subtype="PCM_16")
+
+
+def _plan(split: str, minutes: float, seed: int) -> list[Utterance]:
+    """Speakers take turns; a round has each noise once, its SNRs spread; four rounds have every pair."""
+    stream = list(SETS).index(split)
+    rng = np.random.default_rng([seed, stream])
+    snrs, texts = SNRS[split], SENTENCES[split]
+    noises, speakers = list(NOISES[split]), list(SPEAKERS[split])
+    order, offsets = rng.permutation(len(noises)), rng.permutation(len(noises))
+    reading = [rng.permutation(len(texts)) for _ in speakers]
+    plan = []
+    for i in range(max(round(60 * minutes / SECONDS), 4)):  # 4: the two held out, two to train on
+        turn, who = divmod(i, len(speakers))
+        round_, place = divmod(i, len(noises))
+        if place == 0:
+            order = rng.permutation(len(noises))
+        noise = order[place]
+        snr = snrs[(offsets[noise] + round_) % len(snrs)]
+        name, text = f"{speakers[who]}_{turn + 1:03d}", texts[reading[who][turn % len(texts)]]
+        # A seed does not end in 0: [a, b] and [a, b, 0] are one stream.
+        plan.append(Utterance(name, split, text, noises[noise], snr, (seed, stream, i + 1)))
+    return plan
+
+
+def _enter_worker() -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+
+
+def _write_all(plan: list[Utterance], root: Path, rate: int, workers: int) -> None:
+    write = partial(Utterance.write, root=root, rate=rate)
+    progress = partial(tqdm, total=len(plan), desc="synthetic corpus", unit="utterance", disable=None)
+    if workers > 1:
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _enter_worker)
+        try:
+            collections.deque(progress(pool.map(write, plan, chunksize=2)), maxlen=0)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a worker, since a sum's last bit may follow the number of threads
+    try:
+        collections.deque(progress(map(write, plan)), maxlen=0)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _settings_in(root: Path) -> dict[str, Any] | None:
+    """The settings of the corpus in ``root``; None where there is nothing."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return None
+    try:
+        found = json.loads((root / MARKER).read_text())
+        if found["corpus"] == CORPUS:
+            return dict(found)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise CorpusError(f"{root}: exists and is not a synthetic corpus ({MARKER} missing or not ours); choose another")
+
+
+def write_corpus(
+    root: Path,
+    *,
+    minutes: float = 10.0,
+    test_minutes: float = 1.0,
+    seed: int = 0,
+    sample_rate: int = 48_000,
+    workers: int | None = None,
+) -> None:
+    """Write the corpus of these settings to ``root``, or return at once where it is.
+
+    A corpus of other settings is replaced. ``root`` becomes the whole corpus or stays as it was. The same
+    settings give the same bits, whatever ``workers`` is.
+
+    Args:
+        root: the folder; absent, empty, or a corpus that this function wrote.
+        minutes: of training audio, about; 4 utterances at least.
+        test_minutes: of test audio, about; 4 utterances at least.
+        seed: 0 or more.
+        sample_rate: of the files, 8000 to 192000 Hz. Speech ends at 11 kHz.
+        workers: processes; 1 works in this one. Default: one a processor, 8 at most.
+
+    Raises:
+        ConfigError: a setting is out of range.
+        CorpusError: ``root`` holds anything else, which stays, or cannot be written.
+        DenoiserError: espeak-ng is missing or does not work.
+    """
+    workers = min(os.cpu_count() or 1, 8) if workers is None else workers
+    for name, value, low, high in (
+        ("minutes", minutes, 0, 6000),
+        ("test_minutes", test_minutes, 0, 6000),
+        ("seed", seed, 0, 2**63),
+        ("sample_rate", sample_rate, 8000, 192_000),
+        ("workers", workers, 1, 61),  # 61: Windows' limit
+    ):
+        if not low <= value <= high:
+            raise ConfigError(f"{name}={value}, expected {low} to {high}")
+    settings = {"corpus": CORPUS, "format": FORMAT, "seed": seed, "sample_rate": sample_rate}
+    settings |= {"minutes": minutes, "test_minutes": test_minutes}
+    root = Path(root).resolve()
+    if _settings_in(root) == settings:
+        return
+    with espeak():
+        pass  # or say that it is missing before processes are started
+    plans = {"train": _plan("train", minutes, seed), "test": _plan("test", test_minutes, seed)}
+    try:
+        with atomic_folder(root) as folder:
+            new, old = folder / "new", folder / "old"
+            _write_all([*plans["train"], *plans["test"]], new, sample_rate, workers)
+            for split, plan in plans.items():
+                log = "".join(sorted(f"{u.name} {u.noise} {u.snr:g}\n" for u in plan))
+                (new / f"log_{SETS[split]}.txt").write_text(log)
+            (new / MARKER).write_text(json.dumps(settings, indent=1) + "\n")
+            if _settings_in(root) == settings:
+                return  # another process was faster
+            if root.exists():
+                root.rename(old)
+            new.rename(root)
+    except OSError as error:
+        raise CorpusError(f"{root}: cannot be written ({error})") from error

@@ -1,0 +1,113 @@
+"""Noises made, not recorded: coloured noise, hum, machines, weather, keys, music. One more folder to draw from."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import Generator
+
+from denoiser import audio
+from denoiser.data.synthesis.noises import NOISES, shape, unit, wander
+from denoiser.filesystem import atomic_folder
+from denoiser.data.synthesis.voices import Array
+from denoiser.errors import CorpusError
+
+FORMAT = 4  # to be raised when other samples would come out
+SECONDS = 10.0  # of each
+COUNTS = {"train": 144, "val": 24, "test": 24}
+SLOPES = (-2.2, 1.0)  # exponent of the power over frequency: 0 white, -1 pink, -2 brown, 1 blue
+LEVEL = 0.05  # RMS; 26 dB of room for peaks
+
+
+def _coloured(rng: Generator, n: int, rate: int) -> Array:
+    slope = rng.uniform(*SLOPES)
+    return shape(rng.standard_normal(n), rate, lambda f: np.maximum(f, 40) ** (slope / 2))
+
+
+def _music(rng: Generator, n: int, rate: int) -> Array:
+    """A bass, chords of three, a melody and a beat, of one key, tempo and two timbres; plucked or held."""
+    beat, root = int(rate * 60 / rng.uniform(70, 150)), 110 * 2 ** (rng.integers(12) / 12)
+    scale = np.array([[0, 2, 4, 5, 7, 9, 11], [0, 2, 3, 5, 7, 8, 10]][rng.integers(2)])
+    timbres = np.arange(1, 13) ** -rng.uniform(0.5, 2, (2, 1)) * rng.lognormal(0, 0.5, (2, 12))
+    decay, t = rng.uniform(0.2, 2), np.arange(2 * beat) / rate
+    rise = np.minimum(t / 0.01, 1) * np.minimum((t[-1] - t) / 0.05, 1)
+    piece, drum = np.zeros(n + 3 * beat), rng.uniform(0, 1.5)
+
+    def play(start: int, degree: int, octave: int, timbre: Array, loudness: float) -> None:
+        pitch = root * 2 ** ((scale[degree % 7] + 12 * (degree // 7 + octave)) / 12)
+        partials = pitch * np.arange(1, 13)
+        waves = np.sin(2 * np.pi * partials[:, None] * t + rng.uniform(0, 2 * np.pi, (12, 1)))
+        heard = timbre * (partials < 0.45 * rate)
+        piece[start : start + len(t)] += loudness * unit(heard @ waves) * rise * np.exp(-t / decay)
+
+    for start in range(0, n, beat):
+        degree = int(rng.choice([0, 3, 4, 5]))
+        play(start, degree, -1, timbres[0], 1)
+        for third in (0, 2, 4):
+            play(start, degree + third, 0, timbres[0], 0.6)
+        if rng.random() < 0.7:
+            play(start + beat * int(rng.integers(2)) // 2, int(rng.integers(7)), 1, timbres[1], 1)
+        piece[start : start + len(t)] += drum * rng.standard_normal(len(t)) * np.exp(-t / 0.03)
+    return piece[:n]
+
+
+def _rumble(rng: Generator, n: int, rate: int) -> Array:
+    """Inside a vehicle or a building: 6 to 15 dB less an octave from 25 to 80 Hz on, and a little air."""
+    corner, slope = rng.uniform(25, 80), rng.uniform(1, 2.5)
+    body = unit(shape(rng.standard_normal(n), rate, lambda f: (f / corner) ** 2 / (1 + (f / corner) ** (2 + slope))))
+    air = unit(shape(rng.standard_normal(n), rate, lambda f: 1 / (1 + f / 500)))
+    return np.exp(0.2 * wander(rng, n, rate, 2)) * (body + 10 ** rng.uniform(-2, -0.5) * air)
+
+
+def _crowd(rng: Generator, n: int, rate: int) -> Array:
+    """A place full of people: no word is heard, but octaves rise and fall as syllables do, less of them above 1 kHz."""
+    corner, slope, crowd = rng.uniform(300, 1200), rng.uniform(0.8, 1.8), np.zeros(n)
+    for low, high in pairwise(37.5 * 2.0 ** np.arange(9)):
+        octave = unit(shape(rng.standard_normal(n), rate, lambda f: (f >= low) & (f < high)))  # noqa: B023
+        level = (1 + low / corner) ** -slope * np.exp(rng.uniform(0.1, 0.5) * wander(rng, n, rate, rng.uniform(2, 5)))
+        crowd += level * octave
+    return crowd
+
+
+KINDS = {"coloured": _coloured, "crowd": _crowd, "music": _music, "rumble": _rumble} | {
+    kind: NOISES[part][kind]
+    for part, kinds in (("train", "hum bandlimited engine rain clicks gusts"), ("test", "traffic fan"))
+    for kind in kinds.split()
+}
+ORDER = [
+    *"coloured rumble music engine crowd fan coloured hum".split(),
+    *"clicks rumble crowd gusts traffic rain music bandlimited".split(),
+]
+
+
+def write_noises(cache: Path, sample_rate: int) -> Path:
+    """The folder under ``cache`` that holds them, as ``<part>/<kind>/<kind>_<number>.wav``: there, or made.
+
+    An eighth each are coloured, of a random slope, rumble, crowds and music, the others of eight kinds. Always the same
+    samples at one rate. Raises CorpusError where it cannot be written.
+    """
+    folder = cache / f"generated-{sample_rate}hz-{FORMAT}"
+    if folder.is_dir():
+        return folder
+    try:
+        with atomic_folder(folder) as new:
+            for stream, (part, count) in enumerate(COUNTS.items()):
+                for i in range(count):
+                    kind = ORDER[i % len(ORDER)]
+                    rng = np.random.default_rng([FORMAT, stream, i + 1])
+                    noise = LEVEL * unit(KINDS[kind](rng, round(SECONDS * sample_rate), sample_rate))
+                    noise /= max(1.0, np.abs(noise).max())  # a key's click may stand out by more than 26 dB
+                    path = new / part / kind / f"{kind}_{i:02d}.wav"
+                    audio.write(path, torch.from_numpy(noise).float()[None], sample_rate)
+            try:
+                os.rename(new, folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster, with the same result
+                    raise
+    except OSError as error:
+        raise CorpusError(f"data.cache={cache}: cannot be written ({error}); name another place") from error
+    return folder

@@ -1,0 +1,232 @@
+"""How good an enhanced waveform is. One definition, used in validation, in the test and on files.
+
+A metric takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz, and returns a float: NaN where
+it is not defined (a silent or too short reference) or its package is not installed, never an exception.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from denoiser.evaluation import composite
+from denoiser.audio import resample
+from denoiser.errors import ConfigError
+
+NAN = math.nan
+LIMIT = 100.0  # dB; 16 bit hold 98, so that what lies beyond is the arithmetic's, not the signal's
+# s. The package `pesq` has a table of 50 utterances, does not look where it ends, and took whole processes down on
+# recordings of a minute. An utterance and the pause after it are 0.39 s at least: 49 of them do not fit in 19 s.
+PESQ_SECONDS = 19.0
+STOI_SECONDS = 60.0  # s; pystoi needs 2 MB for each
+DEFAULT = ("pesq", "stoi", "si_sdr")
+
+
+def si_sdr(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
+    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), no mean removed.
+
+    10 log10(|a s|² / |a s - e|²) with a = <e, s> / |s|², which is c² / (1 - c²) for the cosine c between the two;
+    held within ±100 dB, so that an estimate equal to the clean waveform counts as 100 and not as infinite. A silent
+    estimate has none: NaN.
+    """
+    s, e = clean.double(), estimate.double()
+    if not e.any() or not s.any():
+        return NAN
+    cosine = float(s @ e) / math.sqrt(float(s @ s)) / math.sqrt(float(e @ e))
+    floor = 10 ** (-LIMIT / 10)
+    return 10 * math.log10(max(cosine**2, floor) / max(1 - cosine**2, floor))
+
+
+def _in_pieces(measure: Callable[[Tensor, Tensor], float], clean: Tensor, estimate: Tensor, limit: float) -> float:
+    """The mean over equal pieces of at most ``limit`` samples, of those where it is defined."""
+    count = max(1, math.ceil(len(clean) / limit))
+    pairs = zip(clean.tensor_split(count), estimate.tensor_split(count), strict=True)
+    return _mean([measure(x.contiguous(), y.contiguous()) for x, y in pairs])
+
+
+def _pesq(clean: Tensor, estimate: Tensor, sample_rate: int, mode: str) -> float:
+    try:
+        import pesq as package
+    except ImportError:
+        return NAN
+    if sample_rate not in (8_000, 16_000):
+        clean, estimate = (resample(x, sample_rate, 16_000) for x in (clean, estimate))
+        sample_rate = 16_000
+
+    def measure(x: Tensor, y: Tensor) -> float:
+        if not x.any():
+            return NAN
+        try:
+            return float(package.pesq(sample_rate, x.numpy(), y.numpy(), mode if sample_rate == 16_000 else "nb"))
+        except (package.PesqError, ValueError, ZeroDivisionError):  # no speech found, or shorter than 1/4 s
+            return NAN
+
+    return _in_pieces(measure, clean, estimate, PESQ_SECONDS * sample_rate)
+
+
+def pesq(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
+    """Wide-band PESQ (ITU-T P.862.2, 1.04 to 4.64) at 16 kHz; at 8 kHz the narrow-band P.862 (``pesq`` package).
+
+    Beyond 19 s, the mean over equal pieces that are shorter: PESQ is made for 8 to 12 s.
+    """
+    return _pesq(clean, estimate, sample_rate, "wb")
+
+
+def pesq_nb(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
+    """Narrow-band PESQ (ITU-T P.862 as MOS-LQO of P.862.1, 1.02 to 4.55) at 16 kHz or 8 kHz, as :func:`pesq`."""
+    return _pesq(clean, estimate, sample_rate, "nb")
+
+
+def _stoi(clean: Tensor, estimate: Tensor, sample_rate: int, extended: bool) -> float:
+    try:
+        import pystoi
+    except ImportError:
+        return NAN
+
+    def measure(x: Tensor, y: Tensor) -> float:
+        if not x.any():
+            return NAN
+        with warnings.catch_warnings():
+            # pystoi warns and answers 1e-5 where fewer than 30 frames hold speech: that is "not defined".
+            warnings.simplefilter("error", RuntimeWarning)
+            try:
+                return float(pystoi.stoi(x.numpy(), y.numpy(), sample_rate, extended))
+            except (RuntimeWarning, ValueError, IndexError):
+                return NAN
+
+    state = np.random.get_state()  # the extended one adds noise against zeros, drawn from everybody's generator
+    np.random.seed(0)
+    try:
+        return _in_pieces(measure, clean, estimate, STOI_SECONDS * sample_rate)
+    finally:
+        np.random.set_state(state)
+
+
+def stoi(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
+    """Short-time objective intelligibility, 0 to 1 (Taal et al. 2011; ``pystoi`` package).
+
+    Beyond a minute, the mean over equal pieces that are shorter.
+    """
+    return _stoi(clean, estimate, sample_rate, extended=False)
+
+
+def estoi(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
+    """Extended STOI, for noise that comes and goes (Jensen and Taal 2016; ``pystoi`` package), as :func:`stoi`."""
+    return _stoi(clean, estimate, sample_rate, extended=True)
+
+
+def _at_speech_rate(measure: Callable[[Tensor, Tensor, int], float]) -> Callable[[Tensor, Tensor, int], float]:
+    """As PESQ, with which it is combined: at 8 or 16 kHz, to which other rates are resampled."""
+
+    def at_speech_rate(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
+        if sample_rate not in (8_000, 16_000):
+            clean, estimate = (resample(x, sample_rate, 16_000) for x in (clean, estimate))
+            sample_rate = 16_000
+        return measure(clean, estimate, sample_rate)
+
+    return at_speech_rate
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as it is measured and as it is shown.
+
+    Either ``measure(clean, estimate, sample_rate)``, or ``weights``: 1 to 5, a constant (at ``""``) plus the sum
+    of other metrics times their weights.
+    """
+
+    heading: str
+    definition: str  # one line
+    measure: Callable[[Tensor, Tensor, int], float] | None = None
+    weights: dict[str, float] | None = None
+    package: str | None = None  # of the extra `metrics`
+    digits: int = 2
+    higher_is_better: bool = True
+
+
+# The constants of Hu and Loizou (2008), fitted to what listeners said under ITU-T P.835.
+_RATING = "1 to 5 (Hu and Loizou 2008): "
+METRICS: dict[str, Metric] = {
+    "pesq": Metric("PESQ", "PESQ-WB, ITU-T P.862.2 at 16 kHz (P.862 at 8 kHz), 1.04 to 4.64", pesq, package="pesq"),
+    "pesq_nb": Metric("PESQ-NB", "PESQ-NB, ITU-T P.862 and P.862.1, 1.02 to 4.55", pesq_nb, package="pesq"),
+    "stoi": Metric("STOI", "short-time objective intelligibility, 0 to 1", stoi, package="pystoi", digits=3),
+    "estoi": Metric("ESTOI", "extended STOI, 0 to 1", estoi, package="pystoi", digits=3),
+    "si_sdr": Metric("SI-SDR dB", "scale-invariant signal-to-distortion ratio, no mean removed, ±100 dB", si_sdr),
+    "seg_snr": Metric(
+        "SSNR dB", "segmental SNR, frames of 30 ms by 7.5 ms, all of them, each within -10 to 35 dB",
+        _at_speech_rate(composite.seg_snr),
+    ),
+    "csig": Metric(
+        "CSIG", f"signal distortion, {_RATING}3.093 + 0.603 PESQ - 1.029 LLR - 0.009 WSS",
+        weights={"": 3.093, "pesq": 0.603, "llr": -1.029, "wss": -0.009}, package="pesq",
+    ),
+    "cbak": Metric(
+        "CBAK", f"background intrusiveness, {_RATING}1.634 + 0.478 PESQ - 0.007 WSS + 0.063 SSNR",
+        weights={"": 1.634, "pesq": 0.478, "wss": -0.007, "seg_snr": 0.063}, package="pesq",
+    ),
+    "covl": Metric(
+        "COVL", f"overall quality, {_RATING}1.594 + 0.805 PESQ - 0.512 LLR - 0.007 WSS",
+        weights={"": 1.594, "pesq": 0.805, "llr": -0.512, "wss": -0.007}, package="pesq",
+    ),
+    "llr": Metric(
+        "LLR", "log-likelihood ratio of linear predictors of order 16 (10 at 8 kHz), lowest 95 % of frames",
+        _at_speech_rate(composite.llr), higher_is_better=False,
+    ),
+    "wss": Metric(
+        "WSS", "weighted spectral slope, 25 critical bands, lowest 95 % of frames",
+        _at_speech_rate(composite.wss), higher_is_better=False,
+    ),
+    "lsd": Metric(
+        "LSD dB", "log-spectral distance, RMS over frequency, mean over frames of 30 ms, range 50 dB", composite.lsd,
+        higher_is_better=False,
+    ),
+}  # fmt: skip
+
+
+def missing_package(name: str) -> str | None:
+    """The package a metric needs and that is not installed, if so."""
+    package = METRICS[name].package if name in METRICS else None
+    return package if package and find_spec(package) is None else None
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise ConfigError for a metric that does not exist."""
+    if unknown := [name for name in names if name not in METRICS]:
+        raise ConfigError(f"metric {', '.join(unknown)} is unknown; there are: {', '.join(METRICS)}")
+
+
+@torch.no_grad()
+def score(clean: Tensor, estimate: Tensor, sample_rate: int, names: Sequence[str] = DEFAULT) -> dict[str, float]:
+    """The named metrics of one waveform ``[N]`` against its clean reference."""
+    clean, estimate = clean.detach().float().cpu(), estimate.detach().float().cpu()
+    if not clean.any() or not torch.isfinite(clean).all() or not torch.isfinite(estimate).all():
+        return dict.fromkeys(names, NAN)
+    known: dict[str, float] = {}
+
+    def value(name: str) -> float:
+        metric = METRICS[name]
+        if name not in known and metric.measure:
+            known[name] = metric.measure(clean, estimate, sample_rate)
+        elif name not in known and metric.weights:
+            total = sum(weight * (value(part) if part else 1.0) for part, weight in metric.weights.items())
+            known[name] = total if math.isnan(total) else min(max(total, 1.0), 5.0)
+        return known[name]
+
+    return {name: value(name) for name in names}
+
+
+def mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each metric over those rows where it is defined; NaN where it is nowhere. In any order the same."""
+    return {name: _mean([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+
+
+def _mean(values: Sequence[float]) -> float:
+    defined = [value for value in values if math.isfinite(value)]
+    return math.fsum(defined) / len(defined) if defined else NAN
