@@ -48,12 +48,12 @@ def run(cfg: DictConfig) -> None:
     with startup.importing():
         import torch
 
-        from denoiser.inference.denoiser import Denoiser
-        from denoiser.inference.options import Options
-        from denoiser.inference.batch import enhance_files, shown
         from denoiser.evaluation.judging import folder_of, judge
-        from denoiser.inference.pipes import STDOUT
+        from denoiser.inference.batch import enhance_files, shown
+        from denoiser.inference.denoiser import Denoiser
         from denoiser.inference.jobs import is_single, plan, share
+        from denoiser.inference.options import Options
+        from denoiser.inference.pipes import STDOUT
 
     options = Options(cfg.dry, cfg.max_attenuation_db, cfg.phase_iters, cfg.full_band)
     sources = [str(name) for name in cfg.input] if OmegaConf.is_list(cfg.input) else [str(cfg.input)]

@@ -43,13 +43,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from denoiser import audio
-from denoiser.training import trainer
 from denoiser.data import pairs
 from denoiser.data.datamodule import PairedData
 from denoiser.data.preparation import paired, prepare
 from denoiser.data.store import Resident
-from denoiser.training.module import DenoisingModule
 from denoiser.spectral import Spectral
+from denoiser.training.module import DenoisingModule
+from denoiser.training.trainer import build_trainer
 
 BATCH, FRAMES = 16, 256  # 16 patches of 2 s
 WORKERS = 2  # of the common way
@@ -190,19 +190,19 @@ class Clock(Callback):
 def fit(data: PairedData, steps: int, constant: dict[str, Tensor] | None = None) -> tuple[float, str]:
     """Seconds per step of unet10, through the loop that train.py uses, and on what it ran."""
     clock = Clock()
-    trainer = trainer.build_trainer(
+    fitting = build_trainer(
         Path(tempfile.gettempdir()), max_steps=steps + 2, max_epochs=-1, gradient_clip_val=0.02, callbacks=[clock],
         limit_val_batches=0, num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     module = DenoisingModule({"name": "unet"}, {"peak": float(data.spectral.peak)}, {"name": "huber"}, {"name": "adam"})
     if constant is None:
-        trainer.fit(module, datamodule=data)
+        fitting.fit(module, datamodule=data)
     else:
-        device = trainer.strategy.root_device
+        device = fitting.strategy.root_device
         batch = {key: value.to(device) for key, value in constant.items()}
-        trainer.fit(module, DataLoader([batch] * (steps + 2), batch_size=None))
-    return clock.seconds, f"{trainer.strategy.root_device.type}, {trainer.precision}"
+        fitting.fit(module, DataLoader([batch] * (steps + 2), batch_size=None))
+    return clock.seconds, f"{fitting.strategy.root_device.type}, {fitting.precision}"
 
 
 def training(data: PairedData, steps: int, rounds: int) -> tuple[list[list[str]], str]:

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # this checkout, whichever is installed
 
 from benchmarks.fuzzing.kinds import KINDS  # noqa: E402
-from denoiser import console, errors, settings
+from denoiser import console, errors, settings  # noqa: E402
 from denoiser.evaluation import tables  # noqa: E402
 
 WORKER = ROOT / "benchmarks/fuzzing/worker.py"

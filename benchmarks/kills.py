@@ -251,6 +251,7 @@ def main() -> int:
     if fork:
         import denoiser.files
         import denoiser.report
+
         import denoiser.sweep.job  # noqa: F401
     folder = Path(tempfile.mkdtemp(prefix="kills-", dir=given["folder"] or None)).resolve()
     runs, begin = Runs(folder, fork, int(given["seed"])), time.perf_counter()

@@ -109,7 +109,7 @@ def page(checkpoint: str, folder: Path, threads: int, minutes: float) -> list[st
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "denoiser.cli.demo", f"ckpt={checkpoint}", f"port={port}", "device=cpu"]
+    command = [sys.executable, "-m", "denoiser", "demo", f"ckpt={checkpoint}", f"port={port}", "device=cpu"]
     with open(folder / "log.txt", "w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:

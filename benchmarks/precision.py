@@ -19,11 +19,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loa
 import torch
 
 from denoiser import losses, models
-from denoiser.evaluation import metrics, tables
-from denoiser.training import optimizers
 from denoiser.data.datamodule import SyntheticData
+from denoiser.evaluation import metrics, tables
 from denoiser.inference.denoiser import Denoiser
 from denoiser.spectral import Spectral
+from denoiser.training import optimizers
 
 QUALITY = {"batch_size": 2, "frames": 64}  # many small steps tell most in little time
 SPEED = {"batch_size": 8, "frames": 256}  # as a training uses them

@@ -27,9 +27,9 @@ from enhancers import PEERS, System
 from tqdm import tqdm
 
 from denoiser import Denoiser, audio, figures, models
-from denoiser.evaluation import metrics, tables
 from denoiser.checkpoint import SHIPPED
 from denoiser.data import pairs
+from denoiser.evaluation import metrics, tables
 
 RATE = 16_000
 METRICS = ("pesq", "stoi", "si_sdr", "csig", "cbak", "covl")

@@ -17,11 +17,11 @@ import torch
 from tqdm import tqdm
 
 from denoiser import Denoiser, audio
-from denoiser.evaluation import metrics, tables
 from denoiser.checkpoint import SHIPPED
 from denoiser.data.mixture import rooms
 from denoiser.data.synthesis import generated
 from denoiser.data.synthesis.noises import unit
+from denoiser.evaluation import metrics, tables
 
 METRICS = ("pesq", "stoi", "si_sdr")
 CLIPPED = 12.0  # dB above the level of the noisy; its peaks lie 13 to 22 dB above

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from denoiser import checkpoint_file
-from denoiser.filesystem import atomic_write
 from denoiser.errors import CheckpointError
+from denoiser.filesystem import atomic_write
 
 WEIGHTS = Path(__file__).parent / "weights"  # NAME.ckpt and its card, NAME.md
 SHIPPED = ("best", "small")

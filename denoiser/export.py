@@ -5,43 +5,25 @@ from __future__ import annotations
 import copy
 import io
 import logging
-import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from denoiser import __version__, console, settings, startup
-
-if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
-    startup.check_environment("hydra", "torch")
-
 import torch
 from torch import Tensor, nn
 
-from denoiser import onnx_file, onnx_net, quantization
-from denoiser.filesystem import atomic_write
-from denoiser.checkpoint import write_weights
-from denoiser.inference.denoiser import Denoiser
+from denoiser import __version__, onnx_file, onnx_net, quantization
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
-from denoiser.models.heads import HEADS
+from denoiser.filesystem import atomic_write
+from denoiser.inference.denoiser import Denoiser
 from denoiser.models import MODELS
 from denoiser.models.causal import with_silence
+from denoiser.models.heads import HEADS
 from denoiser.onnx_file import brief
 
 OPSET, IR_VERSION = 18, 8  # of December 2022: onnxruntime reads them from 1.14 on
-USAGE = """Export the network of a checkpoint: python -m denoiser export ckpt=CHECKPOINT [out=FILE.onnx]
-
-  ckpt=  best or small, which come with the package, a checkpoint that training wrote, or the folder of its run
-  out=   the ONNX file; by default <name of the checkpoint>.onnx where the command runs. A name that ends in .ckpt
-         is written as a checkpoint of the weights alone, for inference and init_from=
-  half=  true: such a checkpoint in half the size, its weights rounded to float16 (false)
-  int8=  true: an ONNX file that computes in whole numbers of 8 bits: a quarter of the size, on CPUs with VNNI less than
-         half the time, and sound 35 to 40 dB nearer to the checkpoint's than to silence (false)"""
-
-
 LONG_SECONDS = 17.0  # of audio that the file is checked on: more than one block
 INT8_TOLERANCE = 0.1  # of full scale; shipped networks, of which a hundredth is usual, have 0.02
 
@@ -178,31 +160,3 @@ def _difference(one: Denoiser, other: Denoiser) -> float:
     lengths = (1, hop * (int(one.net.stride) + 1), samples)
     pairs = ((one.enhance(both[:, :n], rate), other.enhance(both[:, :n], rate)) for n in lengths)
     return max(float((a - b).abs().max()) for a, b in pairs)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """What the command line does."""
-    settings = settings.settings({"ckpt": "", "out": "", "half": "false", "int8": "false"}, USAGE, arguments)
-    half, int8 = (settings.choice(settings, key, "true", "false") == "true" for key in ("half", "int8"))
-    settings.require(settings, "ckpt")
-    given, source = settings["ckpt"], Path(settings["ckpt"])  # as it was typed: ./small is a file, small is not
-    if source.suffix.lower() == ".onnx":
-        raise ConfigError(f"ckpt={source}: is an ONNX file already; give a checkpoint that training wrote")
-    denoiser = Denoiser.from_checkpoint(given, "cpu")
-    if (target := Path(settings["out"])).suffix.lower() == ".ckpt":
-        if int8:
-            raise ConfigError(f"int8=true: only of ONNX, and out={target} is none; give a name that ends in .onnx")
-        print(f"{source} -> {target}: {write_weights(given, target, half) / 1e6:.1f} MB, its weights alone")
-        return
-    if half:
-        raise ConfigError(f"half=true: only of a checkpoint, and out={target} is none; give a name that ends in .ckpt")
-    name = source.resolve().name if source.is_dir() else source.stem
-    path, size, difference = export(denoiser, settings["out"] or f"{name}.onnx", int8)
-    print(
-        f"{source} -> {path}: {size / 1e6:.1f} MB, its sound within {difference:.1e} of full scale of the checkpoint's"
-    )
-
-
-if __name__ == "__main__":
-    with console.one_line():
-        main()

@@ -7,6 +7,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 MMAP_MAX, TRIM_THRESHOLD = -4, -1  # of mallopt(3)
 
@@ -38,3 +39,13 @@ def importing() -> Iterator[None]:
         gc.freeze()  # nor is it looked through later
         if enabled:
             gc.enable()
+
+
+def check_environment(*packages: str) -> None:
+    """Leave with one line where these cannot be imported: most likely the environment is not active."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        print(
+            f"error: no {', '.join(missing)} in {sys.executable}; run: make install, then: source .venv/bin/activate",
+            file=sys.stderr,
+        )
+        sys.exit(2)

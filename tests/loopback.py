@@ -156,7 +156,7 @@ def served(checkpoint: Path, folder: Path, *settings: str) -> tuple[subprocess.P
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = open(folder / "log.txt", "w")  # noqa: SIM115
-    command = [sys.executable, "-m", "denoiser.cli.demo", f"ckpt={checkpoint}", f"port={port}", "device=cpu", *settings]
+    command = [sys.executable, "-m", "denoiser", "demo", f"ckpt={checkpoint}", f"port={port}", "device=cpu", *settings]
     environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     deadline = time.monotonic() + 300

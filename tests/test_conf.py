@@ -11,8 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from denoiser.training import folder, trainer
 from denoiser.data.datamodule import PairedData
+from denoiser.training import trainer
+from denoiser.training.folder import run_folder
 from denoiser.training.module import DenoisingModule
 
 CONF = ROOT / "conf"
@@ -72,16 +73,16 @@ def test_a_run_goes_on_in_the_folder_of_its_checkpoint(tmp_path):
         (run / "checkpoints").mkdir(parents=True)
         (run / "checkpoints/last.ckpt").touch()
         os.utime(run / "checkpoints/last.ckpt", (age, age))
-    assert Path(folder.run_folder(str(parent), "last")) == old
+    assert Path(run_folder(str(parent), "last")) == old
     killed = parent / "2022-01-01_00-00-00"  # before its first checkpoint: it starts over, no older run goes on
     killed.mkdir()
     (killed / "split.json").touch()
-    assert Path(folder.run_folder(str(parent), "last")) == killed
+    assert Path(run_folder(str(parent), "last")) == killed
     (parent / "2023-01-01_00-00-00/.hydra").mkdir(parents=True)  # a start that failed, of a misspelt setting say
-    assert Path(folder.run_folder(str(parent), "last")) == killed
-    assert Path(folder.run_folder(str(parent), str(new / "checkpoints/best.ckpt"))) == new
-    fresh = Path(folder.run_folder(str(parent), None))
+    assert Path(run_folder(str(parent), "last")) == killed
+    assert Path(run_folder(str(parent), str(new / "checkpoints/best.ckpt"))) == new
+    fresh = Path(run_folder(str(parent), None))
     assert not fresh.exists()
     fresh.mkdir()
-    assert Path(folder.run_folder(str(parent), None)) != fresh
-    assert folder.run_folder(str(parent), None, 3).endswith("_seed3")
+    assert Path(run_folder(str(parent), None)) != fresh
+    assert run_folder(str(parent), None, 3).endswith("_seed3")

@@ -18,9 +18,10 @@ from conftest import MODEL, ROOT, run_command
 from torch import nn
 from untrained import build, noisy_voice
 
-from denoiser import Denoiser, __version__, audio, export, onnx_file
-from denoiser.cli import export
+from denoiser import Denoiser, __version__, audio, onnx_file
+from denoiser.cli import export as command
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
+from denoiser.export import export
 from denoiser.spectral import Spectral
 
 onnx = pytest.importorskip("onnx", reason='needs pip install "denoiser[export]"')
@@ -96,7 +97,7 @@ def test_every_variant_can_be_exported(tmp_path, changes):
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.running_mean, -0.5, 0.5)
             nn.init.uniform_(layer.running_var, 0.5, 2)
-    path, size, difference = export.export(denoiser, tmp_path / "m.onnx")
+    path, size, difference = export(denoiser, tmp_path / "m.onnx")
     assert size == path.stat().st_size
     assert 0 < difference < 1e-4
 
@@ -139,7 +140,7 @@ def test_a_file_that_would_enhance_differently_is_not_written(tmp_path, net, mes
     (tmp_path / "m.onnx").write_text("an older one")
     denoiser = Denoiser(net(), Spectral(peak=5.0)).train()
     with pytest.raises(CheckpointError, match=message) as error:
-        export.export(denoiser, tmp_path / "m.onnx")
+        export(denoiser, tmp_path / "m.onnx")
     assert str(error.value).isprintable()
     assert denoiser.training  # only a copy was in evaluation
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
@@ -183,7 +184,7 @@ def test_a_missing_package_is_one_line(denoiser, exported, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, package, None)
     advice = rf'{package}: pip install "denoiser\[export\]"'
     with pytest.raises(DenoiserError, match=advice):
-        export.export(denoiser, tmp_path / "m.onnx")
+        export(denoiser, tmp_path / "m.onnx")
     if package != "onnxscript":
         with pytest.raises(DenoiserError, match=advice):
             Denoiser.from_checkpoint(exported)
@@ -198,7 +199,7 @@ def test_the_command_writes_beside_and_says_so_in_one_line(tmp_path, monkeypatch
     description = {"model": small, "spectral": {"sample_rate": 16_000}}
     name = "my [best], a=b.ckpt"
     torch.save({"hyper_parameters": description, "state_dict": weights}, name)
-    export.main([f"ckpt={name}"])
+    command.main([f"ckpt={name}"])
     out, err = capfd.readouterr()
     assert err == ""
     assert re.fullmatch(
@@ -209,7 +210,7 @@ def test_the_command_writes_beside_and_says_so_in_one_line(tmp_path, monkeypatch
     again = Denoiser.from_checkpoint("my [best], a=b.onnx")
     assert (again.enhance(noisy, 16_000) - denoiser.enhance(noisy, 16_000)).abs().max() < 1e-4
     os.rename(name, "small")
-    export.main(["ckpt=./small", "out=mine.ckpt"])  # and not the weights of that name
+    command.main(["ckpt=./small", "out=mine.ckpt"])  # and not the weights of that name
     assert Path("mine.ckpt").stat().st_size < 10_000
 
 
@@ -230,18 +231,18 @@ def test_a_mistake_is_refused(exported, tmp_path, monkeypatch, arguments, messag
     Path("text.ckpt").write_text("text")
     shutil.copy(exported, "model.onnx")
     with pytest.raises(DenoiserError, match=message):
-        export.main(arguments)
+        command.main(arguments)
 
 
 def test_a_target_that_cannot_be_written_is_refused(denoiser, tmp_path):
     (tmp_path / "file").touch()
     for target, message in (("m.pt", "ends in .onnx"), ("file/m.onnx", "cannot be written")):
         with pytest.raises(ConfigError, match=message):
-            export.export(Denoiser(Pointwise(), Spectral(peak=5.0)), tmp_path / target)
+            export(Denoiser(Pointwise(), Spectral(peak=5.0)), tmp_path / target)
 
 
 def test_the_command_fails_with_exit_code_2(tmp_path):
-    command = [sys.executable, "-m", "denoiser.export", "ckpt=nothing.ckpt"]
+    command = [sys.executable, "-m", "denoiser", "export", "ckpt=nothing.ckpt"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HYDRA_FULL_ERROR": "0"}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
     assert (result.returncode, result.stdout) == (2, "")
@@ -262,7 +263,7 @@ def test_a_recurrent_network_with_several_channels_can_be_exported(name, head, t
         "head": {"name": head},
     }
     denoiser = Denoiser.build(model, {"peak": 5.0}).eval()
-    export.export(denoiser, tmp_path / "m.onnx")
+    export(denoiser, tmp_path / "m.onnx")
     noisy = noisy_voice(0.7, 16_000)
     again = Denoiser.from_checkpoint(tmp_path / "m.onnx", "cpu")
     assert (again.enhance(noisy, 16_000) - denoiser.enhance(noisy, 16_000)).abs().max() < 1e-4
@@ -271,13 +272,13 @@ def test_a_recurrent_network_with_several_channels_can_be_exported(name, head, t
 def test_a_causal_network_is_not_exported(tmp_path):
     denoiser = Denoiser.build({"name": "crn", "stem": 8, "widths": [4], "hidden": 8}, {"peak": 5.0}).eval()
     with pytest.raises(CheckpointError, match="remembers all that came before"):
-        export.export(denoiser, tmp_path / "m.onnx")
+        export(denoiser, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_eight_bits_are_a_quarter_of_the_size_and_sound_the_same(tmp_path):
     denoiser = Denoiser.from_checkpoint("small", "cpu")
-    path, size, difference = export.export(denoiser, tmp_path / "m.onnx", int8=True)
+    path, size, difference = export(denoiser, tmp_path / "m.onnx", int8=True)
     assert size < 0.3 * 4 * sum(p.numel() for p in denoiser.net.parameters())
     assert 1e-4 < difference < 0.1
     noisy = noisy_voice(3.0, 16_000)
@@ -291,7 +292,7 @@ def test_eight_bits_are_a_quarter_of_the_size_and_sound_the_same(tmp_path):
 
 def test_a_filter_s_arguments_travel(tmp_path):
     denoiser = Denoiser.build({**MODEL, "head": {"name": "filter", "taps": 3, "lowest": 40}}, {"peak": 5.0}).eval()
-    path, _, difference = export.export(denoiser, tmp_path / "m.onnx")
+    path, _, difference = export(denoiser, tmp_path / "m.onnx")
     again = Denoiser.from_checkpoint(path)
     assert (again.head.taps, again.head.lowest, again.head.reach) == (3, 40, 2)
     assert difference < 1e-4
@@ -305,4 +306,4 @@ def test_a_filter_s_arguments_travel(tmp_path):
 
 def test_eight_bits_are_onnx_s(tmp_path):
     with pytest.raises(ConfigError, match="int8=true"):
-        export.main(["ckpt=small", f"out={tmp_path}/m.ckpt", "int8=true"])
+        command.main(["ckpt=small", f"out={tmp_path}/m.ckpt", "int8=true"])

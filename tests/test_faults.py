@@ -18,15 +18,14 @@ import torch
 from conftest import TINY, make_noise, train_here, write_vctk
 from pytorch_lightning import Callback
 
-from denoiser import Denoiser, audio
-from denoiser.training import folder, record
+from denoiser import Denoiser, audio, filesystem
 from denoiser.console import one_line
 from denoiser.errors import CheckpointError, ConfigError, CorpusError, DenoiserError, StopError
 from denoiser.inference.batch import enhance_files
 from denoiser.inference.jobs import is_done, plan
-from denoiser.training.folder import LOCK
-from denoiser import filesystem
 from denoiser.sweep.multirun import Sweep
+from denoiser.training import record
+from denoiser.training.folder import LOCK, alone
 
 
 class Do(Callback):
@@ -182,7 +181,7 @@ def test_two_runs_in_one_folder_are_told_apart(root, tmp_path, monkeypatch):
 def test_a_lock_that_is_soon_let_go_is_waited_for(tmp_path):
     lock = filesystem.lock(tmp_path / LOCK)  # as a worker has it that outlives the process that was killed
     threading.Timer(0.5, os.close, [lock]).start()
-    with folder.alone(tmp_path):
+    with alone(tmp_path):
         assert filesystem.lock(tmp_path / LOCK) is None
 
 

@@ -17,13 +17,13 @@ import torch
 from conftest import checkpoint_of
 
 from denoiser import Denoiser, audio
-from denoiser.inference import pipes
 from denoiser.checkpoint import load_checkpoint, write_weights
 from denoiser.checkpoint_file import growth
 from denoiser.errors import CheckpointError, ConfigError, CorpusError
+from denoiser.inference import pipes
+from denoiser.inference.options import Options
 from denoiser.ranking import clips, rank
 from denoiser.spectral import Spectral
-from denoiser.inference.options import Options
 
 MODEL = {"name": "unet", "depth": 2, "width": 4}
 
@@ -100,7 +100,8 @@ def test_code_is_refused_before_it_runs(tmp_path, monkeypatch, kind, protocol):
     "named",
     [
         {"_target_": "os.system", "command": "touch ran"}, {"name": "os.system", "command": "touch ran"},
-        {"name": {"_target_": "os.system"}}, {"name": "unet", "_target_": "os.system"}, {"name": "denoiser.cli.demo.main"},
+        {"name": {"_target_": "os.system"}}, {"name": "unet", "_target_": "os.system"},
+        {"name": "denoiser.cli.demo.main"},
         {"name": "unet", "head": {"_target_": "os.system"}}, {"name": "unet", "head": {"name": "os.system"}},
         {"name": "unet", "head": "os.system"}, {"name": "/etc/passwd"}, {"name": "${oc.env:HOME}"}, {},
         {"name": "unet", "norm": "../../evil"}, {"name": "unet", "depth": "${oc.env:HOME}"},

@@ -10,8 +10,8 @@ import torch
 from conftest import ROOT, SHARED, make_noise, make_voice, needs_recordings
 
 from denoiser import Denoiser, audio
-from denoiser.evaluation import metrics
 from denoiser.checkpoint import SHIPPED, WEIGHTS
+from denoiser.evaluation import metrics
 
 RATE = 16_000
 

@@ -20,8 +20,8 @@ from typing import Any
 from benchmarks.fuzzing.mutation import NUMBERS, STRANGE, altered, damaged
 from denoiser import console, errors
 from denoiser.cli.arguments import as_typed
-from denoiser.data.vctk_demand.archive import unpack
 from denoiser.data.metadata import gather, read_logs
+from denoiser.data.vctk_demand.archive import unpack
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT = 1_000_000  # bytes that an archive may unpack to

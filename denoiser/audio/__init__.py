@@ -8,7 +8,6 @@ from denoiser.audio.player import mp3
 from denoiser.audio.reader import Info, Reader, probe, read
 from denoiser.audio.resampling import match_length, ratio, reach, resample
 from denoiser.audio.writer import Writer, write
-from denoiser.filesystem import atomic_write
 
 __all__ = [
     "EXTENSIONS",
@@ -25,7 +24,6 @@ __all__ = [
     "ratio",
     "reach",
     "read",
-    "replacing",
     "resample",
     "write",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,25 +13,11 @@ from torch import Tensor
 from denoiser.audio import id3, libsndfile
 from denoiser.audio.formats import BITS, FLOATING, encoding
 from denoiser.errors import AudioError
+from denoiser.filesystem import atomic_write
 
 MAX_BYTES = (1 << 32) - (1 << 20)  # of samples, and room for headers: what a 32 bit length can state
 _SHORT = {"WAV": "RF64", "WAVEX": "RF64", "AIFF": None, "AU": None}  # formats of such lengths, and their like without
 _STEP = 1 << 14  # samples encoded at once: minutes of Vorbis in one call overflow libsndfile's stack
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a name beside ``path`` to write to; it becomes ``path`` only once all of it is on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stem = path.name.encode(errors="surrogateescape")[:200].decode(errors="ignore")  # a name has at most 255 bytes
-    partial = path.with_name(f".{stem}.partial-{os.getpid()}-{threading.get_native_id()}")
-    try:
-        yield partial
-        with open(partial, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 class Writer:
@@ -74,7 +58,7 @@ class Writer:
             if self._format == "OGG" and self._channels > 255:
                 raise ValueError("at most 255 channels")  # libsndfile 1.2.2 crashes instead of saying so
             self._check_length(self._frames or 0)
-            partial = stack.enter_context(replacing(self._path))
+            partial = stack.enter_context(atomic_write(self._path))
             stack.push(lambda *error: None if error[0] else self._check(partial))
             file = id3.Tagged(partial, self._tags) if self._format == "MP3" and self._tags else None
             sound = libsndfile.Sound(

@@ -8,10 +8,10 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from denoiser.errors import ConfigError
+from denoiser.settings import quoted, unquoted
 
 _SETTING = re.compile(r"(?P<sign>\+{0,2})(?P<key>[\w./@$:-]+)=(?P<value>.*)", re.DOTALL)
 _MULTIRUN = frozenset({"-m", "--multirun"})
@@ -19,15 +19,6 @@ _FLAGS = _MULTIRUN | set("-h --help --hydra-help --version --resolve -r --run -s
 _VALUED = frozenset(  # of Hydra's options, those that a value follows
     "-c --cfg -p --package -cp --config-path -cn --config-name -cd --config-dir -i --info --experimental-rerun".split()
 )
-
-
-def quoted(text: str) -> str:
-    """``text`` as a value that Hydra reads, and OmegaConf resolves, to exactly that: ``it's`` → ``'it\\'s'``.
-
-    OmegaConf looks for ``${`` even in quoted values: it is escaped, and doubles the backslashes right before it.
-    """
-    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    return QuotedString(literal, Quote.single).with_quotes()
 
 
 def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | None = None) -> list[str]:
@@ -74,20 +65,6 @@ def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | Non
     elif found:
         settings.append(f"{inputs}=[{','.join(map(quoted, found))}]")
     return settings + options
-
-
-def unquoted(value: str) -> str:
-    """``"my talk.wav"`` → ``my talk.wav``, as Hydra reads it, unless the quotes are part of a file's name."""
-    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"" and not os.path.lexists(value):
-        try:
-            parsed = OverridesParser.create().parse_override(f"x={value}").value()
-        except HydraException:
-            return value
-        if isinstance(
-            parsed, str
-        ):  # and what quoted() made of ${ becomes that again: DDP runs the script on its own words
-            return re.sub(r"(?<!\\)((?:\\\\)*)\\\$\{", lambda match: match[1][::2] + "${", parsed)
-    return value
 
 
 def _is_hydras(value: str, multirun: bool) -> bool:

@@ -202,8 +202,8 @@ def main() -> None:
             checkpoints = find_checkpoints(given["ckpt"])
             from starlette.middleware import Middleware  # comes with gradio
 
-            from denoiser.inference.denoiser import Denoiser
             from denoiser.cli.upload import Bounded
+            from denoiser.inference.denoiser import Denoiser
 
             Denoiser.from_checkpoint(next(iter(checkpoints.values())), given["device"])  # a mistake is said now
             page = build_page(checkpoints, given["device"], Path(folder), minutes)

@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_convert
 
 from denoiser import distributed
-from denoiser.filesystem import atomic_write
 from denoiser.data import metadata, pairs, vctk_demand
-from denoiser.data.synthesis import corpus
 from denoiser.data.augment import Augment
 from denoiser.data.crops import Batch, Crops, EpochSampler, Shares, Utterances
 from denoiser.data.preparation import paired, prepare
 from denoiser.data.store import Resident, Store, to_float
+from denoiser.data.synthesis import corpus
 from denoiser.errors import ConfigError, CorpusError
+from denoiser.filesystem import atomic_write
 from denoiser.spectral import Spectral
 
 DEVICES = ("auto", "cpu", "gpu")

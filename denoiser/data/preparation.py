@@ -24,9 +24,9 @@ from tqdm import tqdm
 from denoiser import audio, filesystem
 from denoiser.audio.blocks import resampling
 from denoiser.data.pairs import Pair, check, refuse
-from denoiser.filesystem import atomic_folder
 from denoiser.data.store import FULL_SCALE, VERSION, Store, checksums, is_whole
 from denoiser.errors import AudioError, CorpusError
+from denoiser.filesystem import atomic_folder
 
 BLOCK_SECONDS = 10.0  # of a recording in memory at once, for each worker
 LARGEST = 1 - 1 / FULL_SCALE

@@ -15,9 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from denoiser import audio
-from denoiser.evaluation import metrics, scoring
 from denoiser.data.metadata import gather, read_logs
 from denoiser.errors import AudioError, ConfigError, DenoiserError
+from denoiser.evaluation import metrics, scoring
 from denoiser.evaluation.tables import Row
 
 RATE = 16_000  # Hz; all is resampled to it, so that files of any rates compare
@@ -92,7 +92,7 @@ def score_files(
 ) -> tuple[list[Row], list[str]]:
     """The metrics of each noisy and enhanced file against its reference, with progress.
 
-    Returns the rows that :mod:`~denoiser.evaluation.tables` takes, in the order of ``triples`` and the same for any number of
+    Returns the rows that :mod:`~denoiser.evaluation.tables` takes, in the order of ``triples``, the same for any number
     workers, and a line for each file that could not be scored. Where log files of VCTK-DEMAND lie beside the noisy
     files or one folder above, a row also has noise type and SNR.
 

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denoiser.evaluation import composite
 from denoiser.audio import resample
 from denoiser.errors import ConfigError
+from denoiser.evaluation import composite
 
 NAN = math.nan
 LIMIT = 100.0  # dB; 16 bit hold 98, so that what lies beyond is the arithmetic's, not the signal's

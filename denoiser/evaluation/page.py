@@ -15,10 +15,10 @@ from urllib.parse import quote
 from torch import Tensor
 
 from denoiser import figures
-from denoiser.evaluation import tables
 from denoiser.audio import Reader, mp3
-from denoiser.filesystem import atomic_write
+from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import METRICS
+from denoiser.filesystem import atomic_write
 
 EXCERPT = 30.0  # seconds of a file that its players and picture hold: half a megabyte of MP3
 LISTENED = 50  # files, the worst, that have players and a picture; the table has all

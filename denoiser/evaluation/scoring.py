@@ -14,8 +14,8 @@ from threading import Thread
 import torch
 from torch import Tensor
 
-from denoiser.evaluation import metrics
 from denoiser.errors import DenoiserError
+from denoiser.evaluation import metrics
 
 Scores = dict[str, float]
 MOST = 8  # at work at once: PESQ and STOI of 5 s take 0.2 s, and no network is faster than eight of these

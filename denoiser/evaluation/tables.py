@@ -5,30 +5,21 @@ from __future__ import annotations
 import csv
 import json
 import math
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from denoiser import console, errors, settings
 from denoiser.evaluation import metrics
-from denoiser.audio import Reader
-from denoiser.filesystem import atomic_write
-from denoiser.errors import DenoiserError
 from denoiser.evaluation.metrics import METRICS
-from denoiser.spectral import Spectral
+from denoiser.filesystem import atomic_write
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 FACTS = {"noise_type": "noise type", "snr_db": "SNR dB", "speaker": "speaker"}  # what a row may know of its file
 MAX_GROUPS = 20  # a breakdown into more shows nothing
 SHOWN = 6  # metrics in a breakdown, the first: more are wider than a terminal
-PLOT_SECONDS = 60.0  # a figure of more shows nothing
 Row = dict[str, Any]  # {"name": ..., "noisy": {metric: value}, "enhanced": {metric: value}, and any of FACTS}
 
 
@@ -150,108 +141,3 @@ def number(metric: str, value: float, sign: bool = False) -> str:
         return "n/a"
     digits = METRICS[metric].digits
     return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-
-
-def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -> Figure:
-    """Waveform and spectrogram of each ``[N]`` or ``[C, N]`` (first channel), side by side on one scale.
-
-    Seconds, kHz, and dB below the loudest point of all. Raises DenoiserError where matplotlib is missing.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise DenoiserError('figures need matplotlib: pip install "denoiser[plot]"') from None
-    limit = round(PLOT_SECONDS * sample_rate)
-    shown = {name: w.detach().cpu().float().reshape(-1, w.shape[-1])[0, :limit] for name, w in waveforms.items()}
-    if any(w.shape[-1] > limit for w in waveforms.values()):
-        title += f" (first {PLOT_SECONDS:.0f} s)"
-    levels = {name: decibels(w, sample_rate) for name, w in shown.items()}
-    top = loudest(levels.values())
-    peak = max(max(float(w.abs().max()) for w in shown.values()), 1e-6)
-
-    fig = Figure(figsize=(5 * len(shown), 5.5), layout="constrained")
-    axes = fig.subplots(2, len(shown), squeeze=False, height_ratios=[1, 2], sharex="col")
-    for column, (name, w) in enumerate(shown.items()):
-        wave, image = axes[0][column], axes[1][column]
-        seconds = len(w) / sample_rate
-        step = max(1, len(w) // 2000)  # an envelope: a line of a million points would be slow and look the same
-        columns = torch.nn.functional.pad(w, (0, -len(w) % step)).reshape(-1, step)
-        times = torch.arange(len(columns)) * step / sample_rate
-        wave.fill_between(times, columns.min(1).values, columns.max(1).values, linewidth=0.4)
-        wave.set(title=name, ylim=(-1.05 * peak, 1.05 * peak), xlim=(0, seconds))
-        picture = image.imshow(
-            levels[name].numpy() - top, origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0,
-            extent=(0, seconds, 0, sample_rate / 2000),
-        )  # fmt: skip
-        image.set(xlabel="seconds")
-        if column == 0:
-            wave.set_ylabel("amplitude")
-            image.set_ylabel("kHz")
-        else:
-            wave.tick_params(labelleft=False)
-            image.tick_params(labelleft=False)
-    fig.colorbar(picture, ax=list(axes[1]), label="dB", pad=0.01)
-    if title:
-        fig.suptitle(title, parse_math=False)  # a file's name: a $ in it is no formula
-    return fig
-
-
-def decibels(waveform: Tensor, sample_rate: int) -> Tensor:
-    """``[N]`` → levels of its spectrogram ``[F, T]``, windows of 32 ms."""
-    window = max(16, round(0.032 * sample_rate / 2) * 2)
-    spectral = Spectral(sample_rate, window, window // 4)
-    return 20 * torch.log10(spectral.stft(waveform).abs().clamp(min=1e-10))
-
-
-def loudest(levels: Iterable[Tensor]) -> float:
-    """What spectrograms on one scale are relative to, dB: silence is to look like silence."""
-    return max(-60.0, *(float(level.max()) for level in levels))
-
-
-def before_and_after(source: Path, target: Path, title: str = "") -> Figure:
-    """The :func:`figure` of a file and of what became of it: their first minute, in memory that does not grow."""
-    waveforms = {}
-    for name, path in (("before", source), ("after", target)):
-        with Reader(path) as reader:
-            rate = reader.info.sample_rate
-            waveforms[name] = reader.read(round(PLOT_SECONDS * rate) + 1)  # one more says that there is more
-    return figure(waveforms, rate, title)
-
-
-def save_figure(path: Path, fig: Figure) -> None:
-    warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a title in another script shows boxes
-    with atomic_write(path) as partial:
-        fig.savefig(partial, format="png", dpi=110)
-
-
-USAGE = """\
-Rank training runs: python -m denoiser rank runs=FOLDER[,FOLDER...]
-
-  runs=     folders in which runs are looked for, at any depth; a run left its run.json there
-  out=      the folder for ranking.csv, ranking.md and ranking.html (the first of runs)
-  compare=  two configurations, A,B, to compare on the test files: places in the table, names or runs' folders
-            (the best by validation with each other)
-  base=     a configuration, named likewise: write only ablation.md, what each change from it is worth, into the folder
-            out, or as out if that ends in .md
-  page=     false: no ranking.html (true)
-  sounds=   false: the page without clips to listen to (true)"""
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """What the command line does."""
-    defaults = {"runs": "", "out": "", "compare": "", "base": "", "page": "true", "sounds": "true"}
-    given = settings.settings(defaults, USAGE, arguments)
-    settings.require(given, "runs")
-    from denoiser.ranking.rank import rank  # which takes its tables from here
-
-    flags = {key: settings.choice(given, key, "true", "false") == "true" for key in ("page", "sounds")}
-    pair = given["compare"].split(",") if given["compare"] else None
-    if pair is not None and len(pair) != 2:
-        raise errors.ConfigError(f"compare={given['compare']}: expected two configurations, A,B")
-    folders = [Path(given["runs"])] if Path(given["runs"]).is_dir() else [Path(f) for f in given["runs"].split(",")]
-    rank(folders, given["out"] or None, (pair[0], pair[1]) if pair else None, **flags, base=given["base"] or None)
-
-
-if __name__ == "__main__":
-    with console.one_line():
-        main()

@@ -18,13 +18,12 @@ import torch
 from tqdm import tqdm
 
 from denoiser import audio, figures
-from denoiser.inference.denoiser import Denoiser
-from denoiser.inference.options import Options
-from denoiser.inference.recording import Enhanced
 from denoiser.errors import DenoiserError, StopError, shown
-from denoiser.inference.pipes import STDIN, readable, writable
+from denoiser.inference.denoiser import Denoiser
 from denoiser.inference.jobs import Job, clear, dated, is_done
-from denoiser.inference.recording import SHARED_BLOCK
+from denoiser.inference.options import Options
+from denoiser.inference.pipes import STDIN, readable, writable
+from denoiser.inference.recording import SHARED_BLOCK, Enhanced
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}, {remaining} left{postfix}]"
 SERIAL = 0.15  # of the work on a file that more threads do not shorten: 0.18 at 3 s, 0.13 at 20 s (unet10, two cores)

@@ -13,21 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from denoiser import checkpoint_file, models, onnx_net
-from denoiser.models import heads
+from denoiser import checkpoint_file, models
 from denoiser.checkpoint import load_checkpoint
 from denoiser.devices import cpu_has_bf16, resolve_device
-from denoiser.errors import CheckpointError, ConfigError, DenoiserError
-from denoiser.models.heads import Head
-from denoiser.inference.level import Level, measure
+from denoiser.errors import CheckpointError, ConfigError, DenoiserError, brief
 from denoiser.inference.frames import SMOOTHED, upper_gain
-from denoiser.models.causal import Memory
-from denoiser.onnx_file import brief
-from denoiser.inference.recording import Enhanced, enhance_recording
-from denoiser.spectral import Spectral, Spectrum
+from denoiser.inference.level import Level, measure
 from denoiser.inference.options import Options
+from denoiser.inference.recording import Enhanced, enhance_recording
 from denoiser.inference.stream import Stream
 from denoiser.inference.waveform import Waveform, rows_of
+from denoiser.models import heads
+from denoiser.models.causal import Memory
+from denoiser.models.heads import Head
+from denoiser.spectral import Spectral, Spectrum
 
 BLOCK_SECONDS = 16.0  # put through the network at once, over all channels; the result does not depend on it
 LARGEST = 1 << 26  # values in 32 bits of one tensor in the network: one that makes more of 12 s gets shorter blocks
@@ -64,7 +63,6 @@ class Denoiser(nn.Module):
         self.head = head or heads.build()
         self.block_seconds = block_seconds
         self.precision = precision
-        self.fast: nn.Module | None = None  # what computes what the network does, on a CPU and in less work
 
     @classmethod
     def build(
@@ -98,7 +96,7 @@ class Denoiser(nn.Module):
         """Read a checkpoint, which holds all that is needed, onto ``device`` (auto, cpu, cuda, cuda:1), for inference.
 
         ``path`` is ``best`` or ``small``, which come with the package, a file, a run's folder for its
-        ``checkpoints/best.ckpt``, or an exported ``.onnx``. ``precision`` is that of the network: ``32``, ``bf16``, or
+        ``checkpoints/best.ckpt``. ``precision`` is that of the network: ``32``, ``bf16``, or
         ``auto``: bf16 on a CPU that multiplies it itself, where the result stays within some 1e-3 (-60 dB) of that of
         32 bits, which its head knows, and it is no stream of single frames; 32 elsewhere.
 
@@ -107,11 +105,6 @@ class Denoiser(nn.Module):
         tensors.
         """
         _check_precision(precision)
-        if Path(path).suffix.lower() == ".onnx":
-            if precision == "bf16":
-                raise ConfigError(f"precision=bf16: {path} is ONNX, which computes in 32 bits; expected auto or 32")
-            net, representation, head = onnx_net.load(path, device)
-            return cls(net, representation, head=head).eval()
         checkpoint = load_checkpoint(path)
         model, spectral = (checkpoint["hyper_parameters"][key] for key in ("model", "spectral"))
         try:
@@ -127,10 +120,6 @@ class Denoiser(nn.Module):
         if precision == "auto":
             narrow = where.type == "cpu" and cpu_has_bf16() and denoiser.head.bf16 and not denoiser.causal
             denoiser.precision = "bf16" if narrow else "32"
-        if where.type == "cpu":
-            dtype = torch.bfloat16 if denoiser.precision == "bf16" else torch.float32
-            # Not a part of it: what it holds are the network's weights once more.
-            object.__setattr__(denoiser, "fast", models.merge(denoiser.net, dtype))
         values = growth * denoiser.spectral.bins * denoiser.spectral.frame_rate  # a second, of the largest tensor
         per_second = values / (2 if denoiser.precision == "bf16" else 1)
         usual, longer = min(LONG_BLOCK, LARGEST / per_second), min(LONGEST_BLOCK, SMALL / per_second)
@@ -178,9 +167,8 @@ class Denoiser(nn.Module):
         elif wanted is None:
             output = self.net(features)
         else:
-            fast = self.fast if features.device.type == "cpu" and not torch.is_grad_enabled() else None
-            narrows = fast or (self.net if getattr(self.net, "narrows", False) else None)
-            output = narrows(features, wanted) if narrows else self.net(features)[..., wanted]
+            narrows = getattr(self.net, "narrows", False)
+            output = self.net(features, wanted) if narrows else self.net(features)[..., wanted]
             noisy = noisy.frames(wanted)
         return self.head(self.head.activation(output.float()), noisy, memory)
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from denoiser.audio import FLOATING, Reader, Writer
+from denoiser.audio.loudness import Meter
 from denoiser.errors import AudioError
 from denoiser.inference.level import measure
-from denoiser.audio.loudness import Meter
 from denoiser.inference.options import Options
 from denoiser.inference.stream import Stream
 

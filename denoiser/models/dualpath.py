@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from denoiser.models.crn import CRN
 from denoiser.models.causal import Memory, Recurrence
+from denoiser.models.crn import CRN
 
 HEADS = 4  # of the attention
 

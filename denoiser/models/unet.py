@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from denoiser.errors import ConfigError
+from denoiser.models.causal import MAX_LEVELS, MAX_REACH, MOST, with_silence
 from denoiser.models.layers import (
     Dropout,
     Gate,
@@ -20,7 +21,6 @@ from denoiser.models.layers import (
     pooled,
     upsample,
 )  # fmt: skip
-from denoiser.models.causal import MAX_LEVELS, MAX_REACH, MOST, with_silence
 
 CHOICES = {
     "norm": ("none", "batch"),

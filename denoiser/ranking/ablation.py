@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from denoiser.evaluation.tables import number
 from denoiser.filesystem import atomic_write
 from denoiser.ranking import bootstrap
 from denoiser.ranking.configuration import ABSENT, SHARED, Configuration, Record
 from denoiser.ranking.rank import Ranking, order
-from denoiser.ranking.text import COSTS, SOURCE, Column, caution, escape, markdown_table, scores
 from denoiser.ranking.summary import reason
-from denoiser.evaluation.tables import number
+from denoiser.ranking.text import COSTS, SOURCE, Column, caution, escape, markdown_table, scores
 
 SHOWN = ("parameters", "macs_per_second", "real_time_factor")  # of the costs
 

@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from denoiser.training import folder
 from denoiser.audio import mp3
-from denoiser.data.synthesis import corpus
 from denoiser.data.datamodule import PairedData, SyntheticData
 from denoiser.data.mixture.datamodule import MixtureData
-from denoiser.inference.denoiser import Denoiser
+from denoiser.data.synthesis import corpus
 from denoiser.errors import CorpusError, DenoiserError, building
 from denoiser.evaluation.page import base64_of
+from denoiser.figures import decibels, loudest
+from denoiser.inference.denoiser import Denoiser
 from denoiser.ranking.comparability import split_names
 from denoiser.ranking.configuration import Configuration, Record
-from denoiser.figures import decibels, loudest
 from denoiser.spectral import Spectral
+from denoiser.training.folder import SPLIT
 
 CLIPS = 4
 SECONDS = 10.0  # of a clip at most
@@ -162,7 +162,7 @@ def _test_set(run: Record) -> tuple[Any, int]:
     else:
         data.prepare_data()
     data.setup()
-    if not data.same_split(Path(run["folder"]) / folder.SPLIT):
+    if not data.same_split(Path(run["folder"]) / SPLIT):
         raise CorpusError(f"the corpus of {run['folder']} has other files now")
     return data, spectral.sample_rate
 

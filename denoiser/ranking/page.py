@@ -10,12 +10,12 @@ from denoiser import errors
 from denoiser.evaluation.metrics import METRICS
 from denoiser.evaluation.page import render
 from denoiser.ranking import clips, text
-from denoiser.ranking.charts import Chart, colour, plane, strip
 from denoiser.ranking.bootstrap import Scores, read_scores
+from denoiser.ranking.charts import Chart, colour, plane, strip
 from denoiser.ranking.configuration import SHARED, Configuration, Record, amount, heading, mean_of_test, validated
 from denoiser.ranking.rank import Ranking, front
-from denoiser.ranking.text import COSTS, Column, cut, place_of, scores
 from denoiser.ranking.summary import phrase, reason, spread_text, summary
+from denoiser.ranking.text import COSTS, Column, cut, place_of, scores
 
 HEARD = 12  # configurations, the best, that have players and curves; the table has all
 EXPLAINED = {

@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from denoiser.training import record
 from denoiser.errors import ConfigError, DenoiserError
 from denoiser.ranking import bootstrap
-from denoiser.ranking.validation import checked
 from denoiser.ranking.bootstrap import Interval, Scores
 from denoiser.ranking.comparability import divide
 from denoiser.ranking.configuration import (
@@ -22,6 +20,8 @@ from denoiser.ranking.configuration import (
     gather,
     validated,
 )
+from denoiser.ranking.validation import checked
+from denoiser.training import record
 
 NAME = "ranking"  # of the files, .csv, .md and .html
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from denoiser.filesystem import atomic_write
 from denoiser.evaluation.metrics import METRICS
+from denoiser.evaluation.tables import table
+from denoiser.filesystem import atomic_write
 from denoiser.ranking.configuration import (
     SHARED,
     Configuration,
@@ -25,7 +26,6 @@ from denoiser.ranking.configuration import (
 )
 from denoiser.ranking.rank import Ranking
 from denoiser.ranking.summary import duration, reason, spread_text, summary
-from denoiser.evaluation.tables import table
 
 WIDTH = 120  # columns of a terminal
 LONGEST = 24  # characters of a value in it

@@ -15,11 +15,11 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from denoiser.training import folder, outcome, record
-from denoiser.errors import DenoiserError, PrunedError
 from denoiser import filesystem
-from denoiser.training.folder import LOCK
+from denoiser.errors import DenoiserError, PrunedError
 from denoiser.sweep.naming import INCIDENTAL
+from denoiser.training import outcome, record
+from denoiser.training.folder import CHECKPOINTS, LOCK, differences
 from denoiser.training.run import train
 
 LOG = "log.txt"  # what a run says that is one of several at once
@@ -46,7 +46,7 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
         if changes or before.get("status") == "diverged":
             kept = _set_aside(folder)
             print(f"{folder.name}: run anew, the old one is in {kept}: {', '.join(changes) or before['reason']}")
-        elif (folder / folder.CHECKPOINTS / "last.ckpt").is_file():
+        elif (folder / CHECKPOINTS / "last.ckpt").is_file():
             print(f"{folder.name}: goes on from its last checkpoint")
             cfg.ckpt_path = "last"
         with _gpu(cfg, folder.parent):
@@ -94,7 +94,7 @@ def _changes(before: Mapping[str, Any], cfg: DictConfig) -> list[str]:
         return []
     if stored is None:
         return ["its settings are not known"]
-    return folder.differences(_compared(stored), _compared(asked))
+    return differences(_compared(stored), _compared(asked))
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,16 +18,15 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
-from denoiser import console, settings
-from denoiser.cli.arguments import quoted
+from denoiser import console, filesystem, settings
 from denoiser.errors import ConfigError, DenoiserError
-from denoiser import filesystem
+from denoiser.settings import quoted
 from denoiser.sweep import naming
+from denoiser.training.folder import LOCK
 
 # conf/hydra/launcher/ gives the plugins' own launchers other defaults; also said, if let, in every worker.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
-LOCK = ".lock"  # in the folder of a sweep and in that of a run: who works there holds it
 _PACKAGES = {"JoblibLauncher": "joblib", "LocalLauncher": "submitit", "SlurmLauncher": "submitit", "RayLauncher": "ray"}
 
 

@@ -80,9 +80,9 @@ def _digest(*lines: str) -> str:
 
 
 def _run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> str:
-    from denoiser.training import folder
+    from denoiser.training.folder import run_folder
 
-    return folder.run_folder(parent, ckpt_path, seed)
+    return run_folder(parent, ckpt_path, seed)
 
 
 def _gpus() -> int:

@@ -14,9 +14,9 @@ import yaml
 
 from denoiser import figures
 from denoiser.evaluation import tables
-from denoiser.cli.arguments import unquoted
-from denoiser.filesystem import atomic_write
 from denoiser.evaluation.metrics import METRICS
+from denoiser.filesystem import atomic_write
+from denoiser.settings import unquoted
 
 CARD, CURVE = "card.md", "curve.png"
 EPOCHS = 10  # rows of the learning curve's table, about

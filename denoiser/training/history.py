@@ -16,10 +16,10 @@ from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from denoiser import distributed
-from denoiser.training.module import DenoisingModule
-from denoiser.training.record import now, relative
 from denoiser.evaluation.tables import versions
 from denoiser.training.folder import CHECKPOINTS
+from denoiser.training.module import DenoisingModule
+from denoiser.training.record import now, relative
 
 
 def hardware(device: torch.device) -> str:

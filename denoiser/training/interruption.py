@@ -18,9 +18,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import WeightAveraging
 
 from denoiser import distributed
-from denoiser.training import folder
 from denoiser.console import DISK
 from denoiser.errors import DenoiserError, StopError
+from denoiser.training.folder import CHECKPOINTS, MARK, how_to_resume
 
 REQUEUE: int = getattr(signal, "SIGUSR1", 0)  # what a batch script asks SLURM for: --signal=USR1@120; 0: Windows
 _ASKED = [n for n in (signal.SIGTERM, signal.SIGINT, REQUEUE, getattr(signal, "SIGUSR2", 0)) if n]  # last: submitit's
@@ -41,10 +41,10 @@ def explained(folder: Path) -> Iterator[None]:
 
     Raises StopError for a signal, DenoiserError for a process that reads the data and died, and for files and disks.
     """
-    last = folder / folder.CHECKPOINTS / "last.ckpt"
+    last = folder / CHECKPOINTS / "last.ckpt"
 
     def further() -> str:
-        return f"{folder.how_to_resume()} goes on from {last}" if last.is_file() else "it had no checkpoint yet"
+        return f"{how_to_resume()} goes on from {last}" if last.is_file() else "it had no checkpoint yet"
 
     try:
         yield
@@ -81,7 +81,7 @@ class Interruption(Callback):
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / folder.CHECKPOINTS / "last.ckpt"
+        self.path = folder / CHECKPOINTS / "last.ckpt"
         self.number = 0  # of the signal that came
         self.saved = ""  # in what, once it has been answered
         self.before: dict[int, Any] = {}
@@ -178,7 +178,7 @@ class Interruption(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if not self.saved:
             return
-        checkpoint[folder.MARK] = self.saved
+        checkpoint[MARK] = self.saved
         if self.saved == "validation":
             none = dict.fromkeys(_PENDING, 0)
             progress = {"total": dict(_PENDING), "current": none, "is_last_batch": False}

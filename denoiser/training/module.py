@@ -15,12 +15,12 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from denoiser import distributed, losses
-from denoiser.evaluation import metrics
-from denoiser.training import optimizers
-from denoiser.inference.denoiser import Denoiser
 from denoiser.errors import ConfigError
+from denoiser.evaluation import metrics
 from denoiser.evaluation.metrics import check_names, missing_package
 from denoiser.evaluation.scoring import Scores, Scoring, result
+from denoiser.inference.denoiser import Denoiser
+from denoiser.training import optimizers
 
 LOSS_SECONDS = 30  # of a validation file that its loss is taken over: the network sees that at once
 

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities import rank_zero_only
 
-from denoiser.training import history, record
 from denoiser.errors import DenoiserError, DivergedError, PrunedError
+from denoiser.training import history, record
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from denoiser import filesystem, ranks
-from denoiser.filesystem import atomic_write
 from denoiser.errors import DenoiserError
+from denoiser.filesystem import atomic_write
 
 RECORD = "run.json"
 KEYS = (

@@ -17,14 +17,15 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from denoiser import distributed, models
-from denoiser.evaluation import tables
-from denoiser.training import card, folder, history, interruption, record, trainer
-from denoiser.data import augment
 from denoiser.checkpoint import load_checkpoint
-from denoiser.inference.denoiser import Denoiser
+from denoiser.data import augment
 from denoiser.errors import CheckpointError, ConfigError, CorpusError, building
-from denoiser.settings import check_booleans, check_number
+from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import METRICS, check_names, missing_package
+from denoiser.inference.denoiser import Denoiser
+from denoiser.settings import check_booleans, check_number
+from denoiser.training import card, history, interruption, record, trainer
+from denoiser.training.folder import CHECKPOINTS, SPLIT, alone, differences, resume_from
 from denoiser.training.module import DenoisingModule
 from denoiser.training.outcome import recorded
 
@@ -38,7 +39,11 @@ def train(cfg: DictConfig, folder: Path, locked: bool = False) -> float | None:
     ``locked`` says that the caller holds the folder's lock. Raises DenoiserError for what a person can mend: settings,
     corpus, checkpoint, device, disk; StopError where a signal ended it.
     """
-    with folder.alone(folder, locked) as claim, distributed.joined(cfg, folder) as common, recorded(cfg, common) as begin:
+    with (
+        alone(folder, locked) as claim,
+        distributed.joined(cfg, folder) as common,
+        recorded(cfg, common) as begin,
+    ):
 
         def start() -> None:
             claim()
@@ -60,7 +65,7 @@ def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | 
     settings["training"] |= {key: plain["data"].get(key) for key in ("mix", "rooms")}  # of mixtures
     settings["training"] |= {key: plain["trainer"].get(key) for key in ("gradient_clip_val", "accumulate_grad_batches")}
     settings["training"] |= {"precision": trainer.precision, "augment": plain.get("augment") or None}
-    resume = folder.resume_from(cfg.ckpt_path, folder, settings)
+    resume = resume_from(cfg.ckpt_path, folder, settings)
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = DenoisingModule(**settings, metrics=plain["metrics"], scorers=plain["scorers"])
@@ -81,9 +86,9 @@ def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | 
     with distributed.agreed():
         data.setup()
     say(data.describe())
-    if resume and not data.same_split(folder / folder.SPLIT):
+    if resume and not data.same_split(folder / SPLIT):
         raise CorpusError(
-            f"{folder / folder.SPLIT}: this run's corpus had other files; resume with the same, or use init_from="
+            f"{folder / SPLIT}: this run's corpus had other files; resume with the same, or use init_from="
         )
     with distributed.agreed():
         begin()
@@ -103,7 +108,7 @@ def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | 
     if cfg.test:
         path = best.best_model_path if best else ""
         if not path:
-            last = folder / folder.CHECKPOINTS / "last.ckpt"
+            last = folder / CHECKPOINTS / "last.ckpt"
             say(f"no validation chose a checkpoint: testing the last weights{f', {last}' if last.is_file() else ''}")
         trainer.test(module, datamodule=data, ckpt_path=path or None, verbose=False, weights_only=True)
     if distributed.rank() == 0:
@@ -163,7 +168,7 @@ def _take_weights(module: DenoisingModule, path: str) -> None:
     checkpoint = load_checkpoint(path)
     # The scale belongs to the weights, and to these settings.
     asked = {"spectral": module.hparams["spectral"]}
-    if changes := folder.differences(checkpoint["hyper_parameters"], asked):
+    if changes := differences(checkpoint["hyper_parameters"], asked):
         raise CheckpointError(f"init_from={path}: was trained on other spectra: {', '.join(changes)}")
     trained, model = checkpoint["hyper_parameters"]["model"], module.hparams["model"]
     if {**trained, "head": None} == {**model, "head": None}:  # a head that takes and gives more than that one
@@ -171,7 +176,7 @@ def _take_weights(module: DenoisingModule, path: str) -> None:
     try:
         module.denoiser.load_weights(checkpoint, path)
     except CheckpointError as error:
-        changes = folder.differences(checkpoint["hyper_parameters"], {"model": module.hparams["model"]})
+        changes = differences(checkpoint["hyper_parameters"], {"model": module.hparams["model"]})
         if not changes:
             raise
         raise CheckpointError(f"init_from={path}: its weights are of another network: {', '.join(changes)}") from error
@@ -195,7 +200,7 @@ def _trainer(cfg: DictConfig, options: dict[str, Any], folder: Path) -> pl.Train
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
     for callback in callbacks:
         if isinstance(callback, ModelCheckpoint):
-            callback.dirpath = str(folder.absolute() / folder.CHECKPOINTS)
+            callback.dirpath = str(folder.absolute() / CHECKPOINTS)
     for callback in callbacks:
         if str(getattr(callback, "monitor", "")).startswith("test"):
             raise ConfigError(
@@ -218,7 +223,7 @@ def _cost(denoiser: Denoiser) -> dict[str, Any]:
 @rank_zero_only
 def _record(trainer: pl.Trainer, data: Any, config: str, facts: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    data.write_split(folder / folder.SPLIT)
+    data.write_split(folder / SPLIT)
     if isinstance(trainer.logger, TensorBoardLogger):
         trainer.logger.experiment.add_text("config", f"```yaml\n{config}```")
     if trainer.logger:

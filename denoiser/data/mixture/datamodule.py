@@ -12,17 +12,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from denoiser.data import split
-from denoiser.data.mixture import folders, rooms
 from denoiser.data.crops import Batch, Utterances
 from denoiser.data.datamodule import PairedData, whole
-from denoiser.data.split import PARTS, divide, hashed
-from denoiser.data.mixture.draw import Fixed, Mixtures, OTHERS, reach
 from denoiser.data.metadata import gather, read_logs
-from denoiser.data.synthesis.generated import write_noises
+from denoiser.data.mixture import folders, rooms
+from denoiser.data.mixture.draw import OTHERS, Fixed, Mixtures, reach
 from denoiser.data.mixture.mix import Recipe, mix
+from denoiser.data.mixture.segments import LONGEST, SHORTEST, Collection, Segments
 from denoiser.data.preparation import clips, paired, prepare
-from denoiser.data.mixture.segments import Collection, LONGEST, SHORTEST, Segments
+from denoiser.data.split import PARTS, divide, hashed
 from denoiser.data.store import Store, to_float
+from denoiser.data.synthesis.generated import write_noises
 from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
 

@@ -1,7 +1,7 @@
 """The physics of a mixture: speech in a room, through a microphone, and noises, at a signal-to-noise ratio.
 
-What is random was drawn before (:mod:`denoiser.data.mixture.datamodule`), on the CPU: here are pure functions of tensors, which
-give the same mixture on every device, up to rounding.
+Random numbers are drawn before (:mod:`denoiser.data.mixture.draw`), on the CPU: these are pure functions of tensors,
+which give the same mixture on every device, up to rounding.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Recipe:
         snr: dB, from and to, drawn uniformly: of the speech over the noise, both while active (:func:`mix`).
         noises: at most so many at once, each further one up to 10 dB below the first.
         babble: share of noises that are 3 to 8 other speakers of the corpus at once.
-        generated: share of noises that are made, see :mod:`denoiser.data.synthesis.generated`: rumble, hum, machines, music ...
+        generated: share of noises that are made, see :mod:`denoiser.data.synthesis.generated`: rumble, hum,
+            machines, music ...
         highpass: Hz below which the speech has nothing: no voice is there, and what recordings of speech have, the
             rumble of their rooms, no network could tell from noise. 0 for speech as it is.
         filtered: share of mixtures whose speech and noise each pass a random filter (:func:`colour`).

@@ -13,10 +13,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from denoiser.filesystem import atomic_write
-from denoiser.data.split import Cut
 from denoiser.data.mixture.mix import ACTIVE, FRAME
+from denoiser.data.split import Cut
 from denoiser.data.store import FULL_SCALE, Store
+from denoiser.filesystem import atomic_write
 
 LONGEST = 10.0  # s of speech taken for one utterance; a longer file is several
 SHORTEST = 0.1  # s; a shorter sound, repeated, is a tone
@@ -72,7 +72,11 @@ def _powers(store: Store, frame: int) -> NDArray[np.float32]:
             sizes = np.minimum(frame, len(samples) - np.arange(0, len(samples), frame))
             powers.append(sums / sizes / np.float32(FULL_SCALE) ** 2)
     found = np.concatenate(powers)
-    with contextlib.suppress(OSError), atomic_write(path) as partial, open(partial, "wb") as file:  # or compute it again
+    with (
+        contextlib.suppress(OSError),
+        atomic_write(path) as partial,
+        open(partial, "wb") as file,
+    ):  # or compute it again
         np.save(file, found)
     return found
 

@@ -21,9 +21,9 @@ from tqdm import tqdm
 from denoiser import audio
 from denoiser.data.synthesis.noises import NOISES, Response, pink, shape, unit
 from denoiser.data.synthesis.sentences import SENTENCES
-from denoiser.filesystem import atomic_folder
-from denoiser.data.synthesis.voices import Array, SPEAKERS, Voice, espeak, resample, speak
+from denoiser.data.synthesis.voices import SPEAKERS, Array, Voice, espeak, resample, speak
 from denoiser.errors import ConfigError, CorpusError
+from denoiser.filesystem import atomic_folder
 
 CORPUS, MARKER = "denoiser synthetic", "synthetic.json"  # the settings of a corpus, the last file written
 FORMAT = 1  # to be raised when the same settings would give other samples

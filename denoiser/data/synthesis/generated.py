@@ -12,9 +12,9 @@ from numpy.random import Generator
 
 from denoiser import audio
 from denoiser.data.synthesis.noises import NOISES, shape, unit, wander
-from denoiser.filesystem import atomic_folder
 from denoiser.data.synthesis.voices import Array
 from denoiser.errors import CorpusError
+from denoiser.filesystem import atomic_folder
 
 FORMAT = 4  # to be raised when other samples would come out
 SECONDS = 10.0  # of each

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike
 
 from denoiser.data.synthesis import sentences
-from denoiser.data.synthesis.voices import Array, CROWDS, ESPEAK_RATE, Voice, resample, speak
+from denoiser.data.synthesis.voices import CROWDS, ESPEAK_RATE, Array, Voice, resample, speak
 
 Response = Callable[[Array], Array]  # of frequencies in Hz
 Noise = Callable[[Generator, int, int], Array]  # (rng, samples, rate) at any level

@@ -1,0 +1,46 @@
+"""``python -m denoiser download``: the VCTK-DEMAND corpus, fetched, verified and unpacked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from denoiser import console, settings
+from denoiser.data.vctk_demand import URL, fetch
+from denoiser.data.vctk_demand.corpus import Archive
+from denoiser.errors import ConfigError
+
+HELP = f"""\
+Download, verify and unpack VCTK-DEMAND: python -m denoiser download root=FOLDER
+
+  root=           the folder for the corpus, made where there is none
+  speakers=       28 or 56: which training set (28)
+  part=           all, or test: the test set alone (all)
+  keep_archives=  true keeps the ZIP files, in root (false); those that lie there already are used, and stay
+  url=            a mirror of {URL}
+
+                to download   on disk, at most   on disk, at the end
+  28 speakers        5.3 GB             9.5 GB                7.0 GB
+  56 speakers         10 GB              18 GB                 14 GB
+  the test set       0.3 GB             0.6 GB                0.4 GB   (and the ZIP files, where they are kept)
+
+Interrupted, the same command goes on where it was; on a complete corpus it does nothing. Each ZIP file is checked by
+its MD5 and deleted when it is unpacked. The corpus is by C. Valentini-Botinhao, CC BY 4.0, doi 10.7488/ds/2117."""
+
+
+def main(arguments: Sequence[str] | None = None, archives: Sequence[Archive] | None = None) -> None:
+    """The command; ``archives`` as in :func:`fetch`."""
+    with console.one_line():
+        defaults = {"root": "", "speakers": "28", "part": "all", "keep_archives": "false", "url": URL}
+        given = settings.settings(defaults, HELP, arguments)
+        settings.require(given, "root")
+        if not given["url"].startswith(("http://", "https://")):
+            raise ConfigError(f"url={given['url']}: expected an address that begins with https:// or http://")
+        fetch(
+            Path(given["root"]),
+            speakers=int(settings.choice(given, "speakers", "28", "56")),
+            part=settings.choice(given, "part", "all", "test"),
+            keep_archives=settings.choice(given, "keep_archives", "true", "false") == "true",
+            url=given["url"],
+            archives=archives,
+        )

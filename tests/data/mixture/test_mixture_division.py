@@ -1,0 +1,220 @@
+"""Training without pairs: of whom, who may hear what, and as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import partial
+
+import pytest
+import torch
+from conftest import SHARED, TINY, make_noise, make_voice, needs_recordings, train_here, write_vctk
+from mixtures import FEW_ROOMS, PLAIN, RATE, joined, mixed, opened, write_corpus
+
+from denoiser import audio
+from denoiser.data import split
+from denoiser.data.mixture import datamodule, mix
+from denoiser.data.mixture.datamodule import MixtureData
+from denoiser.data.mixture.mix import Recipe
+from denoiser.data.store import to_float
+from denoiser.errors import ConfigError, CorpusError, DenoiserError
+from denoiser.spectral import Spectral
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("mixture"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def make(corpus, cache, monkeypatch):
+    monkeypatch.setattr(datamodule, "ROOMS", FEW_ROOMS)
+    return partial(opened, corpus, cache)
+
+
+# Who may hear what
+
+
+def test_validation_and_test_have_speakers_and_noises_of_their_own(make, tmp_path):
+    data = make()
+    data.write_split(tmp_path / "split.json")
+    split = json.loads((tmp_path / "split.json").read_text())
+    for what, group in (("", split.speaker), (" noise", split.recording)):
+        parts = [{group(name) for name in split[part + what]} for part in ("train", "val", "test")]
+        assert all(parts)
+        assert sum(map(len, parts)) == len(set.union(*parts)) == (8 if what else 12)
+    assert "1 of 12 speakers each for val and test" in split["rule"]
+    assert "1 of 8 recordings" in data.describe()
+    assert data.same_split(tmp_path / "split.json")
+    assert not make(speaker=r"some/(\d)").same_split(tmp_path / "split.json")
+    for part in ("train", "val", "test"):  # and what is drawn is of the part
+        mixtures = data.mixtures(part)
+        rows = {data.material[part]["speech"].collection.names[row] for row in mixtures.speech.rows}
+        assert rows == set(split[part])
+
+
+def test_validation_is_fixed_whatever_the_training_seed(make):
+    one, other = make(seed=1, rooms="simulated"), make(seed=2, rooms="simulated")
+    for loader in ("val_dataloader", "test_dataloader"):
+        first, again, others = (list(getattr(d, loader)()) for d in (one, one, other))
+        assert len(first) == 2
+        for a, b, c in zip(first, again, others, strict=True):
+            assert a["name"] == b["name"] == c["name"]
+            assert all(torch.equal(a[k], b[k]) and torch.equal(a[k], c[k]) for k in ("noisy", "clean", "level"))
+            assert a["noisy"].shape == (1, 2.5 * RATE)  # whole utterances
+            assert torch.equal(a["level"][0], Spectral.level(a["noisy"][0]))
+    changed = make(seed=1, corpus_seed=5, rooms="simulated")
+    assert not torch.equal(first[0]["noisy"], next(iter(changed.test_dataloader()))["noisy"])
+    assert len(make(val_limit=1).val_dataloader()) == len(make(test_limit=1).test_dataloader()) == 1
+    facts = one.facts(first[0]["name"][0])
+    assert facts["noise_type"]
+    assert facts["snr_db"] % 5 == 0
+
+
+def test_long_files_are_several_utterances(tmp_path, make):
+    for i in range(8):
+        audio.write(tmp_path / f"speech/p{i:03d}_1.wav", make_voice(25.0, 8_000, i), 8_000)
+    data = make(tmp_path / "speech", test_limit=None)
+    lengths = [batch["noisy"].shape[1] for batch in data.test_dataloader()]
+    assert len(lengths) == 3
+    assert sum(lengths) == 25 * RATE
+
+
+@pytest.mark.parametrize(
+    ("name", "who"),
+    [
+        ("61/70968/61-70968-0000.flac", "61"), ("61_70968_000007_000000.wav", "61"), ("LS61-70968-0000.flac", "LS61"),
+        ("p225/p225_001_mic1.flac", "p225"), ("wav48/p225_001.wav", "p225"), ("LJ001-0001.wav", "."),
+        ("cmu_us_bdl_arctic/wav/arctic_a0001.wav", "cmu_us_bdl_arctic/wav"), ("ann/take one.wav", "ann"),
+    ],
+)  # fmt: skip
+def test_speakers_are_found_in_names(name, who):
+    assert split.speaker(name) == who
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("1-100032-A-0.wav", "100032"), ("rain/esc10_1-17367-B.ogg", "17367"), ("DKITCHEN/ch01.wav", "DKITCHEN"),
+        ("us8k_119067-0-3.ogg", "119067"), ("street/rec_2.wav", "street/rec_2.wav"), ("a/noise1.wav", "a/noise1.wav"),
+    ],
+)  # fmt: skip
+def test_recordings_are_found_in_names(name, what):
+    assert split.recording(name) == what
+
+
+def test_few_speakers_are_split_by_file_and_few_files_in_time(tmp_path, make):
+    for i in range(6):
+        audio.write(tmp_path / f"one/take{i}.wav", make_voice(1.0, RATE, i), RATE)
+    data = make(tmp_path / "one")
+    assert "1 of 6 files each for val and test, by hash, of fewer than 4 speakers" in data.describe()
+    assert "no babble in train, val, test: it takes 4 speakers" in data.describe()
+    sound = torch.cat([torch.full((1, 8 * RATE), 0.1), torch.full((1, RATE), 0.2), torch.full((1, RATE), 0.4)], 1)
+    sound *= torch.tensor([1.0, -1.0]).repeat(5 * RATE)  # as loud everywhere as the part it is for
+    audio.write(tmp_path / "noise.wav", sound, RATE)
+    data = make(noise=tmp_path / "noise.wav", mix={**PLAIN, "snr": [0, 0]})
+    assert "noise: 1 file cut in time, train 0 to 80 %, val 80 to 90 %, test 90 to 100 %" in data.describe()
+    for part, level in (("train", 0.1), ("val", 0.2), ("test", 0.4)):
+        draws = [data.mixtures(part, 3_200).draw(epoch, 0) for epoch in range(40)]
+        batch = data.mixtures(part, 3_200).batch(draws)
+        noises = batch["crops"][len(draws) :, -3_200:].abs().float() / 32_768
+        assert torch.allclose(noises, torch.tensor(level), atol=1e-3)
+    data = make(tmp_path / "noise.wav", noise=None, mix={**PLAIN, "generated": 1}, frames=250)
+    for part, seconds in (("train", 2), ("val", 1), ("test", 1)):  # crops of 2 s, of which that much is the part's own
+        batch = data.mixtures(part, 2 * RATE).__getitems__([(0, 0)])
+        heard = data.spectral.sample_rate * seconds
+        clean = mix.mix({**batch, "crops": to_float(batch["crops"])}, 2 * RATE, RATE)["clean"]
+        assert int((clean.abs() > 1e-4).sum()) == heard
+
+
+def test_the_test_may_be_of_true_pairs_whose_speakers_do_not_train(corpus, tmp_path, make):
+    pairs = write_vctk(tmp_path / "pairs", train=2)
+    for name in ("p232_001", "p257_001"):
+        audio.write(corpus[0] / f"{name}.wav", make_voice(1.0, RATE), RATE)
+    try:
+        data = make(test_root=str(pairs))
+    finally:
+        for name in ("p232_001", "p257_001"):
+            (corpus[0] / f"{name}.wav").unlink()
+    names = {part: {split.speaker(name) for name in data.names[part]} for part in ("train", "val")}
+    assert len(names["train"]) == 11
+    assert not (names["train"] | names["val"]) & {"p232", "p257"}
+    assert [batch["name"][0] for batch in data.test_dataloader()] == ["p232_000", "p257_001"]
+    assert "its 2 speakers known by name not in training" in data.describe()
+
+
+# As a person uses it
+
+
+def test_it_trains_from_the_command_to_a_tested_checkpoint(corpus, cache, tmp_path):
+    monitor = train_here(
+        tmp_path / "run", "data=mixture", f"data.speech=[{corpus[0]}]", f"data.noise={corpus[1]}", *TINY,
+        f"data.cache={cache}", "data.rooms=simulated", "metrics=[si_sdr]", "trainer.max_epochs=1", "data.mix.snr=[0,5]",
+    )  # fmt: skip
+    assert monitor is not None
+    scores = json.loads((tmp_path / "run/scores.json").read_text())
+    assert scores["n"] == 2
+    settings = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)["hyper_parameters"]
+    assert settings["training"]["mix"]["snr"] == [0, 5]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "data.speech missing; give it as data.speech=FOLDER"),
+        (["data.speech=nowhere"], "data.speech: nowhere: no such file or folder"),
+        (["data.speech=empty"], "data.speech: empty: no sound files in this folder"),
+        (["data.speech=all"], "1 problem in the corpus, mend or remove these files: all/bad.wav: not readable"),
+        (["data.speech=all", "data.noise=all/noise"], "data.noise=all/noise: lies in data.speech=all"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, monkeypatch, options, said):
+    (tmp_path / "empty").mkdir()
+    audio.write(tmp_path / "all/noise/a.wav", make_noise(0.5, RATE), RATE)
+    (tmp_path / "all/bad.wav").write_text("not sound")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DenoiserError) as caught:
+        train_here(tmp_path / "run", "data=mixture", *options, *TINY)
+    assert str(caught.value).startswith(said)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_without_a_meaning_are_refused(make, corpus):
+    for changes, said in (
+        ({"snr": [5, 0]}, "snr"), ({"snr": 5}, "snr"), ({"babble": 2}, "share"), ({"noises": 0}, "noises"),
+        ({"babble": 0.6, "generated": 0.6}, "together"), ({"target": "dry"}, "direct, early, all"),
+        ({"level": ["a", "b"]}, "level"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=said):
+            Recipe(**changes)
+    with pytest.raises(CorpusError, match="nothing to mix speech with"):
+        make(noise=None, mix={"generated": 0, "babble": 0}).train_dataloader()
+    with pytest.raises(ConfigError, match=r"data\.speaker=.*not found in"):
+        make(speaker="talker(.)")
+    with pytest.raises(ConfigError, match="not a regular expression"):
+        make(recording="(")
+    with pytest.raises(CorpusError, match=r"data\.test_root"):
+        make(test_root=str(corpus[0]))
+    with pytest.raises(ConfigError, match="twice"):
+        MixtureData(Spectral(), [str(corpus[0])] * 2)
+
+
+@needs_recordings
+def test_real_recordings_mix(tmp_path, make):
+    for kind, pattern in (("speech", "librispeech/*"), ("noise", "rain/*")):
+        for path in sorted((SHARED / kind).glob(pattern))[:8]:
+            (tmp_path / kind).mkdir(exist_ok=True)
+            shutil.copy(path, tmp_path / kind)
+    data = make(tmp_path / "speech", tmp_path / "noise", rooms="simulated", frames=256)
+    batch = joined(mixed(data))
+    assert len(batch["noisy"]) > 20
+    assert torch.equal(batch["noisy"], batch["clean"] + batch["noise"])
+    assert torch.isfinite(batch["noisy"]).all()
+    ratio = 20 * (Spectral.level(batch["noisy"]) / batch["level"]).log10()
+    assert float(ratio.abs().median()) < 2  # dB: a crop is about as loud as its utterance

@@ -1,0 +1,341 @@
+"""The embedded corpus keeps what it promises."""
+
+import json
+import shutil
+import sys
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("espeakng_loader")
+
+from denoiser import audio
+from denoiser.data.synthesis import corpus as synthesis
+from denoiser.data.synthesis import voices
+from denoiser.data.synthesis.corpus import SETS, SNRS, write_corpus
+from denoiser.data.synthesis.noises import NOISES
+from denoiser.data.synthesis.sentences import SENTENCES
+from denoiser.data.synthesis.voices import CROWDS, SPEAKERS
+from denoiser.errors import ConfigError, CorpusError, DenoiserError
+
+TINY = {"minutes": 0.01, "test_minutes": 0.01}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    root = tmp_path_factory.mktemp("synthetic") / "corpus"
+    write_corpus(root, minutes=0.5, test_minutes=0.3, workers=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tiny") / "corpus"
+    write_corpus(root, **TINY, workers=1)
+    return root
+
+
+@pytest.fixture
+def mine(tiny, tmp_path):
+    """A copy of the tiny corpus to spoil."""
+    return Path(shutil.copytree(tiny, tmp_path / "corpus"))
+
+
+def contents(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def stamps(root):
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in [root, *root.rglob("*")]}
+
+
+def log(root, split):
+    lines = (root / f"log_{SETS[split]}.txt").read_text().splitlines()
+    return [(name, kind, float(snr)) for name, kind, snr in (line.split(" ") for line in lines)]
+
+
+def pair(root, split, name):
+    """Clean and noisy, at one rate, as float64."""
+    paths = [root / f"{side}_{SETS[split]}_wav" / f"{name}.wav" for side in ("clean", "noisy")]
+    (clean, rate), (noisy, same) = (audio.read(path) for path in paths)
+    assert rate == same
+    return clean[0].double().numpy(), noisy[0].double().numpy(), rate
+
+
+def test_layout_is_that_of_vctk_demand(corpus):
+    assert sorted(path.name for path in corpus.iterdir()) == [
+        "clean_testset_wav",
+        "clean_trainset_28spk_wav",
+        "log_testset.txt",
+        "log_trainset_28spk.txt",
+        "noisy_testset_wav",
+        "noisy_trainset_28spk_wav",
+        "synthetic.json",
+    ]
+    for split, name in SETS.items():
+        names = [line[0] for line in log(corpus, split)]
+        assert names == sorted(names)
+        assert {name.split("_")[0] for name in names} <= set(SPEAKERS[split])
+        assert all(len(name) == 8 and int(name[5:]) >= 1 for name in names)
+        for side in ("clean", "noisy"):
+            files = sorted((corpus / f"{side}_{name}_wav").iterdir())
+            assert [file.name for file in files] == [f"{name}.wav" for name in names]
+            for info in map(audio.probe, files):
+                found = (info.format, info.subtype, info.sample_rate, info.channels)
+                assert found == ("WAV", "PCM_16", 48_000, 1)
+                assert 1.5 < info.seconds < 6
+
+
+@pytest.mark.parametrize(("split", "minutes"), [("train", 0.5), ("test", 0.3)])
+def test_length_is_about_what_was_asked_for(corpus, split, minutes):
+    files = (corpus / f"clean_{SETS[split]}_wav").iterdir()
+    assert sum(audio.probe(file).seconds for file in files) / 60 == pytest.approx(minutes, rel=0.2)
+
+
+@pytest.mark.parametrize("split", SETS)
+def test_smallest_corpus_has_the_held_out_and_two_more(tiny, split):
+    speakers = {name.split("_")[0] for name, *_ in log(tiny, split)}
+    assert speakers >= ({"p226", "p287"} if split == "train" else {"p232", "p257"})
+    assert len(log(tiny, split)) == 4
+
+
+def test_same_seed_gives_the_same_bits_whatever_the_workers(tiny, tmp_path):
+    write_corpus(tmp_path / "two", **TINY, workers=2)
+    assert contents(tmp_path / "two") == contents(tiny)
+
+
+def test_another_seed_gives_other_sounds(tiny, tmp_path):
+    write_corpus(tmp_path / "other", **TINY, seed=1, workers=1)
+    first, other = contents(tiny), contents(tmp_path / "other")
+    assert all(first[name] != other[name] for name in first.keys() & other.keys())
+
+
+def test_speech_does_not_depend_on_what_was_spoken_before():
+    voice = SPEAKERS["train"]["p287"]
+    say = partial(voices.speak, text="Do not feed the pigeons.", voice=voice)
+    first = say(np.random.default_rng(0))
+    voices.speak(np.random.default_rng(1), "Something else.", SPEAKERS["test"]["p257"])
+    np.testing.assert_array_equal(first, say(np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("split", SETS)
+def test_snr_is_the_one_in_the_log(corpus, split):
+    for name, _, snr in log(corpus, split):
+        assert snr in SNRS[split]
+        clean, noisy, rate = pair(corpus, split, name)
+        frames = clean[: len(clean) // 960 * 960].reshape(-1, 960)  # 20 ms
+        power = (frames**2).mean(1)
+        speech = power[10 * np.log10(power / power.max()) >= -40].mean()
+        assert 10 * np.log10(speech / np.mean((noisy - clean) ** 2)) == pytest.approx(snr, abs=0.3)
+        assert rate == 48_000
+
+
+@pytest.mark.parametrize("split", SETS)
+def test_levels_are_those_of_recordings(corpus, split):
+    for name, *_ in log(corpus, split):
+        clean, noisy, rate = pair(corpus, split, name)
+        assert max(np.abs(clean).max(), np.abs(noisy).max()) < 0.992
+        assert -40 < 10 * np.log10(synthesis.active_power(clean, rate)) < -21
+        for silence in (clean[: rate // 12], clean[-rate // 12 :]):  # 83 ms: a room, no speech, no click
+            assert -90 < 10 * np.log10(np.mean(silence**2) + 1e-30) < -73
+            assert np.abs(silence).max() < 0.003
+
+
+def test_loud_noise_lowers_both_instead_of_clipping(tmp_path, monkeypatch):
+    def spikes(rng, n, rate):
+        return (np.arange(n) % 5000 == 0) * 1.0
+
+    utterance = synthesis.Utterance("p226_001", "train", "A few words.", "spikes", 0.0, (0, 0, 1))
+    monkeypatch.setitem(NOISES["train"], "spikes", spikes)
+    utterance.write(tmp_path, 48_000)
+    clean, noisy, _ = pair(tmp_path, "train", "p226_001")
+    assert np.abs(noisy).max() == pytest.approx(0.99, abs=1e-3)
+    assert np.abs((noisy - clean)[np.arange(len(clean)) % 5000 != 0]).max() <= 1.01 / 32768
+
+
+def test_test_voices_are_not_in_training(corpus):
+    parts = {
+        split: [name.split("+") for name in [*CROWDS[split], *(v.espeak for v in SPEAKERS[split].values())]]
+        for split in SETS
+    }
+    for part in (0, 1):  # language, variant
+        assert not {name[part] for name in parts["train"]} & {name[part] for name in parts["test"]}
+    for split in SETS:
+        assert not set(CROWDS[split]) & {voice.espeak for voice in SPEAKERS[split].values()}
+        genders = Counter(voice.gender for voice in SPEAKERS[split].values())
+        assert genders["f"] == genders["m"]
+    speakers = [{name.split("_")[0] for name, *_ in log(corpus, split)} for split in SETS]
+    assert not speakers[0] & speakers[1]
+
+
+def test_test_noises_are_not_in_training(corpus):
+    def generator(noise):
+        return noise.func if isinstance(noise, partial) else noise
+
+    train, test = NOISES["train"], NOISES["test"]
+    assert len(train) >= 8
+    assert len(test) >= 4
+    assert not set(train) & set(test)
+    assert not {generator(noise) for noise in train.values()} & {generator(noise) for noise in test.values()}
+    for split in SETS:
+        assert {kind for _, kind, _ in log(corpus, split)} == set(NOISES[split])
+
+
+def test_test_sentences_are_not_in_training():
+    assert len(SENTENCES["train"]) >= 120
+    assert not set(SENTENCES["train"]) & set(SENTENCES["test"])
+    for split, texts in SENTENCES.items():
+        assert len(set(texts)) == len(texts)
+        assert all(5 <= len(text.split()) <= 14 for text in texts)
+        assert {u.text for u in synthesis._plan(split, 100, 0)} == set(texts)
+
+
+@pytest.mark.parametrize("split", SETS)
+def test_noises_and_snrs_are_spread_evenly(split):
+    every = len(NOISES[split]) * len(SNRS[split])
+    plan = synthesis._plan(split, 100, 0)
+    assert set(Counter((u.noise, u.snr) for u in plan[:every]).values()) == {1}
+    assert len({(u.noise, u.snr) for u in plan[:every]}) == every
+    once = [u.snr for u in plan[: len(NOISES[split])]]
+    counts = [once.count(snr) for snr in SNRS[split]]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_every_utterance_has_randomness_of_its_own():
+    plans = [synthesis._plan(split, 10, seed) for split in SETS for seed in (0, 1)]
+    draws = [np.random.default_rng(u.seed).random() for plan in plans for u in plan]
+    assert len(set(draws)) == len(draws)
+
+
+def test_held_out_speakers_have_enough():
+    share = Counter(u.name.split("_")[0] for u in synthesis._plan("train", 10, 0))
+    assert min(share["p226"], share["p287"]) / share.total() > 0.07
+
+
+@pytest.mark.parametrize("rate", [8_000, 48_000])
+@pytest.mark.parametrize(("split", "kind"), [(split, kind) for split in NOISES for kind in NOISES[split]])
+def test_noise_is_sound_at_every_rate(split, kind, rate):
+    first, again, other = (NOISES[split][kind](np.random.default_rng(s), 3 * rate // 2, rate) for s in (0, 0, 1))
+    assert first.shape == (3 * rate // 2,)
+    assert np.isfinite(first).all()
+    assert np.mean(first**2) > 0
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_second_call_does_nothing(mine, monkeypatch):
+    monkeypatch.setattr(synthesis, "_write_all", None)
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    before = stamps(mine)
+    write_corpus(mine, **TINY, workers=1)
+    assert stamps(mine) == before
+
+
+def test_corpus_of_other_settings_is_replaced(mine, tmp_path):
+    before = contents(mine)
+    write_corpus(mine, **TINY, sample_rate=16_000, workers=1)
+    after = contents(mine)
+    assert after.keys() == before.keys()
+    assert all(after[name] != before[name] for name in after if name.endswith(".wav"))
+    assert audio.probe(mine / "noisy_testset_wav" / "p232_001.wav").sample_rate == 16_000
+    assert list(tmp_path.iterdir()) == [mine]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, CorpusError])
+@pytest.mark.parametrize("present", [False, True])
+def test_interrupted_writing_changes_nothing(mine, tmp_path, monkeypatch, error, present):
+    root = mine if present else tmp_path / "new"
+    before, write = contents(tmp_path), synthesis.Utterance.write
+
+    def interrupted(self, root, rate):
+        if self.split == "test":
+            raise error
+        write(self, root, rate)
+
+    monkeypatch.setattr(synthesis.Utterance, "write", interrupted)
+    with pytest.raises(error):
+        write_corpus(root, **TINY, seed=5, workers=1)
+    assert contents(tmp_path) == before
+
+
+def test_what_a_killed_writing_left_is_not_taken_for_whole(tiny, tmp_path):
+    left = tmp_path / "corpus.partial-k1ll3d" / "new"
+    shutil.copytree(tiny, left)
+    (left / "synthetic.json").unlink()
+    write_corpus(tmp_path / "corpus", **TINY, workers=1)
+    assert contents(tmp_path / "corpus") == contents(tiny)
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]  # as large as a corpus, each time it is killed
+
+
+@pytest.mark.parametrize("marker", [None, "", "{}", "[1]", '{"corpus": "other"}'])
+def test_corpus_without_its_marker_is_refused_and_untouched(mine, marker):
+    (mine / "synthetic.json").unlink()
+    if marker is not None:
+        (mine / "synthetic.json").write_text(marker)
+    before = stamps(mine)
+    with pytest.raises(CorpusError, match=r"synthetic\.json"):
+        write_corpus(mine, **TINY, workers=1)
+    assert stamps(mine) == before
+
+
+def test_foreign_folder_is_refused_and_untouched(tmp_path):
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    with pytest.raises(CorpusError, match=str(tmp_path)):
+        write_corpus(tmp_path, **TINY, workers=1)
+    with pytest.raises(CorpusError, match=r"thesis\.txt"):
+        write_corpus(tmp_path / "thesis.txt", **TINY, workers=1)
+    assert contents(tmp_path) == {"thesis.txt": b"three years of work"}
+
+
+def test_empty_folder_is_used(tmp_path, tiny, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    write_corpus(Path("empty"), **TINY, workers=1)
+    assert contents(tmp_path / "empty") == contents(tiny)
+
+
+def test_marker_holds_the_settings(corpus):
+    found = json.loads((corpus / "synthetic.json").read_text())
+    expected = {"minutes": 0.5, "test_minutes": 0.3, "seed": 0, "sample_rate": 48_000, "format": corpus.FORMAT}
+    assert found == expected | {"corpus": "denoiser synthetic"}
+
+
+def test_missing_espeak_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    monkeypatch.setattr(synthesis, "_write_all", None)  # said before any work
+    with pytest.raises(DenoiserError, match=r'pip install "denoiser\[demo\]"') as caught:
+        write_corpus(tmp_path / "corpus", **TINY, workers=1)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"minutes": -1.0},
+        {"minutes": float("nan")},
+        {"test_minutes": float("inf")},
+        {"seed": -1},
+        {"sample_rate": 100},
+        {"workers": 0},
+    ],
+)
+def test_setting_out_of_range_is_named(tmp_path, wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        write_corpus(tmp_path / "corpus", **(TINY | {"workers": 1} | wrong))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_number_of_threads_is_left_alone(tmp_path):
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        write_corpus(tmp_path / "corpus", **TINY, workers=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,341 @@
+"""Augmented batches: noisy is clean plus noise, drawn from (seed, epoch, batch, rank) and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, TINY, composed, make_noise, make_voice, train_here
+from omegaconf import OmegaConf
+from pytorch_lightning import Trainer
+
+from denoiser.data import augment
+from denoiser.data.augment_changes import CHANGES, relevel
+from denoiser.data.datamodule import PairedData
+from denoiser.errors import CheckpointError, ConfigError
+from denoiser.spectral import Spectral
+from denoiser.training.module import DenoisingModule
+
+RATE, N, KEY = 16_000, 8_000, (0, 1, 2, 0)
+
+
+def make_batch(rows: int = 6) -> dict[str, torch.Tensor]:
+    """Voices at several SNRs and levels, on the 16-bit grid as a store's are; the whole utterance is the crop."""
+    gains = torch.linspace(0.1, 1, rows)[:, None]
+    clean = torch.cat([make_voice(N / RATE, RATE, i) for i in range(rows)]) * gains
+    noise = (
+        torch.cat([make_noise(N / RATE, RATE, i) for i in range(rows)])
+        * gains
+        * 0.3
+        * (1 + torch.arange(rows)[:, None])
+    )
+    clean, noise = ((x * 32_768).round() / 32_768 for x in (clean, noise))
+    return {"noisy": clean + noise, "clean": clean, "level": Spectral.level(clean + noise)}
+
+
+def changed(name: str, noise: torch.Tensor, clean: torch.Tensor, level: torch.Tensor, seed: int = 0, **arguments):
+    return CHANGES[name](RATE, **arguments)(noise, clean, level, np.random.default_rng([seed, 1]))
+
+
+def power(x: torch.Tensor) -> torch.Tensor:
+    return x.double().square().mean(-1)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_noisy_is_clean_plus_noise(name):
+    batch = make_batch()
+    given = {key: value.clone() for key, value in batch.items()}
+    out = augment.build({name: {}}, RATE)({**batch, "name": ["a"]}, KEY)
+    rng = np.random.default_rng([*KEY, 1 + list(CHANGES).index(name)])
+    noise, clean, level = CHANGES[name](RATE)(batch["noisy"] - batch["clean"], batch["clean"], batch["level"], rng)
+    assert torch.equal(out["noisy"], clean + noise)
+    assert torch.equal(out["clean"], clean)
+    assert torch.equal(out["level"], level)
+    assert out["name"] == ["a"]
+    assert not torch.equal(out["noisy"], batch["noisy"])
+    for key, value in given.items():
+        assert out[key].shape == value.shape
+        assert out[key].dtype == torch.float32
+        assert out[key].isfinite().all()
+        assert not out[key].requires_grad
+        assert torch.equal(batch[key], value)  # what was given stays
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_rows_not_chosen_stay_to_the_bit(name):
+    batch = make_batch(32)
+    never = augment.build({name: {"probability": 0}}, RATE)(batch, KEY)
+    assert all(torch.equal(never[key], batch[key]) for key in batch)
+    some = augment.build({name: {"probability": 0.5}}, RATE)(batch, KEY)
+    same = torch.stack([(some[key] == batch[key]).all(1) for key in batch]).all(0)
+    assert 4 < same.sum() < 28
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_silence_stays_silence(name):
+    batch = make_batch()
+    for key in batch:
+        batch[key][1] = 0
+    batch["clean"][2] = 0  # noise alone
+    batch["noisy"][3] = batch["clean"][3]  # speech alone
+    for rows in (batch, {key: torch.zeros_like(value) for key, value in batch.items()}):
+        out = augment.build({name: {}}, RATE)(rows, KEY)
+        assert all(value.isfinite().all() for value in out.values())
+        assert not any(value[1].any() for value in out.values())
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_noises_that_stay_in_place_leave_everything_to_the_bit(rows):
+    batch = make_batch(rows)
+    outs = [augment.build({"remix": {}}, RATE)(batch, (seed, 0, 0, 0)) for seed in range(40)]
+    identical = [out for out in outs if torch.allclose(out["noisy"], batch["noisy"], atol=1e-5)]
+    assert identical
+    assert all(torch.equal(out[key], batch[key]) for out in identical for key in batch)
+
+
+def test_remix_carries_a_noise_over_as_it_was_in_its_own_recording():
+    batch = make_batch()
+    noise = batch["noisy"] - batch["clean"]
+    new, clean, _ = changed("remix", noise, batch["clean"], batch["level"])
+    relative, before = new / batch["level"], noise / batch["level"]
+    order = torch.cdist(relative, before).argmin(1)
+    assert sorted(order.tolist()) == list(range(6)) != order.tolist()
+    assert torch.allclose(relative, before[order], rtol=1e-4, atol=1e-6)
+    assert torch.equal(clean, batch["clean"])
+    louder = torch.tensor([1.0, 1, 10, 1, 0.1, 1])[:, None]  # how loud each was recorded does not matter
+    again, _, _ = changed("remix", noise * louder, batch["clean"] * louder, batch["level"] * louder)
+    assert torch.allclose(again / louder, new, rtol=1e-4, atol=1e-6)
+
+
+def test_the_level_after_remix_is_that_of_the_whole_utterance():
+    utterances = [(make_voice(8, RATE, i) * (0.2 + 0.1 * i), make_noise(8, RATE, i) * 0.4 * i) for i in range(6)]
+    clean, noise = (torch.cat(side) for side in zip(*utterances, strict=True))
+    level = Spectral.level(clean + noise)
+    clean[:, :N] = 0  # the crop is of a pause: its own power says nothing of the speech
+    for piece in (slice(0, N), slice(5 * N, 6 * N)):
+        whole, whole_clean, _ = changed("remix", noise, clean, level)
+        _, _, guess = changed("remix", noise[:, piece], clean[:, piece], level)
+        error = 20 * torch.log10(guess / Spectral.level(whole + whole_clean))
+        assert error.abs().max() < 1.0
+
+
+def test_a_piece_never_comes_to_stand_further_above_its_level():
+    rng = np.random.default_rng(0)
+    before, after = (
+        torch.from_numpy(rng.standard_normal((500, 50)) * 10 ** rng.uniform(-3, 3, (500, 1))) for _ in "ab"
+    )
+    level = torch.from_numpy(10 ** rng.uniform(-3, 3, (500, 1)))
+    new = relevel(level, before, after)
+    stood, stands = power(before).sqrt() / level[:, 0], power(after).sqrt() / new[:, 0]
+    assert (stands <= stood.clamp(min=1) * (1 + 1e-9)).all()
+    assert torch.equal(relevel(level, before, before), level)
+
+
+@pytest.mark.parametrize(("factor", "length"), [(0.9, N), (1.1, round(N / 1.1))])
+def test_speed_scales_frequency_and_keeps_the_crop(factor, length):
+    tone = torch.sin(2 * torch.pi * 1000 * torch.arange(N) / RATE)[None]
+    noise, clean, level = changed("speed", 0.5 * tone, tone, torch.ones(1, 1), low=factor, high=factor)
+    assert torch.equal(level, torch.ones(1, 1))
+    expected = torch.sin(2 * torch.pi * 1000 * factor * torch.arange(N) / RATE)
+    inner = slice(100, length - 100)
+    assert (clean[0, inner] - expected[inner]).abs().max() < 5e-3
+    assert not clean[0, length + 1 :].any()
+    assert torch.allclose(noise, 0.5 * clean, atol=1e-6)
+
+
+def test_speed_draws_a_factor_a_row():
+    noise = torch.from_numpy(np.random.default_rng(0).standard_normal((1, N))).float().expand(8, N)
+    out, clean, _ = changed("speed", noise, noise, torch.ones(8, 1))
+    assert len({tuple(row[:50].tolist()) for row in out}) > 4
+    assert torch.equal(out, clean)
+    same, _, _ = changed("speed", noise, noise, torch.ones(8, 1), low=1, high=1)
+    assert torch.equal(same, noise)
+
+
+def test_shift_moves_and_turns_noise_alone():
+    batch = make_batch()
+    noise = batch["noisy"] - batch["clean"]
+    new, clean, level = changed("shift", noise, batch["clean"], batch["level"])
+    assert torch.equal(clean, batch["clean"])
+    assert torch.equal(level, batch["level"])
+    assert torch.equal(new.abs().sort(1).values, noise.abs().sort(1).values)
+    spectra = torch.fft.rfft(torch.stack([new, noise])).abs()
+    assert torch.allclose(spectra[0], spectra[1], atol=2e-3)  # a circular shift
+    means = (new.sum(1) / noise.sum(1)).round(decimals=2)
+    assert set(means.tolist()) == {1.0, -1.0}
+
+
+def test_snr_moves_by_what_was_asked():
+    batch = make_batch(32)
+    noise = batch["noisy"] - batch["clean"]
+    new, clean, _ = changed("snr", noise, batch["clean"], batch["level"], low=-3, high=9)
+    shift = 10 * torch.log10(power(noise) / power(new))
+    assert torch.equal(clean, batch["clean"])
+    assert -3 <= shift.min() < 0
+    assert 6 < shift.max() <= 9
+    assert torch.allclose(new * 10 ** (shift.float()[:, None] / 20), noise, atol=1e-5)
+
+
+def responses(name: str, rows: int = 16, **arguments) -> torch.Tensor:
+    """Impulse responses ``[B, N]`` of a filter, the same for noise and clean, centred."""
+    impulse = torch.zeros(rows, N)
+    impulse[:, N // 2] = 1
+    noise, clean, _ = changed(name, impulse, impulse, torch.ones(rows, 1), **arguments)
+    assert torch.equal(noise, clean)
+    assert torch.allclose(noise[:, 1:], noise[:, 1:].flip(1), atol=1e-6)  # linear phase, no delay
+    assert not (noise[:, : N // 2 - 260].abs() > 1e-6).any()  # 32 ms
+    return torch.fft.rfft(noise).abs()
+
+
+def test_bandstop_takes_one_band_out():
+    gains = responses("bandstop", width=0.2)
+    mel = torch.log10(1 + torch.linspace(0, RATE / 2, gains.shape[1]) / 700)
+    deep = 0
+    for gain in gains:
+        stop = torch.nonzero(gain < 0.5)[:, 0]
+        if len(stop):  # a band narrower than the filter's slopes is only a dip
+            assert len(stop) == stop[-1] - stop[0] + 1
+            assert (mel[stop[-1]] - mel[stop[0]]) / mel[-1] < 0.21
+            margin = 60  # bins of 2 Hz: the slopes
+            outside = torch.cat([gain[: max(0, stop[0] - margin)], gain[stop[-1] + margin :]])
+            assert ((outside - 1).abs() < 0.01).all()
+            deep += bool(gain.min() < 0.01)
+    assert deep > 4
+
+
+def test_bandlimit_is_a_telephone():
+    gains = responses("bandlimit", rows=1, low=[300, 300], high=[3400, 3400])[0]
+    frequency = torch.linspace(0, RATE / 2, len(gains))
+    assert ((gains[(frequency > 400) & (frequency < 3300)] - 1).abs() < 0.01).all()
+    assert (gains[(frequency < 200) | (frequency > 3500)] < 0.01).all()
+    wide = responses("bandlimit", rows=1, low=[50, 50], high=[9000, 9000])[0]
+    assert ((wide[frequency > 200] - 1).abs() < 0.01).all()
+
+
+def test_clip_cuts_the_noisy_and_leaves_the_clean():
+    batch = make_batch()
+    noise, clean, _ = changed("clip", batch["noisy"] - batch["clean"], batch["clean"], batch["level"], low=6, high=6)
+    limit = batch["level"] * 10 ** (6 / 20)
+    assert torch.equal(clean, batch["clean"])
+    assert torch.allclose(clean + noise, batch["noisy"].clamp(-limit, limit), atol=1e-6)
+    assert ((clean + noise).abs().amax(1) - limit[:, 0]).abs().max() < 1e-6
+
+
+def test_gain_is_a_level_that_misleads():
+    batch = make_batch(32)
+    noise, clean, level = changed("gain", batch["noisy"] - batch["clean"], batch["clean"], batch["level"], decibels=15)
+    assert torch.equal(level, batch["level"])
+    decibels = 10 * torch.log10(power(clean) / power(batch["clean"]))
+    assert -15 <= decibels.min() < -10
+    assert 10 < decibels.max() <= 15
+    assert torch.allclose(10 * torch.log10(power(noise) / power(batch["noisy"] - batch["clean"])), decibels, atol=1e-4)
+
+
+def full() -> dict[str, dict]:
+    return OmegaConf.to_container(composed("augment=full").augment, resolve=True)
+
+
+def test_a_batch_follows_from_its_key_alone():
+    batch, all_of_them = make_batch(), augment.build(full(), RATE)
+    first = all_of_them(batch, KEY)
+    torch.manual_seed(1)
+    np.random.seed(1)
+    assert all(torch.equal(first[key], all_of_them(batch, KEY)[key]) for key in batch)
+    for other in ((1, 1, 2, 0), (0, 2, 2, 0), (0, 1, 3, 0), (0, 1, 2, 1)):
+        assert not torch.equal(first["noisy"], all_of_them(batch, other)["noisy"])
+
+
+def test_one_change_more_does_not_alter_the_draws_of_the_others():
+    batch = make_batch()
+    alone = augment.build({"snr": {}}, RATE)(batch, KEY)
+    beside = augment.build({"snr": {}, "shift": {}}, RATE)(batch, KEY)
+    noises = [power(out["noisy"] - out["clean"]) for out in (alone, beside)]
+    assert torch.allclose(*noises, rtol=1e-4)
+    assert list(augment.build({"snr": {}, "shift": {}}, RATE).changes) == ["shift", "snr"]  # in the table's order
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_makes_the_same_batch():
+    batch, all_of_them = make_batch(), augment.build({name: {} for name in CHANGES}, RATE)
+    here, there = all_of_them(batch, KEY), all_of_them({key: value.cuda() for key, value in batch.items()}, KEY)
+    assert all(torch.allclose(here[key], there[key].cpu(), rtol=1e-3, atol=1e-5) for key in batch)
+
+
+@pytest.mark.parametrize("option", sorted(p.stem for p in (ROOT / "conf/augment").glob("*.yaml")))
+def test_every_option_builds_at_every_rate(option):
+    settings = OmegaConf.to_container(composed(f"augment={option}").augment, resolve=True)
+    assert set(settings) == {"none": set(), "remix": {"remix"}, "full": set(CHANGES)}[option]
+    for rate in (8_000, 16_000, 48_000):
+        built = augment.build(settings, rate)
+        assert set(built.changes) == set(settings)
+        assert built(make_batch(), KEY)["noisy"].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"remixx": {}}, "augment 'remixx' is unknown; there are: bandlimit, bandstop"),
+        ({"remix": {"probability": 2}}, "probability: expected 0 to 1"),
+        ({"snr": {"low": 3, "high": 1}}, "augment 'snr' of low=3, high=1: low, high: expected two numbers, the lower"),
+        ({"gain": {"decibels": "abc"}}, "decibels: expected a number"),
+        ({"gain": {"decibel": 3}}, "decibel"),
+        ({"clip": False}, r"augment\.clip=False: expected its settings, or null"),
+        ({"speed": {"low": 0}}, "expected 0.5 to 2"),
+        ({"bandlimit": {"high": [100, 200]}}, "high: expected 400 to"),
+        ({"bandlimit": {"low": 300}}, "two frequencies each"),
+    ],
+)
+def test_mistakes_are_named(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        augment.build(settings, RATE)
+
+
+def test_null_leaves_a_change_out():
+    assert set(augment.build({"remix": {}, "clip": None}, RATE).changes) == {"remix"}
+    batch = make_batch()
+    assert all(augment.build(None, RATE)(batch, KEY)[key] is batch[key] for key in batch)
+
+
+class Recorder(augment.Augment):
+    def __init__(self) -> None:
+        super().__init__({})
+        self.keys: list[tuple[int, ...]] = []
+
+    def forward(self, batch, key):
+        self.keys.append(tuple(key))
+        return super().forward(batch, key)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_training_batches_alone_are_augmented_each_with_its_own_key(vctk, tmp_path, shuffle):
+    recorder = Recorder()
+    module = DenoisingModule({"name": "unet", "depth": 2, "width": 4}, {}, {"name": "l1"}, {"name": "adam"}, metrics=())
+    data = PairedData(module.denoiser.spectral, str(vctk), cache=str(tmp_path), batch_size=2, frames=32, seed=7,
+                      shuffle=shuffle, augment=recorder)  # fmt: skip
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "max_epochs": 2}
+    Trainer(accelerator="cpu", default_root_dir=tmp_path, **options).fit(module, datamodule=data)
+    assert [key[:2] for key in recorder.keys] == [(7, epoch * shuffle) for epoch in (0, 1) for _ in (0, 1)]
+    assert len(set(recorder.keys)) == (4 if shuffle else 2)  # each batch its own, and the same again if not shuffled
+
+
+def test_training_repeats_resumes_and_insists_on_its_augmentation(vctk, tmp_path):
+    common = [f"data.root={vctk}", f"data.cache={tmp_path}/cache", *TINY, "data.batch_size=2", "test=false",
+              "callbacks.clips=null", "metrics=[si_sdr]", "logger=csv", "augment=full"]  # fmt: skip
+
+    def weights(name: str, *more: str) -> dict[str, torch.Tensor]:
+        train_here(tmp_path / name, *common, *more)
+        return torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+
+    once = weights("broken", "trainer.max_epochs=1")
+    helped = weights("helped", "trainer.max_epochs=1", "data.workers=2")
+    assert all(torch.equal(once[key], helped[key]) for key in once)
+    plain = weights("plain", "trainer.max_epochs=1", "augment=none")
+    assert not all(torch.equal(once[key], plain[key]) for key in once)
+
+    with pytest.raises(CheckpointError, match=r"training\.augment was \{.*remix.*\}, is None"):
+        weights("broken", "trainer.max_epochs=2", "ckpt_path=last", "augment=none")
+    with pytest.raises(CheckpointError, match=r"training\.augment\.gain\.decibels was 15, is 3"):
+        weights("broken", "trainer.max_epochs=2", "ckpt_path=last", "augment.gain.decibels=3")
+    resumed = weights("broken", "trainer.max_epochs=2", "ckpt_path=last")
+    whole = weights("whole", "trainer.max_epochs=2")
+    assert all(torch.allclose(whole[key], resumed[key], rtol=0, atol=1e-6) for key in whole)

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import make_noise, make_voice, run_command, write_pair, write_vctk
+
+from denoiser import audio
+from denoiser.data import pairs, preparation
+from denoiser.data.preparation import clips, paired
+from denoiser.data.store import FULL_SCALE, Resident, to_float
+from denoiser.errors import CorpusError
+from denoiser.filesystem import atomic_folder
+from denoiser.spectral import Spectral
+
+
+def matched(root):
+    return pairs.match(root / "noisy", root / "clean")[0]
+
+
+def prepare(matched, rate, cache):
+    return preparation.prepare([paired(matched)], rate, cache)[0]
+
+
+@pytest.fixture
+def root(tmp_path):
+    for i, rate in enumerate((48_000, 44_100, 16_000)):
+        write_pair(tmp_path / f"noisy/u{i}.wav", tmp_path / f"clean/u{i}.wav", 0.5 + i / 10, rate, i)
+    return tmp_path
+
+
+def test_what_is_read_is_what_the_files_hold_at_the_new_rate(root):
+    prepared = prepare(matched(root), 16_000, root / "cache")
+    for i, rate in enumerate((48_000, 44_100, 16_000)):
+        for side, got in zip(("noisy", "clean"), prepared.read(f"u{i}"), strict=True):
+            expected = audio.resample(audio.read(root / side / f"u{i}.wav")[0][0], rate, 16_000)
+            assert torch.allclose(got, expected, atol=1e-4)
+        assert prepared.utterances[f"u{i}"].level == pytest.approx(
+            float(Spectral.level(prepared.read(f"u{i}")[0])), rel=1e-4
+        )
+
+
+def test_crops_lie_at_the_same_place_in_both(root):
+    prepared = prepare(matched(root), 16_000, root / "cache")
+    noisy, clean = prepared.read("u1")
+    crop = prepared.read("u1", 1_000, 500)
+    assert torch.equal(crop[0], noisy[1_000:1_500])
+    assert torch.equal(crop[1], clean[1_000:1_500])
+    beyond, _ = prepared.read("u1", len(noisy) - 10, 30)  # never into the neighbour
+    assert torch.equal(beyond, torch.cat([noisy[-10:], torch.zeros(20)]))
+
+
+def test_a_batch_of_crops_is_read_as_one(root):
+    prepared = prepare(matched(root), 16_000, root / "cache")
+    rows, offsets = [2, 0, 1, 0], np.array([100, 4_000, 9_000, 12])
+    crops = prepared.gather(rows, offsets, 5_000)
+    assert (crops.shape, crops.dtype) == ((2, 4, 5_000), torch.int16)
+    for i, (row, offset) in enumerate(zip(rows, offsets, strict=True)):
+        expected = torch.stack(prepared.read(prepared.names[row], int(offset), 5_000))
+        assert torch.equal(to_float(crops[:, i]), expected)
+    assert not crops[:, 1, 4_000:].any()  # beyond the end of a short one, never its neighbour
+
+
+def test_a_crop_may_begin_before_its_utterance(root):
+    prepared = prepare(matched(root), 16_000, root / "cache")
+    rows, offsets = np.array([0, 1, 2]), np.array([-300, -50, -2_000])
+    crops = prepared.gather(rows, offsets, 1_000)
+    for i in range(3):
+        silent = min(1_000, -offsets[i])
+        assert not crops[:, i, :silent].any()  # never its neighbour
+        assert torch.equal(crops[:, i, silent:], prepared.gather([i], np.array([0]), 1_000)[:, 0, : 1_000 - silent])
+    resident = Resident([prepared, prepared], torch.device("cpu"))  # two stores, as one
+    for first in (0, len(prepared.names)):
+        got = resident.gather(torch.from_numpy(rows + first), torch.from_numpy(offsets), 1_000)
+        assert torch.equal(got, crops)
+
+
+def test_a_folder_of_single_clips_is_a_store_of_one_track(tmp_path):
+    audio.write(tmp_path / "noise/deep/er/a.flac", make_noise(0.5, 44_100).repeat(2, 1), 44_100)
+    audio.write(tmp_path / "noise/a.wav", make_noise(0.25, 8_000, 1), 8_000)
+    (prepared,) = preparation.prepare([clips("noise", tmp_path / "noise")], 16_000, tmp_path / "cache")
+    assert prepared.tracks == ("noise",)
+    assert prepared.names == ["a.wav", "deep/er/a.flac"]
+    (got,) = prepared.read("deep/er/a.flac")
+    assert torch.allclose(got, audio.resample(make_noise(0.5, 44_100), 44_100, 16_000)[0], atol=1e-4)
+    assert prepared.utterances["a.wav"].length == 4_000
+
+
+@pytest.mark.parametrize("loud", [1.0, 20.0])  # of which one is beyond full scale, and has to be read twice
+@pytest.mark.parametrize("rate", [44_100, 16_000, 8_000])
+def test_a_long_recording_in_blocks_is_what_it_is_at_once(tmp_path, monkeypatch, rate, loud):
+    audio.write(tmp_path / "noise/a.wav", loud * make_noise(1.0, rate), rate, subtype="FLOAT")
+    corpus = clips("noise", tmp_path / "noise")
+    (at_once,) = preparation.prepare([corpus], 16_000, tmp_path / "at_once")
+    monkeypatch.setattr(preparation, "BLOCK_SECONDS", 0.1)
+    (in_blocks,) = preparation.prepare([corpus], 16_000, tmp_path / "in_blocks")
+    (expected,), (got,) = at_once.read("a.wav"), in_blocks.read("a.wav")
+    assert got.shape == expected.shape == (16_000,)
+    assert torch.allclose(got, expected, atol=1.01 / FULL_SCALE)
+    assert got.abs().max() > 0.2
+    assert in_blocks.levels[0] == pytest.approx(at_once.levels[0], rel=1e-4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's account of memory")
+def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path):
+    (tmp_path / "noise").mkdir()
+    minute = (0.1 * np.random.default_rng(0).standard_normal(60 * 48_000)).astype(np.float32)
+    with soundfile.SoundFile(tmp_path / "noise/long.wav", "w", 48_000, 1, "PCM_U8") as file:
+        for _ in range(15):  # 173 MB as float32
+            file.write(minute)
+
+    def megabytes(field: str) -> float:
+        return int(re.search(rf"{field}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM is the peak from here on
+    before = megabytes("VmRSS")
+    preparation.prepare([clips("noise", tmp_path / "noise")], 16_000, tmp_path / "cache")
+    assert megabytes("VmHWM") - before < 80
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(root):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(CorpusError, match=r"data\.cache=.*cannot be written.*name another place") as error:
+            prepare(matched(root), 16_000, root / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(error.value)
+    assert list((root / "cache").iterdir()) == []
+
+
+def test_leftovers_are_removed_and_work_in_progress_is_not(tmp_path):
+    (tmp_path / "a.partial-dead").mkdir()
+    with atomic_folder(tmp_path / "a") as mine, atomic_folder(tmp_path / "a") as other:
+        assert mine != other
+        assert sorted(tmp_path.iterdir()) == sorted([mine, other])
+        other.rename(tmp_path / "a")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_is_wrong_with_any_of_several_folders_is_one_error(tmp_path):
+    for name in ("speech", "noise"):
+        audio.write(tmp_path / name / "good.wav", make_noise(0.1, 16_000), 16_000)
+        (tmp_path / name / "bad.wav").write_text("not sound")
+    with pytest.raises(CorpusError, match=r"2 problems.*speech.bad\.wav.*noise.bad\.wav"):
+        preparation.prepare([clips(n, tmp_path / n) for n in ("speech", "noise")], 16_000, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_prepared_once_and_again_when_something_changes(root):
+    cache = root / "cache"
+    first = prepare(matched(root), 16_000, cache)
+    stamp = (first.folder / "noisy.i16").stat().st_mtime_ns
+    assert prepare(matched(root), 16_000, cache).folder == first.folder
+    assert (first.folder / "noisy.i16").stat().st_mtime_ns == stamp
+    assert prepare(matched(root), 8_000, cache).folder != first.folder
+    write_pair(root / "noisy/u0.wav", root / "clean/u0.wav", 0.5, 48_000, 99)
+    os.utime(root / "noisy/u0.wav", ns=(1, 1))
+    again = prepare(matched(root), 16_000, cache)
+    assert again.folder != first.folder
+    assert not torch.equal(again.read("u0")[0], first.read("u0")[0])
+    (root / "noisy/u2.wav").unlink()
+    (root / "clean/u2.wav").unlink()
+    assert len(prepare(matched(root), 16_000, cache).utterances) == 2
+
+
+def test_damage_found_while_preparing_leaves_nothing(root):
+    path = root / "noisy/u0.wav"
+    audio.write(root / "noisy/x.flac", audio.read(path)[0], 48_000)
+    data = bytearray((root / "noisy/x.flac").read_bytes())
+    path.unlink()
+    data[len(data) // 2 :] = b"\0" * (len(data) - len(data) // 2)
+    (root / "noisy/x.flac").write_bytes(data)
+    (root / "clean/u0.wav").rename(root / "clean/x.wav")
+    with pytest.raises(CorpusError, match=r"1 problem in the corpus.*x\.flac"):
+        prepare(matched(root), 16_000, root / "cache")
+    assert list((root / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"), [(16_000, "promises 16000 samples, 8000 came"), (0, "does not say how many")]
+)
+def test_a_header_that_is_wrong_about_the_length(tmp_path, samples, said):
+    path = tmp_path / "noise/a.flac"
+    audio.write(path, make_noise(0.5, 16_000), 16_000)
+    data = bytearray(path.read_bytes())
+    data[22:26] = samples.to_bytes(4, "big")  # of STREAMINFO; 0: unknown, as a FLAC written to a pipe has it
+    path.write_bytes(data)
+    with pytest.raises(CorpusError, match=rf"1 problem.*a\.flac: .*header .*{said}"):
+        preparation.prepare([clips("noise", path.parent)], 16_000, tmp_path / "cache")
+
+
+def test_a_killed_preparation_is_not_taken_for_a_whole_one(tmp_path):
+    root = write_vctk(tmp_path / "corpus", train=60, seconds=3.0)
+    cache = tmp_path / "cache"
+    code = (
+        "from pathlib import Path; from denoiser.data import pairs, preparation\n"
+        f"found = pairs.match(*pairs.vctk_demand(Path({str(root)!r})).train)[0]\n"
+        f"preparation.prepare([preparation.paired(found)], 16000, Path({str(cache)!r}), workers=1)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    while not list(cache.glob("*.partial-*/noisy.i16")) and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert not list(cache.glob("*/index.json")), "it finished before it was killed"
+    assert list(cache.glob("*.partial-*"))
+    prepared = prepare(pairs.match(*pairs.vctk_demand(root).train)[0], 16_000, cache)
+    assert all(noisy.any() for noisy, _ in map(prepared.read, prepared.utterances))
+    assert [p.name for p in cache.iterdir()] == [prepared.folder.name]  # nothing stray
+
+
+def test_pairs_beyond_full_scale_are_turned_down_together(tmp_path):
+    voice, noise = 1.5 * make_voice(0.5, 16_000), 10 * make_noise(0.5, 16_000)
+    audio.write(tmp_path / "noisy/a.wav", voice + noise, 16_000, subtype="FLOAT")
+    audio.write(tmp_path / "clean/a.wav", voice, 16_000, subtype="FLOAT")
+    noisy, clean = prepare(matched(tmp_path), 16_000, tmp_path / "cache").read("a")
+    gain = float(noisy.abs().max() / (voice + noise).abs().max())
+    assert gain < 1
+    assert torch.allclose((noisy - clean) / gain, noise[0], atol=1e-3)
+
+
+def test_stereo_is_averaged_and_the_store_travels_to_workers(tmp_path):
+    voice = make_voice(0.3, 16_000)
+    audio.write(tmp_path / "noisy/a.wav", torch.cat([voice, 0 * voice]), 16_000)
+    audio.write(tmp_path / "clean/a.wav", voice / 2, 16_000)
+    prepared = prepare(matched(tmp_path), 16_000, tmp_path / "cache")
+    noisy, clean = prepared.read("a")
+    assert torch.allclose(noisy, clean, atol=1e-4)
+    assert torch.equal(pickle.loads(pickle.dumps(prepared)).read("a")[0], noisy)
+    assert len(pickle.dumps(prepared)) < 2_000  # names and places, not samples
+
+
+def test_the_corpus_error_reaches_a_person_before_training(tmp_path):
+    root = write_vctk(tmp_path / "corpus", train=4)
+    (root / "noisy_trainset_28spk_wav/p225_000.wav").write_text("not sound")
+    (root / "clean_testset_wav/p232_000.wav").write_text("not sound")
+    result = run_command("train.py", f"data.root={root}", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.strip().startswith("error: 2 problems in the corpus")  # training and test in one
+    assert not list(tmp_path.glob("data/prepared/*"))
+    assert len(result.stderr.strip().splitlines()) == 1

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SHARED, make_noise, make_voice, needs_recordings
+
+from denoiser import audio
+from denoiser.errors import AudioError, ConfigError
+from denoiser.evaluation import files, metrics
+from denoiser.evaluation.files import Triple, match_references, score_files
+
+pytest.importorskip("pesq")
+pytest.importorskip("pystoi")
+
+QUICK = ("si_sdr", "seg_snr")
+
+
+def write_triple(folder: Path, name: str, seconds: float = 1.0, rate: int = 16_000, seed: int = 0) -> Triple:
+    voice, noise = make_voice(seconds, rate, seed), make_noise(seconds, rate, seed)
+    triple = Triple(name, folder / f"noisy/{name}.wav", folder / f"enhanced/{name}.wav", folder / f"clean/{name}.wav")
+    audio.write(triple.reference, voice, rate, subtype="FLOAT")
+    audio.write(triple.noisy, voice + 0.5 * noise, rate, subtype="FLOAT")
+    audio.write(triple.enhanced, voice + 0.1 * noise, rate, subtype="FLOAT")
+    return triple
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+@needs_recordings
+def test_the_untouched_noisy_test_files_score_what_is_known():
+    noisy = SHARED / "vctk_demand_mini/noisy_testset_wav"
+    jobs = [(path, path) for path in sorted(noisy.glob("*.wav"))]
+    triples, problems = match_references(jobs, noisy.with_name("clean_testset_wav"), noisy)
+    rows, failed = score_files(triples, workers=1, names=("pesq", "si_sdr"))
+    assert (len(rows), problems, failed) == (24, [], [])
+    assert {row["speaker"] for row in rows} == {"p232", "p257"}
+    for kind in ("noisy", "enhanced"):
+        mean = metrics.mean([row[kind] for row in rows])
+        assert mean == pytest.approx({"pesq": 1.66, "si_sdr": 4.55}, abs=0.01)
+
+
+def test_a_reference_is_found_by_path_then_by_name_in_any_format(tmp_path):
+    noisy, clean = tmp_path / "noisy", tmp_path / "clean"
+    files = [noisy / name for name in ("a/x.wav", "b/x.wav", "c/y.mp3", "z.wav", "none.wav", "twice.wav")]
+    for name in ("a/x.flac", "b/x.wav", "elsewhere/y.wav", "z.ogg", "z.wav", "d/twice.wav", "e/twice.wav"):
+        touch(clean / name)
+    triples, problems = match_references([(file, Path("out", file.name)) for file in files], clean, noisy)
+    assert [(t.name, t.reference.relative_to(clean).as_posix()) for t in triples] == [
+        ("a/x", "a/x.flac"), ("b/x", "b/x.wav"), ("c/y", "elsewhere/y.wav"), ("z", "z.wav")
+    ]  # fmt: skip
+    assert triples[2].enhanced == Path("out/y.mp3")
+    assert len(problems) == 2
+    assert "none.wav: no reference of this name in" in problems[0]
+    assert "2 references of this name" in problems[1]
+
+
+def test_a_reference_may_be_one_file(tmp_path):
+    noisy, clean = touch(tmp_path / "talk (1).wav"), touch(tmp_path / "other name.flac")
+    triples, problems = match_references([(noisy, tmp_path / "out.wav")], clean)
+    assert ([t.reference for t in triples], [t.name for t in triples], problems) == ([clean], ["talk (1)"], [])
+    assert "its own reference" in match_references([(noisy, noisy)], noisy)[1][0]
+    assert "its own reference" in match_references([(noisy, noisy)], tmp_path)[1][0]
+    with pytest.raises(ConfigError, match="one file for 2 inputs"):
+        match_references([(noisy, noisy), (clean, clean)], clean)
+    with pytest.raises(AudioError, match="no such file or folder"):
+        match_references([(noisy, noisy)], tmp_path / "nowhere")
+    with pytest.raises(AudioError, match="no sound files"):
+        match_references([(noisy, noisy)], touch(tmp_path / "empty/readme.txt").parent)
+
+
+def test_names_of_rows_are_all_different(tmp_path):
+    names = ["a/talk.wav", "a/talk.flac", "b/talk.wav"]
+    files = [(tmp_path / name, Path("out")) for name in names]
+    for name in names:
+        touch(tmp_path / "clean" / name)
+    triples, _ = match_references(files, tmp_path / "clean", tmp_path)
+    assert [t.name for t in triples] == names
+    reference = touch(tmp_path / "one/talk.wav").parent
+    triples, _ = match_references([files[0], files[2]], reference)
+    assert len({t.name for t in triples}) == 2
+
+
+def test_scores_are_those_of_the_metrics_at_16_khz(tmp_path):
+    triple = write_triple(tmp_path, "a", seconds=2.0, rate=48_000)
+    rows, problems = score_files([triple])
+    clean, noisy, enhanced = (
+        audio.resample(audio.read(path)[0], 48_000, 16_000)[0]
+        for path in (triple.reference, triple.noisy, triple.enhanced)
+    )
+    assert (len(rows), problems) == (1, [])
+    assert rows[0]["noisy"] == pytest.approx(metrics.score(clean, noisy, 16_000, files.NAMES))
+    assert rows[0]["enhanced"] == pytest.approx(metrics.score(clean, enhanced, 16_000, files.NAMES))
+    assert rows[0]["enhanced"]["pesq"] > rows[0]["noisy"]["pesq"]
+
+
+class Deadly:
+    """In place of a path: the process that receives it ends."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+def test_neither_order_nor_workers_nor_a_process_that_dies_change_a_score(tmp_path):
+    triples = [write_triple(tmp_path, f"p{i}_1", seed=i) for i in range(3)]
+    names = ("stoi", "estoi", "si_sdr", "csig")
+    one, _ = score_files(triples, workers=1, names=names)
+    two, problems = score_files([*triples[::-1], Triple("x", Path("x.wav"), Path("x.wav"), Deadly())], 2, names)
+    assert [row["name"] for row in two] == ["p2_1", "p1_1", "p0_1"]
+    assert one == two[::-1]
+    assert len(problems) == 1
+    assert "x.wav: the process that scored it died" in problems[0]
+
+
+def test_processes_that_cannot_start_are_one_line(tmp_path):
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(files.__file__).parents[1])!r})
+from pathlib import Path
+from denoiser import errors, evaluate
+triple = evaluate.Triple("a", Path("a.wav"), Path("a.wav"), Path("b.wav"))
+with errors.one_line():
+    evaluate.score_files([triple] * 2, workers=2)
+"""
+    # A program that comes from stdin cannot be started again in another process.
+    result = subprocess.run([sys.executable], input=script, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "if __name__ ==" in result.stderr.strip().splitlines()[-1]
+
+
+def test_a_bad_file_costs_only_itself(tmp_path):
+    names = ("good", "gone", "long", "channels", "text", "silent")
+    bad = {name: write_triple(tmp_path, name) for name in names}
+    bad["gone"].reference.unlink()
+    bad["text"].enhanced.write_text("not sound")
+    audio.write(bad["long"].reference, make_voice(1.2, 16_000), 16_000)
+    audio.write(bad["channels"].reference, make_voice(1.0, 16_000).repeat(2, 1), 16_000)
+    audio.write(bad["silent"].reference, torch.zeros(1, 16_000), 16_000)
+    rows, problems = score_files(list(bad.values()), names=QUICK)
+    assert [row["name"] for row in rows] == ["good", "silent"]
+    assert all(math.isnan(value) for value in rows[1]["noisy"].values())
+    assert len(problems) == 4
+    for problem, expected in zip(
+        problems, ("gone.wav: no such file", "1.20 s long", "2 channels", "text.wav: not readable"), strict=True
+    ):
+        assert expected in problem
+
+
+def test_a_little_longer_is_cut(tmp_path):
+    triple = write_triple(tmp_path, "a")
+    before, _ = score_files([triple], names=QUICK)
+    clean, rate = audio.read(triple.reference)
+    audio.write(triple.reference, torch.cat([clean, torch.ones(1, 1_000)], dim=1), rate, subtype="FLOAT")
+    assert score_files([triple], names=QUICK)[0] == before
+
+
+def test_channels_are_averaged_and_one_reference_serves_all(tmp_path):
+    a, b = (write_triple(tmp_path, name, seed=seed) for name, seed in (("a", 0), ("b", 1)))
+    (first,), (second,) = (score_files([t], names=QUICK)[0] for t in (a, b))
+    both = Triple("both", *(tmp_path / f"{kind}_both.wav" for kind in ("noisy", "enhanced", "reference")))
+    for kind in ("noisy", "enhanced", "reference"):
+        waveform = torch.cat([audio.read(getattr(t, kind))[0] for t in (a, b)])
+        audio.write(getattr(both, kind), waveform, 16_000, subtype="FLOAT")
+    (row,), _ = score_files([both], names=QUICK)
+    for name in QUICK:
+        assert row["noisy"][name] == pytest.approx((first["noisy"][name] + second["noisy"][name]) / 2)
+    audio.write(both.reference, audio.read(a.reference)[0], 16_000, subtype="FLOAT")
+    (row,), problems = score_files([both], names=QUICK)
+    assert not problems
+    assert row["noisy"]["si_sdr"] < first["noisy"]["si_sdr"]  # the other channel has another voice
+
+
+def test_noise_type_and_snr_come_from_a_log_near_the_noisy_files(tmp_path):
+    triples = [write_triple(tmp_path, f"p{speaker}_00{i}", seed=i) for speaker in (1, 2) for i in (1, 2)]
+    (tmp_path / "log_testset.txt").write_text("p1_001 bus 2.5\np2_002 cafe 7.5\nnonsense\n")
+    rows, _ = score_files(triples, names=("si_sdr",))
+    assert rows[0] | {"noisy": 0, "enhanced": 0} == {
+        "name": "p1_001", "noisy": 0, "enhanced": 0, "noise_type": "bus", "snr_db": 2.5, "speaker": "p1"
+    }  # fmt: skip
+    assert "noise_type" not in rows[1]

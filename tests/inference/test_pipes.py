@@ -1,0 +1,84 @@
+"""Standard input and output, as a shell's user meets them."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+from conftest import ROOT, make_noise, make_voice
+
+from denoiser import audio
+from denoiser.errors import AudioError
+from denoiser.inference import pipes
+from denoiser.inference.batch import enhance_files
+from denoiser.inference.jobs import plan
+
+
+def run_infer(*arguments: str, **environment) -> subprocess.CompletedProcess[bytes]:
+    stdin = environment.pop("stdin", subprocess.DEVNULL)
+    environment = {**os.environ, "HYDRA_FULL_ERROR": "0", "CUDA_VISIBLE_DEVICES": "", **environment}
+    command = [sys.executable, str(ROOT / "infer.py"), *arguments]
+    return subprocess.run(command, stdin=stdin, env=environment, capture_output=True, timeout=240)
+
+
+def test_a_pipe_carries_the_sound_alone(checkpoint, here):
+    voice = make_voice(0.2, 16_000) + make_noise(0.2, 16_000)
+    audio.write("talk.flac", voice, 16_000, format="FLAC")
+    private = here / "private"
+    private.mkdir()
+    with open("talk.flac", "rb") as sound:
+        result = run_infer(f"ckpt={checkpoint}", "input=-", "output=-", stdin=sound, TMPDIR=str(private))
+    assert result.returncode == 0
+    Path("out.wav").write_bytes(result.stdout)
+    assert soundfile.info("out.wav").format == "WAV"
+    assert soundfile.info("out.wav").subtype == soundfile.info("talk.flac").subtype
+    assert run_infer(f"ckpt={checkpoint}", "talk.flac", "output=file.wav").returncode == 0
+    assert Path("file.wav").read_bytes() == result.stdout
+    assert b"standard input -> standard output" in result.stderr
+    assert not list(private.iterdir())
+
+
+def test_a_misspelt_setting_and_a_missing_file_are_told_apart(checkpoint, here):
+    result = run_infer(f"ckpt={checkpoint}", "inptu=my talk.wav")
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert result.stderr == b"error: inptu: no such setting; did you mean input? All settings: --cfg job\n"
+
+
+class Stdin:
+    def __init__(self, content: bytes) -> None:
+        self.buffer = io.BytesIO(content)
+
+    def isatty(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage " * 100])
+def test_a_bad_pipe_leaves_nothing(denoiser, here, monkeypatch, capfdbinary, content):
+    monkeypatch.setattr("sys.stdin", Stdin(content))
+    monkeypatch.setattr("tempfile.tempdir", str(here))
+    with pytest.raises(AudioError, match=r"^standard input: "):
+        enhance_files(denoiser, plan(["-"]))
+    assert capfdbinary.readouterr().out == b""
+    assert not list(here.iterdir())
+
+
+def test_pipes_that_are_not_there_are_refused(here, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(AudioError, match="standard input is no sound"), pipes.readable(pipes.STDIN):
+        pass
+    reading, writing = os.pipe()
+    os.close(reading)
+    kept = os.dup(1)
+    try:
+        os.dup2(writing, 1)
+        with pytest.raises(AudioError, match="standard output: closed"), pipes.writable(pipes.STDOUT) as path:
+            path.write_bytes(b"RIFF")
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(writing)

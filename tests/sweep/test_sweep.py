@@ -1,0 +1,344 @@
+"""Sweeps: their folders' names, what is not repeated, what goes wrong, and what ends early."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY, composed, make_noise, make_voice, run_command, train_here, write_vctk
+from omegaconf import OmegaConf, open_dict, read_write
+
+from denoiser import Denoiser, audio, filesystem
+from denoiser.errors import ConfigError, DivergedError
+from denoiser.inference.batch import enhance_files
+from denoiser.inference.jobs import plan, share
+from denoiser.sweep import job, naming
+from denoiser.sweep.pruning import CURVE, averages_until, read_curve
+from denoiser.training import record
+
+DIVERGES = "optimizer.lr=1e30"
+
+
+def sweep_of(*overrides: str, fresh: bool = False, **params: str):
+    """What a resolver is given of ``train.py -m overrides``."""
+    hydra = {
+        "overrides": {"task": list(overrides)},
+        "runtime": {"choices": {"data": "synthetic", "sweep": None}},
+        "sweeper": {"params": params},
+        "job": {"num": 7},
+    }
+    return OmegaConf.create({"hydra": hydra, "fresh": fresh})
+
+
+def folder_of(*overrides: str, **more) -> str:
+    return naming.sweep_folder("sweeps", _root_=sweep_of(*overrides, **more))
+
+
+def test_the_same_sweep_has_the_same_folder_however_it_is_typed():
+    first = folder_of("model=unet6,unet8", "seed=0,1", "data=synthetic", "optimizer.lr=1e-3")
+    assert re.fullmatch(r"sweeps/synthetic-model-seed-[0-9a-f]{6}", first)
+    same = [
+        folder_of("optimizer.lr=0.001", "seed=1,0", "data='synthetic'", "model=unet8,unet6"),
+        folder_of("model=unet6,unet8,unet14", "seed=range(5)", "data=synthetic", "optimizer.lr=1e-3"),  # more of it
+        folder_of("model=unet6,unet8", "data=synthetic", "optimizer.lr=1e-3", "trainer.gpus=0", seed="1,2"),
+    ]  # fmt: skip
+    assert set(same) == {first}
+    others = [
+        folder_of("model=unet6,unet8", "seed=0,1", "data=synthetic", "optimizer.lr=2e-3"),
+        folder_of("model=unet6,unet8", "seed=0", "data=synthetic", "optimizer.lr=1e-3"),
+        folder_of("model=unet6,unet8", "seed=0,1", "data=synthetic", "optimizer.lr=1e-3", fresh=True),
+    ]
+    assert len({first, *others}) == 4
+
+
+def test_a_run_is_called_by_what_differs_wherever_its_overrides_stand():
+    def name(*keys, given=("seed=1", "model=unet6", "optimizer.lr=0.001", "data=synthetic")):
+        return naming.run_name(*keys, _root_=sweep_of(*given))
+
+    assert name("model", "optimizer.lr", "seed") == name("seed", "model", "optimizer.lr") == "unet6-lr0.001-seed1"
+    assert name() == "synthetic-unet6-lr0.001-seed1"
+    assert name(given=()) == "7"
+    odd = {name("data.root", given=(f"data.root='{text}'",)) for text in ("a/b", "a b", "a_b", "x" * 300, "x" * 301)}
+    assert len(odd) == 5
+    assert all(re.fullmatch(r"[\w.+-]{1,80}", text) for text in odd)
+
+
+def test_a_lock_is_one_process_s_until_it_ends(tmp_path):
+    with filesystem.locked(tmp_path / "a/lock") as first, filesystem.locked(tmp_path / "a/lock") as second:
+        assert (first, second) == (True, False)
+    code = "from pathlib import Path; from denoiser.sweep import locks;"
+    code += f"a = locks.take(Path({str(tmp_path / 'a/lock')!r}));"
+    code += "print(a is not None, flush=True); import time; time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "True\n"
+    assert filesystem.lock(tmp_path / "a/lock") is None
+    process.kill()
+    process.wait()
+    assert filesystem.lock(tmp_path / "a/lock") is not None
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A corpus, prepared, as data.* settings."""
+    root = write_vctk(tmp_path_factory.mktemp("corpus"), rate=16_000, seconds=0.6)
+    return [f"data.root={root}", f"data.cache={root}/cache"]
+
+
+def options(corpus, *more: str) -> list[str]:
+    return [*TINY, *corpus, "metrics=[si_sdr]", "trainer.max_epochs=1", "callbacks.clips=null", "logger=csv", *more]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_is_recorded(corpus, tmp_path):
+    with pytest.raises(DivergedError, match=r"^the loss is (nan|inf) at step \d, in epoch 1: .*optimizer\.lr"):
+        train_here(tmp_path / "run", *options(corpus, DIVERGES, "data.batch_size=1", "trainer.log_every_n_steps=2"))
+    found = record.read(tmp_path / "run")
+    assert (found["status"], found["best"], found["config"]["optimizer"]["lr"]) == ("diverged", None, 1e30)
+    assert found["reason"].startswith("the loss is nan")
+    assert DIVERGES in found["overrides"]
+    # One step, and what is wrong with it shows in the validation.
+    with pytest.raises(DivergedError, match=r"^the loss of the validation is nan, in epoch 1"):
+        train_here(tmp_path / "one", *options(corpus, DIVERGES, "trainer.limit_train_batches=1"))
+    assert not (tmp_path / "one/checkpoints/best.ckpt").exists()
+
+
+def test_what_fails_is_recorded_with_its_reason(corpus, tmp_path):
+    with pytest.raises(ConfigError):
+        train_here(tmp_path / "run", *options(corpus, "monitor=test/pesq"))
+    assert not (tmp_path / "run").exists()  # nothing had begun
+    with pytest.raises(DivergedError):
+        train_here(tmp_path / "run", *options(corpus, DIVERGES))
+    found = record.read(tmp_path / "run")
+    assert found["status"] == "diverged"
+    assert "the loss" in found["reason"]
+    assert found["ended"] >= found["started"]
+
+
+def test_a_run_of_a_sweep_is_skipped_resumed_or_begun_anew(corpus, tmp_path, capsys):
+    def run(*more):
+        value = job.run(composed(*options(corpus, *more)), tmp_path / "sweep/a")
+        return value, capsys.readouterr(), record.read(tmp_path / "sweep/a")
+
+    value, _, first = run("test=false")
+    assert first["status"] == "finished"
+    assert value == first["best"]
+    again, said, second = run("test=false", "callbacks.progress.refresh_rate=5")  # which changes no result
+    assert (again, second) == (value, first)
+    assert "not run again" in said.out
+
+    record.write(tmp_path / "sweep/a", {**first, "status": "running", "best": None})  # as kill -9 leaves it
+    resumed, said, third = run("test=false")
+    assert "goes on from its last checkpoint" in said.out
+    assert "epoch 1/1" not in said.out  # there was nothing left of it
+    assert (resumed, third["status"]) == (value, "finished")
+
+    _, said, fourth = run("test=false", "optimizer.lr=2e-3")
+    assert "optimizer.lr was 0.001, is 0.002" in said.out
+    assert fourth["config"]["optimizer"]["lr"] == 2e-3
+    kept = tmp_path / "sweep/replaced/a-1"
+    assert json.loads((kept / "run.replaced.json").read_text()) == third
+    assert (kept / "checkpoints/best.ckpt").is_file()
+    assert [Path(found["folder"]).name for found in record.find([tmp_path])] == ["a"]
+
+    value, said, fifth = run("test=false", DIVERGES)
+    assert (value, fifth["status"]) == (None, "diverged")
+    assert "a: diverged: the loss" in said.err
+    with filesystem.locked(tmp_path / "sweep/a/.lock"):
+        value, said, _ = run("test=false")
+    assert (value, said.out) == (None, "a: another process is at it\n")
+
+
+def multirun(monkeypatch, cwd: Path, *arguments: str) -> int:
+    """The exit code of ``train.py -m`` in this process: to start one costs ten seconds."""
+    quiet = ("hydra/hydra_logging=none", "hydra/job_logging=none")
+    monkeypatch.chdir(cwd)
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "--config-path", str(ROOT / "conf"), *arguments, *quiet])
+    try:
+        importlib.import_module("train").main()
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def test_the_median_rule(tmp_path):
+    curves = [{1: 1.0, 2: 3.0, 3: 5.0}, {1: 2.0}, {1: 4.0, 2: float("nan")}, {}, {1: float("nan"), 2: float("nan")}]
+    assert averages_until(curves, 2) == [2.0, 4.0]
+    assert averages_until(curves, 1) == [1.0, 2.0, 4.0]
+    (tmp_path / CURVE).write_text("1,2.5\n2,nan\n1,3.5\n2,4\n3,")
+    assert read_curve(tmp_path / CURVE) == {1: 3.5, 2: 4.0}
+
+
+def test_a_run_worse_than_the_median_of_its_sweep_ends_early(corpus, tmp_path, capsys):
+    def sibling(name: str, value: float, epochs: int = 5) -> None:
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / CURVE).write_text("".join(f"{epoch},{value}\n" for epoch in range(1, epochs + 1)))
+
+    def run(name: str):
+        target = "+callbacks.pruning={_target_: denoiser.sweep.pruning.MedianPruner, monitor: val/si_sdr, mode: max, first_epoch: 2, runs: 2}"  # fmt: skip  # noqa: E501
+        more = (target, "test=false", "trainer.max_epochs=4")
+        return job.run(composed(*options(corpus, *more)), tmp_path / name), record.read(tmp_path / name)
+
+    sibling("a", 90.0)
+    sibling("b", 80.0, epochs=1)  # did not come as far
+    assert run("alone")[1]["status"] == "finished"
+    sibling("b", 80.0)
+    value, found = run("hopeless")
+    assert found["status"] == "pruned"
+    assert re.match(r"after epoch 2 its best val/si_sdr, .* is worse than the median of the 3 other", found["reason"])
+    assert value == max(read_curve(tmp_path / "hopeless" / CURVE).values())
+    assert "hopeless: pruned: after epoch 2" in capsys.readouterr().out
+    for name in ("a", "b"):
+        sibling(name, -90.0)
+    assert run("hopeful")[1]["status"] == "finished"
+
+
+def test_a_sweep_that_is_killed_goes_on_and_repeats_nothing(corpus, tmp_path, monkeypatch, capsys):
+    def statuses() -> dict[str, str]:
+        return {Path(r["folder"]).name: r["status"] for r in record.find([tmp_path / "sweeps"])}
+
+    arguments = options(corpus, "test=false", "trainer.max_epochs=2")
+    values = "1e-3,1e30,2e-3"
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *arguments, f"optimizer.lr={values}"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while "lr0.002" not in statuses() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert statuses() == {"lr0.001": "finished", "lr1e+30": "diverged", "lr0.002": "running"}
+    (sweep,) = (tmp_path / "sweeps").iterdir()
+    first = record.read(sweep / "lr0.001")
+
+    assert multirun(monkeypatch, tmp_path, "optimizer.lr=2e-3,1e30,1e-3", *arguments) == 2
+    said = capsys.readouterr()
+    assert "3 runs: 2 finished, 1 diverged" in said.out
+    assert statuses() == {"lr0.001": "finished", "lr1e+30": "diverged", "lr0.002": "finished"}
+    assert record.read(sweep / "lr0.001") == first
+    assert "3 runs: 2 finished, 1 diverged" in said.out
+    assert re.search(r"sweeps/.*/lr1e\+30: diverged: the loss", said.err)
+
+
+def test_a_killed_study_goes_on_with_its_numbers(corpus, tmp_path, monkeypatch):
+    optuna = pytest.importorskip("optuna")
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    url = f"sqlite:///{tmp_path}/sweep/study.db"
+    (tmp_path / "sweep").mkdir()
+    killed = optuna.create_study(study_name="denoiser", storage=url, direction="maximize").ask(
+        {"optimizer.lr": optuna.distributions.LogUniformDistribution(1e-4, 1e-2)}
+    )
+    more = ("test=false", "sweep=optuna", "data.batch_size=4", "model=unet10", "loss=l1", "hydra.sweep.dir=sweep")
+    assert multirun(monkeypatch, tmp_path, *options(corpus, *more), "hydra.sweeper.n_trials=2") == 0
+    trials = optuna.load_study(study_name="denoiser", storage=url).trials
+    assert [(t.number, t.state.name) for t in trials] == [(0, "FAIL"), (1, "COMPLETE"), (2, "COMPLETE")]
+    assert trials[1].params == killed.params != trials[2].params
+    assert {trial.value for trial in trials[1:]} == {found["best"] for found in record.find([tmp_path])}
+
+
+def test_a_trial_that_was_killed_is_asked_again(tmp_path):
+    optuna = pytest.importorskip("optuna")
+    from denoiser.sweep import study as ours
+
+    url = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(study_name="denoiser", storage=url)
+    for number in range(3):
+        trial = study.ask({"x": optuna.distributions.UniformDistribution(0, 1)})
+        if number == 0:
+            study.tell(trial, 1.0)
+
+    def left(alone: bool) -> int:
+        config = OmegaConf.create({"hydra": {"sweeper": {"storage": url, "study_name": "denoiser", "n_trials": 10}}})
+        with read_write(config), open_dict(config):
+            ours.resume(config, alone)
+        return config.hydra.sweeper.n_trials
+
+    assert left(alone=False) == 7  # of another process: two are under way
+    assert left(alone=True) == 9
+    again = study.ask({"x": optuna.distributions.UniformDistribution(0, 1)})
+    assert (again.number, again.params) == (3, study.trials[1].params)
+    trials = optuna.load_study(study_name="denoiser", storage=url).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "FAIL", "RUNNING", "WAITING"]
+
+
+def test_joblib_gives_what_one_after_the_other_gives(corpus, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    results = []
+    for name, more in (("one", ()), ("two", ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"))):
+        (tmp_path / name).mkdir()
+        result = run_command("train.py", "-m", *options(corpus, "test=false", "seed=0,1"), *more, cwd=tmp_path / name)
+        assert result.returncode == 0, result.stderr
+        results.append({Path(r["folder"]).name: r["best"] for r in record.find([tmp_path / name])})
+    assert len(results[0]) == 2
+    assert results[0] == pytest.approx(results[1], rel=1e-5)  # fewer threads each: sums are in another order
+
+
+@pytest.mark.parametrize(("launcher", "extra"), [("joblib", "sweep"), ("submitit_local", "sweep"), ("ray", "ray")])
+def test_a_missing_launcher_is_one_line(launcher, extra, tmp_path):
+    name = f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher"
+    if any((Path(path) / name.replace(".", "/")).is_dir() for path in sys.path):
+        pytest.skip(f"{launcher} is installed")
+    result = run_command("infer.py", "-m", "ckpt=x", "input=y", f"hydra/launcher={launcher}", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        f'error: hydra/launcher={launcher} needs a package that is missing: pip install "denoiser[{extra}]"'
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_shards_are_every_file_once_and_about_the_same_size(tmp_path):
+    jobs = []
+    for index, size in enumerate([500, 10, 400, 300, 10, 200, 100, 1]):
+        (tmp_path / f"{index}.wav").write_bytes(b"x" * size)
+        jobs.append((tmp_path / f"{index}.wav", tmp_path / f"out/{index}.wav"))
+    parts = [share(jobs, shard, 3) for shard in range(3)]
+    assert sorted(one for part in parts for one in part) == sorted(jobs)
+    assert max(sum(source.stat().st_size for source, _ in part) for part in parts) <= 520
+    assert parts == [share(jobs, shard, 3) for shard in range(3)]
+    assert share(jobs[:2], 2, 3) == []
+
+
+def test_an_archive_in_shards_is_what_it_is_in_one(checkpoint, tmp_path):
+    for index in range(5):
+        seconds = 0.5 + index / 5
+        voice = make_voice(seconds, 16_000, index)
+        audio.write(tmp_path / f"clean/{index % 2}/{index}.wav", voice, 16_000)
+        audio.write(tmp_path / f"archive/{index % 2}/{index}.wav", voice + make_noise(seconds, 16_000, index), 16_000)
+    enhance_files(Denoiser.from_checkpoint(checkpoint, "cpu"), plan([str(tmp_path / "archive")], str(tmp_path / "one")))
+    (tmp_path / "archive/bad.wav").write_bytes(b"no sound")
+    before = set(tmp_path.iterdir())
+    arguments = ("shard=range(2)", "shards=2", f"ckpt={checkpoint}", "input=archive", "output=two", "reference=clean",
+                 "device=cpu")  # fmt: skip
+    result = run_command("infer.py", "-m", *arguments, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].endswith("of 2: not all files were done, or scored")
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "two"}  # and nothing of Hydra's
+    folders = (tmp_path / "one", tmp_path / "two")
+    one, two = ({p.relative_to(f): p.read_bytes() for p in f.rglob("*.wav")} for f in folders)
+    assert one == two
+    assert len(one) == 5
+    counts = [json.loads((tmp_path / f"two/shard-{i}-of-2/scores.json").read_text())["n"] for i in range(2)]
+    assert sum(counts) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["shards=3"], r"shards=3: which\? shard=0 to 2, or all: -m 'shard=range\(3\)'"),
+        (["shards=3", "shard=3"], "shard=3: expected a whole number from 0 to 2"),
+        (["shard=1"], "shard=1: of how many"),
+        (["shards=0"], "shards=0: expected a whole number, 1 or more"),
+    ],
+)
+def test_a_shard_that_there_is_not(arguments, message):
+    from denoiser.settings import check_shard
+
+    with pytest.raises(ConfigError, match=message):
+        check_shard(composed("ckpt=a", "input=b", *arguments, config="infer"))

@@ -1,0 +1,392 @@
+"""Training as a person runs it: from the command to a tested checkpoint, interrupted, resumed, repeated."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, SHARED, TINY, make_noise, make_voice, needs_recordings, run_command, train_here, write_vctk
+from pytorch_lightning import Trainer
+
+from denoiser import Denoiser, audio
+from denoiser.cli.arguments import as_typed
+from denoiser.errors import CheckpointError, DenoiserError
+from denoiser.evaluation.metrics import METRICS
+from denoiser.training.callbacks import _averaged
+from denoiser.training.module import DenoisingModule
+
+
+def options(vctk: Path, *more: str) -> list[str]:
+    return [f"data.root={vctk}", *TINY, *more]
+
+
+def run_folder(cwd: Path) -> Path:
+    (folder,) = (cwd / "runs/vctk_demand-unet10-huber").iterdir()
+    return folder
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def same(a: Path, b: Path, tolerance: float) -> bool:
+    one, two = weights(a), weights(b)
+    return one.keys() == two.keys() and all(torch.allclose(one[k], two[k], rtol=0, atol=tolerance) for k in one)
+
+
+def started(arguments: list[str], cwd: Path, until: str) -> subprocess.Popen[str]:
+    """A training that runs, and has printed a line that begins so."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        cwd=cwd,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
+    for line in process.stdout:
+        if line.startswith(until):
+            return process
+    raise AssertionError(process.stderr.read())
+
+
+def read_scores(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(line for line in path.open() if not line.startswith("#")))
+
+
+@pytest.fixture(scope="module")
+def trained(vctk, tmp_path_factory):
+    """One finished training of 60 epochs: the folder it ran in, and what it printed."""
+    cwd = tmp_path_factory.mktemp("trained")
+    more = ("trainer.max_epochs=60", "trainer.check_val_every_n_epoch=20", "optimizer.lr=2e-3", "data.batch_size=2",
+            "model.width=8")  # fmt: skip
+    result = run_command("train.py", *options(vctk, *more), cwd=cwd)
+    assert result.returncode == 0, result.stderr
+    return cwd, result.stdout
+
+
+def test_it_learns_to_remove_noise_from_voices_it_has_not_heard(trained):
+    scores = json.loads((run_folder(trained[0]) / "scores.json").read_text())
+    assert scores["enhanced"]["si_sdr"] > scores["noisy"]["si_sdr"] + 3
+
+
+def test_what_a_run_leaves_behind(trained):
+    cwd, printed = trained
+    folder = run_folder(cwd)
+    lines = printed.strip().splitlines()
+    name = folder.relative_to(cwd).as_posix()
+    assert lines[0] == lines[-1] == f"run folder: {name}"
+    assert "parameters" in printed
+    assert "MAC per second of audio" in printed
+    assert "p226 + p287 held out" in printed
+    assert sum(line.startswith("epoch ") for line in lines) == 3
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert json.loads((folder / "split.json").read_text())["test"] == ["p232_000", "p257_001"]
+    rows = read_scores(folder / "scores.csv")
+    assert [(row["name"], row["noise_type"], row["snr_db"]) for row in rows] == [
+        ("p232_000", "bus", "2.5"), ("p257_001", "living", "17.5")
+    ]  # fmt: skip
+    assert "noise types and SNRs from log_testset.txt (lines ignored: 1)" in printed
+    assert "by noise type" in printed
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["n"] == 2
+    for kind in ("noisy", "enhanced"):
+        mean = sum(float(row[f"{kind}_si_sdr"]) for row in rows) / 2
+        assert scores[kind]["si_sdr"] == pytest.approx(mean, abs=1e-4)
+        assert f"{mean:.2f}" in printed
+    bus = scores["groups"]["noise_type"]["bus"]
+    assert bus["enhanced"]["si_sdr"] == pytest.approx(float(rows[0]["enhanced_si_sdr"]), abs=1e-4)
+    assert scores["seed"] == 0
+    assert torch.__version__.startswith(scores["versions"]["torch"])
+
+
+def test_tensorboard_shows_losses_scores_sound_and_pictures(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run_folder(trained[0]))).Reload()
+    tags = events.Tags()
+    assert {"train/loss_step", "val/loss", "val/si_sdr", "lr-Adam", "cost/macs_per_second"} <= set(tags["scalars"])
+    assert len(events.Scalars("val/si_sdr")) == 3
+    clip = "p226_001"
+    assert {f"{clip}/noisy", f"{clip}/enhanced", f"{clip}/clean"} <= set(tags["audio"])
+    assert len(events.Audio(f"{clip}/enhanced")) == 3
+    pytest.importorskip("matplotlib")
+    assert len(events.Images(f"{clip}/spectrogram")) == 3
+    assert any("config" in tag for tag in tags["tensors"])
+    assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
+
+
+def test_a_checkpoint_is_plain_data_and_denoises_from_another_folder(trained, tmp_path):
+    path = run_folder(trained[0]) / "checkpoints/best.ckpt"
+    settings = torch.load(path, weights_only=True)["hyper_parameters"]
+    assert settings["spectral"]["sample_rate"] == 16_000
+    assert settings["model"]["name"] == "unet"
+    assert json.loads(json.dumps(settings)) == settings  # primitives only
+    voice = make_voice(1.0, 16_000, 50)
+    noisy = voice + make_noise(1.0, 16_000, 50)
+    audio.write(tmp_path / "talk.wav", noisy, 16_000)
+    result = run_command("infer.py", f"ckpt={path}", "input=talk.wav", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    enhanced, _ = audio.read(tmp_path / "talk_enhanced.wav")
+    assert (enhanced - voice).square().mean() < (noisy - voice).square().mean()
+    # The file is what the Python interface gives, to 16 bit.
+    again = Denoiser.from_checkpoint(path, "cpu").enhance(audio.read(tmp_path / "talk.wav")[0], 16_000)
+    assert torch.allclose(enhanced, again, atol=1 / 32_768)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(vctk, tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        more = ("trainer.max_epochs=2", f"seed={seed}", f"data.cache={tmp_path}/cache")
+        train_here(tmp_path / name, *options(vctk, *more))
+    a, b, c = (json.loads((tmp_path / name / "scores.json").read_text()) for name in "abc")
+    assert a["enhanced"] == b["enhanced"] != c["enhanced"]
+    assert same(tmp_path / "a/checkpoints/last.ckpt", tmp_path / "b/checkpoints/last.ckpt", tolerance=0)
+
+
+@pytest.mark.parametrize("scheduler", ["constant", "cosine"])
+def test_killed_and_resumed_is_the_uninterrupted_training(tmp_path, scheduler):
+    root = write_vctk(tmp_path / "corpus", train=80, test=2, rate=16_000)
+    more = ("trainer.max_epochs=6", f"scheduler={scheduler}", f"data.cache={tmp_path}/cache", "test=false",
+            "data.val_limit=4", "metrics=[si_sdr]")  # fmt: skip
+    arguments = options(root, *more)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    assert run_command("train.py", *arguments, cwd=whole).returncode == 0
+
+    process = started(arguments, broken, until="epoch 3/6")
+    time.sleep(0.05)  # into the fourth epoch
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert torch.load(run_folder(broken) / "checkpoints/last.ckpt", weights_only=True)["epoch"] in (2, 3, 4)
+
+    result = run_command("train.py", *arguments, "ckpt_path=last", cwd=broken)
+    assert result.returncode == 0, result.stderr
+    assert "epoch 3/6" not in result.stdout  # it went on, it did not start over
+    assert "epoch 6/6" in result.stdout
+    last = "checkpoints/last.ckpt"
+    assert same(run_folder(whole) / last, run_folder(broken) / last, tolerance=1e-6)
+    assert same(run_folder(whole) / "checkpoints/best.ckpt", run_folder(broken) / "checkpoints/best.ckpt", 1e-6)
+
+
+def test_the_average_of_the_weights_is_kept_and_goes_on_where_it_was(vctk, tmp_path):
+    arguments = options(vctk, "callbacks=ema", "callbacks.ema.decay=0.5", "callbacks.clips=null", "test=false")
+    train_here(tmp_path / "whole", *arguments, "trainer.max_epochs=4")
+    train_here(tmp_path / "broken", *arguments, "trainer.max_epochs=2")
+    half = torch.load(tmp_path / "broken/checkpoints/last.ckpt", weights_only=True)
+    train_here(tmp_path / "broken", *arguments, "trainer.max_epochs=4", "ckpt_path=last")
+    whole, broken = (
+        torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "broken")
+    )
+    for kind in ("state_dict", "current_model_state"):
+        assert all(torch.equal(value, broken[kind][key]) for key, value in whole[kind].items())
+        assert any(not torch.equal(value, half[kind][key]) for key, value in whole[kind].items())
+    net = "denoiser.net.encoder.0.0.weight"
+    assert not torch.equal(whole["state_dict"][net], whole["current_model_state"][net])
+    # What inference loads is the average.
+    denoiser = Denoiser.from_checkpoint(tmp_path / "whole/checkpoints/last.ckpt", "cpu")
+    assert torch.equal(denoiser.net.encoder[0][0].convolution.weight, whole["state_dict"][net])
+
+
+def test_an_average_forgets_the_first_weights_soon():
+    average = torch.tensor(1.0)
+    for count in range(1, 100):
+        average = _averaged(average, torch.tensor(0.0), torch.tensor(count), decay=0.999)
+    assert 0 < average < 1e-6
+    late = _averaged(torch.tensor(1.0), torch.tensor(0.0), torch.tensor(1_000_000), decay=0.999)
+    assert float(late) == pytest.approx(0.999)
+
+
+def test_resuming_with_other_settings_is_refused_and_init_from_is_not(trained, vctk, tmp_path):
+    path = run_folder(trained[0]) / "checkpoints/best.ckpt"
+    arguments = options(vctk, "model.width=8", "trainer.max_epochs=1", "test=false", f"data.cache={tmp_path}/cache")
+    with pytest.raises(
+        CheckpointError, match=r"settings differ: loss\.delta was 1\.0, is None, loss\.name was huber, is l1"
+    ):
+        train_here(tmp_path / "a", *arguments, f"ckpt_path={path}", "loss=l1", "optimizer.lr=2e-3")
+    train_here(tmp_path / "b", *arguments, f"init_from={path}", "loss=l1", "optimizer.lr=0")
+    # Nothing is learned at a rate of 0: these are the weights it took.
+    assert same(path, tmp_path / "b/checkpoints/last.ckpt", tolerance=0)
+    with pytest.raises(CheckpointError, match=r"model\.width was 8, is 5"):
+        train_here(tmp_path / "c", *arguments, f"init_from={path}", "model.width=5")
+    with pytest.raises(CheckpointError, match=r"other spectra.*power was 0\.3, is 0\.5"):
+        train_here(tmp_path / "d", *arguments, f"init_from={path}", "spectral.power=0.5")
+    with pytest.raises(CheckpointError, match=r"training\.batch_size was 2, is 4"):
+        train_here(tmp_path / "e", *arguments, f"ckpt_path={path}", "optimizer.lr=2e-3")
+
+
+def test_a_moved_run_goes_on_and_keeps_its_best(vctk, tmp_path):
+    arguments = options(vctk, f"data.cache={tmp_path}/cache", "test=false", "metrics=[si_sdr]")
+    train_here(tmp_path / "here", *arguments, "trainer.max_epochs=2")
+    (tmp_path / "here").rename(tmp_path / "there")
+    best = tmp_path / "there/checkpoints/best.ckpt"
+    score = torch.load(best, weights_only=True)["callbacks"]
+    # A rate of 0 changes nothing, so no later validation is better, and the best so far has to stay.
+    train_here(tmp_path / "there", *arguments, "trainer.max_epochs=3", "ckpt_path=last")
+    state = torch.load(tmp_path / "there/checkpoints/last.ckpt", weights_only=True)["callbacks"]
+    (paths,) = ({v["best_model_path"] for k, v in state.items() if "val/si_sdr" in k},)
+    assert paths == {str(best)}
+    (before,) = (v["best_model_score"] for k, v in score.items() if "val/si_sdr" in k)
+    (after,) = (v["best_model_score"] for k, v in state.items() if "val/si_sdr" in k)
+    assert after >= before
+    assert not (tmp_path / "here").exists()
+
+
+def test_another_corpus_or_the_middle_of_an_epoch_is_not_gone_on_with(vctk, tmp_path):
+    arguments = options(vctk, f"data.cache={tmp_path}/cache", "test=false", "metrics=[si_sdr]", "data.batch_size=1")
+    train_here(tmp_path / "run", *arguments, "trainer.max_epochs=1", "trainer.val_check_interval=3")
+    middle = tmp_path / "run/checkpoints/best.ckpt"
+    if not torch.load(middle, weights_only=True)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
+        with pytest.raises(CheckpointError, match="in the middle of an epoch"):
+            train_here(tmp_path / "run", *arguments, f"ckpt_path={middle}")
+    other = write_vctk(tmp_path / "other", train=12)
+    arguments[0] = f"data.root={other}"
+    with pytest.raises(DenoiserError, match="other files"):
+        train_here(tmp_path / "run", *arguments, "ckpt_path=last", "trainer.max_epochs=2")
+
+
+def test_dropout_differs_between_accumulated_batches(vctk, tmp_path):
+    module = DenoisingModule({"name": "unet", "depth": 2, "width": 4}, {}, {"name": "huber"}, {"name": "adam"})
+    module.trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path)
+    draws = []
+    for batch_idx in (0, 1, 0):
+        module.on_train_batch_start({}, batch_idx)
+        draws.append(float(torch.rand(1)))
+    assert draws[0] == draws[2] != draws[1]
+
+
+def test_a_grid_runs_each_point_in_a_folder_of_its_own(vctk, tmp_path):
+    arguments = options(vctk, "debug=fast", "model=unet6,unet10", "loss=huber,l1")
+    result = run_command("train.py", "-m", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    (sweep,) = (tmp_path / "sweeps").iterdir()
+    names = sorted(p.name for p in sweep.iterdir() if p.is_dir())
+    assert names == [f"{loss}-{model}" for loss in ("huber", "l1") for model in ("unet10", "unet6")]
+    assert "4 runs: 4 finished" in result.stdout
+    assert (sweep / "ranking.html").is_file()
+    for name in names:
+        assert (sweep / name / "checkpoints/best.ckpt").is_file()
+        assert json.loads((sweep / name / "scores.json").read_text())["n"] == 1  # debug=fast: one batch of each split
+
+
+def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
+    more = (
+        f"data.root={vctk}",
+        f"data.cache={tmp_path}/cache",
+        "trainer.max_epochs=300",
+        "logger=csv",
+        "trainer.gpus=0",
+    )
+    train_here(tmp_path, "debug=overfit", "model=unet10", *more)
+    with (tmp_path / "csv/version_0/metrics.csv").open() as file:
+        losses = [float(row["train/loss_step"]) for row in csv.DictReader(file) if row["train/loss_step"]]
+    assert len(losses) == 300
+    assert losses[-1] < 5e-3 * losses[0]
+
+
+def test_ctrl_c_says_how_to_go_on(vctk, tmp_path):
+    process = started(options(vctk, "trainer.max_epochs=500"), tmp_path, until="epoch 1/")
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate()
+    assert process.returncode == 130
+    last = complaint.strip().splitlines()[-1]
+    assert re.search(
+        r"ended by SIGINT after step \d+, in epoch \d+; the same command with ckpt_path=last goes on", last
+    )
+    assert "Traceback" not in complaint
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["monitor=test/pesq"], "only validation chooses"),
+        (["monitor=val/loss"], "mode=min"),
+        (["metrics=[lsd]", "monitor=val/lsd"], "mode=min"),
+        (["seed=-1"], "seed"),
+        (["trainer.max_epochs=-1", "scheduler=cosine"], "needs an end"),
+        (["trainer.max_epochs=abc"], "trainer"),
+        (["trainer.val_check_interval=500"], "val_check_interval"),
+        (["data.cache=/proc/nowhere"], "cannot be written"),
+        (["data.root=nowhere"], "not VCTK-DEMAND"),
+        (["optimizer.lr=abc"], "lr=abc"),
+        (["test=no"], "test=no: expected true or false"),
+        (["data.shuffle=off"], "expected true or false"),
+        (["model.depth=x"], "depth=x"),
+        (["metrics=[pesk]"], "metric pesk is unknown"),
+        (["data.root=null"], r"data\.root missing"),
+        (["ckpt_path=nowhere.ckpt"], "no such checkpoint"),
+        (["init_from=nowhere.ckpt"], "no such checkpoint"),
+        (["metrics=[loudness]", "monitor=val/loudness"], "loudness is unknown"),
+        (["loss.name=huger"], "huger"),
+        (["spectral.power=0"], "power"),
+        (["trainer.precision=12"], "precision"),
+    ],
+)
+def test_mistakes_are_named(vctk, tmp_path, overrides, message):
+    with pytest.raises(DenoiserError, match=message):
+        train_here(tmp_path, f"data.root={vctk}", *overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["spectral=8k"], ["spectral=48k"], ["optimizer=adamw", "scheduler=cosine", "loss=mse"], ["logger=csv"],
+     ["trainer.precision=bf16-mixed"], ["monitor=val/loss", "mode=min"], ["~logger"],
+     [f"metrics=[{','.join(METRICS)}]", "monitor=val/lsd", "mode=min"],
+     ["model.norm=batch", "model.upsampling=subpixel"], ["data=folders", "data.workers=2"]],
+    ids=lambda overrides: overrides[0],
+)  # fmt: skip
+def test_variants_run_from_end_to_end(vctk, tmp_path, overrides):
+    root = vctk
+    if "data=folders" in overrides:
+        root = tmp_path / "pairs"
+        for side in ("noisy", "clean"):
+            shutil.copytree(vctk / f"{side}_trainset_28spk_wav", root / side)
+    more = (f"data.cache={tmp_path}/cache", "debug=fast")
+    train_here(tmp_path / "run", *options(root, *more, *overrides))
+    assert json.loads((tmp_path / "run/scores.json").read_text())["n"] == 1
+    assert (
+        Denoiser.from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", "cpu")
+        .enhance(make_noise(0.1, 44_100), 44_100)
+        .any()
+    )
+
+
+def test_the_demo_experiment_runs_on_a_corpus_it_writes_itself(tmp_path):
+    pytest.importorskip("espeakng_loader")
+    more = (f"data.root={tmp_path}/corpus", f"data.cache={tmp_path}/cache", "data.minutes=0.3", "data.test_minutes=0.2")
+    train_here(tmp_path / "run", "experiment=demo", "debug=fast", *TINY, *more)
+    assert (tmp_path / "corpus/noisy_trainset_28spk_wav/p226_001.wav").is_file()
+    assert (tmp_path / "run/scores.csv").is_file()
+
+
+@needs_recordings
+def test_the_real_corpus_trains_and_its_noisy_row_is_the_known_one(tmp_path):
+    corpus = SHARED / "vctk_demand_mini"
+    train_here(tmp_path, f"data.root={corpus}", *TINY, "trainer.max_epochs=1", f"data.cache={tmp_path}/cache")
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["n"] == 24
+    assert scores["noisy"]["si_sdr"] == pytest.approx(4.55, abs=0.05)
+    if scores["noisy"].get("pesq") is not None:
+        assert scores["noisy"]["pesq"] == pytest.approx(1.66, abs=0.02)
+        assert scores["noisy"]["stoi"] == pytest.approx(0.876, abs=0.002)
+
+
+def test_a_corpus_may_be_called_anything(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_vctk(tmp_path / "it's ${x}, [1] ${", train=4, test=2, rate=16_000)
+    typed = ["data.root=it's ${x}, [1] ${", "data.cache=prepared (${y})", "trainer.max_epochs=1", "metrics=[si_sdr]"]
+    train_here(tmp_path / "run", *TINY, *as_typed(typed, importlib.import_module("train").NAMES))
+    assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
+    assert (tmp_path / "prepared (${y})").is_dir()
