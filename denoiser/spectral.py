@@ -77,9 +77,8 @@ class Spectral(nn.Module):
 
     @staticmethod
     def level(noisy: Tensor) -> Tensor:
-        """RMS over time: ``[..., N]`` → ``[..., 1]``; 0 for digital silence."""
-        norm = torch.linalg.vector_norm(noisy, dim=-1, keepdim=True, dtype=torch.float64)
-        return (norm / noisy.shape[-1] ** 0.5).float()
+        """Return the RMS about the mean over time: ``[..., N]`` → ``[..., 1]``; 0 for digital silence."""
+        return noisy.double().std(-1, correction=0, keepdim=True).float()
 
     def stft(self, waveform: Tensor, center: bool = True) -> Tensor:
         """``[..., N]`` → complex ``[..., F, T]``; centred, T = 1 + ceil(N / hop) with zeros beyond the ends.

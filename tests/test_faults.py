@@ -161,7 +161,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(root, small_disk, capsys):
 
 def test_two_runs_in_one_folder_are_told_apart(root, tmp_path, monkeypatch):
     half_written = tmp_path / "checkpoints/.last.ckpt.partial-1-1"
-    monkeypatch.setattr(folder, "PATIENCE", 0)
+    monkeypatch.setattr(run_folder, "PATIENCE", 0)
 
     def start_another() -> None:
         half_written.write_text("what the first is writing")
