@@ -24,6 +24,7 @@ from denoiser.errors import CheckpointError, ConfigError, CorpusError, DenoiserE
 from denoiser.inference.batch import enhance_files
 from denoiser.inference.jobs import is_done, plan
 from denoiser.sweep.multirun import Sweep
+from denoiser.training import folder as run_folder
 from denoiser.training import record
 from denoiser.training.folder import LOCK, alone
 
