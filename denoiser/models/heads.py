@@ -138,9 +138,10 @@ class MaskAndPhase(_ComplexInput):
 class Filter(Mask):
     """``Y[t] = M[t] + sum over k of w[k] M[t + k]`` in the lowest bins, where M is the estimate of :class:`Mask`.
 
-    The complex weights ``w[k] = 2 b - 1 + i (2 c - 1)``, b and c in (0, 1), form a filter along ``taps`` frames: as
-    many before as after the frame, or all before it in a causal network. Within one frame a harmonic and the noise
-    beside it are one number; over several frames a voice is steady and noise is not. The other bins keep the gain.
+    M and Y are uncompressed here. The complex weights ``w[k] = 2 b - 1 + i (2 c - 1)``, b and c in (0, 1), form
+    a filter along ``taps`` frames: as many before as after the frame, or all before it in a causal network. Within one
+    frame a harmonic and the noise beside it are one number; over several frames a voice is steady and noise is not.
+    The other bins keep the gain.
 
     After Mack and Habets, "Deep filtering for signal extraction and reconstruction" (2020), applied behind a gain as in
     Schröter et al., "DeepFilterNet" (2022). Beside the magnitude the network sees how far the phase of each bin has
