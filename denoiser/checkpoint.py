@@ -93,7 +93,7 @@ def check_settings(settings: Any, depth: int = 0) -> int:
     else:
         plain = settings is None or type(settings) in (bool, float, str)
     if not plain or depth > MAX_DEPTH:
-        raise ValueError(f"its settings are nested too deeply, or hold a {type(settings).__name__} that no setting is")
+        raise ValueError(f"a setting that is nested too deeply, too large or a {type(settings).__name__}")
     count = 1
     for part in parts:
         count += check_settings(part, depth + 1)
@@ -113,11 +113,10 @@ def _checked(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises a dozen kinds for a damaged file
         raise ValueError("damaged") from error
     settings = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
-    described = isinstance(settings, dict) and all(isinstance(settings.get(k), dict) for k in ("model", "spectral"))
-    if not described or "state_dict" not in checkpoint:
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(key), dict) for key in ("model", "spectral")):
         raise ValueError("no model description in it")
     check_settings(settings)
-    _check_weights(checkpoint["state_dict"], path.stat().st_size)
+    _check_weights(checkpoint.get("state_dict"), path.stat().st_size)
     if not isinstance(settings["spectral"].get("sample_rate"), int):
         raise ValueError("it states no sample rate")
     # Until version 0.2 a setting of crn and dualpath; it follows from the spectral settings.

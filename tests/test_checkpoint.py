@@ -42,7 +42,7 @@ def test_half_the_size_sounds_the_same(trained, tmp_path):
     one, other = (Denoiser.from_checkpoint(tmp_path / f"{half}.ckpt", "cpu") for half in ("false", "true"))
     assert {parameter.dtype for parameter in other.parameters()} == {torch.float32}
     assert torch.allclose(one.enhance(noisy, 16_000), other.enhance(noisy, 16_000), atol=2e-3)
-    with pytest.raises(ConfigError, match="half=true: only of a checkpoint"):
+    with pytest.raises(ConfigError, match="half=true: only for checkpoints"):
         export.main([f"ckpt={run}", f"out={tmp_path}/m.onnx", "half=true"])
 
 

@@ -44,18 +44,16 @@ def growth(net: nn.Module, bins: int) -> float:
     has two million weights. The estimate follows from the sizes of the layers alone, so ``net`` may be on the device
     ``meta``. Raises ValueError where it exceeds :data:`MAX_GROWTH` or :data:`MAX_BLOCK`.
     """
-    unet = isinstance(net, UNet)
-    deepest = 2 ** len(net.steps) if unet else int(net.reduction)  # type: ignore[arg-type]
-    bands = math.ceil(bins / deepest)
+    reduction = 2 ** len(net.steps) if isinstance(net, UNet) else int(getattr(net, "reduction", 1))
+    stem = net.stem if isinstance(net, UNet) else 1  # bins that become channels
+    bands = math.ceil(bins / reduction)
     sizes = [1.0]
     for name, layer in net.named_modules():
         # Each level has half the bins of the level above it.
         level = re.match(r"(?:encoder|decoder|up|gates)\.(\d+)\.", f"{name}.")
         share = 2.0 ** -int(level[1]) if level else 1.0
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            channels = max(layer.in_channels, layer.out_channels)
-            # A stem of a U-Net turns bins into channels.
-            sizes.append(share * channels / (net.stem if unet else 1))
+            sizes.append(share * max(layer.in_channels, layer.out_channels) / stem)
         elif isinstance(layer, nn.Linear):
             sizes.append(max(layer.in_features, layer.out_features) * bands / bins)
         elif isinstance(layer, nn.GRU):

@@ -195,7 +195,9 @@ class UNet(nn.Module):
         x = self.head(x)
         if self.stem > 1:
             x = x.unflatten(1, (-1, self.stem)).transpose(2, 3).flatten(2, 3)
-        first, last, _ = (wanted or slice(None)).indices(frames)
+        if wanted is None:
+            return x[..., :bins, :frames]
+        first, last, _ = wanted.indices(frames)
         return x[..., :bins, first - begin : last - begin]
 
     def _needed_frames(self, wanted: slice, frames: int) -> list[tuple[int, int]]:
