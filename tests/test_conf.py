@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from denoiser.data.datamodule import PairedData
 from denoiser.training import trainer
 from denoiser.training.folder import run_folder
-from denoiser.training.module import DenoisingModule
+from denoiser.training.run import build_module
 
 CONF = ROOT / "conf"
 FILES = [*CONF.glob("*/*.yaml"), *CONF.glob("model/head/*.yaml")]
@@ -38,8 +38,7 @@ def test_every_option_composes_and_builds(option, tmp_path):
     assert isinstance(plain, dict)
     name = "-".join(HydraConfig.get().runtime.choices[g] for g in ("data", "model", "loss"))
     assert plain["name"] == (f"debug-{name}" if group == "debug" else name)  # never taken for a run to resume
-    groups = ("model", "spectral", "loss", "optimizer", "scheduler")
-    module = DenoisingModule(**{g: plain[g] for g in groups}, metrics=plain["metrics"], seed=plain["seed"])
+    module = build_module(plain, {})
     module.trainer = trainer.build_trainer(tmp_path, **{**plain["trainer"], "max_steps": 10}, logger=False)
     module.configure_optimizers()
     assert isinstance(instantiate(cfg.data, spectral=module.denoiser.spectral), PairedData)
