@@ -103,5 +103,5 @@ def main(precision: str = "bf16", rounds: int = 6, device: str = "cpu", batch: i
 
 
 if __name__ == "__main__":
-    startup.keep_freed()
+    startup.keep_freed_memory()
     main(*sys.argv[1:2], *map(int, sys.argv[2:3]), *sys.argv[3:4], *map(int, sys.argv[4:5]))
