@@ -1,4 +1,4 @@
-"""Preparation of the process before torch loads: packages that are there, memory that is kept, imports without waits."""
+"""Preparation of a program before torch loads: its packages, its memory, its imports."""
 
 from __future__ import annotations
 
