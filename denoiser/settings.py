@@ -114,7 +114,9 @@ def register() -> None:
 def check_range(cfg: DictConfig, key: str, low: float, high: float = math.inf) -> None:
     """Raise ConfigError where this setting is a number outside ``low`` to ``high``; None passes."""
     value = OmegaConf.select(cfg, key)
-    if value is not None and not low <= value <= high:
+    if value is None:
+        return
+    if isinstance(value, str) or not low <= value <= high:
         expected = f"{low:g} or more" if high == math.inf else f"a number from {low:g} to {high:g}"
         raise ConfigError(f"{key}={value}: expected {expected}")
 
