@@ -7,6 +7,7 @@ from pathlib import Path
 
 from denoiser import settings
 from denoiser.checkpoint import write_weights
+from denoiser.cli.arguments import choice, key_values
 from denoiser.errors import ConfigError
 from denoiser.export import export
 from denoiser.inference.denoiser import Denoiser
@@ -21,9 +22,9 @@ USAGE = """Export the network of a checkpoint: python -m denoiser export ckpt=CH
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    given = settings.settings({"ckpt": "", "out": "", "half": "false"}, USAGE, arguments)
+    given = key_values({"ckpt": "", "out": "", "half": "false"}, USAGE, arguments)
     settings.require(given, "ckpt")
-    half = settings.choice(given, "half", "true", "false") == "true"
+    half = choice(given, "half", "true", "false") == "true"
     # Passed on as it was typed: ./small is a file, small is not.
     ckpt, source = given["ckpt"], Path(given["ckpt"])
     name = source.resolve().name if source.is_dir() else source.stem

@@ -34,6 +34,7 @@ class Head(nn.Module, ABC):
         causal: True where all of these are earlier frames, as in a causal network.
         bf16: the network may compute in bfloat16 without being asked to. For gains and filters the error was measured,
             60 dB below the sound; noise that is subtracted has a larger one.
+        estimates_phase: True where the estimate has a phase of its own, not the noisy one.
     """
 
     inputs = 1
@@ -42,6 +43,7 @@ class Head(nn.Module, ABC):
     context = 0
     causal = False
     bf16 = False
+    estimates_phase = False
     activation: nn.Module
 
     def features(self, noisy: Spectrum, memory: Memory | None = None) -> Tensor:
@@ -98,6 +100,7 @@ class _ComplexInput(_Gain):
     """Base of the heads whose network sees real and imaginary part beside the magnitude, all compressed."""
 
     inputs = 3
+    estimates_phase = True
 
     def features(self, noisy: Spectrum, memory: Memory | None = None) -> Tensor:
         magnitude = noisy.magnitude.clamp(max=1)
@@ -154,6 +157,7 @@ class Filter(Mask):
     """
 
     inputs = 3
+    estimates_phase = True
 
     def __init__(self, limit: float = 1.2, taps: int = 5, lowest: int = 64) -> None:
         super().__init__(limit)
