@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import io
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -92,7 +89,10 @@ class _Exportable(nn.Module):
 def _graph(net: nn.Module, example: Tensor) -> Any:
     """Return the network as an onnx.ModelProto for any number of signals and frames."""
     dynamic = {0: torch.export.Dim("batch"), 3: torch.export.Dim("frames", min=1)}
-    with _quiet(), torch.no_grad():
+    # Torch warns of packages that are not needed and of its own deprecations.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
         program = torch.onnx.export(
             net,
             (example,),
@@ -139,16 +139,3 @@ def _without_paths(model: Any, metadata: dict[str, Any]) -> Any:
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "denoiser", metadata["denoiser_version"]
     return model
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what the exporter of torch prints, logs and warns of; it raises what goes wrong."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
