@@ -143,6 +143,7 @@ def test_a_head_that_gives_more_begins_as_the_one_it_grew_from(vctk, tmp_path):
         f"data.root={vctk}",
         *QUICK,
         "model.width=8",
+        "loss=compressed",
         "trainer.max_epochs=1",
         "test=false",
         f"data.cache={tmp_path}/cache",
