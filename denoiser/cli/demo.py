@@ -1,4 +1,4 @@
-"""``python -m denoiser demo``: a page in the browser, served from this machine, to denoise clips on."""
+"""Command ``python -m denoiser demo``: a page in the browser, served from this machine, to denoise clips on."""
 
 from __future__ import annotations
 
