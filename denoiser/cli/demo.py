@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from denoiser import settings
+from denoiser.cli.arguments import key_values, whole
 from denoiser.errors import CheckpointError, DenoiserError
 
 HELP = """\
@@ -53,9 +54,9 @@ def find_checkpoints(given: str) -> dict[str, Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve the page until it is interrupted."""
-    given = settings.settings(DEFAULTS, HELP, arguments)
+    given = key_values(DEFAULTS, HELP, arguments)
     settings.require(given, "ckpt")
-    port, limit = settings.whole(given, "port", 1, 65_535), settings.whole(given, "limit", 1, 100_000)
+    port, limit = whole(given, "port", 1, 65_535), whole(given, "limit", 1, 100_000)
     if find_spec("gradio") is None:
         raise DenoiserError('the demo page needs gradio: pip install "denoiser[demo]"')
     checkpoints = find_checkpoints(given["ckpt"])

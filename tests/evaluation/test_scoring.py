@@ -96,9 +96,9 @@ def test_a_network_on_the_cpu_gets_no_workers():
 
 def test_training_reports_the_same_scores_with_and_without_workers(vctk, tmp_path):
     records = []
-    for scorers in (0, 2):
-        folder = tmp_path / str(scorers)
-        train_here(folder, f"data.root={vctk}", *TINY, f"scorers={scorers}", "trainer.max_epochs=1")
+    for workers in (0, 2):
+        folder = tmp_path / str(workers)
+        train_here(folder, f"data.root={vctk}", *TINY, f"metric_workers={workers}", "trainer.max_epochs=1")
         records.append(json.loads((folder / "run.json").read_text()))
     for part in ("validation", "test"):
         for kind in ("noisy", "enhanced"):
