@@ -100,7 +100,7 @@ def test_training_reports_the_same_scores_with_and_without_workers(vctk, tmp_pat
         folder = tmp_path / str(workers)
         train_here(folder, f"data.root={vctk}", *TINY, f"metric_workers={workers}", "trainer.max_epochs=1")
         records.append(json.loads((folder / "run.json").read_text()))
-    for part in ("validation", "test"):
-        for kind in ("noisy", "enhanced"):
-            assert records[0][part][kind] == pytest.approx(records[1][part][kind], rel=1e-4)
+    for kind in ("noisy", "enhanced"):
+        assert records[0]["test"][kind] == pytest.approx(records[1]["test"][kind], rel=1e-4)
+    assert records[0]["validation"] == pytest.approx(records[1]["validation"], rel=1e-4)
     assert records[0]["test"]["enhanced"]["pesq"] > 1
