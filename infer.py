@@ -43,7 +43,7 @@ def run(cfg: DictConfig) -> None:
     with startup.importing():
         import torch
 
-        from denoiser.evaluation.judging import folder_of, judge
+        from denoiser.evaluation.files import evaluate, folder_of
         from denoiser.inference.batch import enhance_files, shown
         from denoiser.inference.denoiser import Denoiser
         from denoiser.inference.jobs import is_single, plan, share
@@ -74,7 +74,7 @@ def run(cfg: DictConfig) -> None:
         )  # fmt: skip
         unscored = 0
         if cfg.report or cfg.reference:
-            unscored = judge(
+            unscored = evaluate(
                 outcome.gains,
                 reference=Path(cfg.reference) if cfg.reference else None,
                 root=Path(sources[0]) if len(sources) == 1 and Path(sources[0]).is_dir() else None,

@@ -1,4 +1,4 @@
-"""Waveforms and spectrograms as pictures."""
+"""Pictures of waveforms and spectrograms."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from denoiser.errors import DenoiserError
 from denoiser.filesystem import atomic_write
 from denoiser.spectral import Spectral
 
-PLOT_SECONDS = 60.0  # a figure of more shows nothing
-
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PLOT_SECONDS = 60.0  # a figure of more shows nothing
+RANGE = 80.0  # dB from the loudest point to black
+POINTS = 2000  # of a waveform: a line of a million would be slow and look the same
+
 
 def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -> Figure:
-    """Waveform and spectrogram of each ``[N]`` or ``[C, N]`` (first channel), side by side on one scale.
+    """Draw waveform and spectrogram of each ``[N]`` or ``[C, N]`` (first channel), side by side on one scale.
 
-    Seconds, kHz, and dB below the loudest point of all. Raises DenoiserError where matplotlib is missing.
+    Axes are in seconds, kHz, and dB below the loudest point of all. Raises DenoiserError if matplotlib is missing.
     """
     try:
         from matplotlib.figure import Figure
@@ -44,15 +45,18 @@ def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -
     for column, (name, w) in enumerate(shown.items()):
         wave, image = axes[0][column], axes[1][column]
         seconds = len(w) / sample_rate
-        step = max(1, len(w) // 2000)  # an envelope: a line of a million points would be slow and look the same
-        columns = torch.nn.functional.pad(w, (0, -len(w) % step)).reshape(-1, step)
-        times = torch.arange(len(columns)) * step / sample_rate
-        wave.fill_between(times, columns.min(1).values, columns.max(1).values, linewidth=0.4)
+        times, lowest, highest = _envelope(w, sample_rate)
+        wave.fill_between(times, lowest, highest, linewidth=0.4)
         wave.set(title=name, ylim=(-1.05 * peak, 1.05 * peak), xlim=(0, seconds))
         picture = image.imshow(
-            levels[name].numpy() - top, origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0,
+            levels[name].numpy() - top,
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=-RANGE,
+            vmax=0,
             extent=(0, seconds, 0, sample_rate / 2000),
-        )  # fmt: skip
+        )
         image.set(xlabel="seconds")
         if column == 0:
             wave.set_ylabel("amplitude")
@@ -62,33 +66,45 @@ def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -
             image.tick_params(labelleft=False)
     fig.colorbar(picture, ax=list(axes[1]), label="dB", pad=0.01)
     if title:
-        fig.suptitle(title, parse_math=False)  # a file's name: a $ in it is no formula
+        # The title may be the name of a file: a $ in it begins no formula.
+        fig.suptitle(title, parse_math=False)
     return fig
 
 
+def _envelope(waveform: Tensor, sample_rate: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return times in seconds, and the lowest and highest sample from each to the next."""
+    step = max(1, len(waveform) // POINTS)
+    columns = torch.nn.functional.pad(waveform, (0, -len(waveform) % step)).reshape(-1, step)
+    times = torch.arange(len(columns)) * step / sample_rate
+    return times, columns.amin(1), columns.amax(1)
+
+
 def decibels(waveform: Tensor, sample_rate: int) -> Tensor:
-    """``[N]`` → levels of its spectrogram ``[F, T]``, windows of 32 ms."""
+    """Return the levels of the spectrogram of ``[N]`` in dB, ``[F, T]``, with windows of 32 ms."""
     window = max(16, round(0.032 * sample_rate / 2) * 2)
     spectral = Spectral(sample_rate, window, window // 4)
     return 20 * torch.log10(spectral.stft(waveform).abs().clamp(min=1e-10))
 
 
 def loudest(levels: Iterable[Tensor]) -> float:
-    """What spectrograms on one scale are relative to, dB: silence is to look like silence."""
+    """Return the reference of spectrograms on one scale in dB; at least -60, so that silence looks like silence."""
     return max(-60.0, *(float(level.max()) for level in levels))
 
 
 def before_and_after(source: Path, target: Path, title: str = "") -> Figure:
-    """The :func:`figure` of a file and of what became of it: their first minute, in memory that does not grow."""
+    """Draw the :func:`figure` of a file and its enhanced version: their first minute, in constant memory."""
     waveforms = {}
     for name, path in (("before", source), ("after", target)):
         with Reader(path) as reader:
             rate = reader.info.sample_rate
-            waveforms[name] = reader.read(round(PLOT_SECONDS * rate) + 1)  # one more says that there is more
+            # One sample more tells the figure that the file goes on.
+            waveforms[name] = reader.read(round(PLOT_SECONDS * rate) + 1)
     return figure(waveforms, rate, title)
 
 
 def save_figure(path: Path, fig: Figure) -> None:
-    warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a title in another script shows boxes
-    with atomic_write(path) as partial:
+    """Write a figure as PNG."""
+    with atomic_write(path) as partial, warnings.catch_warnings():
+        # matplotlib warns that a title in another script shows boxes.
+        warnings.simplefilter("ignore", UserWarning)
         fig.savefig(partial, format="png", dpi=110)

@@ -1,4 +1,4 @@
-"""Sound out of containers that libsndfile does not know, by the programs ffmpeg and ffprobe where they are installed.
+"""Sound files that libsndfile cannot decode, through the programs ffmpeg and ffprobe if they are installed.
 
 A file may come from anyone. So its extension chooses the demuxer: ffmpeg, left to itself, would take a text for a
 playlist and open the files and addresses that it names. No shell is involved.
@@ -17,39 +17,36 @@ from typing import Any
 
 import numpy as np
 
-from denoiser.audio.libsndfile import tags_of
+from denoiser.audio.formats import DEMUXERS
+from denoiser.audio.tags import select_tags
 from denoiser.errors import AudioError
 
-_DEMUXERS = {
-    "mov": "m4a m4b m4r mp4 m4v mov qt 3gp 3g2",
-    "matroska": "mka mkv webm",
-    "asf": "wma wmv asf",
-    "mpegts": "mts m2ts",
-    "mpeg": "mpg mpeg vob",
-    "ogg": "spx ogv ogg oga",  # Speex, and FLAC in OGG
-    "caf": "caf",
-    "wav": "wav",
-    "aac": "aac", "amr": "amr", "ac3": "ac3", "eac3": "eac3", "dts": "dts", "avi": "avi", "flv": "flv",
-    "ape": "ape", "wv": "wv", "tta": "tta",
-}  # fmt: skip
-DEMUXERS = {f".{name}": demuxer for demuxer, names in _DEMUXERS.items() for name in names.split()}
-_SHOWN = "stream=codec_name,sample_rate,channels,duration:stream_tags:format=duration:format_tags"
+_ENTRIES = "stream=codec_name,sample_rate,channels,duration:stream_tags:format=duration:format_tags"
+_PROBE_SECONDS = 60.0
+
+
+def is_installed() -> bool:
+    """Return True if both programs are on the PATH."""
+    return bool(shutil.which("ffmpeg") and shutil.which("ffprobe"))
 
 
 class Source:
     """The first sound stream of a file, decoded while it is read.
 
-    Raises AudioError where the programs are not installed, or find no sound in the file.
+    ``length`` is 0, unknown: containers state only durations, which are near. ``seconds`` is that duration, or 0.
+    Raises AudioError if the programs are not installed, or find no sound in the file.
     """
 
-    length = 0  # samples; unknown, as containers state durations, which are near
+    length = 0
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, demuxer: str | None = None) -> None:
         self.path = path
-        self.format = DEMUXERS[path.suffix.lower()]
-        self._process: subprocess.Popen[bytes] | None = None  # from the first block on
+        self.format = demuxer or DEMUXERS[path.suffix.lower()]
+        # The decoder starts at the first block.
+        self._process: subprocess.Popen[bytes] | None = None
         self._input: list[str | bytes] = ["-v", "error", "-protocol_whitelist", "file,pipe", "-f", self.format]
-        self._input += ["-i", b"file:" + os.fsencode(path.absolute())]  # "file:", as a name can begin with "http:"
+        # "file:", as a name can begin with "http:".
+        self._input += ["-i", b"file:" + os.fsencode(path.absolute())]
         found = self._probe()
         streams = found.get("streams") or [{}]
         stream, container = streams[0], found.get("format", {})
@@ -59,52 +56,49 @@ class Source:
         except (KeyError, ValueError) as error:
             raise AudioError(f"{path}: ffmpeg finds no sound in it") from error
         self.seconds = float(stream.get("duration") or container.get("duration") or 0)
-        both = {**stream.get("tags", {}), **container.get("tags", {})}
-        texts = {key.lower(): str(text) for key, text in both.items()}
-        self.tags = tags_of({**texts, "tracknumber": texts.get("track", "")})
+        given = {**stream.get("tags", {}), **container.get("tags", {})}
+        texts = {key.lower(): str(text) for key, text in given.items()}
+        self.tags = select_tags({**texts, "tracknumber": texts.get("track", "")})
 
     def block(self, samples: int) -> np.ndarray:
-        """The next ``[n, C]`` float32 samples, ``n <= samples``; AudioError where the stream is damaged."""
-        if self._process is None:
-            output = ["-map", "0:a:0", "-ar", str(self.samplerate), "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1"]
-            command = [self._find("ffmpeg"), "-nostdin", "-xerror", *self._input, *output]
-            # Not a pipe: one that nobody reads fills up, and the program waits.
-            self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors
-            )
-        assert self._process.stdout is not None
+        """Return the next ``[n, C]`` float32 samples, ``n <= samples``; AudioError if the stream is damaged."""
+        process = self._process or self._start()
+        assert process.stdout is not None
         size = 4 * self.channels
-        data = self._process.stdout.read(samples * size)
-        if len(data) < samples * size and self._process.wait():
+        data = process.stdout.read(samples * size)
+        if len(data) < samples * size and process.wait():
             self._errors.seek(0)
-            raise AudioError(f"{self.path}: damaged, says ffmpeg ({self._reason(self._errors.read(1 << 16))})")
-        return np.frombuffer(data, "<f4", len(data) // size * self.channels).reshape(-1, self.channels)
+            raise AudioError(f"{self.path}: damaged, says ffmpeg ({_last_line(self._errors.read(1 << 16))})")
+        whole = len(data) // size
+        return np.frombuffer(data, "<f4", whole * self.channels).reshape(whole, self.channels)
 
     def close(self) -> None:
+        """End the decoder."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
             self._errors.close()
             self._process = None
 
+    def _start(self) -> subprocess.Popen[bytes]:
+        output = ["-map", "0:a:0", "-ar", str(self.samplerate), "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1"]
+        command = [self._find("ffmpeg"), "-nostdin", "-xerror", *self._input, *output]
+        # Errors go to a file: a pipe that nobody reads fills up, and the program waits.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors)
+        return self._process
+
     def _probe(self) -> dict[str, Any]:
-        command = [
-            self._find("ffprobe"),
-            *self._input,
-            "-select_streams",
-            "a:0",
-            "-show_entries",
-            _SHOWN,
-            "-of",
-            "json",
-        ]
+        output = ["-select_streams", "a:0", "-show_entries", _ENTRIES, "-of", "json"]
+        command = [self._find("ffprobe"), *self._input, *output]
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS, check=False
+            )
         except (subprocess.TimeoutExpired, OSError) as error:
             raise AudioError(f"{self.path}: ffprobe does not get through it") from error
         if done.returncode:
-            raise AudioError(f"{self.path}: not readable as {self.format} by ffmpeg ({self._reason(done.stderr)})")
+            raise AudioError(f"{self.path}: not readable as {self.format} by ffmpeg ({_last_line(done.stderr)})")
         return dict(json.loads(done.stdout.decode(errors="replace")))
 
     def _find(self, program: str) -> str:
@@ -116,7 +110,9 @@ class Source:
             )
         return found
 
-    def _reason(self, errors: bytes) -> str:
-        lines = errors.decode(errors="replace").split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), "no reason given")
-        return re.sub(r"^(\[[^]]*\]|file:.*:) *", "", last).strip()
+
+def _last_line(errors: bytes) -> str:
+    """Return the last thing the program said, without the names of its modules and of the file."""
+    lines = [line for line in errors.decode(errors="replace").split("\n") if line.strip()]
+    last = lines[-1] if lines else "no reason given"
+    return re.sub(r"^(\[[^]]*\]|file:.*:) *", "", last).strip()

@@ -1,4 +1,4 @@
-"""Loudness in LUFS of sound that arrives in blocks."""
+"""Integrated loudness of sound that arrives in blocks, in LUFS."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from torch import Tensor
 
 from denoiser.errors import ConfigError, DenoiserError
 
-SILENT = -70.0  # LUFS; below that, a gating block does not count, and a recording has no loudness
+# LUFS. Gating blocks below it do not count, and a recording below it has no loudness.
+SILENT = -70.0
+_OFFSET = -0.691  # dB, of BS.1770: a sine of 997 Hz at full scale in one channel is -3.01 LUFS
+_RELATIVE_GATE = -10.0  # dB below the mean of the blocks that are not silent
 
 
 class Meter:
-    """Integrated loudness (ITU-R BS.1770-4), with pyloudnorm's K-weighting, in memory that hardly grows.
+    """Integrated loudness (ITU-R BS.1770-4) by pyloudnorm's filters, in memory that hardly grows.
 
     Args:
         sample_rate: Hz.
@@ -22,17 +25,21 @@ class Meter:
 
     def __init__(self, sample_rate: int, channels: int) -> None:
         try:
-            from pyloudnorm import Meter as Weighting
+            from pyloudnorm import IIRfilter
             from scipy.signal import lfilter
         except ImportError:
             raise DenoiserError('loudness= needs pyloudnorm: pip install "denoiser[loudness]"') from None
         self._lfilter = lfilter
-        self._filters = [(f.b * f.passband_gain, f.a) for f in Weighting(sample_rate)._filters.values()]
-        self._states = [np.zeros((channels, max(len(b), len(a)) - 1)) for b, a in self._filters]
+        # K-weighting: the head as a shelf of 4 dB from 1.5 kHz on, and a high pass at 38 Hz.
+        shelf = IIRfilter(4.0, 1 / math.sqrt(2), 1500.0, sample_rate, "high_shelf")
+        high_pass = IIRfilter(0.0, 0.5, 38.0, sample_rate, "high_pass")
+        self._filters = [(stage.b, stage.a) for stage in (shelf, high_pass)]
+        self._states = [np.zeros((channels, 2)) for _ in self._filters]
         self._weights = np.array([1.41 if channels == 5 and c >= 3 else 1.0 for c in range(channels)])
-        self._step = sample_rate // 10  # gating blocks of 400 ms begin every 100 ms
+        # Gating blocks of 400 ms begin every 100 ms.
+        self._step = sample_rate // 10
         self._held = np.zeros((channels, 0))
-        self._energies: list[float] = []  # of each 100 ms, mean square summed over channels
+        self._energies: list[float] = []  # of each 100 ms: mean square, summed over channels
 
     def add(self, block: Tensor) -> None:
         """Take the next ``[C, N]``."""
@@ -51,16 +58,14 @@ class Meter:
         if len(self._energies) < 4:
             return -math.inf
         energies = np.convolve(self._energies, np.ones(4) / 4, mode="valid")
-        for offset in (SILENT, None):
-            gate = 10 ** ((SILENT + 0.691) / 10) if offset is not None else energies.mean() / 10
-            energies = energies[energies > gate]
-            if not len(energies):
-                return -math.inf
-        return float(10 * np.log10(energies.mean()) - 0.691)
+        energies = energies[energies > 10 ** ((SILENT - _OFFSET) / 10)]
+        if len(energies):
+            energies = energies[energies > energies.mean() * 10 ** (_RELATIVE_GATE / 10)]
+        return float(10 * np.log10(energies.mean()) + _OFFSET) if len(energies) else -math.inf
 
     def gain(self, target: float) -> float:
-        """The linear gain to ``target`` LUFS; 1 where there is no loudness to change."""
-        if not -70 <= target <= -5:
+        """Return the linear gain to ``target`` LUFS; 1 for a recording without loudness."""
+        if not SILENT <= target <= -5:
             raise ConfigError(f"loudness={target}: expected LUFS from -70 to -5; -16 and -23 are common")
         loudness = self.loudness
         return 10 ** ((target - loudness) / 20) if math.isfinite(loudness) else 1.0

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from denoiser.audio import ffmpeg, libsndfile
-from denoiser.audio.formats import EXTENSIONS
+from denoiser.audio.formats import DEMUXERS, FORMATS
 from denoiser.errors import AudioError
 
 MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz; outside, a header is lying
@@ -24,10 +24,11 @@ _STEP = 1 << 18  # samples of all channels decoded at once
 
 @dataclass(frozen=True)
 class Info:
-    """What a header says. ``frames`` is the number of samples per channel, 0 where the header does not know it.
+    """The facts of a file's header.
 
-    That is so for MP3 without an index, streamed FLAC, and what ffmpeg decodes; ``seconds`` is a guess then, or 0.
-    ``tags`` are those of TAGS that are there. ``format`` and ``subtype`` are libsndfile's names, or else ffmpeg's.
+    ``frames`` is the number of samples per channel, 0 if the header does not know it: MP3 without an index, streamed
+    FLAC, everything that ffmpeg decodes. ``seconds`` is a guess then, or 0. ``tags`` are those of TAGS that are there.
+    ``format`` and ``subtype`` are libsndfile's names, or else ffmpeg's.
     """
 
     path: Path
@@ -37,10 +38,11 @@ class Info:
     format: str
     subtype: str
     tags: Mapping[str, str] = field(default_factory=dict, compare=False)
-    estimate: float = 0.0  # of the seconds, where frames is 0
+    estimate: float = 0.0  # seconds, if frames is 0
 
     @property
     def seconds(self) -> float:
+        """The duration."""
         return self.frames / self.sample_rate if self.frames else self.estimate
 
 
@@ -51,7 +53,7 @@ class Reader:
             while (block := reader.read(1 << 16)).shape[1]:
                 ...
 
-    ``info`` is what its header says. Raises AudioError where the file is missing, empty or not audio.
+    ``info`` holds the facts of its header. Raises AudioError if the file is missing, empty or not audio.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -70,22 +72,28 @@ class Reader:
         )
 
     def read(self, samples: int) -> Tensor:
-        """The next ``[C, n]`` float32 samples, ``n <= samples``; ``n`` is 0 at the end.
+        """Return the next ``[C, n]`` float32 samples, ``n <= samples``; ``n`` is 0 at the end.
 
-        Raises AudioError where the file is damaged here, or holds NaN or infinity.
+        Raises AudioError if the file is damaged here, or holds NaN or infinity.
         """
-        channels, blocks = self.info.channels, []
+        channels = self.info.channels
+        blocks = [np.empty((0, channels), np.float32)]
+        # Step by step: memory follows what a file holds, not what its header claims or a caller asks for.
+        step = max(1, _STEP // channels)
         try:
-            # Bit by bit: memory follows what a file holds, not what its header claims or a caller asks for.
-            while (block := self._source.block(min(samples, max(1, _STEP // channels)))).size:
+            while samples > 0:
+                block = self._source.block(min(samples, step))
+                if not block.size:
+                    break
                 blocks.append(block)
                 samples -= len(block)
         except libsndfile.ERRORS as error:
             why = libsndfile.reason(error)
             raise AudioError(f"{self.info.path}: damaged after {self._done} samples ({why})") from error
-        waveform = torch.from_numpy(np.concatenate([*blocks, np.empty((0, channels), np.float32)]).T.copy())
+        waveform = torch.from_numpy(np.concatenate(blocks).T.copy())
         if waveform.numel():
-            least, most = torch.aminmax(waveform)  # both NaN where any sample is
+            # Both are NaN if any sample is.
+            least, most = torch.aminmax(waveform)
             if not (least >= -LARGEST and most <= LARGEST):
                 raise AudioError(f"{self.info.path}: holds NaN, infinite or absurd samples (over {LARGEST:g})")
         self._done += waveform.shape[1]
@@ -99,6 +107,7 @@ class Reader:
             self._done = 0
 
     def close(self) -> None:
+        """Close the file."""
         self._source.close()
 
     def __enter__(self) -> Reader:
@@ -109,7 +118,7 @@ class Reader:
 
 
 def probe(path: str | Path) -> Info:
-    """Read a file's header. Raises AudioError where it is missing, empty or not audio."""
+    """Read a file's header. Raises AudioError if it is missing, empty or not audio."""
     with Reader(path) as reader:
         return reader.info
 
@@ -117,7 +126,7 @@ def probe(path: str | Path) -> Info:
 def read(path: str | Path) -> tuple[Tensor, int]:
     """Read a whole file as ``([C, N] float32, sample rate)``.
 
-    Raises AudioError where the file cannot be decoded, holds no samples, or holds NaN or infinity.
+    Raises AudioError if the file cannot be decoded, holds no samples, or holds NaN or infinity.
     """
     with Reader(path) as reader:
         waveform = reader.read(sys.maxsize)
@@ -132,7 +141,8 @@ def _open(path: Path) -> libsndfile.Source | ffmpeg.Source:
     except OSError as error:
         missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
         raise AudioError(f"{path}: {'no such file' if missing else error.strerror}") from error
-    if not stat.S_ISREG(found.st_mode):  # a pipe or a device could keep us waiting for ever
+    # A pipe or a device could keep us waiting for ever.
+    if not stat.S_ISREG(found.st_mode):
         raise AudioError(f"{path}: not a file")
     if found.st_size == 0:
         raise AudioError(f"{path}: the file is empty")
@@ -146,16 +156,21 @@ def _open(path: Path) -> libsndfile.Source | ffmpeg.Source:
 
 
 def _decoder(path: Path) -> libsndfile.Source | ffmpeg.Source:
-    """libsndfile where it can, else ffmpeg where the extension is one of its own."""
+    """Open a file with libsndfile if that can decode it, else with ffmpeg if the extension is one of its own."""
+    suffix = path.suffix.lower()
     try:
-        return libsndfile.Source(path)
+        source = libsndfile.Source(path)
     except libsndfile.ERRORS as error:
-        suffix = path.suffix.lower()
-        if suffix in ffmpeg.DEMUXERS:
+        if suffix in DEMUXERS:
             try:
                 return ffmpeg.Source(path)
             except AudioError:
-                if suffix not in EXTENSIONS:
+                if suffix not in FORMATS:
                     raise
         why = libsndfile.reason(error)
         raise AudioError(f"{path}: not readable as audio ({why}); WAV, FLAC, OGG, MP3 and AIFF are") from error
+    if source.is_guessed and ffmpeg.is_installed():
+        # libsndfile would stop at the guess: at a seventh of a variable bit rate that begins in silence.
+        source.close()
+        return ffmpeg.Source(path, "mp3")
+    return source

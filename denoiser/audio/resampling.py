@@ -1,4 +1,4 @@
-"""One sample rate to another."""
+"""Resampling by a windowed sinc."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from denoiser.errors import AudioError
 
 _CROSSINGS = 16  # zero crossings of the sinc on each side
 _ROLLOFF = 0.99  # cut-off, as a share of the lower rate's half
-_AT_ONCE = 16  # outputs of one place of the convolution: 48 to 16 kHz, one filter at a time, takes five times as long
-_MAX_PERIOD = 1000  # the filters of one ratio take 4 bytes times its square: 4 MB
+# Output samples per position of the convolution: 48 to 16 kHz, one filter at a time, takes five times as long.
+_AT_ONCE = 16
+# The filters of one ratio take 4 bytes times its square: 4 MB.
+_MAX_PERIOD = 1000
 
 
 def ratio(source: int, target: int) -> tuple[int, int]:
-    """``(old, new)``: so many samples at ``source`` Hz become so many at ``target`` Hz, in lowest terms.
+    """Return ``(old, new)`` in lowest terms: ``old`` samples at ``source`` Hz become ``new`` at ``target`` Hz.
 
-    Where one of them would pass 1000, the nearest ratio that does not: 44100 to 44101 Hz is 1 to 1, and none is off
-    by more than a thousandth. The way back is the inverse, so nothing drifts. Raises AudioError where one rate is
-    more than 1000 times the other.
+    Neither passes 1000. If one would, this is the nearest ratio, off by at most a thousandth: 44100 to 44101 Hz is
+    1 to 1. The way back is the inverse, so nothing drifts. Raises AudioError if one rate is more than 1000 times the
+    other.
     """
     low, high = sorted((source, target))
     nearest = Fraction(low, high).limit_denominator(_MAX_PERIOD)
@@ -33,17 +35,24 @@ def ratio(source: int, target: int) -> tuple[int, int]:
 
 
 def reach(source: int, target: int) -> int:
-    """How many input samples before and after the time of an output sample have a part in it."""
+    """Return the number of input samples on either side of an output sample that it depends on."""
     old, new = ratio(source, target)
-    return 0 if old == new else math.ceil(_CROSSINGS * old / (_ROLLOFF * min(old, new)))
+    if old == new:
+        return 0
+    return math.ceil(_CROSSINGS * old / (_ROLLOFF * min(old, new)))
 
 
 @functools.lru_cache(maxsize=16)
 def _filters(old: int, new: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """``[n * new, 1, 2 * reach + n * old]``: a filter for each output sample of ``n`` periods, :func:`_periods`."""
-    from torchaudio.transforms import Resample  # 0.2 s to import, which a file at the model's rate does not need
+    """Return a filter for each output sample of ``n`` periods, ``[n * new, 1, 2 * reach + n * old]``.
 
-    with torch.inference_mode(False):  # else what is kept could not be trained through later
+    ``n`` is that of :func:`_periods`.
+    """
+    # Imported here: it takes 0.2 s, and a file at the model's rate does not need it.
+    from torchaudio.transforms import Resample
+
+    # Tensors made in inference mode could not be trained through later.
+    with torch.inference_mode(False):
         design = Resample(old, new, lowpass_filter_width=_CROSSINGS, rolloff=_ROLLOFF, dtype=torch.float64)
         n = _periods(new)
         shifted = [torch.nn.functional.pad(design.kernel, (i * old, (n - 1 - i) * old)) for i in range(n)]
@@ -51,11 +60,12 @@ def _filters(old: int, new: int, device: torch.device, dtype: torch.dtype) -> Te
 
 
 def _periods(new: int) -> int:
+    """Return the number of periods of the ratio that one position of the convolution yields."""
     return max(1, _AT_ONCE // new)
 
 
 def resample(waveform: Tensor, source: int, target: int) -> Tensor:
-    """``[..., N]`` at ``source`` Hz to ``[..., ceil(N * new / old)]`` at ``target`` Hz, without delay.
+    """Resample ``[..., N]`` at ``source`` Hz to ``[..., ceil(N * new / old)]`` at ``target`` Hz, without delay.
 
     ``old`` and ``new`` are those of :func:`ratio`. The filter is torchaudio's windowed sinc: Hann, 16 zero crossings.
     """
@@ -68,8 +78,9 @@ def resample(waveform: Tensor, source: int, target: int) -> Tensor:
     with torch.autocast(waveform.device.type, enabled=False):
         rows = torch.nn.functional.pad(waveform.reshape(math.prod(leading), 1, samples), (width, width + step))
         out = torch.nn.functional.conv1d(rows, filters, stride=step)
-    # torchaudio's own function takes the length in float32, which is off from 2**24 samples on: 6 min at 48 kHz.
-    return out.transpose(1, 2).reshape(*leading, out.shape[1] * out.shape[2])[..., : -(-samples * new // old)]
+    # In whole numbers: torchaudio's own function uses float32, which is off beyond 2**24 samples, 6 min at 48 kHz.
+    length = -(-samples * new // old)
+    return out.transpose(1, 2).reshape(*leading, out.shape[1] * out.shape[2])[..., :length]
 
 
 def match_length(waveform: Tensor, length: int) -> Tensor:

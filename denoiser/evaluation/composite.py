@@ -1,16 +1,16 @@
-"""How far an estimate is from clean speech, frame by frame: LLR, WSS, segmental SNR, LSD.
+"""Frame-wise distances between an estimate and clean speech: LLR, WSS, segmental SNR, LSD.
 
 The first three are the ingredients of the composite ratings of Y. Hu and P. C. Loizou, "Evaluation of objective
 quality measures for speech enhancement", IEEE Trans. Audio, Speech, Lang. Process. 16(1), 2008. Published ratings
-come from the program that its authors gave away, so where paper and program differ, this follows the program:
+come from the authors' program, so this follows the program where the paper differs:
 
 - A frame has W samples, 30 ms, under a Hann window, 0.5 - 0.5 cos(2 π n / (W + 1)) for n = 1 ... W, and starts
-  H = W // 4 after the one before; there are (N - W) // H of them, which leaves out the last whole one.
-- Waveforms have full scale at ±1, and are taken as they are: no level or delay is matched.
-- LLR and WSS are the mean of the lowest 95 % of their frames, segmental SNR that of all.
+  H = W // 4 after the one before; there are (N - W) // H of them, without the last whole one.
+- Waveforms have full scale at ±1. Neither level nor delay is matched.
+- LLR and WSS are the mean of the lowest 95 % of their frames, segmental SNR the mean of all.
 
-Every measure takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz, and is NaN where there is no frame.
-Nothing is larger than ``BLOCK`` frames, so that an hour needs no more memory than a minute.
+Every measure takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz, and is NaN without a frame. Frames are
+computed ``BLOCK`` at a time, so that an hour needs no more memory than a minute.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 BLOCK = 1024  # frames
-KEPT = 0.95  # of the frames, sorted
-WHITE = 1e-12  # of a frame's power, added to it as white noise: the predictor of a pure tone stays computable
+KEPT = 0.95  # share of the frames, sorted
+# White noise added to a frame, as a share of its power: the predictor of a pure tone stays computable.
+WHITE = 1e-12
 EPS = torch.finfo(torch.float64).eps
 
 # Klatt's critical bands as the authors' program has them, Hz.
@@ -38,20 +39,22 @@ WIDTHS = (
 
 
 def _frames(clean: Tensor, estimate: Tensor, sample_rate: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Windowed frames of both, float64 ``[T, W]``, at most ``BLOCK`` at a time."""
+    """Yield windowed frames of both, float64 ``[T, W]``, at most ``BLOCK`` at a time."""
     width = round(0.030 * sample_rate)
     hop = width // 4
     count = (len(clean) - width) // hop if hop else 0
-    window = torch.hann_window(width + 2, periodic=False, dtype=torch.float64)[1:-1]  # its zeros left out
+    # Without the zeros at both ends.
+    window = torch.hann_window(width + 2, periodic=False, dtype=torch.float64)[1:-1]
     for first in range(0, count, BLOCK):
         last = min(first + BLOCK, count) - 1
         part = slice(first * hop, last * hop + width)
-        x, y = (w[part].double().unfold(0, width, hop) * window for w in (clean, estimate))
+        x = clean[part].double().unfold(0, width, hop) * window
+        y = estimate[part].double().unfold(0, width, hop) * window
         yield x, y
 
 
 def _lowest(blocks: list[Tensor]) -> float:
-    """The mean of the lowest 95 % of the frames' values."""
+    """Return the mean of the lowest 95 % of the frames' values."""
     if not blocks:
         return math.nan
     values = torch.cat(blocks).sort().values
@@ -59,7 +62,7 @@ def _lowest(blocks: list[Tensor]) -> float:
 
 
 def llr(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Log-likelihood ratio, 0 or more, lower is better: how ill the estimate's linear predictor suits clean speech.
+    """Return the log-likelihood ratio of linear predictors, 0 or more, lower is better.
 
     Per frame, ln(b' R b / a' R a), where R is the autocorrelation matrix of the clean frame, a its linear
     predictor and b the estimate's, of order 16 (10 below 10 kHz). Not bounded above, as in the authors' program.
@@ -70,24 +73,26 @@ def llr(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
     for x, y in _frames(clean, estimate, sample_rate):
         r = _autocorrelation(x, order)
         a, b = _predictor(r), _predictor(_autocorrelation(y, order))
-        found.append(torch.log(_error(b, r) / _error(a, r)).clamp(min=0))  # below 0 only by rounding
+        # Below 0 only by rounding.
+        found.append(torch.log(_error(b, r) / _error(a, r)).clamp(min=0))
     return _lowest(found)
 
 
 def _fft_size(width: int) -> int:
-    """The power of two that holds a frame twice."""
+    """Return the power of two that holds a frame twice."""
     return 2 ** math.ceil(math.log2(2 * width))
 
 
 def _autocorrelation(x: Tensor, order: int) -> Tensor:
-    """``[T, W]`` → lags 0 to ``order``, ``[T, order + 1]``, with a trace of white noise."""
+    """Return lags 0 to ``order`` of ``[T, W]``, ``[T, order + 1]``, with a trace of white noise."""
     lags = torch.fft.irfft(torch.fft.rfft(x, _fft_size(x.shape[1])).abs() ** 2)[:, : order + 1].clone()
-    lags[:, 0] += WHITE * lags[:, 0] + EPS**2  # EPS: digital silence becomes the quietest white noise
+    # EPS: digital silence becomes the quietest white noise.
+    lags[:, 0] += WHITE * lags[:, 0] + EPS**2
     return lags
 
 
 def _predictor(r: Tensor) -> Tensor:
-    """Levinson and Durbin's recursion: lags ``[T, P + 1]`` → prediction error filters 1, a1 ... aP, ``[T, P + 1]``."""
+    """Return the prediction error filters 1, a1 ... aP of lags, both ``[T, P + 1]``, by Levinson-Durbin recursion."""
     a = torch.zeros_like(r)
     a[:, 0] = 1
     error = r[:, 0].clone()
@@ -99,30 +104,31 @@ def _predictor(r: Tensor) -> Tensor:
 
 
 def _error(a: Tensor, r: Tensor) -> Tensor:
-    """a' R a for the Toeplitz matrix R of the lags ``r``: the power that the filter ``a`` leaves, ``[T]``."""
+    """Return a' R a for the Toeplitz matrix R of the lags ``r``: the power that the filter ``a`` leaves, ``[T]``."""
     order = a.shape[1]
     own = torch.stack([(a[:, : order - lag] * a[:, lag:]).sum(1) for lag in range(order)], dim=1)
     return 2 * (own * r).sum(1) - own[:, 0] * r[:, 0]
 
 
 def wss(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Weighted spectral slope, 0 or more, lower is better (D. H. Klatt, ICASSP 1982): formants that moved count most.
+    """Return the weighted spectral slope distance, 0 or more, lower is better (D. H. Klatt, ICASSP 1982).
 
-    Per frame, the energies of 25 critical bands up to 3.6 kHz in dB, Gaussian bands of which less than -30 dB is
-    dropped; their 24 slopes, from one band to the next; and Σ w (slope - slope')² / Σ w, where w is the mean over
-    clean and estimate of 20 / (20 + dB below the frame's maximum) · 1 / (1 + dB below the nearest peak).
+    Formants that moved count most. Per frame, it takes the energies of 25 Gaussian critical bands up to 3.6 kHz in dB
+    (gains below -30 dB are dropped) and their 24 slopes from one band to the next. The distance is
+    Σ w (slope - slope')² / Σ w, where w is the mean over clean and estimate of
+    20 / (20 + dB below the frame's maximum) · 1 / (1 + dB below the nearest peak).
     """
     found = []
     for frames in _frames(clean, estimate, sample_rate):
-        levels = [_band_levels(x, sample_rate) for x in frames]
-        slopes = [level.diff(dim=1) for level in levels]
-        weight = torch.stack([_weights(*side) for side in zip(levels, slopes, strict=True)]).mean(0)
-        found.append((weight * (slopes[0] - slopes[1]) ** 2).sum(1) / weight.sum(1))
+        clean_level, level = (_band_levels(x, sample_rate) for x in frames)
+        clean_slope, slope = clean_level.diff(dim=1), level.diff(dim=1)
+        weight = (_weights(clean_level, clean_slope) + _weights(level, slope)) / 2
+        found.append((weight * (clean_slope - slope) ** 2).sum(1) / weight.sum(1))
     return _lowest(found)
 
 
 def _bands(sample_rate: int, bins: int) -> Tensor:
-    """Gains of the critical bands, all of one area, ``[bins, 25]``."""
+    """Return the gains of the critical bands, all of one area, ``[bins, 25]``."""
     hertz = sample_rate / 2 / bins
     widths = torch.tensor(WIDTHS, dtype=torch.float64)
     centres = (torch.tensor(CENTRES, dtype=torch.float64) / hertz).floor()
@@ -132,17 +138,18 @@ def _bands(sample_rate: int, bins: int) -> Tensor:
 
 
 def _band_levels(x: Tensor, sample_rate: int) -> Tensor:
-    """Windowed frames ``[T, W]`` → energies of the bands in dB, at least -100, ``[T, 25]``."""
+    """Return the energies of the bands of windowed frames ``[T, W]`` in dB, at least -100, ``[T, 25]``."""
     power = torch.fft.rfft(x, _fft_size(x.shape[1]))[:, :-1].abs() ** 2
     return 10 * torch.log10((power @ _bands(sample_rate, power.shape[1])).clamp(min=1e-10))
 
 
 def _weights(level: Tensor, slope: Tensor) -> Tensor:
-    """Levels ``[T, 25]`` and their slopes ``[T, 24]`` → how much each slope counts, ``[T, 24]``."""
+    """Return the weight of each slope, ``[T, 24]``, from levels ``[T, 25]`` and slopes ``[T, 24]``."""
     here = level[:, :-1]
     rising = slope > 0
-    # Where it falls (or is level), the nearest peak is the band where that began; where it rises, the last band
-    # from which it still does: one before the peak. So in the authors' program, so in all published numbers.
+    # The nearest peak of a band in a fall (or a level stretch) is the band where the fall began. In a rise it is the
+    # last band with a rise after it, one before the true peak: an error of the authors' program, and so of all
+    # published numbers.
     peak = here.clone()
     for i in range(1, here.shape[1]):
         peak[:, i] = torch.where(rising[:, i] | rising[:, i - 1], here[:, i], peak[:, i - 1])
@@ -152,9 +159,9 @@ def _weights(level: Tensor, slope: Tensor) -> Tensor:
 
 
 def seg_snr(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Segmental SNR in dB: the mean over all frames, pauses too, of the frame's SNR, each held within -10 to 35 dB.
+    """Return the segmental SNR in dB: the mean over all frames, pauses too, each clamped to -10 to 35 dB.
 
-    A frame where the clean waveform is digital silence counts as -10, as in the authors' program.
+    A frame of digital silence in the clean waveform counts as -10, as in the authors' program.
     """
     found = []
     for x, y in _frames(clean, estimate, sample_rate):
@@ -164,13 +171,14 @@ def seg_snr(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
 
 
 def lsd(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Log-spectral distance in dB, 0 or more, lower is better (A. H. Gray and J. D. Markel, 1976): level counts.
+    """Return the log-spectral distance in dB, 0 or more, lower is better (A. H. Gray and J. D. Markel, 1976).
 
-    The mean over frames of the RMS over frequency of the difference in dB, where what is more than 50 dB below
-    the loudest point of the clean spectrogram counts as 50 dB below it (I. Cohen, 2003).
+    It is the mean over frames of the RMS over frequency of the difference in dB. Points more than 50 dB below the
+    loudest point of the clean spectrogram count as 50 dB below it (I. Cohen, 2003). Level counts.
     """
     powers = [(torch.fft.rfft(x).abs() ** 2).amax() for x, _ in _frames(clean, estimate, sample_rate)]
-    if not powers or not (floor := float(max(powers)) * 1e-5) > 0:
+    floor = float(max(powers)) * 1e-5 if powers else 0.0
+    if not floor > 0:
         return math.nan
     found = []
     for frames in _frames(clean, estimate, sample_rate):

@@ -1,6 +1,6 @@
-"""How good an enhanced waveform is. One definition, used in validation, in the test and on files.
+"""Metrics of an enhanced waveform against the clean one, for validation, the test and files alike.
 
-A metric takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz, and returns a float: NaN where
+A metric takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz, and returns a float: NaN if
 it is not defined (a silent or too short reference) or its package is not installed, never an exception.
 """
 
@@ -21,20 +21,22 @@ from denoiser.errors import ConfigError
 from denoiser.evaluation import composite
 
 NAN = math.nan
-LIMIT = 100.0  # dB; 16 bit hold 98, so that what lies beyond is the arithmetic's, not the signal's
-# s. The package `pesq` has a table of 50 utterances, does not look where it ends, and took whole processes down on
-# recordings of a minute. An utterance and the pause after it are 0.39 s at least: 49 of them do not fit in 19 s.
+# dB. 16 bit hold 98: a higher SI-SDR measures the arithmetic, not the signal.
+LIMIT = 100.0
+# The package `pesq` has a table of 50 utterances and does not look where it ends: recordings of a minute crashed whole
+# processes. An utterance and the pause after it take at least 0.39 s, so 49 of them do not fit in 19 s.
 PESQ_SECONDS = 19.0
-STOI_SECONDS = 60.0  # s; pystoi needs 2 MB for each
+# pystoi needs 2 MB per second.
+STOI_SECONDS = 60.0
 DEFAULT = ("pesq", "stoi", "si_sdr")
 
 
 def si_sdr(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), no mean removed.
+    """Return the scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), no mean removed.
 
-    10 log10(|a s|² / |a s - e|²) with a = <e, s> / |s|², which is c² / (1 - c²) for the cosine c between the two;
-    held within ±100 dB, so that an estimate equal to the clean waveform counts as 100 and not as infinite. A silent
-    estimate has none: NaN.
+    10 log10(|a s|² / |a s - e|²) with a = <e, s> / |s|²; the fraction is c² / (1 - c²) for the cosine c between the
+    two. Clamped to ±100 dB, so that an estimate equal to the clean waveform counts as 100 and not as infinite. NaN for
+    a silent estimate.
     """
     s, e = clean.double(), estimate.double()
     if not e.any() or not s.any():
@@ -45,7 +47,7 @@ def si_sdr(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
 
 
 def _in_pieces(measure: Callable[[Tensor, Tensor], float], clean: Tensor, estimate: Tensor, limit: float) -> float:
-    """The mean over equal pieces of at most ``limit`` samples, of those where it is defined."""
+    """Return the mean of a measure over equal pieces of at most ``limit`` samples, without undefined ones."""
     count = max(1, math.ceil(len(clean) / limit))
     pairs = zip(clean.tensor_split(count), estimate.tensor_split(count), strict=True)
     return _mean([measure(x.contiguous(), y.contiguous()) for x, y in pairs])
@@ -65,14 +67,15 @@ def _pesq(clean: Tensor, estimate: Tensor, sample_rate: int, mode: str) -> float
             return NAN
         try:
             return float(package.pesq(sample_rate, x.numpy(), y.numpy(), mode if sample_rate == 16_000 else "nb"))
-        except (package.PesqError, ValueError, ZeroDivisionError):  # no speech found, or shorter than 1/4 s
+        except (package.PesqError, ValueError, ZeroDivisionError):
+            # No speech found, or shorter than 1/4 s.
             return NAN
 
     return _in_pieces(measure, clean, estimate, PESQ_SECONDS * sample_rate)
 
 
 def pesq(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Wide-band PESQ (ITU-T P.862.2, 1.04 to 4.64) at 16 kHz; at 8 kHz the narrow-band P.862 (``pesq`` package).
+    """Return wide-band PESQ (ITU-T P.862.2, 1.04 to 4.64) at 16 kHz; at 8 kHz the narrow-band P.862 (``pesq`` package).
 
     Beyond 19 s, the mean over equal pieces that are shorter: PESQ is made for 8 to 12 s.
     """
@@ -80,7 +83,7 @@ def pesq(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
 
 
 def pesq_nb(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Narrow-band PESQ (ITU-T P.862 as MOS-LQO of P.862.1, 1.02 to 4.55) at 16 kHz or 8 kHz, as :func:`pesq`."""
+    """Return narrow-band PESQ (ITU-T P.862 as MOS-LQO of P.862.1, 1.02 to 4.55) at 16 kHz or 8 kHz, as :func:`pesq`."""
     return _pesq(clean, estimate, sample_rate, "nb")
 
 
@@ -101,7 +104,8 @@ def _stoi(clean: Tensor, estimate: Tensor, sample_rate: int, extended: bool) -> 
             except (RuntimeWarning, ValueError, IndexError):
                 return NAN
 
-    state = np.random.get_state()  # the extended one adds noise against zeros, drawn from everybody's generator
+    # Extended STOI adds noise to zeros, drawn from NumPy's global generator.
+    state = np.random.get_state()
     np.random.seed(0)
     try:
         return _in_pieces(measure, clean, estimate, STOI_SECONDS * sample_rate)
@@ -110,7 +114,7 @@ def _stoi(clean: Tensor, estimate: Tensor, sample_rate: int, extended: bool) -> 
 
 
 def stoi(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Short-time objective intelligibility, 0 to 1 (Taal et al. 2011; ``pystoi`` package).
+    """Return short-time objective intelligibility, 0 to 1 (Taal et al. 2011; ``pystoi`` package).
 
     Beyond a minute, the mean over equal pieces that are shorter.
     """
@@ -118,12 +122,12 @@ def stoi(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
 
 
 def estoi(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Extended STOI, for noise that comes and goes (Jensen and Taal 2016; ``pystoi`` package), as :func:`stoi`."""
+    """Return extended STOI, for fluctuating noise (Jensen and Taal 2016; ``pystoi`` package), as :func:`stoi`."""
     return _stoi(clean, estimate, sample_rate, extended=True)
 
 
 def _at_speech_rate(measure: Callable[[Tensor, Tensor, int], float]) -> Callable[[Tensor, Tensor, int], float]:
-    """As PESQ, with which it is combined: at 8 or 16 kHz, to which other rates are resampled."""
+    """Return the measure at 8 or 16 kHz, with other rates resampled to 16 kHz: as PESQ, to be combined with it."""
 
     def at_speech_rate(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
         if sample_rate not in (8_000, 16_000):
@@ -136,7 +140,7 @@ def _at_speech_rate(measure: Callable[[Tensor, Tensor, int], float]) -> Callable
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric as it is measured and as it is shown.
+    """Definition of a metric and its presentation.
 
     Either ``measure(clean, estimate, sample_rate)``, or ``weights``: 1 to 5, a constant (at ``""``) plus the sum
     of other metrics times their weights.
@@ -191,7 +195,7 @@ METRICS: dict[str, Metric] = {
 
 
 def missing_package(name: str) -> str | None:
-    """The package a metric needs and that is not installed, if so."""
+    """Return the package that a metric needs and that is not installed, or None."""
     package = METRICS[name].package if name in METRICS else None
     return package if package and find_spec(package) is None else None
 
@@ -203,14 +207,15 @@ def mode_of(monitor: str) -> str:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise ConfigError for a metric that does not exist."""
-    if unknown := [name for name in names if name not in METRICS]:
+    """Raise ConfigError if a metric does not exist."""
+    unknown = [name for name in names if name not in METRICS]
+    if unknown:
         raise ConfigError(f"metric {', '.join(unknown)} is unknown; there are: {', '.join(METRICS)}")
 
 
 @torch.no_grad()
 def score(clean: Tensor, estimate: Tensor, sample_rate: int, names: Sequence[str] = DEFAULT) -> dict[str, float]:
-    """The named metrics of one waveform ``[N]`` against its clean reference."""
+    """Return the named metrics of one waveform ``[N]`` against its clean reference."""
     clean, estimate = clean.detach().float().cpu(), estimate.detach().float().cpu()
     if not clean.any() or not torch.isfinite(clean).all() or not torch.isfinite(estimate).all():
         return dict.fromkeys(names, NAN)
@@ -229,7 +234,7 @@ def score(clean: Tensor, estimate: Tensor, sample_rate: int, names: Sequence[str
 
 
 def mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of each metric over those rows where it is defined; NaN where it is nowhere. In any order the same."""
+    """Return the mean of each metric over the rows where it is defined, else NaN; the order of rows has no effect."""
     return {name: _mean([row[name] for row in rows]) for name in (rows[0] if rows else ())}
 
 

@@ -1,4 +1,4 @@
-"""A page to look at and listen to: one HTML file that holds all it shows and opens from disk, with no network."""
+"""Report of a folder: one HTML file with players and pictures that opens from disk, without a network."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import METRICS
 from denoiser.filesystem import atomic_write
 
-EXCERPT = 30.0  # seconds of a file that its players and picture hold: half a megabyte of MP3
+EXCERPT = 30.0  # seconds of a file in its players and picture: half a megabyte of MP3
 LISTENED = 50  # files, the worst, that have players and a picture; the table has all
 
 
 @dataclass
 class Entry:
-    """A file before and after; ``scores`` are ``{"noisy": {metric: value}, "enhanced": {...}}``, or nothing."""
+    """A file before and after; ``scores`` are ``{"noisy": {metric: value}, "enhanced": {...}}``, or empty."""
 
     source: Path
     target: Path
@@ -34,35 +34,44 @@ class Entry:
     gain: float = 1.0
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    def score(self, kind: str, name: str) -> float:
+        """Return a metric of ``noisy`` or ``enhanced``; NaN without scores."""
+        return self.scores[kind][name] if self.scores else math.nan
+
 
 def write_page(path: Path, entries: Sequence[Entry], settings: str = "", failures: Sequence[str] = ()) -> None:
-    """Write the page: a table that sorts, and for each file two players, waveforms, spectrograms; the worst first.
+    """Write the page: a table that sorts and, for each file, two players and spectrograms; the worst file first.
 
-    The worst is the one of the lowest score after (of the first metric), or where nothing was scored, the one most was
-    taken from. Players hold the first 30 s as MP3 and each file is linked. Raises DenoiserError where it cannot.
+    The worst file has the lowest first metric after enhancement; without scores, the most energy removed. Players hold
+    the first 30 s as MP3, and each file is linked. Raises DenoiserError if a file or figure cannot be made.
     """
     names = next((list(entry.scores["enhanced"]) for entry in entries if entry.scores), [])
     rows = [_row(entry, names, path.parent) for entry in entries]
     if names:
-        rows.sort(key=lambda row: _last_if_undefined(_score(row["entry"], "enhanced", names[0])))
+        rows.sort(key=lambda row: _undefined_last(row["entry"].score("enhanced", names[0])))
         order = f"Sorted by {METRICS[names[0]].heading} after, the worst first; a click on a heading sorts by it."
     else:
         rows.sort(key=lambda row: -row["removed"])
         order = "Sorted by how much was taken away, the most first; a click on a heading sorts by it."
     for row in rows[:LISTENED]:
-        _listen(row)
-    headings = ["file", "seconds", "removed dB", *(METRICS[name].heading for name in names)]
+        row.update(_players_and_picture(row["entry"]))
     render(
-        path, "page.html",
+        path,
+        "evaluation/page.html",
         title=f"denoiser: {len(rows)} file{'' if len(rows) == 1 else 's'}, before and after",
-        settings=settings, failures=failures, headings=headings, entries=rows, order=order,
+        settings=settings,
+        failures=failures,
+        headings=["file", "seconds", "removed dB", *(METRICS[name].heading for name in names)],
+        entries=rows,
+        order=order,
         means=_means(entries, names),
-    )  # fmt: skip
+    )
 
 
 def render(path: Path, template: str, **values: Any) -> None:
-    """Write what a template of this package, which extends ``base.html``, makes of ``values``; all are escaped."""
-    from jinja2 import Environment, PackageLoader  # comes with torch
+    """Write a template of this package, which extends ``evaluation/base.html``, with ``values``, all escaped."""
+    # Comes with torch.
+    from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("denoiser", ""), autoescape=True, trim_blocks=True)
     text = environment.get_template(template).render(**values)
@@ -71,63 +80,67 @@ def render(path: Path, template: str, **values: Any) -> None:
 
 
 def base64_of(content: bytes) -> str:
-    """For a ``data:`` address."""
+    """Return bytes as text for a ``data:`` address."""
     return base64.b64encode(content).decode()
 
 
 def _row(entry: Entry, names: Sequence[str], folder: Path) -> dict[str, Any]:
-    before, _, rate, energies = _excerpts(entry)
-    removed = 10 * math.log10(max(energies[0], 1e-12) / max(energies[1], 1e-12))
+    before, after, rate = _excerpts(entry)
+    removed = 10 * math.log10(_power(before) / _power(after))
     cells = [(entry.seconds, f"{entry.seconds:.1f}"), (removed, f"{removed:.1f}")]
-    cells += [(_score(entry, "enhanced", name), _change(name, entry)) for name in names]
+    cells += [(entry.score("enhanced", name), _change(name, entry)) for name in names]
     facts = f"{entry.seconds:.1f} s at {rate} Hz, {len(before)} channel{'' if len(before) == 1 else 's'}"
     if entry.gain != 1:
         facts += f", turned {'down' if entry.gain < 1 else 'up'} by {abs(20 * math.log10(entry.gain)):.1f} dB"
+    name = os.path.relpath(entry.target, folder)
     return {
         "entry": entry,
-        "name": os.path.relpath(entry.target, folder),
+        "name": name,
         "cells": [{"value": value, "text": text} for value, text in cells],
         "facts": facts,
-        "link": quote(os.path.relpath(entry.target, folder).replace(os.sep, "/")),
+        "link": quote(name.replace(os.sep, "/")),
         "removed": removed,
     }
 
 
-def _excerpts(entry: Entry) -> tuple[Tensor, Tensor, int, list[float]]:
-    waveforms, energies = [], []
+def _excerpts(entry: Entry) -> tuple[Tensor, Tensor, int]:
+    """Return the beginnings of both files, ``[C, N]``, and their rate."""
+    waveforms = []
     for path in (entry.source, entry.target):
         with Reader(path) as reader:
             rate = reader.info.sample_rate
             waveforms.append(reader.read(round(EXCERPT * rate)))
-            energies.append(float(waveforms[-1].square().mean()) if waveforms[-1].numel() else 0.0)
-    return waveforms[0], waveforms[1], rate, energies
+    before, after = waveforms
+    return before, after, rate
 
 
-def _listen(row: dict[str, Any]) -> None:
-    before, after, rate, _ = _excerpts(row["entry"])
-    row["sounds"] = {kind: base64_of(mp3(sound, rate)) for kind, sound in (("before", before), ("after", after))}
+def _power(waveform: Tensor) -> float:
+    return max(float(waveform.square().mean()), 1e-12) if waveform.numel() else 1e-12
+
+
+def _players_and_picture(entry: Entry) -> dict[str, Any]:
+    before, after, rate = _excerpts(entry)
+    waveforms = {"before": before, "after": after}
     picture = io.BytesIO()
-    figures.figure({"before": before, "after": after}, rate).savefig(picture, format="webp", dpi=80)
-    row["picture"] = base64_of(picture.getvalue())
+    figures.figure(waveforms, rate).savefig(picture, format="webp", dpi=80)
+    sounds = {kind: base64_of(mp3(sound, rate)) for kind, sound in waveforms.items()}
+    return {"sounds": sounds, "picture": base64_of(picture.getvalue())}
 
 
 def _means(entries: Sequence[Entry], names: Sequence[str]) -> list[str]:
-    if not names:
-        return []
     scored = [entry for entry in entries if entry.scores]
+    if not names or not scored:
+        return []
     summary = tables.summarise([{"name": entry.source.name, **entry.scores} for entry in scored])
-    mean = Entry(Path(), Path(), sum(e.seconds for e in scored) / len(scored), scores=summary)
-    return [f"{mean.seconds:.1f}", "", *(_change(name, mean) for name in names)]
-
-
-def _score(entry: Entry, kind: str, name: str) -> float:
-    return entry.scores[kind][name] if entry.scores else math.nan
+    seconds = sum(entry.seconds for entry in scored) / len(scored)
+    mean = Entry(Path(), Path(), seconds, scores=summary)
+    return [f"{seconds:.1f}", "", *(_change(name, mean) for name in names)]
 
 
 def _change(name: str, entry: Entry) -> str:
-    before, after = (tables.number(name, _score(entry, kind, name)) for kind in ("noisy", "enhanced"))
+    before, after = (tables.number(name, entry.score(kind, name)) for kind in ("noisy", "enhanced"))
     return f"{before} → {after}"
 
 
-def _last_if_undefined(value: float) -> float:
+def _undefined_last(value: float) -> float:
     return value if math.isfinite(value) else math.inf

@@ -1,7 +1,8 @@
+"""Containers that ffmpeg decodes."""
+
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 
 import pytest
@@ -9,9 +10,10 @@ import torch
 from conftest import make_voice
 
 from denoiser import audio
+from denoiser.audio import ffmpeg
 from denoiser.errors import AudioError
 
-needs_ffmpeg = pytest.mark.skipif(not (shutil.which("ffmpeg") and shutil.which("ffprobe")), reason="no ffmpeg here")
+needs_ffmpeg = pytest.mark.skipif(not ffmpeg.is_installed(), reason="ffmpeg and ffprobe are not on the PATH")
 TAGS = {"title": "Müller, 東京", "artist": "Me", "album": "It's", "track": "3", "genre": "Speech"}
 
 
@@ -45,7 +47,7 @@ def test_other_containers_are_decoded(tmp_path, voice, name, options):
     with audio.Reader(path) as reader:
         info = reader.info
         assert (info.sample_rate, info.channels) == (16_000 if name == "a.spx" else 48_000, 2)
-        assert info.frames == 0  # unknown
+        assert info.frames == 0
         assert info.seconds == pytest.approx(2.0, abs=0.1)
         blocks = []
         while (block := reader.read(10_001)).shape[1]:
@@ -58,7 +60,8 @@ def test_other_containers_are_decoded(tmp_path, voice, name, options):
     spectrum = torch.fft.rfft(sound[0], 1 << 18) * torch.fft.rfft(expected[0], 1 << 18).conj()
     lag = int(torch.fft.irfft(spectrum).argmax())
     lag = lag if lag < 1 << 17 else lag - (1 << 18)
-    assert abs(lag) <= 2048  # what some encoders put in front, or keep
+    # The delay that some encoders add, or cut.
+    assert abs(lag) <= 2048
     both = sound[0, max(0, lag) :], expected[0, max(0, -lag) :]
     both = [x[: min(map(len, both))] for x in both]
     assert torch.nn.functional.cosine_similarity(*both, dim=0) > (0.6 if name == "a.spx" else 0.9)
@@ -66,7 +69,7 @@ def test_other_containers_are_decoded(tmp_path, voice, name, options):
 
 
 @needs_ffmpeg
-def test_a_lossless_one_returns_the_samples_and_the_tags(tmp_path, voice):
+def test_a_lossless_container_returns_the_samples_and_the_tags(tmp_path, voice):
     tags = [part for key, text in TAGS.items() for part in ("-metadata", f"{key}={text}")]
     convert(voice, tmp_path / "a.m4a", "-c:a", "alac", *tags)
     assert torch.equal(audio.read(tmp_path / "a.m4a")[0], audio.read(voice)[0])
@@ -83,7 +86,7 @@ def test_a_lossless_one_returns_the_samples_and_the_tags(tmp_path, voice):
 @pytest.mark.parametrize(
     "name", ["-i.m4a", "a b'c\"d;$(e).m4a", "http:a.m4a", "concat:a|b.m4a", "%03d.m4a", b"caf\xe9.m4a"]
 )
-def test_names_are_names_and_nothing_else(tmp_path, monkeypatch, voice, name):
+def test_a_name_is_never_taken_for_an_option_or_an_address(tmp_path, monkeypatch, voice, name):
     convert(voice, tmp_path / "plain.m4a", "-c:a", "alac")
     monkeypatch.chdir(tmp_path)
     os.rename("plain.m4a", name)
@@ -108,7 +111,7 @@ def test_a_playlist_opens_no_other_file(tmp_path, voice, name, text):
 
 
 @needs_ffmpeg
-def test_damage_is_one_line(tmp_path, voice):
+def test_a_damaged_container_is_refused_in_one_line(tmp_path, voice):
     convert(voice, tmp_path / "a.m4a", "-movflags", "faststart")
     whole = (tmp_path / "a.m4a").read_bytes()
     middle = len(whole) // 2
@@ -126,7 +129,7 @@ def test_damage_is_one_line(tmp_path, voice):
 
 
 @needs_ffmpeg
-def test_a_film_without_sound_says_so(tmp_path):
+def test_a_film_without_sound_is_refused(tmp_path):
     command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=size=64x64:duration=1", "-c:v", "mpeg4"]
     subprocess.run([*command, str(tmp_path / "a.mp4")], check=True)
     with pytest.raises(AudioError, match=r"a\.mp4: ffmpeg finds no sound in it"):
@@ -134,13 +137,14 @@ def test_a_film_without_sound_says_so(tmp_path):
 
 
 @needs_ffmpeg
-def test_the_program_ends_with_the_reader(tmp_path, voice):
+def test_ffmpeg_ends_when_the_reader_is_closed(tmp_path, voice):
     audio.write(tmp_path / "long.wav", audio.read(voice)[0].repeat(1, 60), 48_000)
     convert(tmp_path / "long.wav", tmp_path / "a.mka", "-c:a", "flac")
     reader = audio.Reader(tmp_path / "a.mka")
     assert reader.read(100).shape == (2, 100)
     process = reader._source._process
-    assert process.poll() is None  # it waits for us: it does not decode ahead of who reads
+    # It does not decode ahead of the reader.
+    assert process.poll() is None
     reader.close()
     assert process.poll() is not None
     reader.close()
@@ -151,6 +155,7 @@ def test_without_ffmpeg_the_line_says_what_would_decode_it(tmp_path, monkeypatch
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x1cftypM4A " + bytes(100))
     with pytest.raises(AudioError, match=r"a\.m4a: \.m4a is decoded by ffmpeg, and there is no ffprobe here; install"):
         audio.read(tmp_path / "a.m4a")
-    (tmp_path / "a.wav").write_bytes(b"RIFF" + bytes(100))  # libsndfile's own: its word counts
+    # libsndfile knows WAV itself, so its message counts.
+    (tmp_path / "a.wav").write_bytes(b"RIFF" + bytes(100))
     with pytest.raises(AudioError, match=r"a\.wav: not readable as audio"):
         audio.read(tmp_path / "a.wav")

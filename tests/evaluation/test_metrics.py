@@ -1,3 +1,5 @@
+"""Metrics: known values, silence, long recordings."""
+
 from __future__ import annotations
 
 import math
@@ -7,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED, make_noise, make_voice, needs_recordings
+from conftest import ROOT, SHARED, make_noise, make_voice, needs_recordings
 
 from denoiser import audio
 from denoiser.errors import ConfigError
@@ -21,7 +23,7 @@ ALL = tuple(METRICS)
 
 
 @needs_recordings
-def test_the_untouched_noisy_test_files_score_what_is_known():
+def test_the_noisy_test_files_have_their_known_scores():
     rows = []
     corpus = SHARED / "vctk_demand_mini"
     for path in sorted((corpus / "noisy_testset_wav").glob("*.wav")):
@@ -36,7 +38,7 @@ def test_the_untouched_noisy_test_files_score_what_is_known():
     assert mean["stoi"] == pytest.approx(0.876, abs=0.001)
     assert mean["estoi"] == pytest.approx(0.696, abs=0.001)
     assert mean["si_sdr"] == pytest.approx(4.55, abs=0.01)
-    # What the package sonusai 1.2.1 (metrics/calc_speech.py, with all waveforms in ±1) says of the same files.
+    # By the package sonusai 1.2.1 (metrics/calc_speech.py, with all waveforms in ±1), for the same files.
     known = {"llr": 0.7697, "wss": 41.850, "seg_snr": -1.0044, "csig": 2.9224, "cbak": 2.0689, "covl": 2.2393}
     for name, value in known.items():
         assert mean[name] == pytest.approx(value, rel=1e-3), name
@@ -66,7 +68,8 @@ def test_llr_of_a_known_predictor_is_the_logarithm_of_its_power():
 def test_lsd_of_a_gain_is_the_gain():
     noise = torch.randn(16_000, generator=torch.Generator().manual_seed(0))
     assert composite.lsd(noise, 2 * noise, 16_000) == pytest.approx(20 * math.log10(2), abs=0.05)
-    assert 30 < composite.lsd(noise, 1e-9 * noise, 16_000) < 50  # the range it listens to
+    # Its range is 50 dB.
+    assert 30 < composite.lsd(noise, 1e-9 * noise, 16_000) < 50
 
 
 def test_frames_do_not_depend_on_the_block_they_are_computed_in(monkeypatch):
@@ -89,7 +92,8 @@ def test_a_composite_is_its_formula_within_its_range():
 
 
 def test_clean_against_clean_is_the_best_of_each():
-    clean = make_voice(2.0, 16_000)[0] + 1e-3 * make_noise(2.0, 16_000, 1)[0]  # a room: see the next test
+    # The noise of a room fills the pauses: see the next test.
+    clean = make_voice(2.0, 16_000)[0] + 1e-3 * make_noise(2.0, 16_000, 1)[0]
     best = metrics.score(clean, clean, 16_000, ALL)
     worse = metrics.score(clean, clean + 0.3 * make_noise(2.0, 16_000)[0], 16_000, ALL)
     known = {"pesq": 4.64, "pesq_nb": 4.55, "stoi": 1, "estoi": 1, "si_sdr": 100, "seg_snr": 35, "csig": 5, "cbak": 5,
@@ -104,7 +108,7 @@ def test_a_pause_of_digital_silence_counts_as_its_authors_count_it():
     assert metrics.score(voice, voice, 16_000, ["seg_snr", "llr"]) == {"seg_snr": pytest.approx(12.5, abs=1), "llr": 0}
 
 
-def test_si_sdr_is_what_torchmetrics_says_and_does_not_hear_loudness():
+def test_si_sdr_is_that_of_torchmetrics_and_ignores_loudness():
     from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
     voice, noise = make_voice(1.0, 16_000)[0], make_noise(1.0, 16_000)[0]
@@ -112,7 +116,8 @@ def test_si_sdr_is_what_torchmetrics_says_and_does_not_hear_loudness():
     for gain in (1.0, -1.0, 1e-2, 1e-12, 1e9):
         assert metrics.si_sdr(voice, gain * (voice + noise), 16_000) == pytest.approx(expected, abs=1e-3)
         assert metrics.si_sdr(gain * voice, voice + noise, 16_000) == pytest.approx(expected, abs=1e-3)
-    assert metrics.si_sdr(voice, 0.5 * voice, 16_000) == 100  # not infinite: a mean must survive it
+    # Not infinite, which would make every mean infinite.
+    assert metrics.si_sdr(voice, 0.5 * voice, 16_000) == 100
     assert metrics.si_sdr(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), 16_000) == -100
     assert math.isnan(metrics.si_sdr(voice, 0 * voice, 16_000))
 
@@ -131,7 +136,7 @@ def test_silence_and_scraps_do_not_stop_a_run(samples):
     assert all(math.isnan(value) for value in metrics.score(noise, broken, 16_000, ALL).values())
 
 
-def test_a_mean_is_of_the_files_where_it_is_defined_and_of_no_order():
+def test_a_mean_leaves_out_undefined_values_and_ignores_order():
     rows = [{"pesq": value} for value in (0.1, 2.7, 1e-9, 3.3, math.nan, 1.4)]
     assert metrics.mean(rows) == metrics.mean(rows[::-1])
     assert metrics.mean(rows)["pesq"] == pytest.approx(1.5, abs=1e-6)
@@ -155,13 +160,13 @@ def test_many_utterances_do_not_overrun_the_tables_of_pesq():
 import sys, torch
 sys.path[:0] = sys.argv[1:]
 from conftest import make_noise
-from denoiser import metrics
+from denoiser.evaluation import metrics
 time = torch.arange(80 * 9_600) / 16_000
 clean = make_noise(48.0, 16_000)[0] * (time % 0.6 < 0.3)
 found = metrics.score(clean, clean + 0.05 * make_noise(48.0, 16_000, 1)[0], 16_000, ["pesq", "pesq_nb"])
 assert 1 < found["pesq"] < found["pesq_nb"] < 4.5, found
 """
-    folders = [str(path) for path in (audio.__file__.rsplit("/", 2)[0], __file__.rsplit("/", 1)[0])]
+    folders = [str(ROOT), str(ROOT / "tests")]
     result = subprocess.run([sys.executable, "-c", script, *folders], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
@@ -176,7 +181,8 @@ def test_a_long_recording_scores_as_its_pieces_do():
 
 def test_estoi_gives_the_same_twice_and_leaves_the_generator_of_others_alone():
     voice = make_voice(2.0, 16_000)[0]
-    estimate = voice * (torch.arange(len(voice)) < 16_000)  # its second half is digital silence, filled with noise
+    # Its second half is digital silence, which the metric fills with noise.
+    estimate = voice * (torch.arange(len(voice)) < 16_000)
     np.random.seed(7)
     first = metrics.estoi(voice, estimate, 16_000)
     drawn = np.random.standard_normal()

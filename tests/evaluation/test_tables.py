@@ -1,3 +1,5 @@
+"""Tables of scores: text, CSV, JSON."""
+
 from __future__ import annotations
 
 import csv
@@ -21,17 +23,18 @@ def row(name, pesq, gained=1.0, **facts):
 
 
 def read(path):
-    """The rows of a scores.csv, as anybody would read them."""
+    """Return the rows of a scores.csv, without its comments."""
     return list(csv.DictReader(line for line in path.open(newline="", encoding="utf-8") if not line.startswith("#")))
 
 
-def test_scores_are_written_with_what_was_left_out(tmp_path):
+def test_the_summary_counts_files_without_a_metric(tmp_path):
     rows = [
         {"name": "a", "noisy": {"pesq": 1.0, "si_sdr": 2.0}, "enhanced": {"pesq": 2.0, "si_sdr": 8.0}},
         {"name": "b", "noisy": {"pesq": 3.0, "si_sdr": 4.0}, "enhanced": {"pesq": math.nan, "si_sdr": 6.0}},
     ]
     summary = tables.write_scores(rows, tmp_path, seed=3)
-    assert summary["noisy"] == {"pesq": 1.0, "si_sdr": 3.0}  # b counts on neither side for PESQ
+    # For PESQ, b counts on neither side.
+    assert summary["noisy"] == {"pesq": 1.0, "si_sdr": 3.0}
     assert summary["enhanced"] == {"pesq": 2.0, "si_sdr": 7.0}
     assert summary["undefined"] == {"pesq": 1}
     assert read(tmp_path / "scores.csv")[1] == {
@@ -44,7 +47,7 @@ def test_scores_are_written_with_what_was_left_out(tmp_path):
     assert "by " not in text
 
 
-def test_definitions_and_versions_stand_in_the_csv(tmp_path):
+def test_definitions_and_versions_are_in_the_csv(tmp_path):
     tables.write_scores([row("a", 1.0)], tmp_path)
     notes = [line for line in (tmp_path / "scores.csv").read_text().splitlines() if line.startswith("#")]
     assert any(line.startswith("# pesq: ") and "P.862.2" in line for line in notes)
@@ -54,7 +57,7 @@ def test_definitions_and_versions_stand_in_the_csv(tmp_path):
     assert "pesq" in content["versions"]
 
 
-def test_names_as_people_have_them_come_back_from_the_csv(tmp_path):
+def test_any_name_comes_back_from_the_csv(tmp_path):
     names = ["#1 take, two", 'a "quoted" one', "plain", "ünï=code#2", "-dash"]
     tables.write_scores([row(name, 1.0) for name in names], tmp_path)
     assert [line["name"] for line in read(tmp_path / "scores.csv")] == names
@@ -64,7 +67,7 @@ def test_names_as_people_have_them_come_back_from_the_csv(tmp_path):
     assert frame["enhanced_pesq"].mean() == 2.0
 
 
-def test_scores_are_broken_down_by_what_is_known_of_the_files(tmp_path):
+def test_scores_are_broken_down_by_noise_type_snr_and_speaker(tmp_path):
     rows = [
         row("p1_1", 1.0, noise_type="bus", snr_db=15.0, speaker="p1"),
         row("p1_2", 2.0, noise_type="cafe", snr_db=2.5, speaker="p1"),
@@ -98,8 +101,9 @@ def test_a_breakdown_is_no_wider_than_a_terminal(tmp_path):
     assert set(summary["groups"]["noise_type"]["bus"]["noisy"]) == set(METRICS)
 
 
-def test_a_breakdown_that_shows_nothing_is_not_made(tmp_path):
-    alike = [row(f"a{i}", 1.0, noise_type="bus", snr_db=float(i)) for i in range(21)]  # one type, 21 SNRs
+def test_a_breakdown_of_one_group_or_of_too_many_is_left_out(tmp_path):
+    # One noise type, 21 SNRs.
+    alike = [row(f"a{i}", 1.0, noise_type="bus", snr_db=float(i)) for i in range(21)]
     assert tables.groups(alike) == {}
     assert list(tables.groups(alike[:20])) == ["snr_db"]
     assert tables.groups([row("a", 1.0)]) == {}

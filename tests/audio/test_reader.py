@@ -1,0 +1,172 @@
+"""Reading files: damage, headers that lie, and paths that are no files."""
+
+from __future__ import annotations
+
+import os
+import struct
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import make_noise, make_voice
+
+from denoiser import audio
+from denoiser.audio import ffmpeg
+from denoiser.errors import AudioError
+
+needs_ffmpeg = pytest.mark.skipif(not ffmpeg.is_installed(), reason="ffmpeg and ffprobe are not on the PATH")
+
+
+def wav_bytes(rate=16_000, channels=1, bits=16, claimed=None, kind=1, data=b"\x00\x01" * 500):
+    """Return a WAV whose header states what it is told to."""
+    align = channels * bits // 8
+    form = struct.pack("<IHHIIHH", 16, kind, channels, rate, rate * align & 0xFFFFFFFF, align & 0xFFFF, bits)
+    size = len(data) if claimed is None else claimed
+    chunks = b"WAVEfmt " + form + b"data" + struct.pack("<I", size) + data
+    return b"RIFF" + struct.pack("<I", min(36 + size, 0xFFFFFFFF)) + chunks
+
+
+READABLE = {
+    "4 GB claimed in 1 KB": (wav_bytes(claimed=0xFFFFFFF0), 500),
+    "a recorder that could not go back": (wav_bytes(claimed=0xFFFFFFFF), 500),
+    "1000 channels, empty": (wav_bytes(channels=1000), 0),
+    "1000 channels": (wav_bytes(channels=1000, data=bytes(2000 * 3)), 3),
+    "no data": (wav_bytes(data=b""), 0),
+    "half a sample": (wav_bytes(data=b"\x01"), 0),
+    "half a sample at the end": (wav_bytes(data=b"\x00\x01" * 500 + b"\x01"), 500),
+    "AU of 4 GB": (b".snd" + struct.pack(">IIIII", 24, 0xFFFFFFF0, 3, 16_000, 1000) + bytes(100), 0),
+}
+UNREADABLE = {
+    "65535 channels": wav_bytes(channels=65_535),
+    "no channels": wav_bytes(channels=0),
+    "rate 0": wav_bytes(rate=0),
+    "rate 2**31 - 1": wav_bytes(rate=2**31 - 1),
+    "rate 2**31": wav_bytes(rate=2**31),
+    "0 bits": wav_bytes(bits=0),
+    "infinity": wav_bytes(bits=32, kind=3, data=struct.pack("<f", float("inf"))),
+    "3e38": wav_bytes(bits=32, kind=3, data=struct.pack("<f", 3e38)),
+    "NaN": wav_bytes(bits=32, kind=3, data=struct.pack("<f", float("nan"))),
+    "cut header": wav_bytes()[:30],
+    "empty": b"",
+    "text": b"this is text, not sound\n" * 40,
+    "RIFF without data": b"RIFF\xff\xff\xff\x7fWAVEfmt ",
+    "ID3 of 256 MB": b"ID3\x04\x00\x00\x7f\x7f\x7f\x7f" + bytes(90),
+    "FLAC of zeros": b"fLaC" + bytes(200),
+    "OGG of zeros": b"OggS" + bytes(200),
+}
+
+
+@pytest.mark.parametrize("case", READABLE)
+def test_a_header_that_claims_too_much_costs_no_memory(tmp_path, case):
+    content, samples = READABLE[case]
+    path = tmp_path / "talk.wav"
+    path.write_bytes(content)
+    with audio.Reader(path) as reader:
+        # 4 TB, if memory were asked for before the samples are there.
+        assert reader.read(1 << 40).shape == (reader.info.channels, samples)
+    if not samples:
+        with pytest.raises(AudioError, match="holds no samples"):
+            audio.read(path)
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_file_that_is_not_sound_is_refused_in_one_line(tmp_path, case):
+    path = tmp_path / "talk.wav"
+    path.write_bytes(UNREADABLE[case])
+    with pytest.raises(AudioError, match=r"talk\.wav: ") as error:
+        audio.read(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.opus", "a.mp3", "a.aiff", "a.caf", "a.w64"])
+def test_damage_is_an_error_or_leaves_a_shorter_recording(tmp_path, name):
+    path = tmp_path / name
+    audio.write(path, make_noise(1.0, 48_000).repeat(2, 1), 48_000)
+    whole = path.read_bytes()
+    generator = np.random.default_rng(0)
+    damaged = [whole[:cut] for cut in (len(whole) // 2 + 1, len(whole) - 3, 50, 200)]
+    for start in generator.integers(100, len(whole) - 400, 5):
+        damaged.append(whole[:start] + generator.bytes(300) + whole[start + 300 :])
+    for content in damaged:
+        path.write_bytes(content)
+        with suppress(AudioError):
+            # ffmpeg, which reads an MP3 whose first frame is gone, keeps up to two frames of padding.
+            assert audio.read(path)[0].shape[1] <= 48_000 + 2 * 1152
+
+
+def test_a_flac_that_is_cut_off_is_an_error_not_a_short_file(tmp_path):
+    audio.write(tmp_path / "a.flac", make_noise(3.0, 16_000), 16_000)
+    (tmp_path / "a.flac").write_bytes((tmp_path / "a.flac").read_bytes()[:-2000])
+    with pytest.raises(AudioError, match=r"a\.flac: damaged after \d+ samples"):
+        audio.read(tmp_path / "a.flac")
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("cut", [0, 20])
+def test_an_mp3_without_an_index_is_read_to_its_end(tmp_path, cut):
+    # Variable bit rate: from the first frames, which are large, libsndfile guesses that there are few.
+    sound = torch.cat([make_noise(1.0, 16_000), torch.zeros(1, 48_000)], dim=1)
+    audio.write(tmp_path / "a.mp3", sound, 16_000)
+    whole, _ = audio.read(tmp_path / "a.mp3")
+    assert whole.shape == sound.shape
+    _, index, frames = (tmp_path / "a.mp3").read_bytes().split(b"\xff\xf3", 2)
+    assert b"Xing" in index
+    (tmp_path / "b.mp3").write_bytes(b"\xff\xf3" + frames[: len(frames) - cut])
+    assert soundfile.info(tmp_path / "b.mp3").frames < 50_000
+    back, _ = audio.read(tmp_path / "b.mp3")
+    assert audio.probe(tmp_path / "b.mp3").frames == 0
+    # 1105 samples are LAME's delay.
+    assert torch.allclose(back[:, 1105 : 1105 + 60_000], whole[:, :60_000], atol=1e-5)
+
+
+def test_an_extension_that_lies_does_not_matter(tmp_path):
+    audio.write(tmp_path / "a.mp3", make_voice(0.5, 16_000), 16_000)
+    for name in ("a.wav", "a.flac", "a.m4a", "a"):
+        (tmp_path / name).write_bytes((tmp_path / "a.mp3").read_bytes())
+        assert audio.probe(tmp_path / name).format == "MP3"
+        assert audio.read(tmp_path / name)[0].shape == (1, 8_000)
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    # Opening a pipe would wait for a writer.
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
+    (tmp_path / "folder.wav").mkdir()
+    for name in ("pipe.wav", "loop.wav", "folder.wav", "missing.wav", "missing/a.wav", "x" * 300 + ".wav", "/dev/zero"):
+        with pytest.raises(AudioError, match=r"not a file|no such file|symbolic links|too long"):
+            audio.read(tmp_path / name)
+    for name in ("pipe.wav", "folder.wav", "/dev/null"):
+        with pytest.raises(AudioError, match="is not a file"):
+            audio.write(tmp_path / name, torch.zeros(1, 10), 16_000, format="WAV")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder.wav", "loop.wav", "pipe.wav"]
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path):
+    audio.write(tmp_path / "a.wav", torch.zeros(1, 10), 16_000)
+    (tmp_path / "a.wav").chmod(0)
+    if os.access(tmp_path / "a.wav", os.R_OK):
+        pytest.skip("this user may read every file")
+    with pytest.raises(AudioError, match="no permission"):
+        audio.read(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize(
+    ("format", "sizes"),
+    [("RF64", [(b"ds64", 8, 96), (b"ds64", 16, 0)]), ("W64", [(b"riff", 16, 104), (b"data", 16, 24)])],
+)
+def test_files_beyond_4_gb_are_read(tmp_path, format, sizes):
+    path, frames = tmp_path / "a.wav", 1_250_000_000
+    with audio.Writer(path, 48_000, 2, format=format) as writer:
+        writer.write(torch.ones(2, 1_000) / 2)
+    content = bytearray(path.read_bytes())
+    for mark, offset, extra in sizes:
+        struct.pack_into("<Q", content, content.index(mark) + offset, 4 * frames + extra)
+    path.write_bytes(content)
+    # The rest is a hole in the file, which reads as zeros.
+    os.truncate(path, len(content) - 4_000 + 4 * frames)
+    with audio.Reader(path) as reader:
+        assert (reader.info.format, reader.info.frames) == (format, frames)
+        block = reader.read(2_000)
+    assert torch.equal(block, torch.cat([torch.ones(2, 1_000) / 2, torch.zeros(2, 1_000)], dim=1))

@@ -1,0 +1,240 @@
+"""Writing files: every format comes back as it was, and nothing half-written is left."""
+
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import suppress
+
+import pytest
+import soundfile
+import torch
+from conftest import make_noise, make_voice
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from denoiser import audio
+from denoiser.audio import writer as writing
+from denoiser.audio.formats import BITS, FLOATING, FORMATS
+from denoiser.audio.tags import TAGS
+from denoiser.errors import AudioError
+
+RATES = (8_000, 16_000, 44_100, 44_101, 192_000)
+NARROW = ("PCM_S8", "PCM_U8", "ULAW", "ALAW")
+PAIRS = [
+    (format, subtype)
+    for format in sorted({*FORMATS.values(), "WAVEX"})
+    for subtype in soundfile.available_subtypes(format)
+    if subtype in {*BITS, "ULAW", "ALAW", "VORBIS", "OPUS", "MPEG_LAYER_III"}
+    and (format, subtype) != ("WAV", "MPEG_LAYER_III")
+    and not (format == "AIFF" and subtype in NARROW)
+]
+LOSSLESS = [pair for pair in PAIRS if pair[1] in BITS]
+
+
+def snr(clean, estimate):
+    return float(10 * torch.log10(clean.square().sum() / (estimate - clean).square().sum().clamp(min=1e-30)))
+
+
+def iter_blocks(reader, samples):
+    while (block := reader.read(samples)).shape[1]:
+        yield block
+
+
+def read_in_blocks(path, samples):
+    with audio.Reader(path) as reader:
+        return torch.cat(list(iter_blocks(reader, samples)), dim=1)
+
+
+@pytest.mark.parametrize(("format", "subtype"), PAIRS)
+def test_every_format_and_subtype_comes_back_in_kind(tmp_path, format, subtype):
+    voice = make_voice(0.25, 16_000)
+    for channels in (1, 2):
+        sound = voice * torch.linspace(1, 0.5, channels)[:, None] + 0.01
+        source, target = tmp_path / f"{channels}.in", tmp_path / f"{channels}.out"
+        soundfile.write(source, sound.T.numpy(), 16_000, subtype, format=format)
+        info, before = audio.probe(source), read_in_blocks(source, 777)
+        assert before.shape == (channels, info.frames)
+        audio.write(target, before, 16_000, format=info.format, subtype=info.subtype)
+        after = audio.probe(target)
+        assert (after.format, after.subtype, after.sample_rate, after.frames) == (format, subtype, 16_000, info.frames)
+        assert snr(before, audio.read(target)[0]) > (80 if BITS.get(subtype, 0) > 8 else 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "written"),
+    [
+        ("a.wav", ("WAV", "IMA_ADPCM"), ("WAV", "PCM_16")),
+        ("a.wav", ("WAV", "GSM610"), ("WAV", "PCM_16")),
+        ("a.wav", ("WAV", "MPEG_LAYER_III"), ("WAV", "PCM_16")),
+        ("a.mp3", ("MP3", "MPEG_LAYER_II"), ("MP3", "MPEG_LAYER_III")),
+        ("a.aiff", ("AIFF", "PCM_S8"), ("AIFF", "PCM_16")),
+        ("a.caf", ("CAF", "ALAC_20"), ("CAF", "ALAC_24")),
+        ("a.wav", ("XI", "DPCM_16"), ("WAV", "PCM_16")),
+        ("a.opus", ("matroska", "opus"), ("OGG", "OPUS")),
+    ],
+)
+def test_rare_codecs_are_replaced_by_the_nearest_that_is_written(tmp_path, name, given, written):
+    format, subtype = given
+    audio.write(tmp_path / name, make_voice(0.1, 16_000), 16_000, format=format, subtype=subtype)
+    info = audio.probe(tmp_path / name)
+    assert (info.format, info.subtype) == written
+
+
+@pytest.mark.parametrize("channels", [1, 2, 32])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.opus", "a.aiff", "a.caf", "a.w64", "a.rf64"])
+def test_every_rate_and_number_of_channels_comes_back_or_is_refused(tmp_path, name, channels):
+    most = {"a.flac": 8, "a.mp3": 2}.get(name, 1000)
+    rates = {"a.mp3": RATES[:3], "a.opus": RATES[:2]}.get(name, RATES)
+    for rate in RATES:
+        sound = make_voice(1000 / rate, rate).repeat(channels, 1)
+        if channels > most or rate not in rates:
+            with pytest.raises(AudioError, match=rf"cannot be written .* {rate} Hz, {channels} channels"):
+                audio.write(tmp_path / name, sound, rate)
+            assert not list(tmp_path.iterdir())
+            continue
+        audio.write(tmp_path / name, sound, rate)
+        info = audio.probe(tmp_path / name)
+        assert (info.sample_rate, info.channels, info.frames) == (rate, channels, 1000)
+        (tmp_path / name).unlink()
+
+
+@given(
+    pair=st.sampled_from(LOSSLESS),
+    rate=st.integers(1_000, 192_000),
+    channels=st.integers(1, 4),
+    samples=st.integers(1, 5_000),
+    block=st.integers(1, 6_000),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_lossless_subtypes_return_the_samples(tmp_path, pair, rate, channels, samples, block, seed):
+    format, subtype = pair
+    sound = torch.rand(channels, samples, generator=torch.Generator().manual_seed(seed)) * 2.2 - 1.1
+    # Read as float32, which holds 24 bits.
+    step = 0.0 if subtype in FLOATING else 2.0 ** (1 - min(BITS[subtype], 24))
+    path = tmp_path / "x"
+    with audio.Writer(path, rate, channels, format=format, subtype=subtype, frames=samples) as writer:
+        for start in range(0, samples, block):
+            writer.write(sound[:, start : start + block])
+    info, back = audio.probe(path), read_in_blocks(path, block)
+    assert (info.format, info.subtype, info.sample_rate, back.shape) == (format, subtype, rate, sound.shape)
+    kept = sound if subtype in FLOATING else sound.clamp(-1, 1 - step)
+    # The nearest value that the subtype holds, not the next lower one.
+    assert float((back - kept).abs().max()) <= max(step / 2, 2**-23)
+    audio.write(path, back, rate, format=format, subtype=subtype)
+    assert torch.equal(audio.read(path)[0], back)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg", "a.opus"])
+def test_blocks_make_the_file_that_one_call_makes(tmp_path, name):
+    stereo = torch.cat([make_voice(2.0, 16_000), make_noise(2.0, 16_000)])
+    audio.write(tmp_path / name, stereo, 16_000)
+    whole, _ = audio.read(tmp_path / name)
+    with audio.Reader(tmp_path / name) as reader, audio.Writer(tmp_path / f"b_{name}", 16_000, 2) as writer:
+        for _ in range(2):
+            assert torch.allclose(torch.cat(list(iter_blocks(reader, 777)), dim=1), whole, atol=1e-6)
+            assert reader.read(777).shape == (2, 0)
+            reader.rewind()
+        for start in range(0, 32_000, 999):
+            writer.write(stereo[:, start : start + 999])
+        # The name appears once the file is whole.
+        assert not (tmp_path / f"b_{name}").exists()
+    assert torch.allclose(audio.read(tmp_path / f"b_{name}")[0], whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.opus", "a.mp3", "a.caf", "a.rf64", "a.aiff"])
+def test_tags_that_a_format_holds_come_back(tmp_path, name):
+    lost = {
+        "a.aiff": set(TAGS) - {"title", "artist", "comment", "software"},
+        "a.wav": {"license"},
+        "a.rf64": {"license"},
+        "a.mp3": {"license", "copyright"},
+    }
+    kept = set(TAGS) - lost.get(name, set())
+    letter, city = ("e", "Tokyo") if name == "a.mp3" else ("é", "東京")
+    tags = {tag: f"{tag} 1" if tag == "software" else f"{tag} of {city}" for tag in TAGS}
+    audio.write(tmp_path / name, make_voice(0.5, 16_000), 16_000, tags=tags | {"unknown": "x", "title": letter * 3_000})
+    found = audio.probe(tmp_path / name).tags
+    # 2000 bytes are the most that every format can hold.
+    assert found.pop("title") == letter * (2_000 // len(letter.encode()))
+    # libsndfile puts its own name behind the software's; LAME replaces it.
+    assert found.pop("software").startswith("LAME" if name == "a.mp3" else "software 1")
+    assert {tag: tags[tag] for tag in kept - {"title", "software"}} == {k: v for k, v in found.items() if k in kept}
+    audio.write(tmp_path / f"b_{name}", *audio.read(tmp_path / name), tags=audio.probe(tmp_path / name).tags)
+    assert audio.probe(tmp_path / f"b_{name}").tags == audio.probe(tmp_path / name).tags
+    assert audio.read(tmp_path / name)[0].shape == (1, 8_000)
+
+
+def test_an_mp3_leaves_out_a_tag_that_it_would_garble(tmp_path):
+    audio.write(tmp_path / "a.mp3", make_voice(0.5, 16_000), 16_000, tags={"title": "Müller", "artist": "Miller"})
+    assert audio.probe(tmp_path / "a.mp3").tags == {"artist": "Miller"}
+
+
+@pytest.mark.parametrize(
+    "name", ["-", "--help.wav", "a:b 'c\" [1] (2), =.wav", "東京 é.flac", b"caf\xe9.wav", "é" * 125 + ".wav"]
+)
+def test_any_name_that_the_system_allows_is_written_and_read(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(name)
+    audio.write(name, torch.ones(1, 10) / 2, 16_000, format="WAV")
+    assert torch.equal(audio.read(name)[0], torch.ones(1, 10) / 2)
+    assert os.listdir() == [name]
+
+
+@pytest.mark.parametrize("name", ["loud.wav", "loud.flac", "loud.aiff"])
+def test_values_beyond_full_scale_are_clipped_not_wrapped(tmp_path, name):
+    audio.write(tmp_path / name, torch.tensor([[1.5, -1.5, 0.5]]), 16_000)
+    assert torch.allclose(audio.read(tmp_path / name)[0], torch.tensor([[1.0, -1.0, 0.5]]), atol=1e-4)
+
+
+def test_a_writer_that_is_left_by_an_exception_leaves_nothing(tmp_path):
+    with suppress(KeyboardInterrupt), audio.Writer(tmp_path / "a.wav", 16_000, 1) as writer:
+        writer.write(torch.zeros(1, 100_000))
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("channels", [300, 256])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, channels):
+    path = tmp_path / "a.ogg"
+    audio.write(path, make_voice(0.2, 16_000), 16_000)
+    before = path.read_bytes()
+    with pytest.raises(AudioError, match=r"a\.ogg.*at most 255 channels"):
+        audio.write(path, torch.zeros(channels, 100), 16_000)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.ogg"]
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, name):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(AudioError, match="no space"):
+            audio.write(tmp_path / name, make_noise(10.0, 48_000), 48_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+def test_wav_beyond_4_gb_becomes_rf64(tmp_path):
+    frames = 1_200_000_000
+    # 4 bytes each.
+    with audio.Writer(tmp_path / "a.wav", 48_000, 1, subtype="FLOAT", frames=frames, tags={"title": "Long"}) as writer:
+        writer.write(torch.ones(1, 100) / 2)
+    info = audio.probe(tmp_path / "a.wav")
+    assert (info.format, info.subtype, info.tags["title"]) == ("RF64", "FLOAT", "Long")
+    # 2 bytes each.
+    with audio.Writer(tmp_path / "b.wav", 48_000, 1, subtype="PCM_16", frames=frames) as writer:
+        writer.write(torch.ones(1, 100) / 2)
+    assert audio.probe(tmp_path / "b.wav").format == "WAV"
+    with pytest.raises(AudioError, match="would pass 4 GB"), audio.Writer(tmp_path / "c.aiff", 8_000, 4, frames=frames):
+        pass
+
+
+def test_a_wav_of_unknown_length_does_not_pass_4_gb_unnoticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "MAX_BYTES", 100_000)
+    with pytest.raises(AudioError, match="would pass 4 GB"), audio.Writer(tmp_path / "a.wav", 48_000, 1) as writer:
+        writer.write(torch.zeros(1, 100_000))
+    assert not list(tmp_path.iterdir())

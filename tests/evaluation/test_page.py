@@ -1,0 +1,38 @@
+"""The report of a folder in a real browser."""
+
+from __future__ import annotations
+
+from browser import headless_browser, needs_browser  # noqa: F401
+from conftest import make_noise, make_voice
+
+from denoiser import audio
+from denoiser.evaluation.page import Entry, write_page
+
+
+@needs_browser
+def test_the_report_opens_from_disk_plays_and_sorts(browser, tmp_path):
+    rate, entries = 48_000, []
+    noisy = (make_voice(1.0, rate) + make_noise(1.0, rate)).repeat(2, 1)
+    for index in range(3):
+        source, target = tmp_path / f"take {index} <b>.wav", tmp_path / "out" / f"take {index} <b>.wav"
+        excerpt = noisy[:, : (index + 1) * 16_000]
+        audio.write(source, excerpt, rate)
+        audio.write(target, 0.1 * excerpt, rate)
+        scores = {"noisy": {"pesq": 1.5, "stoi": 0.8}, "enhanced": {"pesq": 2.5 - index, "stoi": float("nan")}}
+        entries.append(Entry(source, target, (index + 1) / 3, scores=scores))
+    write_page(tmp_path / "out/report.html", entries, failures=["bad.wav: not readable <script>"])
+    browser.goto((tmp_path / "out/report.html").as_uri())
+    names = "[...document.querySelectorAll('tbody tr')].map(row => row.cells[0].textContent)"
+    worst_first = ["take 2 <b>.wav", "take 1 <b>.wav", "take 0 <b>.wav"]
+    assert browser.evaluate(names) == worst_first
+    browser.click("text=seconds")
+    browser.click("text=seconds")
+    assert browser.evaluate(names) == worst_first[::-1]
+    assert "1.50 → 2.50" in browser.inner_text("tbody")
+    assert "not readable <script>" in browser.inner_text(".failed >> nth=1")
+    browser.wait_for_function("[...document.querySelectorAll('audio')].every(audio => audio.duration > 0)")
+    durations = browser.evaluate("[...document.querySelectorAll('audio')].map(audio => audio.duration)")
+    assert [round(seconds, 1) for seconds in durations] == [1.0, 1.0, 0.7, 0.7, 0.3, 0.3]
+    assert browser.evaluate("[...document.querySelectorAll('img')].every(image => image.naturalWidth > 300)")
+    assert browser.get_attribute("article >> nth=0 >> a", "href") == "take%202%20%3Cb%3E.wav"
+    assert not browser.outside
