@@ -150,7 +150,7 @@ class PairedData(LightningDataModule):
                 raise CorpusError(
                     f"data.root={self.root}: {len(names)} pairs; training, validation and test need three"
                 )
-            names, test, test_rule = pairs.split(names)
+            names, test, test_rule = pairs.split(names, part="test")
             self.rule = f"test: {test_rule}; "
         else:
             test = list(self.test_store.utterances)
