@@ -46,7 +46,7 @@ from denoiser import audio
 from denoiser.data import pairs
 from denoiser.data.datamodule import PairedData
 from denoiser.data.preparation import paired, prepare
-from denoiser.data.store import Resident
+from denoiser.data.resident import Resident
 from denoiser.spectral import Spectral
 from denoiser.training.module import DenoisingModule
 from denoiser.training.trainer import build_trainer

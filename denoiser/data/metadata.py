@@ -20,7 +20,7 @@ MAX_SPEAKERS = 20
 
 @dataclass
 class Logs:
-    """Contents of the log files of VCTK-DEMAND: ``{name: (noise type, SNR in dB)}``, and the number of ignored lines."""
+    """Log files of VCTK-DEMAND: ``{name: (noise type, SNR in dB)}``, and the number of ignored lines."""
 
     noises: dict[str, tuple[str, float]] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)

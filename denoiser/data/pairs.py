@@ -57,7 +57,7 @@ def vctk_demand(root: Path) -> Folders:
 
 
 def folders(root: Path) -> Folders:
-    """Return ``noisy/`` and ``clean/`` under ``root`` or ``root/train``, and under ``root/test`` if there is a test set.
+    """Return ``noisy/`` and ``clean/`` under ``root`` or ``root/train``, and those of a test set under ``root/test``.
 
     Raises CorpusError if there is no such pair of folders.
     """

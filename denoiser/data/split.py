@@ -126,7 +126,9 @@ def _divide_by_hash(
     part_of: dict[str, str] = {}
     for index, part in enumerate(parts[1:]):
         part_of |= dict.fromkeys(order[index * count : (index + 1) * count], part)
-    return _assign(labels, part_of, parts), f"{count} of {len(order)} {kind}s each for {' and '.join(parts[1:])}, by hash"
+    return _assign(
+        labels, part_of, parts
+    ), f"{count} of {len(order)} {kind}s each for {' and '.join(parts[1:])}, by hash"
 
 
 def _assign(labels: Sequence[str], part_of: dict[str, str], parts: Sequence[str]) -> dict[str, list[Cut]]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from denoiser import distributed, models
 from denoiser.checkpoint import load_checkpoint
-from denoiser.data import augment
+from denoiser.data import transforms
 from denoiser.errors import CheckpointError, ConfigError, CorpusError, building
 from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import METRICS, check_names, missing_package
@@ -71,8 +71,8 @@ def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | 
     module = DenoisingModule(**settings, metrics=plain["metrics"], scorers=plain["scorers"])
     if cfg.init_from:
         _take_weights(module, str(cfg.init_from))
-    changes = augment.build(plain.get("augment"), module.denoiser.sample_rate)
-    data = _data(plain["data"], spectral=module.denoiser.spectral, augment=changes)
+    augment = transforms.build(plain.get("augment"), module.denoiser.sample_rate)
+    data = _data(plain["data"], spectral=module.denoiser.spectral, augment=augment)
 
     say(f"run folder: {folder}")
     facts = _cost(module.denoiser)
