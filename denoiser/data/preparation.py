@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,6 @@ from denoiser.audio.blocks import resampling
 from denoiser.data.pairs import Pair, check, refuse
 from denoiser.data.store import FULL_SCALE, VERSION, Store, checksums, is_complete
 from denoiser.errors import AudioError, CorpusError
-from denoiser.filesystem import atomic_folder
 
 BLOCK_SECONDS = 10.0  # read at once by each worker
 HELD_SECONDS = 60.0  # longest recording that a worker keeps in memory; a longer one is read twice
@@ -93,47 +92,34 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
     """Write one store, or none if files are damaged; returns a line for each of those."""
     lengths = [_length(info, sample_rate) for info in infos]
     starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
-    levels: list[float] = [0.0] * len(infos)
-    problems: list[str] = []
-    threads = torch.get_num_threads()
-    with atomic_folder(folder) as partial:
+
+    def convert(index: int) -> float | str:
+        try:
+            return _convert(corpus.files[index], infos[index], sample_rate, targets, starts[index])
+        except (AudioError, RuntimeError) as error:
+            return str(error)
+
+    with filesystem.atomic_folder(folder) as partial:
         _require_space(partial, 2 * len(corpus.tracks) * starts[-1])
         targets = [partial / f"{track}.i16" for track in corpus.tracks]
         for target in targets:
             target.touch()
             os.truncate(target, 2 * max(1, starts[-1]))
-
-        def work(index: int) -> float:
-            return _convert(corpus.files[index], infos[index], sample_rate, targets, starts[index])
-
+        threads = torch.get_num_threads()
         try:
             # One file per thread: decoding and filtering release the interpreter, and files are short.
-            with (
-                ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-                tqdm(total=starts[-1] / sample_rate, desc="preparing", unit="s", unit_scale=True, disable=None) as bar,
-            ):
-                futures = {pool.submit(work, index): index for index in range(len(infos))}
-                try:
-                    for future in as_completed(futures):
-                        index = futures[future]
-                        try:
-                            levels[index] = future.result()
-                        except (AudioError, RuntimeError) as error:
-                            problems.append(str(error))
-                        bar.update(lengths[index] / sample_rate)
-                except BaseException:
-                    pool.shutdown(cancel_futures=True)
-                    raise
+            with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                results = pool.map(convert, range(len(infos)))
+                levels = list(tqdm(results, "preparing", len(infos), unit="file", disable=None))
         finally:
             torch.set_num_threads(threads)
-        if problems:
-            return sorted(problems)
-        sums = checksums(targets, starts)
-        rows = zip(corpus.names, starts, lengths, levels, sums, strict=False)
+        if problems := [level for level in levels if isinstance(level, str)]:
+            return problems
+        rows = zip(corpus.names, starts, lengths, levels, checksums(targets, starts), strict=False)
         utterances = [dict(zip(("name", "start", "length", "level", "checksum"), row, strict=True)) for row in rows]
-        index_text = {"version": VERSION, "sample_rate": sample_rate, "tracks": corpus.tracks, "utterances": utterances}
+        index = {"version": VERSION, "sample_rate": sample_rate, "tracks": corpus.tracks, "utterances": utterances}
         with filesystem.atomic_write(partial / "index.json") as path:
-            path.write_text(json.dumps(index_text))
+            path.write_text(json.dumps(index))
         for target in targets:
             with open(target, "rb") as file:
                 os.fsync(file.fileno())

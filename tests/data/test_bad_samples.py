@@ -7,16 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 from conftest import TINY, train_here, write_vctk
 
-from denoiser import losses
 from denoiser.data import transforms
 from denoiser.data.augment import Transform
 from denoiser.data.store import Store
 from denoiser.errors import CorpusError, DivergedError
-from denoiser.inference.denoiser import Denoiser
-from denoiser.models import heads
 from denoiser.training import record
 
 
@@ -45,10 +41,9 @@ class Spoil(Transform):
 
 def test_a_batch_that_is_not_finite_ends_the_training_and_names_the_files(root, tmp_path, monkeypatch):
     monkeypatch.setitem(transforms.TRANSFORMS, "spoil", Spoil)
-    arguments = options(root, "data.shuffle=false", "trainer.log_every_n_steps=1")
-    train_here(tmp_path / "run", *arguments, "trainer.max_epochs=1", "+augment.spoil={probability: 0}")
+    arguments = options(root, "data.shuffle=false", "trainer.log_every_n_steps=1", "+augment.spoil={probability: 1}")
     with pytest.raises(DivergedError) as failure:
-        train_here(tmp_path / "bad", *arguments, "+augment.spoil={probability: 1}")
+        train_here(tmp_path / "bad", *arguments)
     third = sorted(name for store in stores(root) for name in store.names if name[:4] in ("p225", "p288"))[2]
     assert f"the loss is nan at step 1, in epoch 1: the batch held no finite numbers, for {third}; is it" in str(
         failure.value
@@ -66,21 +61,6 @@ def test_samples_that_are_not_finite_are_refused_with_the_name_of_the_file(root,
     with pytest.raises(CorpusError, match=rf"^1 problem in the corpus.*{path.name}: holds NaN, infinite"):
         train_here(root / "run", *options(root))
     assert not list((root / "cache").glob("16000hz-*/index.json")) or len(stores(root)) == 1
-
-
-@pytest.mark.parametrize("loss", ["huber", "l1", "mse", "compressed", "si_sdr", "mrstft"])
-def test_silence_gives_finite_losses_and_gradients(loss):
-    for head in heads.HEADS:
-        torch.manual_seed(0)
-        denoiser = Denoiser.build({"name": "unet", "depth": 2, "width": 4, "head": {"name": head}}, {})
-        denoiser.spectral.peak.fill_(5.0)
-        silence = torch.zeros(2, denoiser.spectral.samples(16))
-        spectrum = denoiser.spectral(silence, torch.zeros(2, 1), center=False)
-        value = losses.build(loss)(denoiser.estimate(spectrum), spectrum, spectrum)
-        assert value.isfinite()
-        value.backward()
-        for parameter in denoiser.net.parameters():
-            assert parameter.grad is None or parameter.grad.isfinite().all()
 
 
 def test_training_with_silent_files_works(root, tmp_path):
