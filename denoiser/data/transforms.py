@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from denoiser import audio
-from denoiser.data.augment import Augment, Pair, Transform, check_range, column, nonzero, to_device
-from denoiser.errors import ConfigError, building
+from denoiser.data.augment import Pair, Transform, check_range, column, nonzero, to_device
 
 
 class Speed(Transform):
@@ -202,32 +200,6 @@ class Gain(Transform):
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         gain = 10 ** (column(rng.uniform(-self.decibels, self.decibels, len(noise)), noise) / 20)
         return noise * gain, clean * gain
-
-
-TRANSFORMS: dict[str, type[Transform]] = {
-    "speed": Speed,
-    "remix": Remix,
-    "shift": Shift,
-    "snr": SNR,
-    "bandstop": BandStop,
-    "bandlimit": BandLimit,
-    "clip": Clip,
-    "gain": Gain,
-}
-
-
-def build(settings: Mapping[str, Any] | None, sample_rate: int) -> Augment:
-    """Build the augmentation of these settings, ``{name: arguments}``; null for the arguments leaves one out."""
-    transforms = []
-    for name, arguments in (settings or {}).items():
-        if arguments is None:
-            continue
-        if not isinstance(arguments, Mapping):
-            raise ConfigError(f"augment.{name}={arguments}: expected its settings, or null to leave it out")
-        with building("augment", TRANSFORMS, name, arguments) as kind:
-            rate = {"sample_rate": sample_rate} if kind in (BandStop, BandLimit) else {}
-            transforms.append(kind(**rate, **arguments))
-    return Augment(transforms)
 
 
 def lowpass(cutoff: Tensor, sample_rate: int) -> Tensor:

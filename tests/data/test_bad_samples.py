@@ -9,7 +9,6 @@ import pytest
 import soundfile
 from conftest import TINY, train_here, write_vctk
 
-from denoiser.data import transforms
 from denoiser.data.augment import Transform
 from denoiser.data.store import Store
 from denoiser.errors import CorpusError, DivergedError
@@ -39,9 +38,10 @@ class Spoil(Transform):
         return noise, clean
 
 
-def test_a_batch_that_is_not_finite_ends_the_training_and_names_the_files(root, tmp_path, monkeypatch):
-    monkeypatch.setitem(transforms.TRANSFORMS, "spoil", Spoil)
-    arguments = options(root, "data.shuffle=false", "trainer.log_every_n_steps=1", "+augment.spoil={probability: 1}")
+def test_a_batch_that_is_not_finite_ends_the_training_and_names_the_files(root, tmp_path):
+    arguments = options(
+        root, "data.shuffle=false", "trainer.log_every_n_steps=1", "+augment.spoil._target_=test_bad_samples.Spoil"
+    )
     with pytest.raises(DivergedError) as failure:
         train_here(tmp_path / "bad", *arguments)
     third = sorted(name for store in stores(root) for name in store.names if name[:4] in ("p225", "p288"))[2]
