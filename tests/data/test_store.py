@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import signal
 import subprocess
 import sys
-import time
 import weakref
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_noise, make_voice, run_command, write_pair, write_vctk
+from conftest import ROOT, TINY, make_noise, make_voice, train_here, write_pair, write_vctk
 
 from denoiser import audio
 from denoiser.data import pairs, preparation
@@ -184,15 +184,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(root):
     assert list((root / "cache").iterdir()) == []
 
 
-def test_problems_of_several_folders_are_one_error(tmp_path):
-    for name in ("speech", "noise"):
-        audio.write(tmp_path / name / "good.wav", make_noise(0.1, 16_000), 16_000)
-        (tmp_path / name / "bad.wav").write_text("not sound")
-    with pytest.raises(CorpusError, match=r"2 problems.*speech.bad\.wav.*noise.bad\.wav"):
-        preparation.prepare([clips(n, tmp_path / n) for n in ("speech", "noise")], 16_000, tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
-
-
 def test_prepared_once_and_again_when_something_changes(root):
     cache = root / "cache"
     first = prepare(matched(root), 16_000, cache)
@@ -236,24 +227,36 @@ def test_a_header_with_a_wrong_length_is_refused(tmp_path, samples, said):
         preparation.prepare([clips("noise", path.parent)], 16_000, tmp_path / "cache")
 
 
-def test_after_a_killed_preparation_the_next_one_starts_over(tmp_path):
-    root = write_vctk(tmp_path / "corpus", train=60, seconds=3.0)
+# A process that prepares a corpus, and is killed in the middle of its fourth file.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from denoiser import audio
+from denoiser.data import pairs, preparation
+
+class Reader(audio.Reader):
+    opened = 0
+
+    def read(self, frames):
+        Reader.opened += 1
+        if Reader.opened == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(frames)
+
+audio.Reader = Reader
+found = pairs.match(*pairs.vctk_demand(Path(sys.argv[1])).train)[0]
+preparation.prepare([preparation.paired(found)], 16_000, Path(sys.argv[2]), workers=1)
+"""
+
+
+def test_after_a_killed_preparation_the_next_one_starts_over(vctk, tmp_path):
     cache = tmp_path / "cache"
-    code = (
-        "from pathlib import Path; from denoiser.data import pairs, preparation\n"
-        f"found = pairs.match(*pairs.vctk_demand(Path({str(root)!r})).train)[0]\n"
-        f"preparation.prepare([preparation.paired(found)], 16000, Path({str(cache)!r}), workers=1)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    while not list(cache.glob("*.partial-*/noisy.i16")) and process.poll() is None:
-        time.sleep(0.001)
-    process.kill()
-    process.wait()
-    assert not list(cache.glob("*/index.json")), "it finished before it was killed"
-    assert list(cache.glob("*.partial-*"))
-    prepared = prepare(pairs.match(*pairs.vctk_demand(root).train)[0], 16_000, cache)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(vctk), str(cache)], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert sorted(path.name for path in cache.glob("*.partial-*/*")) == ["clean.i16", "noisy.i16"]
+    prepared = prepare(pairs.match(*pairs.vctk_demand(vctk).train)[0], 16_000, cache)
     assert all(noisy.any() for noisy, _ in map(prepared.read, prepared.utterances))
-    assert [p.name for p in cache.iterdir()] == [prepared.folder.name]  # nothing stray
+    assert [path.name for path in cache.iterdir()] == [prepared.folder.name]
 
 
 def test_pairs_beyond_full_scale_are_scaled_down_together(tmp_path):
@@ -277,12 +280,11 @@ def test_stereo_is_averaged_and_the_store_travels_to_workers(tmp_path):
     assert len(pickle.dumps(prepared)) < 2_000
 
 
-def test_the_corpus_error_reaches_a_person_before_training(tmp_path):
+def test_damaged_files_of_training_and_test_are_one_error_before_training(tmp_path):
     root = write_vctk(tmp_path / "corpus", train=4)
     (root / "noisy_trainset_28spk_wav/p225_000.wav").write_text("not sound")
     (root / "clean_testset_wav/p232_000.wav").write_text("not sound")
-    result = run_command("train.py", f"data.root={root}", cwd=tmp_path)
-    assert result.returncode == 2
-    assert result.stderr.strip().startswith("error: 2 problems in the corpus")  # training and test in one
-    assert not list(tmp_path.glob("data/prepared/*"))
-    assert len(result.stderr.strip().splitlines()) == 1
+    with pytest.raises(CorpusError, match=r"^2 problems in the corpus"):
+        train_here(tmp_path / "run", *TINY, f"data.root={root}", f"data.cache={tmp_path}/cache")
+    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "run/split.json").exists()
