@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loa
 import torch
 
 from denoiser import losses, models
-from denoiser.data.datamodule import SyntheticData
+from denoiser.data.synthesis.datamodule import SyntheticData
 from denoiser.evaluation import metrics, tables
 from denoiser.inference.denoiser import Denoiser
 from denoiser.spectral import Spectral

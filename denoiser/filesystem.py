@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there, and locks that end with their process."""
+"""Files and folders that are either complete or absent, and locks that end with their process."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+MAX_TEXT_BYTES = 1 << 26  # scores.csv of 11,572 files has 2 MB
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a name beside ``path`` to write to; it becomes ``path`` only once all of it is on disk."""
+    """Yield a temporary name beside ``path`` to write to; at the end the file is synced and renamed to ``path``.
+
+    If the block raises, ``path`` stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    stem = path.name.encode(errors="surrogateescape")[:200].decode(errors="ignore")  # a name has at most 255 bytes
+    # A name has at most 255 bytes, and the suffix takes some of them.
+    stem = path.name.encode(errors="surrogateescape")[:200].decode(errors="ignore")
     partial = path.with_name(f".{stem}.partial-{os.getpid()}-{threading.get_native_id()}")
     try:
         yield partial
@@ -29,70 +35,31 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A new folder beside ``folder``, for the caller to fill and rename; what is still there at the end is deleted.
+    """Yield a new folder beside ``folder``, for the caller to fill and rename; at the end it is deleted if still there.
 
-    So is what a killed process left there: its lock, unlike that of one still at work, is gone with it.
+    Folders that killed processes left there are deleted. A folder of a process that is still at work is locked and
+    stays.
     """
     parent = folder.parent
     parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        with _folder_locked(parent, wait=True):  # between making a folder and locking it nobody else may look
+        # Otherwise another process could delete the new folder before it is locked.
+        with locked(parent, folder=True, wait=True):
             for leftover in parent.glob("*.partial-*"):
-                with _folder_locked(leftover) as abandoned:
+                with locked(leftover, folder=True) as abandoned:
                     if abandoned:
                         shutil.rmtree(leftover, ignore_errors=True)
             partial = parent / f"{folder.name}.partial-{secrets.token_hex(4)}"
             partial.mkdir()
             stack.callback(shutil.rmtree, partial, ignore_errors=True)
-            stack.enter_context(_folder_locked(partial))
+            stack.enter_context(locked(partial, folder=True))
         yield partial
 
 
 @contextmanager
-def _folder_locked(folder: Path, wait: bool = False) -> Iterator[bool]:
-    """Whether this process now holds the lock of the folder; never, where there are none: Windows, some networks."""
-    try:
-        import fcntl
-
-        lock = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
-        yield False
-        return
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            held = True
-        except OSError:
-            held = False
-        yield held
-    finally:
-        os.close(lock)
-
-
-def lock(path: Path, shared: bool = False) -> int | None:
-    """Lock the file ``path``, made if need be: the descriptor that holds the lock, or None where another has it.
-
-    A lock is a file's, not a folder's: NFS gives an exclusive one only to who can write. Where there are no
-    locks, on Windows or some network file systems, everyone gets one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        import fcntl
-
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except (ImportError, OSError):
-        pass
-    return descriptor
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Whether this process, and no other, now holds the lock of the file ``path``."""
-    descriptor = lock(path)
+def locked(path: Path, *, folder: bool = False, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock of ``path`` if no other process has it; yields True if it is held. Arguments as in :func:`lock`."""
+    descriptor = lock(path, folder=folder, wait=wait)
     try:
         yield descriptor is not None
     finally:
@@ -100,13 +67,46 @@ def locked(path: Path) -> Iterator[bool]:
             os.close(descriptor)
 
 
-MAX_TEXT_BYTES = 1 << 26  # scores.csv of 11 572 files has 2 MB
+def lock(path: Path, *, folder: bool = False, shared: bool = False, wait: bool = False) -> int | None:
+    """Lock a file or a folder until the descriptor is closed or the process ends.
+
+    Windows and some network file systems have no such locks. There a file counts as locked, a folder never does.
+
+    Args:
+        path: of a file, created if needed: on NFS an exclusive lock needs write access. Or of a folder.
+        folder: True for the lock of an existing folder.
+        shared: other processes may hold a shared lock at the same time.
+        wait: wait for the lock as long as another process has it.
+
+    Returns the descriptor that holds the lock, or None if it cannot be had.
+    """
+    try:
+        if folder:
+            descriptor = os.open(path, os.O_RDONLY)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError:
+        if folder:
+            return None
+        raise
+    try:
+        import fcntl
+
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+    except (ImportError, OSError) as error:
+        if folder or isinstance(error, BlockingIOError):
+            os.close(descriptor)
+            return None
+    return descriptor
 
 
 def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
-    """All of a regular file; OSError where it is none or has over 64 MB, UnicodeDecodeError as of ``errors``.
+    """Return the text of a regular file.
 
-    A pipe would keep us waiting for ever, and a device gives bytes for ever.
+    Raises OSError for anything else (a pipe would block, a device may never end) and for more than 64 MB, and
+    UnicodeDecodeError according to ``errors``.
     """
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

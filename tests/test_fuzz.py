@@ -13,7 +13,7 @@ from benchmarks.fuzzing.mutation import altered, damaged
 from denoiser.errors import AudioError
 
 needs_proc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured through /proc")
-CHEAP = "wav flac ogg mp3 aiff pipe ckpt-bytes ckpt-pickle ckpt-tree ckpt-load zip log ranking".split()
+CHEAP = "wav flac ogg mp3 aiff pipe ckpt-bytes ckpt-pickle ckpt-tree ckpt-load log ranking".split()
 
 
 @needs_proc

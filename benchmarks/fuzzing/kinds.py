@@ -29,7 +29,6 @@ KINDS = {
     "ckpt-load": Kind(1, checkpoints.training),
     "onnx-bytes": Kind(0.4, graphs.onnx_bytes),
     "onnx-graph": Kind(0.5, graphs.onnx_graph),
-    "zip": Kind(5, texts.archives),
     "log": Kind(5, texts.logs),
     "overrides": Kind(0.2, texts.overrides),
     "ranking": Kind(0.1, texts.rankings),

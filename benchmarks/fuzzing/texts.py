@@ -1,4 +1,4 @@
-"""Archives, logs, run records and command lines."""
+"""Logs, run records and command lines."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import json
 import math
 import os
 import random
-import struct
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,58 +19,8 @@ from benchmarks.fuzzing.mutation import NUMBERS, STRANGE, altered, damaged
 from denoiser import console, errors
 from denoiser.cli.arguments import as_typed
 from denoiser.data.metadata import gather, read_logs
-from denoiser.data.vctk_demand.archive import unpack
 
 ROOT = Path(__file__).parent.parent.parent
-LIMIT = 1_000_000  # bytes that an archive may unpack to
-ENTRIES = [
-    "a.wav", "b/a.wav", "../a.wav", "b/../../a.wav", "/tmp/a.wav", "C:\\a.wav", "..\\a.wav", "a\0.wav", "a\n.wav",
-    "A.WAV", "ä.wav", "a\u0308.wav", "-a.wav", "c.wav", ".wav", "a.wav/", "con.wav", "x" * 300 + ".wav", "", ".", "..",
-    "notes.txt", "__MACOSX/a.wav", "a.wav ", "${HOME}.wav",
-]  # fmt: skip
-
-
-def archive(rng: random.Random) -> bytes:
-    """A ZIP of entries of any name, kind and size."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as made:
-        for _ in range(rng.choice([0, 1, 2, 3, 30])):
-            info = zipfile.ZipInfo(rng.choice(ENTRIES) if rng.random() < 0.2 else f"{rng.randrange(99)}.wav")
-            strange = rng.random() < 0.1
-            info.external_attr = (rng.choice([0o120777, 0o040755, 0o020666, 0o104755]) if strange else 0o100644) << 16
-            info.compress_type = rng.choice([12, 14]) if rng.random() < 0.05 else rng.choice([0, 8])
-            info.comment = rng.choice([b"", b"", rng.randbytes(40)])
-            size = rng.choice([0, 1, 1000, 30_000]) if rng.random() < 0.97 else 5_000_000
-            with contextlib.suppress(ValueError):
-                made.writestr(info, bytes(size))
-    data = buffer.getvalue()
-    if rng.random() < 0.3:  # a size in a header, or in the directory, that lies
-        place = data.find(rng.choice([b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06"]))
-        if place >= 0:
-            at = place + rng.randrange(4, 46)
-            data = data[:at] + struct.pack("<I", rng.choice(NUMBERS) % (1 << 32)) + data[at + 4 :]
-    return data
-
-
-def archives(_: Path) -> Callable[[random.Random, Path], None]:
-    """ZIP archives as the corpus' download unpacks them: nothing outside, nothing beyond the limit."""
-    rng = random.Random(0)
-    pool = [archive(rng) for _ in range(20)]
-
-    def attempt(rng: random.Random, folder: Path) -> None:
-        (folder / "in.zip").write_bytes(archive(rng) if rng.random() < 0.5 else damaged(rng, rng.choice(pool), pool))
-        try:
-            unpack(folder / "in.zip", folder / "out", ".wav", LIMIT)
-        finally:
-            made = [Path(at, name) for at, folders, names in os.walk(folder) for name in [*folders, *names]]
-            strays = [p for p in made if p not in (folder / "in.zip", folder / "out") and p.parent != folder / "out"]
-            assert not strays, f"outside: {strays}"
-            found = [p for p in made if p.parent == folder / "out"]
-            assert sum(p.lstat().st_size for p in found) <= LIMIT
-            assert all(p.is_file() and not p.is_symlink() for p in found)
-        assert found
-
-    return attempt
 
 
 def logs(_: Path) -> Callable[[random.Random, Path], None]:

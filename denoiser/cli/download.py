@@ -1,4 +1,4 @@
-"""``python -m denoiser download``: the VCTK-DEMAND corpus, fetched, verified and unpacked."""
+"""The command ``python -m denoiser download``, which fetches VCTK-DEMAND."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from denoiser import console, settings
 from denoiser.cli.arguments import choice, key_values
-from denoiser.data.vctk_demand import URL, fetch
+from denoiser.data.vctk_demand import ARCHIVES, URL, fetch
 from denoiser.data.vctk_demand.corpus import Archive
 from denoiser.errors import ConfigError
 
@@ -21,16 +21,16 @@ Download, verify and unpack VCTK-DEMAND: python -m denoiser download root=FOLDER
   url=            a mirror of {URL}
 
                 to download   on disk, at most   on disk, at the end
-  28 speakers        5.3 GB             9.5 GB                7.0 GB
-  56 speakers         10 GB              18 GB                 14 GB
+  28 speakers        5.3 GB             9.6 GB                7.0 GB
+  56 speakers         10 GB              19 GB                 14 GB
   the test set       0.3 GB             0.6 GB                0.4 GB   (and the ZIP files, where they are kept)
 
-Interrupted, the same command goes on where it was; on a complete corpus it does nothing. Each ZIP file is checked by
+Interrupted, the same command continues where it was; on a complete corpus it does nothing. Each ZIP file is checked by
 its MD5 and deleted when it is unpacked. The corpus is by C. Valentini-Botinhao, CC BY 4.0, doi 10.7488/ds/2117."""
 
 
-def main(arguments: Sequence[str] | None = None, archives: Sequence[Archive] | None = None) -> None:
-    """The command; ``archives`` as in :func:`fetch`."""
+def main(arguments: Sequence[str] | None = None, archives: Sequence[Archive] = ARCHIVES) -> None:
+    """Run the command with these arguments, or those of the command line; ``archives`` as in :func:`fetch`."""
     with console.one_line():
         defaults = {"root": "", "speakers": "28", "part": "all", "keep_archives": "false", "url": URL}
         given = key_values(defaults, HELP, arguments)

@@ -1,53 +1,121 @@
-"""More various batches from the same corpus: changes of noise and clean speech, made where the batch lies.
+"""Augmentation of training batches on the device they lie on.
 
-Random numbers are drawn on the CPU from (seed, epoch, first item), and only they travel: a batch is the same on any
-device, after a resumption and in any number of workers, and nothing waits for a GPU.
+Random numbers are drawn on the CPU from (seed, epoch, first item), and only they travel. So a batch is the same on any
+device, after a resumption and with any number of workers, and nothing waits for a GPU.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor
 
-from denoiser.data.augment_changes import CHANGES, Change
-from denoiser.errors import ConfigError, building
+from denoiser.spectral import Spectral
+
+Pair = tuple[Tensor, Tensor]  # noise and clean, [B, N]
 
 
-class Augment(nn.Module):
-    """Several changes, one after the other in the order of ``CHANGES``; without any, a batch stays as it is.
+class Transform(ABC):
+    """Random change of noise and clean speech, made by :meth:`change`; noisy is their sum before and after.
 
-    Each draws from a stream of its own, so that leaving one out does not alter the others' draws.
+    Transforms are applied in the order of ``place``, that of the world: sources, their mixture, the channel, the
+    converter, the level. A transform draws from a stream that follows from its place, so that adding or removing one
+    does not alter what the others draw.
+
+    Args:
+        probability: of a row to be changed. The other rows stay exactly as they are.
     """
 
-    def __init__(self, changes: Mapping[str, Change]) -> None:
-        super().__init__()
-        self.changes = nn.ModuleDict({name: changes[name] for name in CHANGES if name in changes})
+    place: ClassVar[int] = 9
+    # True if the level of the whole utterance stays as it was.
+    keeps_level: ClassVar[bool] = False
 
-    def forward(self, batch: Mapping[str, Any], key: Sequence[int]) -> dict[str, Any]:
-        """``{"noisy": [B, N], "clean": [B, N], "level": [B, 1], ...}`` → such a batch, drawn from ``key``.
+    def __init__(self, probability: float = 1.0) -> None:
+        check_range("probability", probability, low=0, high=1)
+        self.probability = probability
 
-        Noisy is exactly clean plus noise. The batch given stays as it is.
+    @torch.no_grad()
+    def __call__(
+        self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Change some rows of noise and clean ``[B, N]``, and the level ``[B, 1]`` of the whole noisy utterances."""
+        chosen = np.flatnonzero(rng.random(len(noise)) < self.probability)
+        if not len(chosen):
+            return noise, clean, level
+        rows = to_device(chosen, noise.device)
+        old_noise, old_clean, old_level = noise[rows], clean[rows], level[rows]
+        new_noise, new_clean = self.change(old_noise, old_clean, old_level, rng)
+        if self.keeps_level:
+            new_level = old_level
+        else:
+            new_level = changed_level(old_level, old_clean + old_noise, new_clean + new_noise)
+        return (
+            noise.index_copy(0, rows, new_noise),
+            clean.index_copy(0, rows, new_clean),
+            level.index_copy(0, rows, new_level),
+        )
+
+    @abstractmethod
+    def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
+        """Return changed noise and clean of the chosen rows; never in place."""
+
+
+class Augment:
+    """Transforms applied one after the other, in the order of their places; without any, a batch stays as it is."""
+
+    def __init__(self, transforms: Sequence[Transform] = ()) -> None:
+        self.transforms = sorted(transforms, key=lambda transform: transform.place)
+
+    def __call__(self, batch: Mapping[str, Any], key: Sequence[int]) -> dict[str, Any]:
+        """Return an augmented copy of ``{"noisy": [B, N], "clean": [B, N], "level": [B, 1], ...}``, drawn from ``key``.
+
+        Noisy is exactly clean plus noise.
         """
-        if not self.changes:
+        if not self.transforms:
             return dict(batch)
         noise, clean, level = batch["noisy"] - batch["clean"], batch["clean"], batch["level"]
-        for place, name in enumerate(CHANGES, start=1):  # 1: a seed does not end in 0, [a] and [a, 0] are one stream
-            if name in self.changes:
-                noise, clean, level = self.changes[name](noise, clean, level, np.random.default_rng([*key, place]))
+        for transform in self.transforms:
+            rng = np.random.default_rng([*key, transform.place])
+            noise, clean, level = transform(noise, clean, level, rng)
         return {**batch, "noisy": clean + noise, "clean": clean, "level": level}
 
 
-def build(settings: Mapping[str, Any] | None, sample_rate: int) -> Augment:
-    """The augmentation of these settings, ``{name: arguments}``; arguments of null leave that change out."""
-    changes: dict[str, Change] = {}
-    for name, arguments in (settings or {}).items():
-        if arguments is None:
-            continue
-        if not isinstance(arguments, Mapping):
-            raise ConfigError(f"augment.{name}={arguments}: expected its settings, or null to leave it out")
-        with building("augment", CHANGES, name, arguments) as change:
-            changes[name] = change(sample_rate, **arguments)
-    return Augment(changes)
+def changed_level(level: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Estimate the level ``[B, 1]`` of utterances of which a crop ``before`` became ``after``, both ``[B, N]``.
+
+    The power of the utterance beyond that of the crop is assumed to stay. Then a change in a quiet crop is one of a
+    stationary noise, added to speech that is elsewhere; a crop louder than its utterance changes the level in its own
+    ratio, and never comes to stand further above the level than it did. Of 8 s with another's noise, a crop of 2 s
+    tells the level to 0.6 dB (LibriSpeech, standard deviation; the ratio alone to 2.9 dB, the old level to 0.9 dB).
+    """
+    old_power, new_power = Spectral.level(before).square(), Spectral.level(after).square()
+    rest = (level.square() - old_power).clamp(min=0)
+    return level * ((rest + new_power) / nonzero(rest + old_power)).sqrt()
+
+
+def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """Send numbers drawn on the CPU to a device; from pinned memory, as the copy would otherwise wait for a GPU."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def column(values: np.ndarray, like: Tensor) -> Tensor:
+    """Return one number per row as ``[B, 1]``, with the device and type of ``like``."""
+    return to_device(values.astype(np.float32)[:, None], like.device).to(like.dtype)
+
+
+def nonzero(divisor: Tensor) -> Tensor:
+    """Replace zeros by ones."""
+    return torch.where(divisor > 0, divisor, 1.0)
+
+
+def check_range(name: str, *values: float, low: float, high: float) -> None:
+    """Raise ValueError unless the values are numbers from ``low`` to ``high`` in ascending order."""
+    if not all(isinstance(value, int | float) for value in values) or [*values] != sorted(values):
+        raise ValueError(f"{name}: expected {'a number' if len(values) == 1 else 'two numbers, the lower first'}")
+    if not all(low <= value <= high for value in values):
+        raise ValueError(f"{name}: expected {low:g} to {high:g}")

@@ -1,6 +1,6 @@
-"""What a DataLoader serves from a store: batches of crops, whole utterances, and the order they come in.
+"""Datasets and samplers over a store: crops for training, whole utterances for validation and test.
 
-Apart from the data module, so that a worker that is spawned need not import Lightning.
+This file does not import Lightning, so that a worker that is spawned need not load it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Batch = dict[str, Any]
 
 
 class Crops(Dataset[Batch]):
-    """Batches of crops of ``length`` samples. An item is (epoch, index): its place follows from it and the seed alone.
+    """Batches of crops of ``length`` samples. An item is (epoch, index); its offset follows from it and the seed.
 
-    A batch is ``{"crops": int16 [tracks, B, N], "level": [B, 1]}``, or with ``read=False`` only where its crops
-    lie: ``{"rows": int64 [B], "offsets": int64 [B], "level": [B, 1]}``; and ``"drawn": (epoch, index)`` of its first
-    item, which what else is drawn for it follows from.
+    A batch is ``{"crops": int16 [tracks, B, N], "level": [B, 1]}``, or with ``read=False`` the places of its crops,
+    ``{"rows": int64 [B], "offsets": int64 [B], "level": [B, 1]}``. ``"drawn": (epoch, index)`` of its first item is
+    the key for anything else that is drawn for the batch.
     """
 
     def __init__(self, store: Store, names: Sequence[str], length: int, seed: int, read: bool = True) -> None:
@@ -33,15 +33,15 @@ class Crops(Dataset[Batch]):
         return len(self.rows)
 
     def names_of(self, indices: Sequence[int]) -> list[str]:
+        """Return the names of the utterances with these indices."""
         return [self.store.names[row] for row in self.rows[list(indices)]]
 
     def __getitems__(self, items: Sequence[tuple[int, int]]) -> Batch:
-        """The items of one batch, which torch's DataLoader asks for at once."""
+        """Return the items of one batch, which torch's DataLoader asks for at once."""
         rows = self.rows[[index for _, index in items]]
         room = np.maximum(self.store.lengths[rows] - self.length, 0)
-        offsets = np.array(
-            [np.random.default_rng([self.seed, *item]).integers(r + 1) for item, r in zip(items, room, strict=True)]
-        )
+        generators = [np.random.default_rng([self.seed, *item]) for item in items]
+        offsets = np.array([rng.integers(last + 1) for rng, last in zip(generators, room, strict=True)])
         batch: Batch = {"level": torch.from_numpy(self.store.levels[rows])[:, None], "drawn": tuple(items[0])}
         if self.read:
             return {**batch, "crops": self.store.gather(rows, offsets, self.length)}
@@ -60,50 +60,15 @@ class Utterances(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         name = self.names[index]
         noisy, clean = self.store.read(name)
-        return {
-            "noisy": noisy,
-            "clean": clean,
-            "level": torch.tensor([self.store.utterances[name].level]),
-            "name": name,
-            "index": index,
-        }
-
-
-class Shares(Sampler[list[Any]]):
-    """Of each batch of ``batch_size``, in the order of ``sampler``, what one of ``world`` processes takes: every
-    ``world``-th item.
-
-    All take as many batches. In a last one that has not an item for each, those without take its first, which
-    then counts nothing: :meth:`weight`.
-    """
-
-    def __init__(self, sampler: Sampler[Any], batch_size: int, rank: int = 0, world: int = 1) -> None:
-        self.sampler, self.batch_size, self.rank, self.world = sampler, batch_size, rank, world
-
-    def __len__(self) -> int:
-        return -(-len(self.sampler) // self.batch_size)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        items = list(self.sampler)
-        for first in range(0, len(items), self.batch_size):
-            batch = items[first : first + self.batch_size]
-            yield batch[self.rank :: self.world] or batch[:1]
-
-    def size(self, index: int) -> int:
-        """Items of batch ``index``, of all processes."""
-        return min(self.batch_size, len(self.sampler) - index * self.batch_size)  # type: ignore[arg-type]
-
-    def weight(self, index: int) -> float:
-        """The factor to this process's mean over batch ``index`` that makes the processes' mean that over items."""
-        size = self.size(index)
-        return len(range(self.rank, size, self.world)) * self.world / size
+        level = torch.tensor([self.store.utterances[name].level])
+        return {"noisy": noisy, "clean": clean, "level": level, "name": name, "index": index}
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Every index once an epoch, as (epoch, index), in an order that follows from (seed, epoch).
+    """Every index once per epoch, as (epoch, index), in an order that follows from (seed, epoch).
 
-    Lightning calls ``set_epoch``; with ``shuffle=False`` every epoch is epoch 0, in order. ``skip`` items are left out
-    where the next iteration begins: those that an interrupted run has had.
+    Lightning calls ``set_epoch``. With ``shuffle=False`` every epoch is epoch 0, in order. The next iteration leaves
+    out ``skip`` items, which an interrupted run has had.
     """
 
     def __init__(self, source: Sized, seed: int, shuffle: bool) -> None:
@@ -122,3 +87,38 @@ class EpochSampler(Sampler[tuple[int, int]]):
             order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.source)).tolist()
         skip, self.skip = self.skip, 0
         return iter([(self.epoch, index) for index in order[skip:]])
+
+
+class DistributedBatchSampler(Sampler[list[Any]]):
+    """Batch sampler for distributed training: every rank takes every ``world_size``-th item of the global batch.
+
+    All ranks yield the same number of batches. If the last batch has fewer items than ranks, the idle ranks repeat its
+    first item with :meth:`weight` 0.
+
+    Args:
+        sampler: order of the items.
+        batch_size: items of a global batch.
+        rank: of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, sampler: Sampler[Any], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.sampler, self.batch_size, self.rank, self.world_size = sampler, batch_size, rank, world_size
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch_size)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        items = list(self.sampler)
+        for first in range(0, len(items), self.batch_size):
+            batch = items[first : first + self.batch_size]
+            yield batch[self.rank :: self.world_size] or batch[:1]
+
+    def size(self, index: int) -> int:
+        """Return the number of items in global batch ``index``."""
+        return min(self.batch_size, len(self.sampler) - index * self.batch_size)  # type: ignore[arg-type]
+
+    def weight(self, index: int) -> float:
+        """Return the factor for this rank's mean over batch ``index``; the mean over ranks is then that over items."""
+        size = self.size(index)
+        return len(range(self.rank, size, self.world_size)) * self.world_size / size

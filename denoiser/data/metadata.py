@@ -1,18 +1,17 @@
-"""What is known of an utterance besides its sound: noise type, SNR, speaker."""
+"""Metadata of utterances: noise type, SNR and speaker, from log files and names."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from denoiser import filesystem
-from denoiser.data.pairs import speaker
+from denoiser.data.split import PREFIX, speaker
 
 LOGS = "log_t*set*.txt"  # log_testset.txt, log_trainset_28spk.txt, log_trainset_56spk.txt; not log_readme.txt
 SPEAKER = re.compile(r"[A-Za-z]*\d+")  # p232, LS1034, 1089; not the take of take_1
@@ -21,7 +20,7 @@ MAX_SPEAKERS = 20
 
 @dataclass
 class Logs:
-    """What the log files of VCTK-DEMAND say: ``{name: (noise type, SNR in dB)}``, and how many lines said nothing."""
+    """Log files of VCTK-DEMAND: ``{name: (noise type, SNR in dB)}``, and the number of ignored lines."""
 
     noises: dict[str, tuple[str, float]] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
@@ -33,49 +32,55 @@ class Logs:
 
 
 def read_logs(*folders: Path) -> Logs:
-    """The log files in these folders and in ``logfiles/`` in them, as ``logfiles.zip`` unpacks.
+    """Read the log files in these folders, and in ``logfiles/`` in them, where ``logfiles.zip`` is unpacked.
 
-    A line is ``<name> <noise type> <SNR in dB>``. Others are counted, and so is a file that cannot be read.
+    A line is ``<name> <noise type> <SNR in dB>``. Other lines, and files that cannot be read, count as ignored.
     """
+    places = [place for folder in folders for place in (folder, folder / "logfiles")]
+    files = {os.path.realpath(path): path for place in places for path in sorted(place.glob(LOGS))}
     logs = Logs()
-    found = {
-        os.path.realpath(path): path
-        for f in folders
-        for place in (f, f / "logfiles")
-        for path in sorted(place.glob(LOGS))
-    }
-    for path in found.values():
+    for path in files.values():
         try:
             lines = filesystem.read_text(path, "utf-8-sig", "replace").splitlines()
         except OSError:
             logs.ignored += 1
             continue
         logs.files.append(path)
-        for words in filter(None, map(str.split, lines)):
-            try:
-                name, noise, snr = words[0].removesuffix(".wav"), words[1], float(words[2])
-            except (IndexError, ValueError):
-                logs.ignored += 1
+        for line in lines:
+            if not line.strip():
                 continue
-            if len(words) == 3 and math.isfinite(snr):
-                logs.noises[name] = (noise, snr)
-            else:
+            entry = _parse(line.split())
+            if entry is None:
                 logs.ignored += 1
+            else:
+                name, noise, snr = entry
+                logs.noises[name] = (noise, snr)
     return logs
 
 
-def gather(names: Sequence[str], logs: Logs) -> dict[str, dict[str, Any]]:
-    """``{name: {"noise_type": str, "snr_db": float, "speaker": str}}``, each only where it is known.
+def _parse(words: Sequence[str]) -> tuple[str, str, float] | None:
+    """Return the name of the utterance, the noise type and the SNR, or None for a line of another form."""
+    try:
+        name, noise, text = words
+        snr = float(text)
+    except ValueError:
+        return None
+    return (name.removesuffix(".wav"), noise, snr) if math.isfinite(snr) else None
 
-    The log knows a name by its last part. Names tell speakers if all begin with one (see
-    :func:`~denoiser.data.pairs.speaker`), 2 to 20 in all, who have two files each on average.
+
+def gather(names: Sequence[str], logs: Logs) -> dict[str, dict[str, Any]]:
+    """Return ``{name: {"noise_type": str, "snr_db": float, "speaker": str}}``, with those entries that are known.
+
+    A log file has the last part of a name. Speakers count as known if all names begin with one, there are 2 to 20, and
+    they have two files each on average.
     """
+    speakers = {name: speaker(name, PREFIX) for name in names}
+    distinct = set(speakers.values())
+    known = 2 <= len(distinct) <= min(MAX_SPEAKERS, len(names) / 2) and all(map(SPEAKER.fullmatch, distinct))
     found: dict[str, dict[str, Any]] = {}
-    speakers = Counter(map(speaker, names))
-    told = 2 <= len(speakers) <= min(MAX_SPEAKERS, len(names) / 2) and all(map(SPEAKER.fullmatch, speakers))
     for name in names:
         noise = logs.noises.get(name, logs.noises.get(name.rsplit("/", 1)[-1]))
         found[name] = dict(zip(("noise_type", "snr_db"), noise, strict=True)) if noise else {}
-        if told and speaker(name) != name:
-            found[name]["speaker"] = speaker(name)
+        if known and speakers[name] != name:
+            found[name]["speaker"] = speakers[name]
     return found

@@ -1,25 +1,23 @@
-"""Which noisy file belongs to which clean one, whether they can be used, and who is held out."""
+"""Pairs of noisy and clean files: where a corpus has them, checks of their headers, and their split."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from denoiser import audio
+from denoiser.data.split import PREFIX, divide, speaker
 from denoiser.errors import AudioError, CorpusError
 
-VCTK_HELD_OUT = ("p226", "p287")  # as SpeechBrain does, so that numbers compare
-LISTED = 10  # problems shown of those found
+VCTK_HELD_OUT = ("p226", "p287")  # as in SpeechBrain, so that results compare
+LISTED = 10  # problems in a message
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A noisy and a clean file of one name."""
+    """A noisy and a clean file of the same name."""
 
     name: str
     noisy: Path
@@ -32,7 +30,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Folders:
-    """Where a corpus keeps its files; ``test`` is None where it has no test split of its own."""
+    """The noisy and clean folders of a corpus for training and test; ``test`` is None if it has none of its own."""
 
     train: tuple[Path, Path]
     test: tuple[Path, Path] | None
@@ -40,9 +38,9 @@ class Folders:
 
 
 def vctk_demand(root: Path) -> Folders:
-    """The folders of VCTK-DEMAND under ``root``, each possibly nested once more in one of its own name.
+    """Return the folders of VCTK-DEMAND under ``root``; each may lie in a folder of its own name, as some tools unpack.
 
-    Raises CorpusError naming those that are missing.
+    Raises CorpusError that names the missing ones.
     """
     sets = ["28spk", "56spk"]
     trains = [s for s in sets if (root / f"noisy_trainset_{s}_wav").is_dir()]
@@ -59,9 +57,9 @@ def vctk_demand(root: Path) -> Folders:
 
 
 def folders(root: Path) -> Folders:
-    """``noisy/`` and ``clean/`` under ``root`` or ``root/train``; the test pairs, if any, under ``root/test``.
+    """Return ``noisy/`` and ``clean/`` under ``root`` or ``root/train``, and those of a test set under ``root/test``.
 
-    Raises CorpusError where there is no such pair of folders.
+    Raises CorpusError if there is no such pair of folders.
     """
     for base in (root, root / "train"):
         if (base / "noisy").is_dir() and (base / "clean").is_dir():
@@ -79,16 +77,16 @@ LAYOUTS = {"vctk_demand": vctk_demand, "folders": folders}
 
 
 def unnest(folder: Path) -> Path:
-    """The folder of the same name inside, if there is one, as some unpackers leave it."""
+    """Return the folder of the same name inside, if there is one, else the folder."""
     inner = folder / folder.name
     return inner if inner.is_dir() else folder
 
 
 def match(noisy: Path, clean: Path) -> tuple[list[Pair], list[str]]:
-    """Pair the sound files of two folders by relative name without extension, sorted by name.
+    """Pair the sound files of two folders by their relative names without extension, sorted by name.
 
-    Returns the pairs and a line for each file without a twin, and for a folder without sound files. Raises
-    CorpusError where one is no folder.
+    Returns the pairs, and a line for each file without a twin and for a folder without sound files. Raises CorpusError
+    if one is no folder.
     """
     sides: list[dict[str, Path]] = []
     problems: list[str] = []
@@ -112,9 +110,9 @@ def match(noisy: Path, clean: Path) -> tuple[list[Pair], list[str]]:
 
 
 def check(items: Sequence[Sequence[Path]], workers: int) -> tuple[list[audio.Info], list[str]]:
-    """Read every header: what the first file of each item says, and a line for each item that cannot be used.
+    """Read the headers of all files; returns the header of each item's first file, and a line for each problem.
 
-    The files of an item are of one recording, noisy and clean say: they have to agree in rate and length.
+    The files of an item belong to one recording, as noisy and clean do, and must agree in rate and length.
     """
 
     def probe(paths: Sequence[Path]) -> tuple[audio.Info | None, list[str]]:
@@ -145,45 +143,25 @@ def check(items: Sequence[Sequence[Path]], workers: int) -> tuple[list[audio.Inf
 
 
 def refuse(problems: Sequence[str]) -> None:
-    """Raise one CorpusError that counts the problems, if there are any, and lists the first ten."""
+    """Raise one CorpusError for all problems, if there are any; it lists the first ten."""
     if problems:
         more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the corpus"
         raise CorpusError(f"{count}, mend or remove these files: " + "; ".join(problems[:LISTED]) + more)
 
 
-def speaker(name: str) -> str:
-    """The part of a name before its first ``_``, ``-`` or folder: ``p226_001``, ``p226/001`` → ``p226``."""
-    return re.split(r"[_/-]", name, maxsplit=1)[0]
+def split(names: Sequence[str], held_out: Sequence[str] = (), part: str = "val") -> tuple[list[str], list[str], str]:
+    """Hold out a part of the pairs; returns the names for training and for the part, and the rule in words.
 
-
-def split(names: Sequence[str], held_out: Sequence[str] = (), share: float = 0.1) -> tuple[list[str], list[str], str]:
-    """Hold out a validation part: ``(training names, held-out names, the rule that was used)``.
-
-    By the ``held_out`` speakers where they are there and others are left; else, where names begin with
-    at least four speakers, by whole speakers; else by name. Choices follow a hash of the name, so they do
-    not depend on order and hardly change when files are added. Raises CorpusError for fewer than two names.
+    The ``held_out`` speakers if the corpus has them and others; else a tenth of at least four speakers with two files
+    each on average; else a tenth of the files. Raises CorpusError for fewer than two names.
     """
     if len(names) < 2:
         raise CorpusError(f"{len(names)} pair in the corpus; at least two are needed, one of them for validation")
-    speakers = defaultdict(list)
-    for name in sorted(names):
-        speakers[speaker(name)].append(name)
-    named = [s for s in held_out if s in speakers]
-    if named and len(named) < len(speakers):
-        chosen, rule = named, f"speakers {' + '.join(named)} held out"
-    elif len(speakers) >= 4 and len(speakers) <= len(names) / 2:
-        count = max(1, round(share * len(speakers)))
-        chosen = sorted(speakers, key=_hash)[:count]
-        rule = f"{count} of {len(speakers)} speakers held out, by hash of the prefix: {' + '.join(sorted(chosen))}"
-    else:
-        count = max(1, round(share * len(names)))
-        held = set(sorted(names, key=_hash)[:count])
-        rule = f"{count} of {len(names)} files held out, by hash of the name (too few speakers to hold any out)"
-        return [n for n in sorted(names) if n not in held], sorted(held), rule
-    held = {name for s in chosen for name in speakers[s]}
-    return [n for n in sorted(names) if n not in held], sorted(held), rule
-
-
-def _hash(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
+    names = sorted(names)
+    speakers = [speaker(name, PREFIX) for name in names]
+    cuts, rule = divide(
+        names, speakers, None, ("train", part), "speaker", held_out=held_out, files_per_group=2, cut=False
+    )
+    train, held = ([names[index] for index, *_ in cuts[key]] for key in ("train", part))
+    return train, held, rule

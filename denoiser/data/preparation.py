@@ -1,4 +1,4 @@
-"""From sound files to a :class:`~denoiser.data.store.Store`: read, mixed to mono and resampled once.
+"""Preparation of a corpus: files are read, mixed to mono, resampled and freed of their mean, once, into a store.
 
 Memory does not grow with the corpus, nor with the length of a recording.
 """
@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +24,17 @@ from tqdm import tqdm
 from denoiser import audio, filesystem
 from denoiser.audio.blocks import resampling
 from denoiser.data.pairs import Pair, check, refuse
-from denoiser.data.store import FULL_SCALE, VERSION, Store, checksums, is_whole
+from denoiser.data.store import FULL_SCALE, VERSION, Store, checksums, is_complete
 from denoiser.errors import AudioError, CorpusError
-from denoiser.filesystem import atomic_folder
 
-BLOCK_SECONDS = 10.0  # of a recording in memory at once, for each worker
+BLOCK_SECONDS = 10.0  # read at once by each worker
+HELD_SECONDS = 60.0  # longest recording that a worker keeps in memory; a longer one is read twice
 LARGEST = 1 - 1 / FULL_SCALE
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What becomes one store: the names of its utterances, and of each the file of every track."""
+    """Files of one store: the names of the utterances, and for each of them one file per track."""
 
     tracks: tuple[str, ...]
     names: tuple[str, ...]
@@ -42,14 +42,14 @@ class Corpus:
 
 
 def paired(pairs: Sequence[Pair]) -> Corpus:
-    """Tracks ``noisy`` and ``clean``."""
+    """Return the corpus of these pairs, with the tracks ``noisy`` and ``clean``."""
     return Corpus(("noisy", "clean"), tuple(p.name for p in pairs), tuple(p.paths for p in pairs))
 
 
 def clips(track: str, folder: Path, files: Sequence[Path] | None = None) -> Corpus:
-    """One track: ``files`` (all sound files under ``folder`` unless given), each named by its path from there.
+    """Return a corpus of one track: ``files``, by default all sound files under ``folder``, named by their paths there.
 
-    Raises AudioError where there is no sound file.
+    Raises AudioError if there is no sound file.
     """
     files = audio.list_files(folder) if files is None else files
     names = (path.relative_to(folder).as_posix() for path in files)
@@ -63,17 +63,19 @@ def prepare(
     workers: int | None = None,
     problems: Sequence[str] = (),
 ) -> list[Store]:
-    """The stores of these corpora at ``sample_rate`` Hz under ``cache``: those there, or new ones.
+    """Return the stores of these corpora at ``sample_rate`` Hz under ``cache``, prepared unless they are there.
 
-    A store is known by the names, sizes and times of its files, the rate and the format, so it is prepared
-    again when any changes. It is built beside its final name and renamed when whole. Channels are averaged;
-    tracks beyond full scale are scaled down as one, so that noisy is still clean plus noise.
-    Raises CorpusError, one for the ``problems`` already found and all files whose headers tell that they cannot
-    be used, before any is prepared; and one for all that turn out to be damaged when they are read.
+    The key of a store follows from the names, sizes and times of its files, the rate and the format, so it is prepared
+    again when any of these changes. It is built under a temporary name and renamed when complete. Channels are
+    averaged, and the mean of each track is removed. Tracks beyond full scale are scaled down together, so that noisy
+    remains clean plus noise.
+
+    Raises one CorpusError for the ``problems`` found before and all files whose headers show that they cannot be used,
+    before any is prepared, and one for all files that are damaged when they are read.
     """
     workers = workers or os.cpu_count() or 1
     folders = [cache / f"{sample_rate}hz-{_key(corpus, sample_rate)}" for corpus in corpora]
-    missing = [(c, folder) for c, folder in zip(corpora, folders, strict=True) if not is_whole(folder)]
+    missing = [(c, folder) for c, folder in zip(corpora, folders, strict=True) if not is_complete(folder)]
     checked = [check(corpus.files, workers) for corpus, _ in missing]
     refuse([*problems, *(problem for _, found in checked for problem in found)])
     damaged: list[str] = []
@@ -87,59 +89,48 @@ def prepare(
 
 
 def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder: Path, workers: int) -> list[str]:
-    """Write one store, or nothing; returns a line for each file that turned out to be damaged."""
+    """Write one store, or none if files are damaged; returns a line for each of those."""
     lengths = [_length(info, sample_rate) for info in infos]
     starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
-    levels: list[float] = [0.0] * len(infos)
-    problems: list[str] = []
-    threads = torch.get_num_threads()
-    with atomic_folder(folder) as partial:
+
+    def convert(index: int) -> float | str:
+        try:
+            return _convert(corpus.files[index], infos[index], sample_rate, targets, starts[index])
+        except (AudioError, RuntimeError) as error:
+            return str(error)
+
+    with filesystem.atomic_folder(folder) as partial:
         _require_space(partial, 2 * len(corpus.tracks) * starts[-1])
         targets = [partial / f"{track}.i16" for track in corpus.tracks]
         for target in targets:
             target.touch()
             os.truncate(target, 2 * max(1, starts[-1]))
-
-        def work(index: int) -> float:
-            return _convert(corpus.files[index], infos[index], sample_rate, targets, starts[index])
-
+        threads = torch.get_num_threads()
         try:
-            # One file a thread: decoding and filtering release the interpreter, and files are short.
-            with (
-                ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-                tqdm(total=starts[-1] / sample_rate, desc="preparing", unit="s", unit_scale=True, disable=None) as bar,
-            ):
-                futures = {pool.submit(work, index): index for index in range(len(infos))}
-                try:
-                    for future in as_completed(futures):
-                        index = futures[future]
-                        try:
-                            levels[index] = future.result()
-                        except (AudioError, RuntimeError) as error:
-                            problems.append(str(error))
-                        bar.update(lengths[index] / sample_rate)
-                except BaseException:
-                    pool.shutdown(cancel_futures=True)
-                    raise
+            # One file per thread: decoding and filtering release the interpreter, and files are short.
+            with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                results = pool.map(convert, range(len(infos)))
+                levels = list(tqdm(results, "preparing", len(infos), unit="file", disable=None))
         finally:
             torch.set_num_threads(threads)
-        if problems:
-            return sorted(problems)
-        sums = checksums(targets, starts)
-        rows = zip(corpus.names, starts, lengths, levels, sums, strict=False)
+        if problems := [level for level in levels if isinstance(level, str)]:
+            return problems
+        rows = zip(corpus.names, starts, lengths, levels, checksums(targets, starts), strict=False)
         utterances = [dict(zip(("name", "start", "length", "level", "checksum"), row, strict=True)) for row in rows]
-        index_text = {"version": VERSION, "sample_rate": sample_rate, "tracks": corpus.tracks, "utterances": utterances}
+        index = {"version": VERSION, "sample_rate": sample_rate, "tracks": corpus.tracks, "utterances": utterances}
         with filesystem.atomic_write(partial / "index.json") as path:
-            path.write_text(json.dumps(index_text))
+            path.write_text(json.dumps(index))
         for target in targets:
             with open(target, "rb") as file:
                 os.fsync(file.fileno())
         try:
-            if folder.is_dir() and not is_whole(folder):  # cut short since
+            # A store that was damaged since is replaced.
+            if folder.is_dir() and not is_complete(folder):
                 shutil.rmtree(folder)
             os.rename(partial, folder)
         except OSError:
-            if not is_whole(folder):  # else another process was faster, with the same result
+            # Another process may have been faster, with the same result.
+            if not is_complete(folder):
                 raise
     return []
 
@@ -150,32 +141,37 @@ def _length(info: audio.Info, sample_rate: int) -> int:
 
 
 def _convert(paths: Sequence[Path], info: audio.Info, sample_rate: int, targets: Sequence[Path], start: int) -> float:
-    """Write the samples of one recording to the targets, a track each, from sample ``start``; returns its level."""
-    blocks: Iterable[Tensor] = _read(paths, info, sample_rate)
-    if info.seconds <= BLOCK_SECONDS:
-        blocks = list(blocks)
-    divisor = 1.0
-    while True:
-        peak, done, squares = 0.0, 0, 0.0
-        with ExitStack() as stack:
-            files = [stack.enter_context(open(target, "r+b")) for target in targets]
-            for block in blocks:
-                peak = max(peak, float(block.abs().max()))
-                samples = (block / divisor * FULL_SCALE).round().to(torch.int16)
-                for file, track in zip(files, samples, strict=True):
-                    file.seek(2 * (start + done))
-                    file.write(track.numpy().data)
-                done += block.shape[1]
-                squares += float(samples[0].double().square().sum())
-        if divisor > 1 or peak <= LARGEST:
-            return math.sqrt(squares) / FULL_SCALE / done**0.5
-        divisor = peak / LARGEST
-        if not isinstance(blocks, list):
-            blocks = _read(paths, info, sample_rate)
+    """Write one recording to the targets, one per track, from sample ``start`` on; returns the level of the first."""
+    held = list(_read(paths, info, sample_rate)) if info.seconds <= HELD_SECONDS else None
+
+    def blocks() -> Iterable[Tensor]:
+        return _read(paths, info, sample_rate) if held is None else held
+
+    count, total = 0, torch.zeros(len(paths), dtype=torch.float64)
+    low, high = torch.full((len(paths),), torch.inf), torch.full((len(paths),), -torch.inf)
+    for block in blocks():
+        count += block.shape[1]
+        total += block.double().sum(dim=1)
+        low, high = torch.minimum(low, block.amin(dim=1)), torch.maximum(high, block.amax(dim=1))
+    mean = (total / count).float()
+    peak = float(torch.maximum(high - mean, mean - low).max())
+    divisor = max(1.0, peak / LARGEST)
+
+    position, squares = 2 * start, 0.0
+    with ExitStack() as stack:
+        files = [stack.enter_context(open(target, "r+b")) for target in targets]
+        for block in blocks():
+            samples = ((block - mean[:, None]) / divisor * FULL_SCALE).round().to(torch.int16)
+            for file, track in zip(files, samples, strict=True):
+                file.seek(position)
+                file.write(track.numpy().data)
+            position += 2 * block.shape[1]
+            squares += float(samples[0].double().square().sum())
+    return math.sqrt(squares / count) / FULL_SCALE
 
 
 def _read(paths: Sequence[Path], info: audio.Info, sample_rate: int) -> Iterator[Tensor]:
-    """float32 ``[tracks, n]`` at ``sample_rate``: one block of a short recording, of a long one several."""
+    """Yield the blocks of a recording at ``sample_rate``, float32 ``[tracks, N]``."""
     resampler = resampling(info.sample_rate, sample_rate, BLOCK_SECONDS)
     step = math.ceil(BLOCK_SECONDS * info.sample_rate)
     with ExitStack() as stack:
@@ -192,7 +188,7 @@ def _read(paths: Sequence[Path], info: audio.Info, sample_rate: int) -> Iterator
 
 
 def _key(corpus: Corpus, sample_rate: int) -> str:
-    """Of the files as they are on disk, not of where they are: a moved corpus is not prepared again."""
+    """Return the key of a store. It does not depend on the folder: a corpus that was moved is not prepared again."""
     digest = hashlib.sha256(f"{VERSION} {sample_rate} {' '.join(corpus.tracks)}".encode())
     for name, paths in zip(corpus.names, corpus.files, strict=True):
         for path in paths:

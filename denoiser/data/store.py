@@ -1,6 +1,6 @@
-"""The prepared corpus: sound at one rate, 16 bit, in a memory map a track, with an index.
+"""Store of a prepared corpus: 16-bit sound at one rate, one memory map per track, with an index.
 
-Files were read and resampled once (:mod:`denoiser.data.preparation`); training reads crops where they lie.
+:mod:`denoiser.data.preparation` writes it. Training reads crops from it.
 """
 
 from __future__ import annotations
@@ -19,27 +19,31 @@ from torch import Tensor
 
 from denoiser.errors import CorpusError
 
-VERSION = 2  # of the format; a store of another is prepared anew
+VERSION = 3  # of the format; a store of another version is prepared again
 FULL_SCALE = 32_768.0
-CHUNK = 1 << 24  # samples copied to a device at once
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """Where one lies in the maps; ``level`` is the RMS of its first track (the noisy), full scale at 1.
+    """Place of an utterance in the maps.
 
-    ``checksum`` is the CRC-32 of its samples, one track after the other; None in a store from before there was one.
+    Args:
+        name: of the utterance.
+        start: first sample.
+        length: in samples.
+        level: RMS about the mean of the first track, the noisy, with full scale at 1.
+        checksum: CRC-32 of its samples, one track after the other.
     """
 
     name: str
     start: int
     length: int
     level: float
-    checksum: int | None = None
+    checksum: int
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether there is a store whose maps hold as many samples as its index says."""
+def is_complete(folder: Path) -> bool:
+    """Return True if there is a store whose maps have as many samples as its index says."""
     try:
         index = json.loads((folder / "index.json").read_text())
         samples = max(1, sum(utterance["length"] for utterance in index["utterances"]))
@@ -49,7 +53,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def checksums(maps: Sequence[Path], starts: Sequence[int]) -> list[int]:
-    """The CRC-32 of each utterance; ``starts`` are where they begin, and the end of the last."""
+    """Return the CRC-32 of each utterance; ``starts`` are their first samples, and the end of the last."""
     tracks = [np.memmap(path, np.int16, mode="r") for path in maps]
     found = []
     for first, last in itertools.pairwise(starts):
@@ -61,10 +65,10 @@ def checksums(maps: Sequence[Path], starts: Sequence[int]) -> list[int]:
 
 
 class Store:
-    """A prepared corpus on disk, opened for reading. Safe to fork and to pickle: maps open on first use.
+    """A prepared corpus on disk, for reading. It can be forked and pickled: the maps open on first use.
 
-    ``tracks`` names what is heard at the same time: ``("noisy", "clean")``, or ``("speech",)`` alone. Rows are
-    utterances in the order of ``names``; ``starts``, ``lengths`` (samples) and ``levels`` are theirs.
+    Tracks are simultaneous: ``("noisy", "clean")``, or ``("speech",)`` alone. Rows are utterances in the order of
+    ``names``, with ``starts`` and ``lengths`` in samples and ``levels``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -85,11 +89,11 @@ class Store:
 
     @property
     def maps(self) -> tuple[NDArray[np.int16], ...]:
-        """The samples of each track, all utterances one after another."""
+        """Samples of each track, one utterance after the other."""
         if self._maps is None:
             paths = (self.folder / f"{track}.i16" for track in self.tracks)
             try:
-                # As plain arrays: a slice of a memmap costs ten times a slice of an array.
+                # Plain arrays, as a slice of a memmap costs ten times a slice of an array.
                 self._maps = tuple(np.asarray(np.memmap(path, np.int16, mode="r")) for path in paths)
             except (OSError, ValueError) as error:
                 raise CorpusError(
@@ -99,7 +103,7 @@ class Store:
 
     @property
     def size(self) -> int:
-        """Bytes of all samples."""
+        """Size of all samples in bytes."""
         return 2 * len(self.tracks) * int(self.lengths.sum())
 
     @property
@@ -107,26 +111,26 @@ class Store:
         return int(self.lengths.sum()) / self.sample_rate
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> tuple[Tensor, ...]:
-        """float32 ``[length]`` a track, from sample ``start`` of one utterance, zeros beyond its end.
+        """Return float32 ``[length]`` per track, from sample ``start`` of an utterance on, with zeros beyond its end.
 
-        Raises CorpusError where all of it is read, and is not what was prepared.
+        Raises CorpusError if the whole utterance is read and its checksum is wrong.
         """
         row = self.rows[name]
-        full = start == 0 and length in (None, int(self.lengths[row]))
-        length = int(self.lengths[row]) - start if length is None else length
+        total = int(self.lengths[row])
+        length = total - start if length is None else length
         samples = self.gather([row], np.array([start]), length)[:, 0]
-        kept = self.utterances[name].checksum
-        if full and kept is not None and zlib.crc32(samples.numpy().data) != kept:
+        is_whole = (start, length) == (0, total)
+        if is_whole and zlib.crc32(samples.numpy().data) != self.utterances[name].checksum:
             raise CorpusError(
-                f"{name}: was prepared well and is damaged now, in {self.folder} (checksum); delete that folder, "
-                "and it is prepared again at the next start"
+                f"{name}: its checksum is wrong, it was damaged since it was prepared; delete {self.folder}, and it is "
+                "prepared again at the next start"
             )
         return tuple(to_float(samples))
 
     def gather(self, rows: Sequence[int] | NDArray[np.int64], offsets: NDArray[np.int64], length: int) -> Tensor:
-        """int16 ``[tracks, B, length]``: of each of B ``rows`` what begins at its offset, zeros beyond its ends.
+        """Return crops int16 ``[tracks, B, length]``, each from an offset in a row on, with zeros beyond its ends.
 
-        Read in the order they lie on the disk.
+        They are read in the order of their places on the disk.
         """
         rows = np.asarray(rows)
         skips = np.clip(-offsets, 0, length)
@@ -140,32 +144,6 @@ class Store:
         return torch.from_numpy(crops)
 
 
-class Resident:
-    """The samples of stores on a device, as int16 (``Store.size`` bytes), where crops of them are gathered.
-
-    Several stores, of equally many tracks, are one after another, and their rows numbered through.
-    """
-
-    def __init__(self, stores: Sequence[Store], device: torch.device) -> None:
-        bases = np.cumsum([0, *(len(store.maps[0]) for store in stores)])
-        self.samples = torch.empty(len(stores[0].tracks), int(bases[-1]), dtype=torch.int16, device=device)
-        for store, base in zip(stores, bases.tolist(), strict=False):
-            for samples, here in zip(store.maps, self.samples[:, base : base + len(store.maps[0])], strict=True):
-                for first in range(0, len(samples), CHUNK):  # never the whole corpus in the memory of the machine
-                    here[first : first + CHUNK] = torch.from_numpy(samples[first : first + CHUNK].copy())
-        starts = np.concatenate([store.starts + base for store, base in zip(stores, bases, strict=False)])
-        self.starts = torch.from_numpy(starts).to(device)
-        self.lengths = torch.from_numpy(np.concatenate([store.lengths for store in stores])).to(device)
-
-    def gather(self, rows: Tensor, offsets: Tensor, length: int) -> Tensor:
-        """What :meth:`Store.gather` gives, on the device: int64 ``[B]``, ``[B]`` → int16 ``[tracks, B, length]``."""
-        places = offsets[:, None] + torch.arange(length, device=offsets.device)
-        inside = (places >= 0) & (places < self.lengths[rows, None])
-        places += self.starts[rows, None]
-        crops = self.samples[:, places.clamp_(0, self.samples.shape[1] - 1)]
-        return torch.where(inside, crops, 0)
-
-
 def to_float(samples: Tensor) -> Tensor:
-    """int16 → float32, full scale at 1."""
+    """Convert int16 to float32, with full scale at 1."""
     return samples.float() / FULL_SCALE

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from denoiser.audio import mp3
-from denoiser.data.datamodule import PairedData, SyntheticData
+from denoiser.data.datamodule import PairedData
 from denoiser.data.mixture.datamodule import MixtureData
 from denoiser.data.synthesis import corpus
+from denoiser.data.synthesis.datamodule import SyntheticData
 from denoiser.errors import CorpusError, DenoiserError, building
 from denoiser.evaluation.page import base64_of
 from denoiser.figures import decibels, loudest

@@ -17,7 +17,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from denoiser import figures
-from denoiser.data.blame import culprits
 from denoiser.errors import ConfigError, DenoiserError, DivergedError
 from denoiser.training.module import DenoisingModule
 
@@ -117,7 +116,7 @@ class StopWhenDiverged(Callback):
     def _error(self, trainer: Trainer, what: str) -> DivergedError:
         reason = "the training diverged; a lower optimizer.lr or trainer.gradient_clip_val may help"
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if int(self.step) >= 0 and (names := culprits(data, int(self.epoch), int(self.batch))):
+        if int(self.step) >= 0 and (names := data.nonfinite(int(self.epoch), int(self.batch))):
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             reason = f"the batch held no finite numbers, for {', '.join(names[:3])}{more}; is it the augmentation?"
         return DivergedError(f"the loss {what}, in epoch {trainer.current_epoch + 1}: {reason}")

@@ -49,18 +49,18 @@ def build_scheduler(settings: Mapping[str, Any] | None) -> Callable[..., Any] | 
     return _instantiate("scheduler", settings, _partial_=True) if settings else None
 
 
-def build_augment(settings: Mapping[str, Any] | None, sample_rate: int) -> Augment:
-    """Return the augmentation of ``{name: change}``; a change of None is left out."""
-    changes = {}
-    for name, change in (settings or {}).items():
-        if change is None:
+def build_augment(settings: Mapping[str, Any] | None) -> Augment:
+    """Return the augmentation of ``{name: transform}``; a transform of None is left out."""
+    transforms = []
+    for name, transform in (settings or {}).items():
+        if transform is None:
             continue
-        if not isinstance(change, Mapping) or "_target_" not in change:
+        if not isinstance(transform, Mapping) or "_target_" not in transform:
             raise ConfigError(
-                f"augment.{name}={change}: expected its settings with a _target_, or null to leave it out"
+                f"augment.{name}={transform}: expected its settings with a _target_, or null to leave it out"
             )
-        changes[name] = _instantiate(f"augment.{name}", change, sample_rate=sample_rate)
-    return Augment(changes)
+        transforms.append(_instantiate(f"augment.{name}", transform))
+    return Augment(transforms)
 
 
 def _instantiate(kind: str, settings: Mapping[str, Any], **more: Any) -> Any:

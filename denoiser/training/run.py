@@ -70,8 +70,8 @@ def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | 
     module = build_module(plain, settings)
     if cfg.init_from:
         _take_weights(module, str(cfg.init_from))
-    changes = components.build_augment(plain.get("augment"), module.denoiser.sample_rate)
-    data = _data(plain["data"], spectral=module.denoiser.spectral, augment=changes)
+    augment = components.build_augment(plain.get("augment"))
+    data = _data(plain["data"], spectral=module.denoiser.spectral, augment=augment)
 
     say(f"run folder: {folder}")
     facts = _cost(module.denoiser)

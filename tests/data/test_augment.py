@@ -1,76 +1,94 @@
-"""Augmented batches: noisy is clean plus noise, drawn from (seed, epoch, batch, rank) and nothing else."""
+"""Augmentation of batches: noisy is clean plus noise, drawn from (seed, epoch, batch, rank) and nothing else."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, composed, make_module, make_noise, make_voice, train_here
+from conftest import TINY, composed, make_module, make_noise, make_voice, train_here
 from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 
-from denoiser.data import augment
-from denoiser.data.augment_changes import CHANGES, relevel
+from denoiser.data.augment import Augment, Transform, changed_level
 from denoiser.data.datamodule import PairedData
+from denoiser.data.transforms import SNR, BandLimit, BandStop, Clip, Gain, Remix, Shift, Speed
 from denoiser.errors import CheckpointError, ConfigError
 from denoiser.spectral import Spectral
+from denoiser.training.components import build_augment
 
 RATE, N, KEY = 16_000, 8_000, (0, 1, 2, 0)
+# In the order in which they are applied.
+TRANSFORMS = {
+    "speed": Speed,
+    "remix": Remix,
+    "shift": Shift,
+    "snr": SNR,
+    "bandstop": BandStop,
+    "bandlimit": BandLimit,
+    "clip": Clip,
+    "gain": Gain,
+}
 
 
 def make_batch(rows: int = 6) -> dict[str, torch.Tensor]:
-    """Voices at several SNRs and levels, on the 16-bit grid as a store's are; the whole utterance is the crop."""
+    """Voices at several SNRs and levels, of 16 bit as in a store; the whole utterance is the crop."""
     gains = torch.linspace(0.1, 1, rows)[:, None]
     clean = torch.cat([make_voice(N / RATE, RATE, i) for i in range(rows)]) * gains
-    noise = (
-        torch.cat([make_noise(N / RATE, RATE, i) for i in range(rows)])
-        * gains
-        * 0.3
-        * (1 + torch.arange(rows)[:, None])
-    )
+    noise = torch.cat([make_noise(N / RATE, RATE, i) for i in range(rows)]) * gains
+    noise = 0.3 * noise * (1 + torch.arange(rows)[:, None])
     clean, noise = ((x * 32_768).round() / 32_768 for x in (clean, noise))
     return {"noisy": clean + noise, "clean": clean, "level": Spectral.level(clean + noise)}
 
 
 def changed(name: str, noise: torch.Tensor, clean: torch.Tensor, level: torch.Tensor, seed: int = 0, **arguments):
-    return CHANGES[name](RATE, **arguments)(noise, clean, level, np.random.default_rng([seed, 1]))
+    return transform(name, **arguments)(noise, clean, level, np.random.default_rng([seed, 1]))
+
+
+def transform(name: str, **arguments) -> Transform:
+    rate = {"sample_rate": RATE} if name in ("bandstop", "bandlimit") else {}
+    return TRANSFORMS[name](**rate, **arguments)
+
+
+def build(settings: dict[str, dict]) -> Augment:
+    return Augment([transform(name, **arguments) for name, arguments in settings.items()])
 
 
 def power(x: torch.Tensor) -> torch.Tensor:
     return x.double().square().mean(-1)
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", TRANSFORMS)
 def test_noisy_is_clean_plus_noise(name):
     batch = make_batch()
     given = {key: value.clone() for key, value in batch.items()}
-    out = augment.build({name: {}}, RATE)({**batch, "name": ["a"]}, KEY)
-    rng = np.random.default_rng([*KEY, 1 + list(CHANGES).index(name)])
-    noise, clean, level = CHANGES[name](RATE)(batch["noisy"] - batch["clean"], batch["clean"], batch["level"], rng)
+    out = build({name: {}})({**batch, "name": ["a"]}, KEY)
+    one = transform(name)
+    rng = np.random.default_rng([*KEY, one.place])
+    noise, clean, level = one(batch["noisy"] - batch["clean"], batch["clean"], batch["level"], rng)
     assert torch.equal(out["noisy"], clean + noise)
     assert torch.equal(out["clean"], clean)
     assert torch.equal(out["level"], level)
     assert out["name"] == ["a"]
-    assert not torch.equal(out["noisy"], batch["noisy"])
+    assert not torch.allclose(out["noisy"], batch["noisy"])
     for key, value in given.items():
         assert out[key].shape == value.shape
         assert out[key].dtype == torch.float32
         assert out[key].isfinite().all()
         assert not out[key].requires_grad
-        assert torch.equal(batch[key], value)  # what was given stays
+        assert torch.equal(batch[key], value)
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_rows_not_chosen_stay_to_the_bit(name):
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_rows_that_are_not_chosen_stay_as_they_are(name):
     batch = make_batch(32)
-    never = augment.build({name: {"probability": 0}}, RATE)(batch, KEY)
+    never = build({name: {"probability": 0}})(batch, KEY)
     assert all(torch.equal(never[key], batch[key]) for key in batch)
-    some = augment.build({name: {"probability": 0.5}}, RATE)(batch, KEY)
+    some = build({name: {"probability": 0.5}})(batch, KEY)
     same = torch.stack([(some[key] == batch[key]).all(1) for key in batch]).all(0)
     assert 4 < same.sum() < 28
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", TRANSFORMS)
 def test_silence_stays_silence(name):
     batch = make_batch()
     for key in batch:
@@ -78,21 +96,12 @@ def test_silence_stays_silence(name):
     batch["clean"][2] = 0  # noise alone
     batch["noisy"][3] = batch["clean"][3]  # speech alone
     for rows in (batch, {key: torch.zeros_like(value) for key, value in batch.items()}):
-        out = augment.build({name: {}}, RATE)(rows, KEY)
+        out = build({name: {}})(rows, KEY)
         assert all(value.isfinite().all() for value in out.values())
         assert not any(value[1].any() for value in out.values())
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-def test_noises_that_stay_in_place_leave_everything_to_the_bit(rows):
-    batch = make_batch(rows)
-    outs = [augment.build({"remix": {}}, RATE)(batch, (seed, 0, 0, 0)) for seed in range(40)]
-    identical = [out for out in outs if torch.allclose(out["noisy"], batch["noisy"], atol=1e-5)]
-    assert identical
-    assert all(torch.equal(out[key], batch[key]) for out in identical for key in batch)
-
-
-def test_remix_carries_a_noise_over_as_it_was_in_its_own_recording():
+def test_remix_keeps_a_noise_relative_to_the_level_of_its_recording():
     batch = make_batch()
     noise = batch["noisy"] - batch["clean"]
     new, clean, _ = changed("remix", noise, batch["clean"], batch["level"])
@@ -118,16 +127,21 @@ def test_the_level_after_remix_is_that_of_the_whole_utterance():
         assert error.abs().max() < 1.0
 
 
-def test_a_piece_never_comes_to_stand_further_above_its_level():
+def test_a_crop_never_comes_to_stand_further_above_its_level():
     rng = np.random.default_rng(0)
-    before, after = (
-        torch.from_numpy(rng.standard_normal((500, 50)) * 10 ** rng.uniform(-3, 3, (500, 1))) for _ in "ab"
-    )
-    level = torch.from_numpy(10 ** rng.uniform(-3, 3, (500, 1)))
-    new = relevel(level, before, after)
-    stood, stands = power(before).sqrt() / level[:, 0], power(after).sqrt() / new[:, 0]
-    assert (stands <= stood.clamp(min=1) * (1 + 1e-9)).all()
-    assert torch.equal(relevel(level, before, before), level)
+    scales = 10 ** rng.uniform(-3, 3, (3, 500, 1))
+    before, after = (torch.from_numpy(rng.standard_normal((500, 50)) * scale) for scale in scales[:2])
+    level = torch.from_numpy(scales[2])
+    new = changed_level(level, before, after)
+    stood, stands = Spectral.level(before) / level, Spectral.level(after) / new
+    assert (stands <= stood.clamp(min=1) * (1 + 1e-5)).all()
+    assert torch.allclose(changed_level(level, before, before), level)
+
+
+def test_the_level_is_about_the_mean():
+    batch = make_batch()
+    level = changed_level(batch["level"], batch["noisy"] + 0.3, 2 * batch["noisy"] - 0.5)
+    assert torch.allclose(level, 2 * batch["level"], rtol=1e-4)
 
 
 @pytest.mark.parametrize(("factor", "length"), [(0.9, N), (1.1, round(N / 1.1))])
@@ -186,7 +200,7 @@ def responses(name: str, rows: int = 16, **arguments) -> torch.Tensor:
     return torch.fft.rfft(noise).abs()
 
 
-def test_bandstop_takes_one_band_out():
+def test_bandstop_removes_one_band():
     gains = responses("bandstop", width=0.2)
     mel = torch.log10(1 + torch.linspace(0, RATE / 2, gains.shape[1]) / 700)
     deep = 0
@@ -202,7 +216,7 @@ def test_bandstop_takes_one_band_out():
     assert deep > 4
 
 
-def test_bandlimit_is_a_telephone():
+def test_bandlimit_passes_the_band_of_a_telephone():
     gains = responses("bandlimit", rows=1, low=[300, 300], high=[3400, 3400])[0]
     frequency = torch.linspace(0, RATE / 2, len(gains))
     assert ((gains[(frequency > 400) & (frequency < 3300)] - 1).abs() < 0.01).all()
@@ -211,7 +225,7 @@ def test_bandlimit_is_a_telephone():
     assert ((wide[frequency > 200] - 1).abs() < 0.01).all()
 
 
-def test_clip_cuts_the_noisy_and_leaves_the_clean():
+def test_clip_limits_the_noisy_and_leaves_the_clean():
     batch = make_batch()
     noise, clean, _ = changed("clip", batch["noisy"] - batch["clean"], batch["clean"], batch["level"], low=6, high=6)
     limit = batch["level"] * 10 ** (6 / 20)
@@ -220,7 +234,7 @@ def test_clip_cuts_the_noisy_and_leaves_the_clean():
     assert ((clean + noise).abs().amax(1) - limit[:, 0]).abs().max() < 1e-6
 
 
-def test_gain_is_a_level_that_misleads():
+def test_gain_changes_the_sound_and_leaves_the_level():
     batch = make_batch(32)
     noise, clean, level = changed("gain", batch["noisy"] - batch["clean"], batch["clean"], batch["level"], decibels=15)
     assert torch.equal(level, batch["level"])
@@ -230,12 +244,14 @@ def test_gain_is_a_level_that_misleads():
     assert torch.allclose(10 * torch.log10(power(noise) / power(batch["noisy"] - batch["clean"])), decibels, atol=1e-4)
 
 
-def full() -> dict[str, dict]:
-    return OmegaConf.to_container(composed("augment=full").augment, resolve=True)
+def configured(option: str, *overrides: str) -> Augment:
+    """The augmentation of a yaml file."""
+    cfg = composed(f"augment={option}", *overrides)
+    return build_augment(OmegaConf.to_container(cfg.augment, resolve=True))
 
 
 def test_a_batch_follows_from_its_key_alone():
-    batch, all_of_them = make_batch(), augment.build(full(), RATE)
+    batch, all_of_them = make_batch(), configured("full")
     first = all_of_them(batch, KEY)
     torch.manual_seed(1)
     np.random.seed(1)
@@ -244,65 +260,78 @@ def test_a_batch_follows_from_its_key_alone():
         assert not torch.equal(first["noisy"], all_of_them(batch, other)["noisy"])
 
 
-def test_one_change_more_does_not_alter_the_draws_of_the_others():
+def test_one_transform_more_does_not_alter_the_draws_of_the_others():
     batch = make_batch()
-    alone = augment.build({"snr": {}}, RATE)(batch, KEY)
-    beside = augment.build({"snr": {}, "shift": {}}, RATE)(batch, KEY)
+    alone = build({"snr": {}})(batch, KEY)
+    beside = build({"snr": {}, "shift": {}})(batch, KEY)
     noises = [power(out["noisy"] - out["clean"]) for out in (alone, beside)]
     assert torch.allclose(*noises, rtol=1e-4)
-    assert list(augment.build({"snr": {}, "shift": {}}, RATE).changes) == ["shift", "snr"]  # in the table's order
+    assert kinds(build({"snr": {}, "shift": {}})) == ["shift", "snr"]
+
+
+def kinds(augment: Augment) -> list[str]:
+    return [next(name for name in TRANSFORMS if type(one) is TRANSFORMS[name]) for one in augment.transforms]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_makes_the_same_batch():
-    batch, all_of_them = make_batch(), augment.build({name: {} for name in CHANGES}, RATE)
+    batch, all_of_them = make_batch(), build({name: {} for name in TRANSFORMS})
     here, there = all_of_them(batch, KEY), all_of_them({key: value.cuda() for key, value in batch.items()}, KEY)
     assert all(torch.allclose(here[key], there[key].cpu(), rtol=1e-3, atol=1e-5) for key in batch)
 
 
-@pytest.mark.parametrize("option", sorted(p.stem for p in (ROOT / "conf/augment").glob("*.yaml")))
-def test_every_option_builds_at_every_rate(option):
-    settings = OmegaConf.to_container(composed(f"augment={option}").augment, resolve=True)
-    assert set(settings) == {"none": set(), "remix": {"remix"}, "full": set(CHANGES)}[option]
-    for rate in (8_000, 16_000, 48_000):
-        built = augment.build(settings, rate)
-        assert set(built.changes) == set(settings)
-        assert built(make_batch(), KEY)["noisy"].isfinite().all()
+@pytest.mark.parametrize(("option", "expected"), [("none", []), ("remix", ["remix"]), ("full", list(TRANSFORMS))])
+@pytest.mark.parametrize("rate", [8_000, 16_000])
+def test_every_option_builds_at_every_rate(option, expected, rate):
+    built = configured(option, f"spectral={rate // 1000}k" if rate != RATE else "seed=0")
+    assert kinds(built) == expected
+    assert all(getattr(one, "sample_rate", rate) == rate for one in built.transforms)
+    assert built(make_batch(), KEY)["noisy"].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("remix", {"probability": 2}, "probability: expected 0 to 1"),
+        ("snr", {"low": 3, "high": 1}, "low, high: expected two numbers, the lower first"),
+        ("gain", {"decibels": "abc"}, "decibels: expected a number"),
+        ("speed", {"low": 0}, "expected 0.5 to 2"),
+        ("bandlimit", {"high": [100, 200]}, "high: expected 400 to"),
+        ("bandlimit", {"low": 300}, "two frequencies each"),
+    ],
+)
+def test_values_out_of_range_are_refused(name, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        transform(name, **arguments)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"remixx": {}}, "augment 'remixx' is unknown; there are: bandlimit, bandstop"),
-        ({"remix": {"probability": 2}}, "probability: expected 0 to 1"),
-        ({"snr": {"low": 3, "high": 1}}, "augment 'snr' of low=3, high=1: low, high: expected two numbers, the lower"),
-        ({"gain": {"decibels": "abc"}}, "decibels: expected a number"),
-        ({"gain": {"decibel": 3}}, "decibel"),
-        ({"clip": False}, r"augment\.clip=False: expected its settings, or null"),
-        ({"speed": {"low": 0}}, "expected 0.5 to 2"),
-        ({"bandlimit": {"high": [100, 200]}}, "high: expected 400 to"),
-        ({"bandlimit": {"low": 300}}, "two frequencies each"),
+        ({"clip": False}, r"augment\.clip=False: expected its settings with a _target_, or null"),
+        ({"snr": {"_target_": "denoiser.data.transforms.SNR", "low": 3, "high": 1}}, "augment.snr: .*the lower first"),
+        ({"gain": {"_target_": "denoiser.data.transforms.Gain", "decibel": 3}}, "augment.gain: .*decibel"),
     ],
 )
-def test_mistakes_are_named(settings, message):
+def test_a_mistake_in_the_settings_names_the_transform(settings, message):
     with pytest.raises(ConfigError, match=message):
-        augment.build(settings, RATE)
+        build_augment(settings)
 
 
-def test_null_leaves_a_change_out():
-    assert set(augment.build({"remix": {}, "clip": None}, RATE).changes) == {"remix"}
+def test_null_leaves_a_transform_out():
+    assert kinds(configured("full", "augment.clip=null")) == [name for name in TRANSFORMS if name != "clip"]
     batch = make_batch()
-    assert all(augment.build(None, RATE)(batch, KEY)[key] is batch[key] for key in batch)
+    assert build_augment(None)(batch, KEY) == batch
 
 
-class Recorder(augment.Augment):
+class Recorder(Augment):
     def __init__(self) -> None:
-        super().__init__({})
+        super().__init__()
         self.keys: list[tuple[int, ...]] = []
 
-    def forward(self, batch, key):
+    def __call__(self, batch, key):
         self.keys.append(tuple(key))
-        return super().forward(batch, key)
+        return super().__call__(batch, key)
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -314,7 +343,7 @@ def test_training_batches_alone_are_augmented_each_with_its_own_key(vctk, tmp_pa
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "max_epochs": 2}
     Trainer(accelerator="cpu", default_root_dir=tmp_path, **options).fit(module, datamodule=data)
     assert [key[:2] for key in recorder.keys] == [(7, epoch * shuffle) for epoch in (0, 1) for _ in (0, 1)]
-    assert len(set(recorder.keys)) == (4 if shuffle else 2)  # each batch its own, and the same again if not shuffled
+    assert len(set(recorder.keys)) == (4 if shuffle else 2)
 
 
 def test_training_repeats_resumes_and_insists_on_its_augmentation(vctk, tmp_path):
@@ -327,9 +356,9 @@ def test_training_repeats_resumes_and_insists_on_its_augmentation(vctk, tmp_path
 
     once = weights("broken", "trainer.max_epochs=1")
     helped = weights("helped", "trainer.max_epochs=1", "data.workers=2")
-    assert all(torch.equal(once[key], helped[key]) for key in once)
+    assert all(torch.allclose(once[key], helped[key], rtol=0, atol=1e-6) for key in once)
     plain = weights("plain", "trainer.max_epochs=1", "augment=none")
-    assert not all(torch.equal(once[key], plain[key]) for key in once)
+    assert not all(torch.allclose(once[key], plain[key], rtol=0, atol=1e-4) for key in once)
 
     with pytest.raises(CheckpointError, match=r"training\.augment was \{.*remix.*\}, is None"):
         weights("broken", "trainer.max_epochs=2", "ckpt_path=last", "augment=none")

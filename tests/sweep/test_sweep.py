@@ -71,20 +71,6 @@ def test_a_run_is_called_by_what_differs_wherever_its_overrides_stand():
     assert all(re.fullmatch(r"[\w.+-]{1,80}", text) for text in odd)
 
 
-def test_a_lock_is_one_process_s_until_it_ends(tmp_path):
-    with filesystem.locked(tmp_path / "a/lock") as first, filesystem.locked(tmp_path / "a/lock") as second:
-        assert (first, second) == (True, False)
-    code = "from pathlib import Path; from denoiser.sweep import locks;"
-    code += f"a = locks.take(Path({str(tmp_path / 'a/lock')!r}));"
-    code += "print(a is not None, flush=True); import time; time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "True\n"
-    assert filesystem.lock(tmp_path / "a/lock") is None
-    process.kill()
-    process.wait()
-    assert filesystem.lock(tmp_path / "a/lock") is not None
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     """A corpus, prepared, as data.* settings."""

@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT, TINY, train_here, write_vctk
 
 from denoiser import ranks
-from denoiser.data.crops import Shares
+from denoiser.data.crops import DistributedBatchSampler
 from denoiser.errors import ConfigError
 from denoiser.training import record
 
@@ -62,7 +62,7 @@ def test_two_processes_are_as_good_as_one(tmp_path, capfd):
 
 @pytest.mark.parametrize(("items", "batch", "world"), [(7, 3, 2), (16, 8, 4), (9, 8, 4), (5, 5, 3)])
 def test_shares_are_the_batch_once_and_weigh_what_they_hold(items, batch, world):
-    shares = [Shares(range(items), batch, rank, world) for rank in range(world)]
+    shares = [DistributedBatchSampler(range(items), batch, rank, world) for rank in range(world)]
     batches = list(zip(*shares, strict=True))
     assert len(batches) == len(shares[0]) == -(-items // batch)
     for index, parts in enumerate(batches):

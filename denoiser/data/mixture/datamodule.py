@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from denoiser.data import split
 from denoiser.data.crops import Batch, Utterances
-from denoiser.data.datamodule import PairedData, whole
+from denoiser.data.datamodule import PairedData, utterance_loader
 from denoiser.data.metadata import gather, read_logs
 from denoiser.data.mixture import folders, rooms
 from denoiser.data.mixture.draw import OTHERS, Fixed, Mixtures, reach
@@ -212,12 +212,12 @@ class MixtureData(PairedData):
         return Fixed(self.mixtures("test"), self.responses.get("test"), self.test_limit)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return whole(Fixed(self.mixtures("val"), self.responses.get("val"), self.val_limit))
+        return utterance_loader(Fixed(self.mixtures("val"), self.responses.get("val"), self.val_limit))
 
     def test_dataloader(self) -> DataLoader[Batch]:
         if tests := self._prepared.get("tests"):
-            return whole(Utterances(tests[0], tests[0].names))
-        return whole(self._test_set())
+            return utterance_loader(Utterances(tests[0], tests[0].names))
+        return utterance_loader(self._test_set())
 
     def calibration(self, limit: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
         """Up to ``limit`` training mixtures of the first epoch, evenly spaced, in batches: noisy and level."""

@@ -1,20 +1,22 @@
-"""VCTK-DEMAND in one command: ``python -m denoiser download root=FOLDER`` downloads, verifies and unpacks it.
+"""The VCTK-DEMAND corpus: download, verification and unpacking.
 
-The corpus: C. Valentini-Botinhao, "Noisy speech database for training speech enhancement algorithms and TTS models",
-Edinburgh DataShare, doi 10.7488/ds/2117, CC BY 4.0; the MD5 sums are those published there.
+C. Valentini-Botinhao, "Noisy speech database for training speech enhancement algorithms and TTS models",
+Edinburgh DataShare, doi 10.7488/ds/2117, CC BY 4.0. The MD5 sums are those published there.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from denoiser.data.vctk_demand.corpus import Archive, complete
-from denoiser.errors import ConfigError
+from denoiser import filesystem
+from denoiser.data.vctk_demand import download
+from denoiser.data.vctk_demand.corpus import Archive, is_complete, required_bytes
+from denoiser.errors import ConfigError, DownloadError
 
 URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/2791"
-
-
 # Unpacked: hours x 3600 s x 48 kHz x 2 bytes; 18.7 h for 56 speakers, from the mean length of the others.
 ARCHIVES = (
     Archive("logfiles", "0d16f5b6afe12d64238d1e4a0e6ff6e8", 1_000_000, 5_000_000, None, ".txt"),
@@ -28,10 +30,12 @@ ARCHIVES = (
 
 
 def select(speakers: int, part: str, archives: Sequence[Archive]) -> list[Archive]:
-    """Those of the archives that are asked for; arguments and ConfigError as in :func:`fetch`."""
+    """Return the archives of a training set and a part; arguments and ConfigError as in :func:`fetch`."""
     if speakers not in (28, 56) or part not in ("all", "test"):
         raise ConfigError(f"speakers={speakers} part={part}: expected 28 or 56, and all or test")
-    sets = ["logfiles", "testset", *([f"trainset_{speakers}spk"] if part == "all" else [])]
+    sets = ["logfiles", "testset"]
+    if part == "all":
+        sets.append(f"trainset_{speakers}spk")
     return [archive for archive in archives if any(name in archive.name for name in sets)]
 
 
@@ -41,20 +45,73 @@ def fetch(
     speakers: int = 28,
     part: str = "all",
     keep_archives: bool = False,
-    url: str | None = None,
-    archives: Sequence[Archive] | None = None,
+    url: str = URL,
+    archives: Sequence[Archive] = ARCHIVES,
 ) -> None:
-    """Make ``root`` hold the corpus, verified, as :func:`~denoiser.data.vctk_demand.corpus.complete` does.
+    """Download, verify and unpack what ``root`` lacks of the corpus; a complete corpus needs no connection.
+
+    A folder gets its name when it is complete, so this may be killed at any moment and called again. A second process
+    waits for the first.
 
     Args:
-        root: folder of the corpus.
+        root: folder of the corpus, created if needed.
         speakers: of the training set, 28 or 56.
         part: ``all``, or ``test`` for the test set alone.
         keep_archives: keep the ZIP files, in ``root``.
-        url: the folder of the archives on their server, by default :data:`URL`.
-        archives: what is published; by default :data:`ARCHIVES`.
+        url: folder of the archives on their server.
+        archives: that are published there.
 
-    Raises ConfigError for a setting that has no meaning, CorpusError and DownloadError as ``complete`` does.
+    Raises:
+        ConfigError: a setting has no meaning.
+        CorpusError: a folder in ``root`` holds other files than it should.
+        DownloadError: an archive cannot be downloaded or is not the published one, or the disk cannot be written.
     """
-    wanted = select(speakers, part, ARCHIVES if archives is None else archives)
-    complete(Path(root).expanduser(), wanted, url or URL, keep_archives)
+    root = root.expanduser()
+    work, lock = root / ".download", root / ".download.lock"
+    wanted = select(speakers, part, archives)
+    try:
+        if work.exists() or not all(is_complete(root, archive) for archive in wanted):
+            with filesystem.locked(lock) as free:
+                if not free:
+                    print(f"{root}: waiting for another process that downloads to it", flush=True)
+            with filesystem.locked(lock, wait=True):
+                work.mkdir(exist_ok=True)
+                _fetch_missing(root, work, wanted, url, keep_archives)
+                lock.unlink()
+                # Parts of other archives stay.
+                with suppress(OSError):
+                    work.rmdir()
+    except OSError as error:
+        raise DownloadError(
+            f"{root}: cannot be used ({error.strerror or error}); what was downloaded is kept, and the same command "
+            "continues from there"
+        ) from error
+    print(f"{root}: complete: {', '.join(archive.name for archive in wanted)}")
+
+
+def _fetch_missing(root: Path, work: Path, archives: Sequence[Archive], url: str, keep_archives: bool) -> None:
+    missing = [archive for archive in archives if not is_complete(root, archive)]
+    present = sum(path.stat().st_size for path in work.iterdir())
+    needed = required_bytes(missing, keep_archives) - present
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise DownloadError(
+            f"{root}: about {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free; free some space, or "
+            "choose another folder"
+        )
+    for archive in archives:
+        name = f"{archive.name}.zip"
+        own, downloaded = root / name, work / name
+        if archive in missing:
+            source = own
+            if not own.is_file() or download.md5_of(own) != archive.md5:
+                print(f"{name}: downloading, about {archive.size / 1e6:.0f} MB", flush=True)
+                download.fetch_archive(f"{url.rstrip('/')}/{name}", downloaded, archive.md5)
+                source = downloaded
+            with filesystem.atomic_folder(root / archive.name) as folder:
+                download.unpack(source, folder, archive.suffix)
+                folder.rename(root / archive.name)
+            print(f"{root / archive.name}: verified and unpacked")
+        if keep_archives and downloaded.is_file():
+            downloaded.replace(own)
+        downloaded.unlink(missing_ok=True)

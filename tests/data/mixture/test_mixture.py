@@ -14,7 +14,7 @@ from denoiser import audio
 from denoiser.data.mixture import datamodule, mix, rooms
 from denoiser.data.mixture.draw import OPEN
 from denoiser.data.mixture.mix import Recipe
-from denoiser.data.store import Resident
+from denoiser.data.resident import Resident
 from denoiser.errors import ConfigError
 
 

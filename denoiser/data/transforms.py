@@ -1,0 +1,223 @@
+"""Transforms of an augmentation: speed, remix, shift, SNR, filters, clipping and gain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from denoiser import audio
+from denoiser.data.augment import Pair, Transform, check_range, column, nonzero, to_device
+
+
+class Speed(Transform):
+    """Speech and noise faster or slower by one factor: tempo, pitch and formants, as of a tape.
+
+    In effect these are other speakers (Ko et al. 2015, Audio augmentation for speech recognition). The factor is drawn
+    in steps of 1/100 between ``low`` and ``high``, so that the resampler's filter is short. It is exact to -40 dB up to
+    85 % of the band, and 3 dB down at 97 %. The crop keeps its length: a faster one ends in silence, up to 9 % at 1.1;
+    a slower one has nothing above ``factor`` times the band.
+    """
+
+    place = 1
+    # What enters or leaves the crop says nothing about the utterance.
+    keeps_level = True
+
+    def __init__(self, low: float = 0.9, high: float = 1.1, probability: float = 1.0) -> None:
+        super().__init__(probability)
+        check_range("low, high", low, high, low=0.5, high=2)
+        self.low, self.high = low, high
+
+    def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
+        percent = rng.integers(round(100 * self.low), round(100 * self.high), size=len(noise), endpoint=True)
+        both = torch.stack([noise, clean])
+        changed = torch.empty_like(both)
+        for value in np.unique(percent):
+            rows = to_device(np.flatnonzero(percent == value), noise.device)
+            resampled = audio.resample(both[:, rows], int(value), 100)
+            changed.index_copy_(1, rows, audio.match_length(resampled, noise.shape[-1]))
+        return changed[0], changed[1]
+
+
+class Remix(Transform):
+    """Noises exchanged within the batch, so that every utterance meets many of them.
+
+    Défossez et al. 2020, Real time speech enhancement in the waveform domain. A noise is multiplied by the ratio of the
+    two levels: with the noise of a recording of 5 dB SNR, an utterance of 5 dB stays at 5 dB however loud either was
+    recorded, and the distribution of SNRs stays that of the corpus.
+    """
+
+    place = 2
+
+    def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
+        other = to_device(rng.permutation(len(noise)), noise.device)
+        return noise[other] * (level / nonzero(level[other])), clean
+
+
+class Shift(Transform):
+    """Circular shift of the noise, with its sign inverted in half of the rows.
+
+    Neither the simultaneous events of speech and noise nor their relative phase then repeat. The joint can click, as
+    steps in a noise do, and a noise shorter than the crop leaves a gap.
+    """
+
+    place = 3
+    keeps_level = True
+
+    def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
+        length = noise.shape[-1]
+        start = to_device(rng.integers(length, size=(len(noise), 1)), noise.device)
+        sign = column(rng.choice([-1.0, 1.0], size=len(noise)), noise)
+        index = (torch.arange(length, device=noise.device) + start) % length
+        return noise.gather(1, index) * sign, clean
+
+
+class SNR(Transform):
+    """Noise louder or softer: the SNR of the recording plus ``low`` to ``high`` dB, drawn uniformly.
+
+    SNR is ``10 log10`` of the ratio of the powers of clean and noise over any stretch of time; all change alike. A
+    corpus has few SNRs (VCTK-DEMAND 0, 5, 10, 15 dB); a wider, continuous range generalises better (Braun and Tashev
+    2020, Data augmentation and loss normalization for deep noise suppression).
+    """
+
+    place = 4
+
+    def __init__(self, low: float = -5.0, high: float = 5.0, probability: float = 1.0) -> None:
+        super().__init__(probability)
+        check_range("low, high", low, high, low=-60, high=60)
+        self.low, self.high = low, high
+
+    def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
+        decibels = column(rng.uniform(self.low, self.high, len(noise)), noise)
+        return noise * 10 ** (-decibels / 20), clean
+
+
+class BandStop(Transform):
+    """One band removed from speech and noise, to be inferred from the rest (Défossez et al. 2020).
+
+    The band is up to ``width`` of the mel scale wide (``2595 log10(1 + f / 700)``), anywhere on it.
+
+    Args:
+        sample_rate: Hz.
+        width: share of the mel scale, at most.
+        probability: of each row.
+    """
+
+    place = 5
+
+    def __init__(self, sample_rate: int, width: float = 0.2, probability: float = 1.0) -> None:
+        super().__init__(probability)
+        check_range("width", width, low=0, high=1)
+        self.sample_rate, self.width = sample_rate, width
+
+    def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
+        width = rng.uniform(0, self.width, len(noise))
+        first = rng.random(len(noise)) * (1 - width)
+        top = np.log10(1 + self.sample_rate / 2 / 700)
+        low, high = (700 * (10 ** (share * top) - 1) for share in (first, first + width))
+        kernel = lowpass(column(low, noise), self.sample_rate) - lowpass(column(high, noise), self.sample_rate)
+        kernel[:, kernel.shape[1] // 2] += 1
+        noise, clean = convolve(torch.stack([noise, clean]), kernel)
+        return noise, clean
+
+
+class BandLimit(Transform):
+    """Speech and noise through a narrow channel, with a lower and an upper cut-off, each drawn log-uniformly.
+
+    A telephone passes 300 to 3400 Hz (ITU-T G.712), a headset or a wide-band call 50 to 7000 Hz (G.722), and either
+    may be in a file of any rate. A cut-off beyond half the sample rate cuts nothing.
+
+    Args:
+        sample_rate: Hz.
+        low: range of the lower cut-off, Hz.
+        high: range of the upper cut-off, Hz.
+        probability: of each row.
+    """
+
+    place = 6
+
+    def __init__(
+        self,
+        sample_rate: int,
+        low: Sequence[float] = (50.0, 400.0),
+        high: Sequence[float] = (3000.0, 7500.0),
+        probability: float = 1.0,
+    ) -> None:
+        super().__init__(probability)
+        if not all(isinstance(edge, Sequence) and len(edge) == 2 for edge in (low, high)):
+            raise ValueError("low, high: expected two frequencies each")
+        check_range("low", *low, low=1, high=sample_rate / 2)
+        check_range("high", *high, low=max(low), high=1e6)
+        self.sample_rate, self.low, self.high = sample_rate, low, high
+
+    def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
+        ranges = np.log([self.low, self.high])
+        low, high = np.exp(rng.uniform(ranges[:, :1], ranges[:, 1:], (2, len(noise))))
+        kernel = lowpass(column(high, noise), self.sample_rate) - lowpass(column(low, noise), self.sample_rate)
+        noise, clean = convolve(torch.stack([noise, clean]), kernel)
+        return noise, clean
+
+
+class Clip(Transform):
+    """Noisy clipped as by a converter, ``low`` to ``high`` dB above the level of the utterance.
+
+    Peaks of the noisy lie 13 to 22 dB above it (VCTK-DEMAND): at 9 dB one sample in 50 is clipped and the distortion
+    15 dB below the signal, at 15 dB 40 dB below (medians). The distortion belongs to the noise, so that the clean
+    remains the target: ``noise = clipped - clean``.
+    """
+
+    place = 7
+
+    def __init__(self, low: float = 9.0, high: float = 15.0, probability: float = 1.0) -> None:
+        super().__init__(probability)
+        check_range("low, high", low, high, low=0, high=60)
+        self.low, self.high = low, high
+
+    def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
+        decibels = column(rng.uniform(self.low, self.high, len(noise)), noise)
+        limit = level * 10 ** (decibels / 20)
+        return (clean + noise).clamp(-limit, limit) - clean, clean
+
+
+class Gain(Transform):
+    """Speech and noise louder or softer by up to ``decibels``, drawn uniformly, while the level stays.
+
+    A gain alone would do nothing, as the level is divided out. But the level of a file is not that of its speech:
+    pauses make speech stand above it, a slammed door far below, and in a stream it is only estimated. So the network
+    learns speech at other levels (dynamic level diversity: Braun and Tashev 2020).
+    """
+
+    place = 8
+    keeps_level = True
+
+    def __init__(self, decibels: float = 15.0, probability: float = 1.0) -> None:
+        super().__init__(probability)
+        check_range("decibels", decibels, low=0, high=60)
+        self.decibels = decibels
+
+    def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
+        gain = 10 ** (column(rng.uniform(-self.decibels, self.decibels, len(noise)), noise) / 20)
+        return noise * gain, clean * gain
+
+
+def lowpass(cutoff: Tensor, sample_rate: int) -> Tensor:
+    """Return low-pass kernels ``[B, K]`` for cut-offs ``[B, 1]`` in Hz: a sinc under a Hamming window of 32 ms, K odd.
+
+    The transition is 100 Hz wide, the stop band 50 dB down. A cut-off beyond half the sample rate gives an impulse.
+    """
+    half = round(0.016 * sample_rate)
+    time = torch.arange(-half, half + 1, device=cutoff.device, dtype=cutoff.dtype)
+    window = 0.54 + 0.46 * torch.cos(torch.pi * time / half)
+    band = (2 * cutoff / sample_rate).clamp(max=1)
+    return band * torch.sinc(band * time) * window
+
+
+def convolve(waveform: Tensor, kernel: Tensor) -> Tensor:
+    """Filter ``[..., B, N]`` by centred kernels ``[B, K]``, one per row: no delay, zeros beyond the ends."""
+    length, taps = waveform.shape[-1], kernel.shape[-1]
+    # A multiple of 1024 has small factors; other sizes take up to three times as long.
+    size = -(-(length + taps - 1) // 1024) * 1024
+    spectrum = torch.fft.rfft(waveform, size) * torch.fft.rfft(kernel, size)
+    return torch.fft.irfft(spectrum, size)[..., taps // 2 : taps // 2 + length]

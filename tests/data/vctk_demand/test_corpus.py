@@ -1,0 +1,295 @@
+"""VCTK-DEMAND from a server: downloaded, verified, unpacked, and continued after a kill."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, composed, train_here
+from loopback import Server, zipped
+
+from denoiser.cli import download as command
+from denoiser.data import vctk_demand
+from denoiser.data.datamodule import PairedData
+from denoiser.data.vctk_demand import download
+from denoiser.data.vctk_demand.corpus import Archive, required_bytes
+from denoiser.errors import ConfigError, CorpusError, DownloadError
+from denoiser.spectral import Spectral
+
+LOGS = {"log_testset.txt": b"p232_000 bus 17.5\np257_001 cafe 2.5\n"}
+
+
+@pytest.fixture(scope="module", name="corpus")
+def corpus_files(vctk) -> dict[str, dict[str, bytes]]:
+    """The files of a small corpus, by folder."""
+    folders = {path.name: {file.name: file.read_bytes() for file in path.iterdir()} for path in sorted(vctk.iterdir())}
+    return {**folders, "logfiles": LOGS}
+
+
+@pytest.fixture(scope="module", name="bodies")
+def packed_archives(corpus) -> dict[str, bytes]:
+    """Its ZIP files, with what macOS adds to some."""
+    bodies = {}
+    for name, files in corpus.items():
+        junk = {f"__MACOSX/{name}/._{file}": b"junk" for file in files if name != "logfiles"}
+        bodies[name] = zipped({**{f"{name}/{file}": data for file, data in files.items()}, **junk})
+    return bodies
+
+
+@pytest.fixture(scope="module", name="archives")
+def published_archives(corpus, bodies) -> list[Archive]:
+    found = []
+    for name, files in corpus.items():
+        size = sum(map(len, files.values()))
+        md5, suffix = hashlib.md5(bodies[name]).hexdigest(), next(iter(files))[-4:]
+        found.append(Archive(name, md5, len(bodies[name]), size, len(files), suffix))
+    return found
+
+
+@pytest.fixture(name="server")
+def running_server(bodies, monkeypatch):
+    monkeypatch.setattr(download, "WAIT", 0.0)
+    with Server() as running:
+        running.files = {f"{name}.zip": body for name, body in bodies.items()}
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture(name="root")
+def corpus_root(tmp_path):
+    return tmp_path / "corpus"
+
+
+@pytest.fixture(name="fetch")
+def fetch_from_server(server, archives, root):
+    return functools.partial(vctk_demand.fetch, root, url=server.url, archives=archives)
+
+
+def write(root: Path, name: str, files: dict[str, bytes]) -> Path:
+    (root / name).mkdir(parents=True)
+    for file, data in files.items():
+        (root / name / file).write_bytes(data)
+    return root / name
+
+
+def assert_complete(root: Path, corpus: dict[str, dict[str, bytes]]) -> None:
+    """All of the corpus, and nothing else."""
+    expected = {f"{name}/{file}": data for name, files in corpus.items() for file, data in files.items()}
+    found = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert found == expected
+    assert sorted(path.name for path in root.iterdir()) == sorted(corpus)
+
+
+def test_one_command_downloads_the_corpus_and_then_has_nothing_to_do(server, archives, corpus, root, capsys):
+    for _ in range(2):
+        command.main([f"root={root}", f"url={server.url}"], archives)
+        assert_complete(root, corpus)
+        assert len(server.requests) == 5
+        assert f"{root}: complete: clean_testset_wav" in capsys.readouterr().out
+
+
+def test_only_the_parts_asked_for_are_downloaded(fetch, root):
+    fetch(part="test")
+    assert sorted(path.name for path in root.iterdir()) == ["clean_testset_wav", "logfiles", "noisy_testset_wav"]
+    for speakers, others in ((28, 56), (56, 28)):
+        names = [archive.name for archive in vctk_demand.select(speakers, "all", vctk_demand.ARCHIVES)]
+        assert len(names) == 5
+        assert not [name for name in names if str(others) in name]
+
+
+def test_archives_are_kept_if_asked_and_used_if_present(server, fetch, bodies, root):
+    root.mkdir()
+    (root / "noisy_testset_wav.zip").write_bytes(bodies["noisy_testset_wav"])
+    (root / "clean_testset_wav.zip").write_bytes(b"half of it")
+    fetch(part="test", keep_archives=True)
+    assert sorted(name for name, _ in server.requests) == ["clean_testset_wav.zip", "logfiles.zip"]
+    fetch(part="test")
+    for name in ("logfiles", "clean_testset_wav", "noisy_testset_wav"):
+        assert (root / f"{name}.zip").read_bytes() == bodies[name]
+
+
+def test_a_folder_that_is_there_already_is_used(server, fetch, corpus, root):
+    write(root, "clean_testset_wav", corpus["clean_testset_wav"])
+    fetch()
+    assert "clean_testset_wav.zip" not in [name for name, _ in server.requests]
+    assert_complete(root, corpus)
+
+
+@pytest.mark.parametrize("change", ["missing", "empty"])
+def test_a_folder_with_other_files_is_left_alone(server, fetch, corpus, root, change):
+    folder = write(root, "clean_testset_wav", corpus["clean_testset_wav"])
+    if change == "missing":
+        (folder / "p232_000.wav").unlink()
+    else:
+        (folder / "p232_000.wav").write_bytes(b"")
+    before = sorted(folder.iterdir())
+    with pytest.raises(CorpusError, match=r"clean_testset_wav: holds 1 \.wav files that are not empty, expected 2;"):
+        fetch()
+    assert sorted(folder.iterdir()) == before
+    assert not server.requests
+    for path in before:
+        path.unlink()
+    folder.rmdir()
+    fetch()
+    assert_complete(root, corpus)
+
+
+def test_too_small_a_disk_is_refused_first(server, archives, root):
+    large = [replace(archive, unpacked=10**15) for archive in archives]
+    with pytest.raises(DownloadError, match=r"about 5000000.\d+ GB are needed and .* GB are free"):
+        vctk_demand.fetch(root, url=server.url, archives=large)
+    assert not server.requests
+
+
+@pytest.mark.parametrize("limit", [20_000, 70_000])  # bytes of a file: less than an archive; less than a WAV file
+def test_after_a_full_disk_the_same_command_continues(server, fetch, corpus, root, limit):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        with pytest.raises(DownloadError, match=r"cannot be used \(File too large\); what was downloaded is kept"):
+            fetch()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    fetch()
+    assert_complete(root, corpus)
+    assert any(asked for _, asked in server.requests)
+
+
+def test_a_folder_that_cannot_be_used_is_one_line(server, archives, root, capsys):
+    root.touch()
+    for place in (root, root / "deeper"):
+        with pytest.raises(SystemExit):
+            command.main([f"root={place}", f"url={server.url}"], archives)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {place}: cannot be used (")
+
+
+# The function in a process of its own. It is killed before its ``steps``-th change of a file in the root.
+PROCESS = """
+import json, os, signal, sys
+from pathlib import Path
+from denoiser.data import vctk_demand
+from denoiser.data.vctk_demand.corpus import Archive
+
+root, url, steps, archives = json.loads(sys.argv[1])
+left = [steps]
+
+def hook(event, args):
+    if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir") and root in str(args[0]):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(hook)
+vctk_demand.fetch(Path(root), url=url, archives=[Archive(**archive) for archive in archives])
+"""
+
+
+def started(root: Path, server: Server, archives: list[Archive], steps: int = 0) -> subprocess.Popen:
+    job = [str(root), server.url, steps, [asdict(archive) for archive in archives]]
+    return subprocess.Popen([sys.executable, "-c", PROCESS, json.dumps(job)], cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def test_killed_at_any_step_the_next_run_finishes(server, archives, corpus, tmp_path):
+    table = [archive for archive in archives if "testset" in archive.name]
+    code, steps = -signal.SIGKILL, 1
+    while code:
+        root = tmp_path / str(steps)
+        code = started(root, server, table, steps).wait()
+        assert code in (0, -signal.SIGKILL)
+        vctk_demand.fetch(root, url=server.url, archives=table)
+        assert_complete(root, {archive.name: corpus[archive.name] for archive in table})
+        steps += 3
+    assert steps > 20
+
+
+def test_killed_within_a_download_the_next_run_continues_it(server, fetch, archives, corpus, root):
+    def kill() -> None:
+        part = root / ".download/clean_trainset_28spk_wav.zip.part"
+        while not (part.is_file() and part.stat().st_size):
+            time.sleep(0.01)
+        process.kill()
+
+    server.faults = [{}, {"half": kill}]
+    process = started(root, server, archives)
+    assert process.wait() == -signal.SIGKILL
+    server.requests.clear()
+    server.faults.clear()
+    fetch()
+    assert_complete(root, corpus)
+    assert server.requests[0][1].startswith("bytes=")
+
+
+def test_two_processes_share_the_work(server, archives, corpus, root):
+    processes = [started(root, server, archives) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert_complete(root, corpus)
+    assert len(server.requests) == 5
+
+
+# From the command line, and in training
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "root missing"),
+        (["root=a", "speaker=28"], "did you mean speakers?"),
+        (["root=a", "speakers=30"], "speakers=30: expected 28 or 56"),
+        (["root=a", "part=train"], "part=train: expected all or test"),
+        (["root=a", "keep_archives=yes"], "keep_archives=yes: expected true or false"),
+        (["root=a", "url=ftp://x"], "url=ftp://x: expected an address"),
+        (["a"], "a: settings are key=value"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, expected, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        command.main(arguments)
+    assert leaving.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert expected in line
+
+
+def test_the_help_states_the_sizes_of_the_table():
+    done = subprocess.run([sys.executable, "-m", "denoiser", "download", "--help"], capture_output=True, text=True)
+    for speakers, part, most, end in ((28, "all", "9.6", "7.0"), (56, "all", "19", "14"), (28, "test", "0.6", "0.4")):
+        archives = vctk_demand.select(speakers, part, vctk_demand.ARCHIVES)
+        sizes = [required_bytes(archives), sum(archive.unpacked for archive in archives)]
+        assert [float(most), float(end)] == pytest.approx([size / 1e9 for size in sizes], rel=0.06)
+        assert f"{most} GB " in done.stdout
+        assert f"{end} GB" in done.stdout
+
+
+def test_training_downloads_the_corpus_if_asked(server, fetch, root, tmp_path, monkeypatch):
+    monkeypatch.setattr(vctk_demand, "fetch", lambda folder: fetch() if folder == root else None)
+    for _ in range(2):
+        data = PairedData(Spectral(), str(root), download=True, cache=str(tmp_path / "cache"))
+        data.prepare_data()
+        data.setup()
+        assert {part: len(names) for part, names in data.names.items()} == {"train": 4, "val": 4, "test": 2}
+        assert len(server.requests) == 5
+
+
+def test_training_without_a_corpus_names_the_command(tmp_path):
+    with pytest.raises(CorpusError, match=r"python -m denoiser download root=.*/none fetches it"):
+        train_here(tmp_path, f"data.root={tmp_path}/none", "trainer.gpus=0")
+    assert composed("data.root=x").data.download is False
+
+
+@pytest.mark.parametrize(
+    "options", ["data=folders data.download=true", "data.download=yes", "data=synthetic data.download=true"]
+)
+def test_only_vctk_demand_is_downloaded(tmp_path, options):
+    with pytest.raises(Exception, match=r"data\.download") as error:
+        train_here(tmp_path, f"data.root={tmp_path}", "trainer.gpus=0", *options.split())
+    assert isinstance(error.value.__cause__ or error.value, ConfigError)

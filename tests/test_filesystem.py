@@ -1,0 +1,84 @@
+"""Files and folders that are complete or absent, locks, and text files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from denoiser import filesystem
+
+
+def test_a_file_that_could_not_be_completed_leaves_the_old_one(tmp_path):
+    path = tmp_path / "deep/a.txt"
+    with filesystem.atomic_write(path) as partial:
+        partial.write_text("old")
+    with contextlib.suppress(RuntimeError), filesystem.atomic_write(path) as partial:
+        partial.write_text("ne")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_longest_name_can_be_written(tmp_path):
+    with filesystem.atomic_write(tmp_path / ("x" * 255)) as partial:
+        partial.write_text("")
+    assert [path.name for path in tmp_path.iterdir()] == ["x" * 255]
+
+
+def test_folders_of_killed_processes_are_deleted_and_work_in_progress_is_not(tmp_path):
+    (tmp_path / "a.partial-dead").mkdir()
+    with filesystem.atomic_folder(tmp_path / "a") as mine, filesystem.atomic_folder(tmp_path / "a") as other:
+        assert sorted(tmp_path.iterdir()) == sorted([mine, other])
+        other.rename(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_lock_belongs_to_one_process_until_it_ends(tmp_path, folder):
+    path = tmp_path / "lock"
+    if folder:
+        path.mkdir()
+    with filesystem.locked(path, folder=folder) as first, filesystem.locked(path, folder=folder) as second:
+        assert (first, second) == (True, False)
+    code = "import sys; from pathlib import Path; from denoiser import filesystem\n"
+    code += f"held = filesystem.lock(Path({str(path)!r}), folder={folder})\n"
+    code += "print(held is not None, flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
+    assert process.stdout.readline() == "True\n"
+    assert filesystem.lock(path, folder=folder) is None
+    process.kill()
+    process.communicate()
+    descriptor = filesystem.lock(path, folder=folder)
+    assert descriptor is not None
+    os.close(descriptor)
+
+
+def test_a_shared_lock_excludes_only_an_exclusive_one(tmp_path):
+    first, second = (filesystem.lock(tmp_path / "lock", shared=True) for _ in range(2))
+    assert filesystem.lock(tmp_path / "lock") is None
+    os.close(first)
+    os.close(second)
+    with filesystem.locked(tmp_path / "lock") as held:
+        assert held
+
+
+def test_a_folder_that_is_gone_is_not_created_by_locking_it(tmp_path):
+    assert filesystem.lock(tmp_path / "gone", folder=True) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_text_is_read_from_regular_files_of_bounded_size_alone(tmp_path):
+    (tmp_path / "a").write_text("größe")
+    assert filesystem.read_text(tmp_path / "a") == "größe"
+    os.mkfifo(tmp_path / "pipe")
+    with open(tmp_path / "large", "wb") as large:
+        large.truncate(1 << 40)
+    for name in ("pipe", "large", "gone", "."):
+        with pytest.raises(OSError):  # noqa: PT011, the message is the system's
+            filesystem.read_text(tmp_path / name)
