@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from denoiser import console, ranks, startup
+from denoiser import console, distributed, startup
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
 startup.keep_freed()
@@ -43,4 +43,4 @@ def _folder() -> Path:
 
 
 if __name__ == "__main__":
-    console.run(main, lambda arguments: ranks.arguments(as_typed(arguments, NAMES)))
+    console.run(main, lambda arguments: distributed.arguments(as_typed(arguments, NAMES)))

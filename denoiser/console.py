@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from denoiser import distributed
 from denoiser.errors import ConfigError, DenoiserError, StopError, UnfinishedError, shown
 
 # What a person can mend: no room, no right, no such file, a disk that fails, a name that is none.
@@ -34,8 +35,6 @@ def one_line() -> Iterator[None]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from denoiser.ranks import speaks
-
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no failure
     try:
@@ -43,19 +42,19 @@ def one_line() -> Iterator[None]:
     except (DenoiserError, HydraException, OmegaConfBaseException) as error:
         if FULL:
             raise
-        if speaks():
+        if distributed.local_rank() == 0:
             print(f"error: {_explain(error)}", file=sys.stderr)
         sys.exit(error.code if isinstance(error, UnfinishedError) else 2)
     except OSError as error:
         if FULL or error.errno not in DISK:
             raise
-        if speaks():
+        if distributed.local_rank() == 0:
             print(f"error: {shown(error.filename or 'the disk')}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as error:
         if FULL:
             raise
-        if speaks():
+        if distributed.local_rank() == 0:
             print(str(error) or "interrupted", file=sys.stderr)
         sys.exit(error.code if isinstance(error, StopError) else 130)
 
@@ -68,7 +67,7 @@ def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> 
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) != signal.SIG_IGN:  # as in a job that a shell runs in the background
-            signal.signal(number, _stop)
+            signal.signal(number, stop)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1
     with one_line():
         sys.argv[1:] = read(sys.argv[1:])
@@ -84,7 +83,8 @@ def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> 
             raise
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def stop(number: int, frame: FrameType | None) -> None:
+    """Handle a signal: end the program by an exception, and at once if the signal comes again."""
     signal.signal(number, signal.SIG_DFL)
     raise StopError("", 128 + number)
 
