@@ -65,10 +65,11 @@ class RunFolder:
 
     def begin(self) -> None:
         """Write the record of a run that is at work."""
+        if self.has_begun:
+            return
         self.claim()
-        if not self.has_begun:
-            started = {"status": "running", "started": record.now()}
-            record.write(self.path, {**record.of_settings(self.cfg), **started})
+        started = {"status": "running", "started": record.now()}
+        record.write(self.path, {**record.of_settings(self.cfg), **started})
         self.has_begun = True
 
     def end(self, error: BaseException) -> None:

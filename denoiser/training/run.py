@@ -94,7 +94,20 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     finally:
         # Lightning does so only where nothing was raised, and a sweep goes on after that.
         module.teardown("fit")
+    return _finish(cfg, run, trainer, module, data, plain, cost)
 
+
+def _finish(
+    cfg: DictConfig,
+    run: RunFolder,
+    trainer: pl.Trainer,
+    module: DenoisingModule,
+    data: Any,
+    plain: Mapping[str, Any],
+    cost: Mapping[str, Any],
+) -> float | None:
+    """Test the best checkpoint, write the record and the card; return the best ``monitor``."""
+    folder = run.path
     best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor), None)
     best_path = best.best_model_path if best else ""
     value = best.best_model_score if best else trainer.callback_metrics.get(cfg.monitor)
