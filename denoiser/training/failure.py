@@ -8,7 +8,7 @@ from multiprocessing.process import BaseProcess
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from denoiser.console import DISK
+from denoiser.console import SYSTEM_ERRORS
 from denoiser.errors import DenoiserError, StopError
 from denoiser.training.folder import RunFolder
 from denoiser.training.interruption import Interrupted
@@ -34,7 +34,7 @@ def explain(error: BaseException, run: RunFolder) -> BaseException:
     if isinstance(cause, KeyboardInterrupt):
         code = cause.code if isinstance(cause, StopError) else 130
         return StopError(f"{run.path}: interrupted; {run.how_to_go_on()}", code)
-    if isinstance(error, OSError) and error.errno in DISK:
+    if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
         return DenoiserError(f"{error.filename or run.path}: {error.strerror}; {run.how_to_go_on()}")
     return error
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from denoiser.evaluation.metrics import mode_of
 from denoiser.evaluation.tables import versions
 from denoiser.training import record
 from denoiser.training.folder import CHECKPOINTS
@@ -119,7 +120,7 @@ def finished(
         "split": {**{part: len(names) for part, names in data.names.items()}, "rule": data.rule},
         "versions": {**versions(), "python": platform.python_version()},
         "hardware": hardware(device, trainer.world_size),
-        **history.of_training(config["monitor"], config["mode"]),
+        **history.of_training(config["monitor"], mode_of(config["monitor"])),
     }
 
 

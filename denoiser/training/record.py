@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from denoiser import distributed, filesystem
 from denoiser.errors import DenoiserError, DivergedError, PrunedError
+from denoiser.evaluation.metrics import mode_of
 from denoiser.filesystem import atomic_write
 
 RECORD = "run.json"
@@ -69,8 +70,8 @@ def find(parents: Iterable[str | Path]) -> list[dict[str, Any]]:
 
 def of_settings(cfg: DictConfig) -> dict[str, Any]:
     """Return the part of a record that is known before anything is built."""
-    known = {key: cfg.get(key) for key in ("name", "seed", "monitor", "mode")}
-    return {**known, **typed(), "config": configuration(cfg)}
+    known = {key: cfg.get(key) for key in ("name", "seed", "monitor")}
+    return {**known, "mode": mode_of(cfg.monitor), **typed(), "config": configuration(cfg)}
 
 
 def typed() -> dict[str, Any]:

@@ -75,9 +75,6 @@ def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, 
     _quieten()
     chosen = trainer_devices(gpus, processes=processes)
     options = {key: value for key, value in options.items() if value is not None}
-    for key in ("max_epochs", "max_steps", "num_nodes", "accumulate_grad_batches", "check_val_every_n_epoch"):
-        if not isinstance(options.get(key, 0), int):
-            raise ConfigError(f"trainer.{key}={options[key]}: expected a whole number")
     nodes = options.get("num_nodes", 1)
     devices = chosen["devices"] if isinstance(chosen["devices"], int) else len(chosen["devices"])
     _check_processes(devices * nodes, nodes, f"trainer.gpus={gpus} trainer.processes={processes}")
