@@ -38,7 +38,7 @@ class Interruption(Callback):
     """On SIGTERM, Ctrl-C or SLURM's USR1, writes ``last.ckpt`` after the current step and ends the training.
 
     A resumed run then takes the same steps as one that was never stopped: batches follow from (seed, epoch, index), so
-    that it can begin at any of them. What is due after a step comes first: the rest of a batch whose gradients are
+    that it can begin at any of them. Anything due after the step comes first: the rest of a batch whose gradients are
     accumulated, a validation, the end of an epoch. A second signal ends the process at once. Several processes agree
     after each step.
 
@@ -93,7 +93,7 @@ class Interruption(Callback):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if distributed.rank() == 0:
-            # print() might be interrupted by itself.
+            # print() is not safe here: the signal may have come in the midst of another print().
             os.write(2, b"\nstopping at the end of this step; a second signal ends it at once\n")
 
     def _is_foreign(self, number: int) -> bool:
