@@ -23,8 +23,9 @@ from denoiser.settings import check_range
 from denoiser.training import card, components, failure, history, pretrained, record
 from denoiser.training.folder import CHECKPOINTS, SPLIT, RunFolder, in_sweep, resume_from, run_folder
 from denoiser.training.interruption import Interruption
+from denoiser.training.launch import processes_of
 from denoiser.training.module import DenoisingModule
-from denoiser.training.trainer import batches_per_epoch, build_trainer, processes_of
+from denoiser.training.trainer import batches_per_epoch, build_trainer
 
 
 def train(cfg: DictConfig, folder: Path, locked: bool = False) -> float | None:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import math
 import shutil
-import signal
 import warnings
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from denoiser import distributed
 from denoiser.devices import fastest_precision, trainer_devices
 from denoiser.errors import CheckpointError, ConfigError
 from denoiser.filesystem import atomic_write
-from denoiser.training.folder import how_to_resume, in_sweep
+from denoiser.training import launch
+from denoiser.training.folder import how_to_resume
 
-# One process may prepare a corpus, or score the last files, while the others wait for it.
-TIMEOUT = timedelta(hours=3)
 # Lightning's warnings that do not hold here.
 IRRELEVANT_WARNINGS = (
     ".*LeafSpec.*deprecated.*",  # by Lightning itself, with torch 2.11
@@ -77,25 +71,18 @@ def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, 
     options = {key: value for key, value in options.items() if value is not None}
     nodes = options.get("num_nodes", 1)
     devices = chosen["devices"] if isinstance(chosen["devices"], int) else len(chosen["devices"])
-    _check_processes(devices * nodes, nodes, f"trainer.gpus={gpus} trainer.processes={processes}")
+    launch.check_processes(devices * nodes, nodes, f"trainer.gpus={gpus} trainer.processes={processes}")
     if devices * nodes > 1:
-        chosen["strategy"] = DDPStrategy(timeout=TIMEOUT)
+        chosen["strategy"] = DDPStrategy(timeout=launch.TIMEOUT)
     options.setdefault("precision", fastest_precision(chosen["accelerator"]))
     shared = {"use_distributed_sampler": False, "sync_batchnorm": chosen["accelerator"] == "gpu"}
     try:
-        plugins = [AtomicCheckpointIO(), *_environment()]
+        plugins = [AtomicCheckpointIO(), *launch.environment()]
         trainer = Trainer(default_root_dir=folder, plugins=plugins, **{**shared, **chosen, **options})
     except (TypeError, ValueError, AssertionError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {error}") from error
-    if trainer.strategy.launcher is not None:
-        # Only process 0 writes: when it ends, by a mistake of its own too, the others have nothing left to do.
-        atexit.register(trainer.strategy.launcher.kill, signal.SIGKILL)
+    launch.end_together(trainer)
     return trainer
-
-
-def processes_of(trainer: Trainer) -> int:
-    """Return the number of processes that will train, known before they are connected."""
-    return trainer.num_devices * trainer.num_nodes
 
 
 def batches_per_epoch(trainer: Trainer, data: Any) -> int:
@@ -123,28 +110,3 @@ def _quieten() -> None:
     logging.getLogger("lightning_fabric.strategies.launchers").setLevel(logging.INFO)
     for message in IRRELEVANT_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-
-
-def _check_processes(asked: int, nodes: int, settings: str) -> None:
-    settings += f" trainer.num_nodes={nodes}"
-    launcher, started = distributed.launcher(), distributed.started_processes()
-    if launcher and started != asked:
-        raise ConfigError(f"{settings}: makes {asked} processes, and {launcher} started {started}")
-    if not launcher and nodes > 1:
-        raise ConfigError(f"{settings}: several machines are started by torchrun or srun; see docs/scaling.md")
-    if asked > 1 and in_sweep():
-        raise ConfigError(
-            f"{settings}: makes {asked} processes, and a run of a sweep has one; several GPUs train several runs at "
-            "once with hydra/launcher=joblib"
-        )
-
-
-def _environment() -> list[Any]:
-    """Return the plugin that tells Lightning what starts the processes, unless Lightning finds out by itself."""
-    if distributed.launcher() == "srun":
-        # Lightning would save hpc_ckpt_*.ckpt in the midst of a step, and prefer it to all later checkpoints.
-        return [SLURMEnvironment(auto_requeue=False)]
-    if distributed.launcher() == "torchrun":
-        return []
-    # In a batch job that starts one python, Lightning would expect srun to start the others.
-    return [LightningEnvironment()]
