@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, TINY, run_command, train_here, write_vctk
-from pytorch_lightning import Callback
+from signals import signal_at
 
 from denoiser import distributed
 from denoiser.data.crops import Shares
@@ -29,17 +29,6 @@ STEPS = [
     "trainer.max_steps=20", "trainer.check_val_every_n_epoch=3", "metrics=[si_sdr,seg_snr]",
 ]  # fmt: skip
 ENVIRONMENT = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS")
-
-
-class Die(Callback):
-    """Kills the process of this rank at the third batch."""
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-
-    def on_train_batch_start(self, trainer, module, batch, index) -> None:
-        if trainer.global_rank == self.rank and index == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def losses(folder: Path) -> list[float]:
@@ -102,12 +91,11 @@ def test_torchrun_resumes_a_run_in_its_folder(arguments, two):
 
 @needs_gloo
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_dies_ends_the_other(arguments, tmp_path, rank):
-    die = f"+callbacks.die={{_target_: {__name__}.Die, rank: {rank}}}"
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
-    command = [sys.executable, ROOT / "train.py", *arguments, "trainer.processes=2", die]
+def test_a_process_that_dies_ends_the_other(arguments, tmp_path, monkeypatch, rank):
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT}/tests")
+    die = signal_at(step=2, epoch=0, number="SIGKILL", rank=rank)
     # This returns when both have ended: both hold the pipes.
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    result = run_command("train.py", *arguments, "trainer.processes=2", die, cwd=tmp_path)
     (run,) = tmp_path.glob("runs/*/*")
     if rank == 0 or result.returncode == -signal.SIGKILL:
         # Lightning kills process 0 where that does not notice in time that another one has died.

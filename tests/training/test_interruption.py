@@ -8,38 +8,16 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
 from conftest import TINY, train_here, write_vctk
 from pytorch_lightning import Callback
+from signals import SignalAt, signal_at
 
 from denoiser.console import one_line, run
 from denoiser.errors import DivergedError, StopError
 from denoiser.training import record
-
-
-class SignalAt(Callback):
-    """Sends this process a signal, at a step of training or of the validation of an epoch."""
-
-    handlers_after: ClassVar[list] = []
-
-    def __init__(self, step: int = -1, validation: int = -1, epoch: int = 1, number: str = "SIGTERM") -> None:
-        self.step, self.validation, self.epoch, self.number = step, validation, epoch, signal.Signals[number]
-
-    def _send(self, trainer) -> None:
-        if trainer.current_epoch == self.epoch:
-            os.kill(os.getpid(), self.number)
-            SignalAt.handlers_after = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-
-    def on_train_batch_start(self, trainer, module, batch, index) -> None:
-        if index == self.step:
-            self._send(trainer)
-
-    def on_validation_batch_start(self, trainer, module, batch, index, loader=0) -> None:
-        if index == self.validation:
-            self._send(trainer)
 
 
 class SpoilWeights(Callback):
@@ -92,11 +70,6 @@ def options(corpus, *more: str) -> list[str]:
     return [*TINY, *corpus, *quick, *more]
 
 
-def at(**where) -> str:
-    values = ", ".join(f"{key}: {value}" for key, value in where.items())
-    return f"+callbacks.signal={{_target_: {__name__}.SignalAt, {values}}}"
-
-
 def state(folder: Path, name: str = "last") -> dict:
     return torch.load(folder / f"checkpoints/{name}.ckpt", weights_only=True)
 
@@ -131,7 +104,7 @@ def test_a_resumed_training_is_the_one_that_was_not_stopped(
     workers = ["data.workers=2"] if number == signal.SIGINT else []
     arguments = options(corpus, *more, *workers)
     with pytest.raises(StopError, match=rf"ended by {number.name} .*; the same command with ckpt_path=last goes on"):
-        train_here(tmp_path, *arguments, at(**where))
+        train_here(tmp_path, *arguments, signal_at(**where))
     assert record.read(tmp_path)["status"] == "interrupted"
     assert state(tmp_path)["global_step"] == steps
 
@@ -159,7 +132,7 @@ def test_a_run_goes_on_from_a_validation_in_the_middle_of_an_epoch(corpus, whole
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_exit_code_and_the_last_line_name_the_signal(corpus, tmp_path, capsys, number):
     with pytest.raises(SystemExit) as end, one_line():
-        train_here(tmp_path, *options(corpus, at(step=1, epoch=0, number=number.name)))
+        train_here(tmp_path, *options(corpus, signal_at(step=1, epoch=0, number=number.name)))
     assert end.value.code == 128 + number
     # A second signal would end the process at once.
     assert SignalAt.handlers_after == [signal.SIG_DFL] * 2
@@ -201,7 +174,7 @@ def test_slurm_s_warning_queues_the_job_again(corpus, tmp_path, monkeypatch):
     for key, value in {"SLURM_JOB_ID": "17", "SLURM_ARRAY_JOB_ID": "16", "SLURM_ARRAY_TASK_ID": "3"}.items():
         monkeypatch.setenv(key, value)
     with pytest.raises(StopError, match="job 16_3 is queued again") as stop:
-        train_here(tmp_path / "run", *options(corpus, at(step=1, epoch=0, number="SIGUSR1")))
+        train_here(tmp_path / "run", *options(corpus, signal_at(step=1, epoch=0, number="SIGUSR1")))
     assert stop.value.code == 128 + signal.SIGUSR1
     assert said.read_text() == "requeue 16_3\n"
     assert state(tmp_path / "run")["global_step"] == 2
@@ -222,9 +195,9 @@ def test_another_program_s_handlers_are_called_once_the_checkpoint_is_written(co
     try:
         signal.signal(signal.SIGTERM, ignore)
         signal.signal(signal.SIGUSR2, queue_again)
-        then = at(step=2, epoch=0, number="SIGUSR2").replace(".signal=", ".then=")
+        then = signal_at(step=2, epoch=0, number="SIGUSR2").replace(".signal=", ".then=")
         with pytest.raises(SystemExit):
-            train_here(tmp_path, *options(corpus, at(step=0, epoch=0), then))
+            train_here(tmp_path, *options(corpus, signal_at(step=0, epoch=0), then))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

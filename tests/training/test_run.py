@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -25,24 +24,14 @@ from conftest import (
     train_here,
     write_vctk,
 )
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Trainer
+from signals import signal_at
 
 from denoiser import Denoiser, audio
 from denoiser.cli.arguments import as_typed
 from denoiser.errors import CheckpointError, DenoiserError
 from denoiser.evaluation.metrics import METRICS
 from denoiser.training.callbacks import _averaged
-
-
-class SendSignal(Callback):
-    """Sends its own process a signal at the second batch of the third epoch."""
-
-    def __init__(self, number: str) -> None:
-        self.number = signal.Signals[number]
-
-    def on_train_batch_start(self, trainer, module, batch, index) -> None:
-        if (trainer.current_epoch, index) == (2, 1):
-            os.kill(os.getpid(), self.number)
 
 
 def options(vctk: Path, *more: str) -> list[str]:
@@ -163,9 +152,8 @@ def test_a_killed_command_goes_on_as_the_training_that_was_not_killed(vctk, tmp_
             "callbacks.clips=null", f"data.cache={tmp_path}/cache")  # fmt: skip
     arguments = options(vctk, *more)
     train_here(tmp_path / "whole", *arguments)
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{Path(__file__).parent}")
-    send = f"+callbacks.send={{_target_: {__name__}.SendSignal, number: {number}}}"
-    result = run_command("train.py", *arguments, send, cwd=tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT}/tests")
+    result = run_command("train.py", *arguments, signal_at(step=1, epoch=2, number=number), cwd=tmp_path)
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
     if number == "SIGTERM":
