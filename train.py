@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from denoiser import console, ranks, startup
+from denoiser import console, distributed, startup
 
 startup.prepare("hydra", "torch")
 
@@ -41,4 +41,4 @@ def _folder() -> Path:
 
 
 if __name__ == "__main__":
-    console.run(main, lambda arguments: ranks.arguments(as_typed(arguments, NAMES)))
+    console.run(main, lambda arguments: distributed.arguments(as_typed(arguments, NAMES)))

@@ -22,8 +22,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from denoiser import distributed
 from denoiser.errors import ConfigError, DenoiserError, StopError, UnfinishedError, shown
-from denoiser.ranks import speaks
 
 # Errors of the system that a person can mend: no room, no right, no such file, a failing disk, an impossible name.
 SYSTEM_ERRORS = {
@@ -38,7 +38,8 @@ SYSTEM_ERRORS = {
     errno.ENAMETOOLONG,
     errno.ELOOP,
 }
-TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
+# Processes that Lightning starts inherit the variable as run() has set it for Hydra.
+TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and distributed.local_rank() == 0
 
 # Settings that have another form now, and the advice for who still types the old one.
 RENAMED = {
@@ -83,7 +84,7 @@ def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> 
     for number in (signal.SIGTERM, signal.SIGINT):
         # A shell ignores SIGINT for jobs in the background: that stays.
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _stop)
+            signal.signal(number, stop)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and leaving with 1.
     with one_line():
         sys.argv[1:] = read(sys.argv[1:])
@@ -96,15 +97,16 @@ def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> 
             raise
 
 
-def _leave(line: str, code: int) -> None:
-    if speaks():
-        print(line, file=sys.stderr)
-    sys.exit(code)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
+def stop(number: int, frame: FrameType | None) -> None:
+    """Handle a signal: end the program by an exception, and at once if the signal comes again."""
     signal.signal(number, signal.SIG_DFL)
     raise StopError("", 128 + number)
+
+
+def _leave(line: str, code: int) -> None:
+    if distributed.local_rank() == 0:
+        print(line, file=sys.stderr)
+    sys.exit(code)
 
 
 def _explain(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Full disks, folders that cannot be written, corpora that vanish, clocks that go back: one line, and nothing lost."""
+"""Full disks, read-only folders, corpora that vanish, killed workers: one line, and nothing that was done is lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, make_noise, train_here, write_vctk
+from conftest import TINY, composed, make_noise, train_here, write_vctk
 from pytorch_lightning import Callback
 
 from denoiser import Denoiser, audio, filesystem
@@ -26,11 +26,11 @@ from denoiser.inference.jobs import is_done, plan
 from denoiser.sweep.multirun import Sweep
 from denoiser.training import folder as run_folder
 from denoiser.training import record
-from denoiser.training.folder import LOCK, alone
+from denoiser.training.folder import LOCK, RunFolder
 
 
 class Do(Callback):
-    """Calls ``action`` at the end of an epoch, or at a step of it."""
+    """Calls ``action`` at the end of an epoch, or before a step of it."""
 
     action = staticmethod(lambda: None)
 
@@ -76,7 +76,8 @@ def small_disk(tmp_path):
                 file.write(bytes(4096))
 
     yield folder, fill
-    subprocess.run(["umount", "--lazy", folder], check=True)  # a logger may have a file open there
+    # A logger may have a file open there.
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def epoch(run: Path) -> int:
@@ -113,13 +114,14 @@ def test_a_full_disk_ends_the_training_with_a_line(root, small_disk, monkeypatch
     assert line.startswith(f"error: {folder}/run")
     assert "ckpt_path=last goes on" in line
     assert epoch(folder / "run") == 0
-    assert record.read(folder / "run")["status"] == "running"  # there was no room to say more
+    # There was no room for another record.
+    assert record.read(folder / "run")["status"] == "running"
     (folder / "filler").unlink()
     train_here(folder / "run", *options(root, "ckpt_path=last"))
     assert epoch(folder / "run") == 2
 
 
-def test_a_full_disk_ends_a_folder_at_once_and_it_goes_on_later(denoiser, small_disk, tmp_path, monkeypatch):
+def test_a_full_disk_ends_the_enhancement_of_a_folder_which_goes_on_later(denoiser, small_disk, tmp_path, monkeypatch):
     folder, fill = small_disk
     monkeypatch.chdir(tmp_path)
     for index in range(5):
@@ -135,11 +137,12 @@ def test_a_full_disk_ends_a_folder_at_once_and_it_goes_on_later(denoiser, small_
     assert (len(outcome.skipped), len(outcome.done)) == (2, 3)
 
 
-def test_a_folder_that_sigterm_ends_says_how_far_it_came(denoiser, tmp_path, monkeypatch):
+def test_the_enhancement_of_a_folder_that_sigterm_ends_says_how_far_it_came(denoiser, tmp_path, monkeypatch):
     class Stopped(Denoiser):
         def enhance_file(self, source, target, *arguments, **settings):
             if source.name == "1.wav":
-                raise StopError("", 143)  # as the handler of SIGTERM does
+                # As the handler of SIGTERM does.
+                raise StopError("", 143)
             return super().enhance_file(source, target, *arguments, **settings)
 
     monkeypatch.chdir(tmp_path)
@@ -160,7 +163,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(root, small_disk, capsys):
     assert line.startswith(f"error: {folder}/run: Read-only file system")
 
 
-def test_two_runs_in_one_folder_are_told_apart(root, tmp_path, monkeypatch):
+def test_a_second_run_in_one_folder_is_refused_while_the_first_is_at_work(root, tmp_path, monkeypatch):
     half_written = tmp_path / "checkpoints/.last.ckpt.partial-1-1"
     monkeypatch.setattr(run_folder, "PATIENCE", 0)
 
@@ -173,17 +176,21 @@ def test_two_runs_in_one_folder_are_told_apart(root, tmp_path, monkeypatch):
     train_here(tmp_path, *options(root, doing(start_another, monkeypatch)))
     assert epoch(tmp_path) == 2
     assert record.read(tmp_path)["status"] == "finished"
-    train_here(tmp_path, *options(root, "ckpt_path=last"))  # the first has ended: what it left is cleared away
+    train_here(tmp_path, *options(root, "ckpt_path=last"))
     assert not half_written.exists()
+
+
+def test_a_run_waits_for_a_lock_that_is_soon_released(tmp_path, monkeypatch):
+    # A data worker that outlives a killed training holds it.
+    monkeypatch.setattr(run_folder, "PATIENCE", 60)
+    lock = filesystem.lock(tmp_path / LOCK)
+    threading.Timer(0.5, os.close, [lock]).start()
+    run = RunFolder(tmp_path, composed())
+    run.claim()
+    assert filesystem.lock(tmp_path / LOCK) is None
+    run.release()
     with filesystem.locked(tmp_path / LOCK) as free:
         assert free
-
-
-def test_a_lock_that_is_soon_let_go_is_waited_for(tmp_path):
-    lock = filesystem.lock(tmp_path / LOCK)  # as a worker has it that outlives the process that was killed
-    threading.Timer(0.5, os.close, [lock]).start()
-    with alone(tmp_path):
-        assert filesystem.lock(tmp_path / LOCK) is None
 
 
 def test_a_corpus_that_vanishes_costs_nothing_that_was_trained(tmp_path, monkeypatch):
@@ -192,7 +199,8 @@ def test_a_corpus_that_vanishes_costs_nothing_that_was_trained(tmp_path, monkeyp
     gone = doing(lambda: shutil.rmtree(root), monkeypatch)
     with pytest.raises(CorpusError, match=r"the prepared corpus is gone.*the next start prepares it anew"):
         train_here(tmp_path / "run", *options(root, gone, "test=true"))
-    assert epoch(tmp_path / "run") == 2  # what is mapped stays; the test set had not been opened
+    # What is mapped stays; the test set had not been opened.
+    assert epoch(tmp_path / "run") == 2
     assert record.read(tmp_path / "run")["status"] == "failed"
     with pytest.raises(CorpusError, match="corpus"):
         train_here(tmp_path / "run", *options(root, "ckpt_path=last", "test=true"))
@@ -214,10 +222,11 @@ def test_a_worker_that_is_killed_ends_the_training_with_a_line(root, tmp_path, m
     assert epoch(tmp_path) == 1
 
 
-def test_a_clock_that_went_back_makes_no_work_and_hides_no_failure(denoiser, tmp_path, monkeypatch, capsys):
+def test_a_clock_that_went_back_repeats_no_work_and_hides_no_failure(denoiser, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     audio.write("in/a.wav", make_noise(0.2, 16_000), 16_000)
-    os.utime("in/a.wav", (4e9, 4e9))  # written when the clock was 70 years ahead
+    # Written when the clock was decades ahead.
+    os.utime("in/a.wav", (4e9, 4e9))
     jobs = plan(["in"], "out")
     enhance_files(denoiser, jobs, overwrite=False)
     assert is_done(jobs[0])
@@ -233,9 +242,10 @@ def test_a_clock_that_went_back_makes_no_work_and_hides_no_failure(denoiser, tmp
     assert capsys.readouterr().err == "sweep/new: failed: just now\n"
 
 
-def test_what_a_killed_folder_left_half_written_is_cleared_away(denoiser, tmp_path, monkeypatch):
+def test_half_written_files_of_a_killed_enhancement_are_deleted(denoiser, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    name = "ü" * 110 + ".wav"  # of which the half-written one's name has a part
+    # The name of a half-written file has the first 200 bytes of it.
+    name = "ü" * 110 + ".wav"
     for file in ("a.wav", name):
         audio.write(f"in/{file}", make_noise(0.2, 16_000), 16_000)
     dead = subprocess.Popen(["true"])

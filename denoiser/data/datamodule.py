@@ -80,10 +80,6 @@ class PairedData(LightningDataModule):
             raise ConfigError(
                 f"data: batch_size={batch_size}, frames={frames}, workers={workers}; expected at least 1, 1 and 0"
             )
-        if batch_size < distributed.world():
-            raise ConfigError(
-                f"data.batch_size={batch_size}: expected at least one for each of {distributed.world()} processes"
-            )
         if device not in DEVICES:
             raise ConfigError(f"data.device={device}: expected {', '.join(DEVICES)}")
         self.spectral = spectral
@@ -182,9 +178,15 @@ class PairedData(LightningDataModule):
             workers = 0 if self.resident or device.type == "cpu" else min(4, os.cpu_count() or 1)
         crops = self.training_set(read=self.resident is None)
         order = EpochSampler(crops, self.seed, self.shuffle)  # type: ignore[arg-type]
+        if trainer is not None:
+            # A training that is resumed in the middle of an epoch begins with the next batch.
+            loop: Any = trainer.fit_loop
+            progress = loop.epoch_loop.batch_progress
+            order.set_epoch(loop.epoch_progress.current.processed)
+            order.skip = 0 if progress.is_last_batch else progress.current.processed * self.batch_size
         batches: dict[str, Any] = {"batch_size": self.batch_size, "sampler": order}
-        if distributed.world() > 1:
-            sampler = DistributedBatchSampler(order, self.batch_size, distributed.rank(), distributed.world())
+        if distributed.world_size() > 1:
+            sampler = DistributedBatchSampler(order, self.batch_size, distributed.rank(), distributed.world_size())
             batches = {"batch_sampler": sampler}
         return DataLoader(
             crops,
@@ -257,7 +259,7 @@ def utterance_loader(dataset: Dataset[Batch]) -> DataLoader[Batch]:
 
     A rank without an utterance takes the first one, to stay in step; its ``index`` shows that it counts once.
     """
-    rank, world_size = distributed.rank(), distributed.world()
+    rank, world_size = distributed.rank(), distributed.world_size()
     if world_size == 1:
         return DataLoader(dataset)
     return DataLoader(dataset, sampler=range(rank, len(dataset), world_size) or [0])  # type: ignore[arg-type]

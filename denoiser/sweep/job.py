@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from denoiser import filesystem
 from denoiser.errors import DenoiserError, PrunedError
 from denoiser.sweep.naming import INCIDENTAL
-from denoiser.training import outcome, record
+from denoiser.training import record
 from denoiser.training.folder import CHECKPOINTS, LOCK, differences
 from denoiser.training.run import train
 
@@ -73,7 +73,7 @@ def _trained(cfg: DictConfig, folder: Path) -> float | None:
     except Exception as error:
         if not isinstance(error, DenoiserError):
             traceback.print_exc()
-        print(f"{folder.name}: {outcome.status(error)}: {outcome.reason(error)}", file=sys.stderr, flush=True)
+        print(f"{folder.name}: {record.status(error)}: {record.reason(error)}", file=sys.stderr, flush=True)
         return None
     print(f"{folder.name}: finished, {cfg.monitor} {_text(value)}", flush=True)
     return value if value is not None and math.isfinite(value) else None
@@ -89,7 +89,7 @@ def _before(folder: Path) -> dict[str, Any]:
 
 def _changes(before: Mapping[str, Any], cfg: DictConfig) -> list[str]:
     """A phrase for each setting that is another one than in the earlier start."""
-    stored, asked = before.get("config"), outcome.plain(cfg)
+    stored, asked = before.get("config"), record.configuration(cfg)
     if asked is None:  # cannot be resolved: training says so
         return []
     if stored is None:

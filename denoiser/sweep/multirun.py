@@ -42,11 +42,6 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with console.one_line():
-            if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "RANK")):
-                raise ConfigError(
-                    "several processes that train one run together would each start the whole sweep; "
-                    "give a run of a sweep one GPU, or +trainer.strategy=ddp_spawn"
-                )
             prepare(config)
             self.folder = Path(str(config.hydra.sweep.dir)).absolute()
             typed = [str(override) for override in config.hydra.overrides.hydra]

@@ -1,4 +1,4 @@
-"""What is watched while training runs."""
+"""Callbacks of a run's configuration: checkpoints, averaged weights, divergence, clips, progress."""
 
 from __future__ import annotations
 
@@ -21,44 +21,22 @@ from denoiser.errors import ConfigError, DenoiserError, DivergedError
 from denoiser.training.module import DenoisingModule
 
 
-class LogClips(Callback):
-    """The same few validation clips at every validation, as sound and as spectrograms, to TensorBoard.
+class Checkpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint, whose remembered paths follow the run's folder when it is moved."""
 
-    Args:
-        clips: how many, evenly spaced over the validation set.
-    """
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath), Path(path).name)) if path else path
 
-    def __init__(self, clips: int = 3) -> None:
-        self.clips = clips
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        logger, loader = trainer.logger, trainer.val_dataloaders
-        if (
-            trainer.sanity_checking
-            or trainer.global_rank
-            or not isinstance(logger, TensorBoardLogger)
-            or loader is None
-        ):
-            return
-        assert isinstance(pl_module, DenoisingModule)
-        denoiser, dataset = pl_module.denoiser, loader.dataset
-        count = min(self.clips, len(dataset))
-        for item in (dataset[i * len(dataset) // count] for i in range(count)):
-            name, step = item["name"], trainer.global_step
-            enhanced = denoiser.enhance(item["noisy"], denoiser.sample_rate)
-            waveforms = {"noisy": item["noisy"], "enhanced": enhanced, "clean": item["clean"]}
-            for kind, waveform in waveforms.items():
-                sound = waveform[None].clamp(-1, 1)
-                logger.experiment.add_audio(f"{name}/{kind}", sound, step, denoiser.sample_rate)
-            try:
-                picture = figures.figure(waveforms, denoiser.sample_rate, f"{name}, epoch {trainer.current_epoch}")
-            except DenoiserError:  # no matplotlib: the sound is there all the same
-                continue
-            logger.experiment.add_figure(f"{name}/spectrogram", picture, step)
+        state = {**state_dict, "dirpath": self.dirpath}
+        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[key] = here(state[key])
+        state["best_k_models"] = {here(path): score for path, score in state["best_k_models"].items()}
+        super().load_state_dict(state)
 
 
 class EMA(WeightAveraging):
-    """An exponential moving average of the weights: validated, kept and tested in the place of the raw ones.
+    """Exponential moving average of the weights: validated, kept and tested in place of the raw ones.
 
     After n steps its decay is (1 + n) / (10 + n), and at most ``decay``: at 0.999 from the start on, the first weights,
     which know nothing, would still be 37 % of it after 1000 steps.
@@ -76,42 +54,45 @@ def _averaged(average: Tensor, current: Tensor, count: Tensor, decay: float) -> 
 
 
 class StopWhenDiverged(Callback):
-    """Ends a training by DivergedError at the first loss that is no finite number.
+    """Ends a training by DivergedError at the first loss that is not finite.
 
-    The first such step is noted on the device and asked for when the loss is logged and at the epoch's end: to ask at
-    every step would make a GPU wait for the CPU.
+    That step is noted on the device, and read when the loss is logged and at the end of the epoch: reading it at every
+    step would make a GPU wait for the CPU.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.step = torch.tensor(-1, device=pl_module.device)
-        self.epoch, self.batch = torch.zeros_like(self.step), torch.zeros_like(self.step)
+        self.epoch = torch.zeros_like(self.step)
+        self.batch = torch.zeros_like(self.step)
         self.loss = torch.tensor(0.0, device=pl_module.device)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss = outputs["loss"].detach().float()
-        first = ~loss.isfinite() & (self.step < 0)
-        self.step = torch.where(first, trainer.global_step, self.step)
-        self.loss = torch.where(first, loss, self.loss)
-        self.epoch = torch.where(first, trainer.current_epoch, self.epoch)
-        self.batch = torch.where(first, batch_idx, self.batch)
-        if not trainer.is_last_batch and (batch_idx + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        is_first = ~loss.isfinite() & (self.step < 0)
+        self.step = torch.where(is_first, trainer.global_step, self.step)
+        self.epoch = torch.where(is_first, trainer.current_epoch, self.epoch)
+        self.batch = torch.where(is_first, batch_idx, self.batch)
+        self.loss = torch.where(is_first, loss, self.loss)
+        is_logged = (batch_idx + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        if not is_logged and not trainer.is_last_batch:
             return
         step = int(self.step)
-        if trainer.strategy.reduce_boolean_decision(step >= 0, all=False):  # all processes end, or one would wait
+        # All processes end together, or one would wait for the others.
+        if trainer.strategy.reduce_boolean_decision(step >= 0, all=False):
             raise self._error(trainer, f"is {float(self.loss)} at step {step}" if step >= 0 else "of a process is nan")
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep the checkpoint that is there where the weights are no numbers: the loss shows it a step too late."""
-        values = [value for value in checkpoint["state_dict"].values() if value.is_floating_point()]
-        if not all(bool(value.isfinite().all()) for value in values):
-            raise self._error(trainer, f"left weights that are no finite numbers by step {trainer.global_step}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loss = float(trainer.callback_metrics.get("val/loss", 0.0))
-        if not math.isfinite(loss):  # the last step before it did that
+        if not math.isfinite(loss):
             raise self._error(trainer, f"of the validation is {loss}")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # The loss shows a step too late that the weights are not finite: the checkpoint that is there stays.
+        values = [value for value in checkpoint["state_dict"].values() if value.is_floating_point()]
+        if not all(bool(value.isfinite().all()) for value in values):
+            raise self._error(trainer, f"left weights that are no finite numbers by step {trainer.global_step}")
 
     def _error(self, trainer: Trainer, what: str) -> DivergedError:
         reason = "the training diverged; a lower optimizer.lr or trainer.gradient_clip_val may help"
@@ -122,61 +103,88 @@ class StopWhenDiverged(Callback):
         return DivergedError(f"the loss {what}, in epoch {trainer.current_epoch + 1}: {reason}")
 
 
-class Checkpoint(ModelCheckpoint):
-    """Lightning's, but the paths it remembers follow the run's folder, which may have moved since."""
+class LogClips(Callback):
+    """Writes the same few validation clips to TensorBoard at every validation, as sound and as spectrograms.
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        def here(path: str) -> str:
-            return str(Path(str(self.dirpath), Path(path).name)) if path else path
+    Args:
+        clips: their number; they are evenly spaced over the validation set.
+    """
 
-        state = {**state_dict, "dirpath": self.dirpath}
-        state |= {key: here(state[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
-        state["best_k_models"] = {here(path): score for path, score in state["best_k_models"].items()}
-        super().load_state_dict(state)
+    def __init__(self, clips: int = 3) -> None:
+        self.clips = clips
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        logger, loader = trainer.logger, trainer.val_dataloaders
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        if not isinstance(logger, TensorBoardLogger) or loader is None:
+            return
+        assert isinstance(pl_module, DenoisingModule)
+        dataset = loader.dataset
+        count = min(self.clips, len(dataset))
+        for number in range(count):
+            item = dataset[number * len(dataset) // count]
+            self._log(logger.experiment, trainer, pl_module, item)
+
+    @staticmethod
+    def _log(writer: Any, trainer: Trainer, module: DenoisingModule, item: dict[str, Any]) -> None:
+        rate, name, step = module.denoiser.sample_rate, item["name"], trainer.global_step
+        enhanced = module.denoiser.enhance(item["noisy"], rate)
+        waveforms = {"noisy": item["noisy"], "enhanced": enhanced, "clean": item["clean"]}
+        for kind, waveform in waveforms.items():
+            writer.add_audio(f"{name}/{kind}", waveform[None].clamp(-1, 1), step, rate)
+        try:
+            picture = figures.figure(waveforms, rate, f"{name}, epoch {trainer.current_epoch}")
+        except DenoiserError:
+            # Without matplotlib there is the sound alone.
+            return
+        writer.add_figure(f"{name}/spectrogram", picture, step)
 
 
 class Progress(TQDMProgressBar):
-    """A bar where somebody watches, and everywhere a line per validation: losses, scores, audio-seconds per second."""
+    """Progress bar on a terminal, and everywhere a line per validation: losses, scores, seconds of audio per second."""
 
     def __init__(self, refresh_rate: int = 1) -> None:
         super().__init__(refresh_rate=refresh_rate if sys.stderr.isatty() else 0)
-        self.audio = self.seconds = 0.0
+        self.audio = self.seconds = self.begin = 0.0
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k == "train/loss_step"}
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: value for name, value in metrics.items() if name == "train/loss_step"}
 
     def on_train_start(self, trainer: Trainer, *args: Any) -> None:
         super().on_train_start(trainer, *args)
-        self.begin = time.perf_counter()  # of an epoch, too, that goes on in its middle
+        # A run that goes on in the middle of an epoch does not come by its start.
+        self.begin = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)
-        self.audio, self.begin = 0.0, time.perf_counter()
+        self.audio = 0.0
+        self.begin = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         assert isinstance(pl_module, DenoisingModule)
-        count, _, frames = batch["noisy"].shape
-        self.audio += count * frames / pl_module.denoiser.spectral.frame_rate * trainer.world_size
-        self.seconds = time.perf_counter() - self.begin  # of training: validation comes after the last batch
+        items, _, frames = batch["noisy"].shape
+        self.audio += items * frames / pl_module.denoiser.spectral.frame_rate * trainer.world_size
+        # Taken here, since validation comes after the last batch.
+        self.seconds = time.perf_counter() - self.begin
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         rate = ""
-        if self.seconds:  # else nothing but validation was left of an epoch that was interrupted
+        if self.seconds:
             speed = self.audio / self.seconds
             rate = f"  {speed:.1f} audio-s/s"
             pl_module.log("train/audio_seconds_per_second", speed)
-        epoch, metrics = trainer.current_epoch + 1, trainer.callback_metrics
-        last = trainer.max_epochs == epoch
-        if not last and (trainer.check_val_every_n_epoch and epoch % trainer.check_val_every_n_epoch):
+        epoch, every = trainer.current_epoch + 1, trainer.check_val_every_n_epoch
+        is_validated = not every or epoch % every == 0 or epoch == trainer.max_epochs
+        if not is_validated or not trainer.is_global_zero:
             return
+        metrics = trainer.callback_metrics
         names = ["train/loss_epoch", *(name for name in metrics if name.startswith("val/"))]
-        values = "  ".join(
-            f"{name.removesuffix('_epoch')} {float(metrics[name]):.4g}" for name in names if name in metrics
-        )
-        line = f"epoch {epoch}/{trainer.max_epochs}  step {trainer.global_step}  {values}{rate}"
-        if trainer.is_global_zero:
-            tqdm.write(line)
+        values = [f"{name.removesuffix('_epoch')} {float(metrics[name]):.4g}" for name in names if name in metrics]
+        step = trainer.global_step
+        tqdm.write(f"epoch {epoch}/{trainer.max_epochs}  step {step}  {'  '.join(values)}{rate}")

@@ -1,29 +1,101 @@
-"""A training run on disk: its folder, its checkpoints, and how it goes on after an interruption."""
+"""The folder of a training run: its lock, its record from begin to end, and the checkpoint it is resumed from."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from pytorch_lightning.utilities import rank_zero_only
+from omegaconf import DictConfig
 
-from denoiser import filesystem, ranks
+from denoiser import distributed, filesystem
 from denoiser.checkpoint import load_checkpoint
-from denoiser.errors import CheckpointError, ConfigError
+from denoiser.errors import CheckpointError, ConfigError, DenoiserError
+from denoiser.training import record
 
 CHECKPOINTS = "checkpoints"
 SPLIT = "split.json"  # in a run's folder: who trains, who validates, who tests
-PATIENCE = 8.0  # s for that lock; a worker of torch's looks every 5 s whether its parent is alive
-MARK = "interrupted"  # in a checkpoint of a run that was asked to stop: exact, though its epoch had not ended
+LOCK = ".lock"  # in the folder of a run and in that of a sweep: held by the process that works there
+# Seconds to wait for a lock: data workers outlive a killed training, and look every 5 s whether it is alive.
+PATIENCE = 8.0
+
+
+class RunFolder:
+    """The folder of one run, for the process that trains in it; of several processes only process 0 touches it.
+
+    ``claim`` comes before anything is written, ``begin`` once the data is ready, ``end`` if the run fails, and
+    ``release`` at last. A mistake before ``begin`` leaves no trace, except in a sweep, where every run has a record.
+
+    Args:
+        path: of the folder.
+        cfg: the run's configuration, for its record.
+        locked: the caller holds the folder's lock.
+    """
+
+    def __init__(self, path: Path, cfg: DictConfig, locked: bool = False) -> None:
+        self.path = path
+        self.cfg = cfg
+        self.locked = locked
+        self.lock: int | None = None
+        self.has_begun = False
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.path / CHECKPOINTS / "last.ckpt"
+
+    def claim(self) -> None:
+        """Lock the folder and delete half-written files in it; ConfigError where another process holds the lock."""
+        if distributed.rank() != 0 or self.lock is not None:
+            return
+        if not self.locked:
+            self.lock = _wait_for_lock(self.path / LOCK)
+            if self.lock is None:
+                raise ConfigError(
+                    f"{self.path}: another process trains in this folder; wait until it has ended, or start a run of "
+                    "its own, without ckpt_path=last and hydra.run.dir="
+                )
+        for folder in (self.path, self.path / CHECKPOINTS):
+            for partial in folder.glob(".*.partial-*"):
+                partial.unlink(missing_ok=True)
+
+    def begin(self) -> None:
+        """Write the record of a run that is at work."""
+        if self.has_begun:
+            return
+        self.claim()
+        started = {"status": "running", "started": record.now()}
+        record.write(self.path, {**record.of_settings(self.cfg), **started})
+        self.has_begun = True
+
+    def end(self, error: BaseException) -> None:
+        """Write to the record how the run failed."""
+        if not self.has_begun or distributed.rank() != 0:
+            return
+        ended = {"status": record.status(error), "reason": record.reason(error), "ended": record.now()}
+        # On a full disk the error itself is what has to be told.
+        with suppress(OSError, DenoiserError):
+            record.write(self.path, {**record.read(self.path), **ended})
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+
+    def how_to_go_on(self) -> str:
+        """Return what to do after the run was ended."""
+        if not self.last_checkpoint.is_file():
+            return "it had no checkpoint yet"
+        return f"{how_to_resume()} goes on from {self.last_checkpoint}"
 
 
 def run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> str:
-    """The folder of a run under ``parent``: that of the checkpoint it resumes, else a new one: time and seed.
+    """Return the folder for a run below ``parent``: that of the checkpoint it resumes, else a new one of time and seed.
 
     ``last`` means the run that was last at work, even if it was stopped before its first checkpoint; a start that
     failed before it had its data (it wrote no split) does not count.
@@ -31,7 +103,8 @@ def run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> s
     if ckpt_path == "last":
         signs = [sign for name in (f"{CHECKPOINTS}/last.ckpt", SPLIT) for sign in Path(parent).glob(f"*/{name}")]
         if signs:
-            return str(Path(parent, max(signs, key=lambda sign: sign.stat().st_mtime).relative_to(parent).parts[0]))
+            newest = max(signs, key=lambda sign: sign.stat().st_mtime)
+            return str(Path(parent, newest.relative_to(parent).parts[0]))
     elif ckpt_path and (folder := Path(str(ckpt_path)).parent).name == CHECKPOINTS:
         return str(folder.parent)
     stamp = Path(parent, time.strftime("%Y-%m-%d_%H-%M-%S") + ("" if seed is None else f"_seed{seed}"))
@@ -43,27 +116,20 @@ def run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> s
 
 
 def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]) -> Path | None:
-    """The checkpoint to resume, or None for a fresh start.
+    """Return the checkpoint to resume, or None for a fresh start.
 
-    ``last`` is the run folder's own; a run killed before its first checkpoint starts over. Raises
+    ``last`` is the run folder's own; a run that was killed before its first checkpoint starts over. Raises
     CheckpointError where the checkpoint is missing, unusable, or of other settings.
     """
     if not ckpt_path:
         return None
     path = folder / CHECKPOINTS / "last.ckpt" if ckpt_path == "last" else Path(str(ckpt_path))
     if ckpt_path == "last" and not path.is_file():
-        rank_zero_only(print)(f"ckpt_path=last: no earlier checkpoint under {folder.parent}, starting anew")
+        distributed.say(f"ckpt_path=last: no earlier checkpoint under {folder.parent}, starting anew")
         return None
     checkpoint = load_checkpoint(path)
-    try:
-        whole_epoch = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
-    except (KeyError, TypeError):
-        raise CheckpointError(f"{path}: cannot be resumed, it holds weights only; use init_from=") from None
-    if not whole_epoch and MARK not in checkpoint:
-        raise CheckpointError(
-            f"{path}: was written by a validation in the middle of an epoch, which cannot be gone on with exactly; "
-            "resume from last.ckpt, or use init_from= to take the weights alone"
-        )
+    if "loops" not in checkpoint:
+        raise CheckpointError(f"{path}: cannot be resumed, it holds weights only; use init_from=")
     if changes := differences(checkpoint["hyper_parameters"], settings):
         raise CheckpointError(
             f"{path}: cannot be resumed, this run's settings differ: {', '.join(changes)}; "
@@ -72,54 +138,8 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
     return path
 
 
-@contextmanager
-def alone(folder: Path, locked: bool = False) -> Iterator[Callable[[], None]]:
-    """Yields what claims the folder for this process, to be called before anything is written there.
-
-    Then what a killed process left half-written there is cleared away. ``locked`` says that the caller has the lock.
-    Raises ConfigError where another process is at work there. Of several processes the first one claims.
-    """
-    with ExitStack() as stack:
-        claimed = False
-
-        def claim() -> None:
-            nonlocal claimed
-            if claimed or ranks.place().rank:
-                return
-            if not locked and not stack.enter_context(_patiently(folder / LOCK)):
-                raise ConfigError(
-                    f"{folder}: another process trains in this folder; wait until it has ended, or start a run of its "
-                    "own, without ckpt_path=last and hydra.run.dir="
-                )
-            claimed = True
-            for partial in [*folder.glob(".*.partial-*"), *(folder / CHECKPOINTS).glob(".*.partial-*")]:
-                partial.unlink(missing_ok=True)
-
-        if folder.is_dir():
-            claim()
-        yield claim
-
-
-@contextmanager
-def _patiently(lock: Path) -> Iterator[bool]:
-    """Hold the lock; wait a little where another has it: what read data for a process that was killed outlives it."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        with filesystem.locked(lock) as free:
-            if free or time.monotonic() >= end:
-                yield free
-                return
-        time.sleep(0.2)
-
-
-def how_to_resume() -> str:
-    """The command that does: of a sweep the same, of a run it names the checkpoint."""
-    sweeps = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    return "the same command" if sweeps else "the same command with ckpt_path=last"
-
-
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """A phrase for each of the ``asked`` settings that is not the stored one."""
+    """Return a phrase for each of the ``asked`` settings that is not the stored one."""
     found = []
     for key in sorted({*asked, *(stored if prefix else ())}):
         old, new = stored.get(key), asked.get(key)
@@ -130,4 +150,19 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str
     return found
 
 
-LOCK = ".lock"  # in the folder of a sweep and in that of a run: who works there holds it
+def how_to_resume() -> str:
+    """Return the command that resumes: that of a sweep by itself, that of a run with its checkpoint."""
+    return "the same command" if in_sweep() else "the same command with ckpt_path=last"
+
+
+def in_sweep() -> bool:
+    """Return whether Hydra started this run as one of several."""
+    return bool(HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def _wait_for_lock(path: Path) -> int | None:
+    """Return the descriptor that holds the lock, or None where another process has it after ``PATIENCE`` seconds."""
+    end = time.monotonic() + PATIENCE
+    while (descriptor := filesystem.lock(path)) is None and time.monotonic() < end:
+        time.sleep(0.2)
+    return descriptor

@@ -1,4 +1,4 @@
-"""The training of a denoiser: one shared step, its optimiser, and the scores of whole utterances."""
+"""Training of a denoiser: the step that training and validation share, and the scores of whole utterances."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from denoiser.evaluation.scoring import Scores, Scoring, result
 from denoiser.inference.denoiser import Denoiser
 from denoiser.training.components import MakeOptimizer
 from denoiser.training.schedules import build_schedule
+from denoiser.training.trainer import total_steps
 
-LOSS_SECONDS = 30  # of a validation file that its loss is taken over: the network sees that at once
+# Validation takes its loss over the beginning of a file, which the network is given in one piece.
+LOSS_SECONDS = 30
 
 
 class DenoisingModule(LightningModule):
@@ -63,55 +65,104 @@ class DenoisingModule(LightningModule):
         self.val_metric_names = [name for name in metrics if not missing_package(name)]
         self.seed = seed
         self.metric_workers = metric_workers
-        self._scoring: Scoring | None = None
-        # Of the last validation or test, once it has ended: of every file, in order.
+        # Results of the last validation or test: a row per file, and the seconds it took to enhance one second.
         self.rows: list[dict[str, Any]] = []
-        self.real_time_factor: float | None = None  # of that one: seconds it took to enhance a second
+        self.real_time_factor: float | None = None
+        # Results of this process in the one that runs: rows by the file's index, (seconds taken, seconds of audio).
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._times: list[tuple[float, float]] = []
+        self._scoring: Scoring | None = None
 
     def on_fit_start(self) -> None:
         spectral = self.denoiser.spectral
-        if not float(spectral.peak) > 0:
-            device = spectral.window.device
+        if float(spectral.peak) > 0:
+            return
+        if self.global_rank == 0:
             data = self.trainer.datamodule  # type: ignore[attr-defined]
-            if self.global_rank == 0:
-                spectral.fit((w.to(device), level.to(device)) for w, level in data.calibration())
-            spectral.peak.fill_(distributed.broadcast(float(spectral.peak)))
+            spectral.fit((noisy.to(self.device), level.to(self.device)) for noisy, level in data.calibration())
+        spectral.peak.fill_(distributed.broadcast(float(spectral.peak)))
 
     def step(self, batch: dict[str, Any]) -> Tensor:
-        """The loss of a batch of spectra ``[B, F, T]``, ``noisy`` and ``clean``."""
+        """Return the loss of a batch of spectra ``[B, F, T]``, ``noisy`` and ``clean``."""
         noisy, clean = batch["noisy"], batch["clean"]
         estimate = self.denoiser.estimate(noisy)
         with torch.autocast(self.device.type, enabled=False):
             return self.loss(estimate, clean, noisy)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # Dropout follows from these numbers alone, so that a resumed training draws the same.
         sequence = np.random.SeedSequence([self.seed, self.current_epoch, batch_idx, self.global_rank])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        loss, size = self.step(batch), batch["noisy"].shape[0]
-        if distributed.world() > 1:  # gradients are averaged over processes, whose shares of a last batch differ
-            shares = self.trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
-            loss, size = loss * shares.weight(batch_idx), shares.size(batch_idx)
+        loss = self.step(batch)
+        size = batch["noisy"].shape[0]
+        if self.trainer.world_size > 1:
+            # Gradients are averaged over processes, whose shares of the last batch may differ in size.
+            sampler = self.trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
+            loss = loss * sampler.weight(batch_idx)
+            size = sampler.size(batch_idx)
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=size, sync_dist=True)
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        noisy, clean, level = batch["noisy"], batch["clean"], batch["level"]
+        # Inference removes the offset (DC) of a recording; the loss is to be of the same signal as the scores.
+        noisy = batch["noisy"] - batch["noisy"].mean(dim=-1, keepdim=True)
+        clean = batch["clean"] - batch["clean"].mean(dim=-1, keepdim=True)
+        loss = float(self._utterance_loss(noisy, clean, batch["level"]))
+        row: dict[str, Any] = {"loss": loss}
+        if math.isfinite(loss):
+            row["scores"] = self._score(clean, self._enhance(noisy), self.val_metric_names)
+        else:
+            # A network that has diverged makes no sound; the callback StopWhenDiverged ends the training.
+            row["scores"] = dict.fromkeys(self.val_metric_names, math.nan)
+        self._rows[int(batch["index"])] = row
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        noisy, clean = batch["noisy"], batch["clean"]
+        self._rows[int(batch["index"])] = {
+            "name": batch["name"][0],
+            "noisy": self._score(clean, noisy, self.metric_names),
+            "enhanced": self._score(clean, self._enhance(noisy), self.metric_names),
+        }
+
+    def on_validation_epoch_start(self) -> None:
+        self._rows, self._times = {}, []
+
+    def on_validation_epoch_end(self) -> None:
+        self._gather()
+        if not self.rows:
+            return
+        loss = sum(row["loss"] for row in self.rows) / len(self.rows)
+        means = {"loss": loss, **metrics.mean([row["scores"] for row in self.rows])}
+        self.log_dict({f"val/{name}": value for name, value in means.items()}, prog_bar=True)
+
+    def on_test_epoch_start(self) -> None:
+        self._rows, self._times = {}, []
+
+    def on_test_epoch_end(self) -> None:
+        self._gather()
+        means = metrics.mean([row["enhanced"] for row in self.rows])
+        self.log_dict({f"test/{name}": value for name, value in means.items()})
+
+    def teardown(self, stage: str) -> None:
+        if self._scoring is not None:
+            self._scoring.close()
+            self._scoring = None
+
+    def _utterance_loss(self, noisy: Tensor, clean: Tensor, level: Tensor) -> Tensor:
+        """Return the loss over the beginning of an utterance ``[1, N]``."""
         spectral = self.denoiser.spectral
-        start = noisy[:, : LOSS_SECONDS * spectral.sample_rate], clean[:, : LOSS_SECONDS * spectral.sample_rate]
-        spectra = {name: spectral(w, level) for name, w in zip(("noisy", "clean"), start, strict=True)}
-        loss = self.step(spectra)
-        if loss.isfinite():
-            enhanced = self._enhance(noisy)
-            scores = self._score(clean, enhanced, self.val_metric_names)
-        else:  # there is no sound of it; at its end the validation is found to have diverged
-            scores = Future()
-            scores.set_result(dict.fromkeys(self.val_metric_names, math.nan))
-        self._keep(batch, {"loss": float(loss), "scores": scores})
+        samples = LOSS_SECONDS * spectral.sample_rate
+        return self.step(
+            {
+                "noisy": spectral(noisy[:, :samples], level),
+                "clean": spectral(clean[:, :samples], level),
+            }
+        )
 
     def _enhance(self, noisy: Tensor) -> Tensor:
-        """What the denoiser makes of ``[1, N]``, and how long it took."""
+        """Return ``[1, N]`` enhanced, and note the time it took."""
         begin = time.perf_counter()
         enhanced = self.denoiser.enhance(noisy, self.denoiser.sample_rate)
         if enhanced.is_cuda:
@@ -120,60 +171,28 @@ class DenoisingModule(LightningModule):
         return enhanced
 
     def _score(self, clean: Tensor, estimate: Tensor, names: Sequence[str]) -> Future[Scores]:
+        """Return the scores of ``[1, N]``, which other processes may still be working at."""
         if self._scoring is None:
-            self._scoring = Scoring(self.metric_workers, self.device.type, distributed.here())
+            self._scoring = Scoring(self.metric_workers, self.device.type, distributed.local_world_size())
         return self._scoring.score(clean[0], estimate[0], self.denoiser.sample_rate, names)
 
-    def _keep(self, batch: dict[str, Any], row: dict[str, Any]) -> None:
-        self._rows[int(batch["index"])] = row
-
-    def _begin(self) -> None:
-        self._rows: dict[int, dict[str, Any]] = {}
-        self._times: list[tuple[float, float]] = []
-
     def _gather(self) -> None:
-        """Rows and times of all processes; a file that two of them had counts once."""
+        """Set ``rows`` and ``real_time_factor`` from all processes; a file that two of them had counts once."""
         for row in self._rows.values():
             row.update({key: result(value) for key, value in row.items() if isinstance(value, Future)})
         rows: dict[int, dict[str, Any]] = {}
         times: list[tuple[float, float]] = []
-        for more, others in distributed.gather((self._rows, self._times)):
-            rows, times = {**rows, **more}, times + others
+        for their_rows, their_times in distributed.gather((self._rows, self._times)):
+            rows |= their_rows
+            times += their_times
         self.rows = [rows[index] for index in sorted(rows)]
-        self.real_time_factor = sum(s for s, _ in times) / sum(audio for _, audio in times) if times else None
-
-    def teardown(self, stage: str) -> None:
-        if self._scoring is not None:
-            self._scoring.close()
-            self._scoring = None
-
-    def on_validation_epoch_start(self) -> None:
-        self._begin()
-
-    def on_validation_epoch_end(self) -> None:
-        self._gather()
-        losses = [row["loss"] for row in self.rows]
-        means = {"loss": sum(losses) / len(losses), **metrics.mean([r["scores"] for r in self.rows])} if losses else {}
-        self.log_dict({f"val/{k}": v for k, v in means.items()}, prog_bar=True)
-
-    def on_test_epoch_start(self) -> None:
-        self._begin()
-
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        noisy, clean = batch["noisy"], batch["clean"]
-        row: dict[str, Any] = {"name": batch["name"][0]}
-        for kind, estimate in (("noisy", noisy), ("enhanced", self._enhance(noisy))):
-            row[kind] = self._score(clean, estimate, self.metric_names)
-        self._keep(batch, row)
-
-    def on_test_epoch_end(self) -> None:
-        self._gather()
-        means = metrics.mean([row["enhanced"] for row in self.rows])
-        self.log_dict({f"test/{k}": v for k, v in means.items()})
+        audio_seconds = sum(audio for _, audio in times)
+        self.real_time_factor = sum(taken for taken, _ in times) / audio_seconds if times else None
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.denoiser.net.parameters())
         if self.scheduler is None:
             return optimizer
-        schedule = build_schedule(self.scheduler, optimizer, self.trainer.estimated_stepping_batches)
+        steps = total_steps(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
+        schedule = build_schedule(self.scheduler, optimizer, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

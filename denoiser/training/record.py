@@ -1,4 +1,4 @@
-"""What a run leaves of itself for others to judge by: ``run.json`` beside its checkpoints."""
+"""The record of a run, ``run.json``: its settings, how it went and how it ended. Rankings and model cards read it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from denoiser import filesystem, ranks
-from denoiser.errors import DenoiserError
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from denoiser import distributed, filesystem
+from denoiser.errors import DenoiserError, DivergedError, PrunedError
+from denoiser.evaluation.metrics import mode_of
 from denoiser.filesystem import atomic_write
 
 RECORD = "run.json"
@@ -25,23 +30,23 @@ STATUSES = ("finished", "failed", "diverged", "pruned", "interrupted", "running"
 
 
 class RecordError(DenoiserError, ValueError):
-    """A run's record that is not there, or damaged."""
+    """A run's record that is missing or damaged."""
 
 
 def write(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Write ``run.json``: all of KEYS, null where not given; NaN and infinity are null. Returns what was written.
+    """Write ``run.json``, in process 0 alone; return its content.
 
-    Of several processes only the first one writes.
+    It has all of KEYS: null where ``record`` has none, and for NaN and infinity.
     """
     content: dict[str, Any] = plain({**dict.fromkeys(KEYS), **record})
-    if ranks.place().rank == 0:
+    if distributed.rank() == 0:
         with atomic_write(folder / RECORD) as partial:
             partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return content
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The record of the run in ``folder``; RecordError where there is none that can be read."""
+    """Return the record of the run in ``folder``; RecordError where there is none that can be read."""
     path = Path(folder, RECORD)
     try:
         record = json.loads(filesystem.read_text(path))
@@ -53,7 +58,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def find(parents: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """Every record below these folders, by path, each with its ``folder``; of one that is damaged, a line on stderr."""
+    """Return every record below these folders, by path, each with its ``folder``; name a damaged one on stderr."""
     found = []
     for path in sorted({path for parent in parents for path in Path(parent).rglob(RECORD)}):
         try:
@@ -63,8 +68,50 @@ def find(parents: Iterable[str | Path]) -> list[dict[str, Any]]:
     return found
 
 
+def of_settings(cfg: DictConfig) -> dict[str, Any]:
+    """Return the part of a record that is known before anything is built."""
+    known = {key: cfg.get(key) for key in ("name", "seed", "monitor")}
+    return {**known, "mode": mode_of(cfg.monitor), **typed(), "config": configuration(cfg)}
+
+
+def typed() -> dict[str, Any]:
+    """Return what was typed and chosen, as Hydra knows it: ``overrides`` and ``choices``."""
+    if not HydraConfig.initialized():
+        return {}
+    hydra = HydraConfig.get()
+    choices = {key: value for key, value in hydra.runtime.choices.items() if value and not key.startswith("hydra/")}
+    return {"overrides": list(hydra.overrides.task), "choices": choices}
+
+
+def configuration(cfg: DictConfig) -> dict[str, Any] | None:
+    """Return the configuration as a record holds it; None where it cannot be resolved, which the training says."""
+    try:
+        return dict(relative(OmegaConf.to_container(cfg, resolve=True)))
+    except OmegaConfBaseException:
+        return None
+
+
+def status(error: BaseException) -> str:
+    """Return the status of a run that this error ended."""
+    if isinstance(error, DivergedError):
+        return "diverged"
+    if isinstance(error, PrunedError):
+        return "pruned"
+    return "failed" if isinstance(error, Exception) else "interrupted"
+
+
+def reason(error: BaseException) -> str:
+    """Return one line on what ended a run."""
+    text = " ".join(str(error).split())
+    if isinstance(error, DenoiserError):
+        return text
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return "interrupted"
+    return f"{type(error).__name__}: {text}"
+
+
 def plain(value: Any) -> Any:
-    """As JSON has it: a number that is none becomes null, a path a text."""
+    """Return a value as JSON has it: NaN and infinity become null, paths and other objects text."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -75,7 +122,7 @@ def plain(value: Any) -> Any:
 
 
 def relative(value: Any) -> Any:
-    """Absolute paths, wherever in a configuration, as seen from the launch folder."""
+    """Return a configuration whose absolute paths are seen from the launch folder."""
     if isinstance(value, Mapping):
         return {key: relative(item) for key, item in value.items()}
     if isinstance(value, list):

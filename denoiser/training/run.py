@@ -3,56 +3,60 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_only
-from torch import Tensor
 
 from denoiser import distributed, models
-from denoiser.checkpoint import load_checkpoint
-from denoiser.errors import CheckpointError, ConfigError, CorpusError, building
+from denoiser.distributed import say
+from denoiser.errors import ConfigError, CorpusError, building
 from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import check_names, missing_package
 from denoiser.inference.denoiser import Denoiser
 from denoiser.settings import check_range
-from denoiser.training import card, components, history, interruption, record, trainer
-from denoiser.training.folder import CHECKPOINTS, SPLIT, alone, differences, resume_from
+from denoiser.training import card, components, failure, history, pretrained, record
+from denoiser.training.folder import CHECKPOINTS, SPLIT, RunFolder, in_sweep, resume_from, run_folder
+from denoiser.training.interruption import Interruption
+from denoiser.training.launch import processes_of
 from denoiser.training.module import DenoisingModule
-from denoiser.training.outcome import recorded
-
-say = rank_zero_only(print)
+from denoiser.training.trainer import batches_per_epoch, build_trainer
 
 
 def train(cfg: DictConfig, folder: Path, locked: bool = False) -> float | None:
-    """Fit, then test the best checkpoint; returns the best ``monitor``. All that a run leaves lies in ``folder``.
+    """Fit, then test the best checkpoint; return the best ``monitor``. All that a run leaves lies in ``folder``.
 
-    Where ``cfg.trainer`` asks for several processes, all of them do this, and the first one's ``folder`` holds.
-    ``locked`` says that the caller holds the folder's lock. Raises DenoiserError for what a person can mend: settings,
-    corpus, checkpoint, device, disk; StopError where a signal ended it.
+    Where ``cfg.trainer`` asks for several processes, each of them does this; the first one writes. ``locked`` says
+    that the caller holds the folder's lock. Raises DenoiserError for what a person can mend: settings, corpus,
+    checkpoint, device, disk; StopError where a signal ended it.
     """
-    with (
-        alone(folder, locked) as claim,
-        distributed.joined(cfg, folder) as common,
-        recorded(cfg, common) as begin,
-    ):
+    if folder == Path("."):
+        # Under torchrun and srun the other processes have no folder of their own.
+        folder = Path(run_folder(f"runs/{cfg.name}", cfg.ckpt_path, cfg.seed))
+    run = RunFolder(folder, cfg, locked)
+    try:
+        if folder.is_dir():
+            run.claim()
+        if in_sweep():
+            run.begin()
+        return _train(cfg, run)
+    except BaseException as error:
+        explained = failure.explain(error, run)
+        run.end(explained)
+        if explained is error:
+            raise
+        raise explained from error
+    finally:
+        run.release()
 
-        def start() -> None:
-            claim()
-            begin()
 
-        with interruption.explained(common):
-            return _train(cfg, common, start)
-
-
-def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | None:
+def _train(cfg: DictConfig, run: RunFolder) -> float | None:
+    folder = run.path
     if missing := [key for key in ("root", "speech") if key in cfg.data and cfg.data[key] is None]:
         key = f"data.{missing[0]}"
         raise ConfigError(f"{key} missing; give it as {key}=FOLDER, or data=synthetic, which needs no download")
@@ -69,83 +73,60 @@ def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = build_module(plain, settings)
     if cfg.init_from:
-        _take_weights(module, str(cfg.init_from))
+        pretrained.load_weights(module, str(cfg.init_from))
     augment = components.build_augment(plain.get("augment"))
     data = _data(plain["data"], spectral=module.denoiser.spectral, augment=augment)
+    cost = _cost(module.denoiser)
 
     say(f"run folder: {folder}")
-    facts = _cost(module.denoiser)
-    say(
-        f"{cfg.name}: {facts['parameters']:,} parameters, {facts['macs_per_second'] / 1e9:.2f} GMAC per second of audio"
-    )
+    say(f"{cfg.name}: {cost['parameters']:,} parameters, {cost['macs_per_second'] / 1e9:.2f} GMAC per second of audio")
     say(f"{trainer.strategy.root_device.type}, precision {trainer.precision}")
-    with distributed.agreed():  # Lightning would too, but only after it has said much else: mistakes come first
-        if trainer.local_rank == 0:
-            data.prepare_data()
-    with distributed.agreed():
-        data.setup()
-    say(data.describe())
-    if resume and not data.same_split(folder / SPLIT):
-        raise CorpusError(
-            f"{folder / SPLIT}: this run's corpus had other files; resume with the same, or use init_from="
-        )
-    with distributed.agreed():
-        begin()
-    _record(trainer, data, OmegaConf.to_yaml(cfg, resolve=True), facts, folder)
+    if distributed.rank() == 0:
+        _prepare(data, trainer, folder, resume)
+        run.begin()
+        _log_start(trainer, data, OmegaConf.to_yaml(cfg, resolve=True), cost, folder)
 
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    except ValueError as error:
-        if "val_check_interval" in str(error):
-            raise ConfigError(f"trainer: {error}") from error
+    except (RuntimeError, ConnectionError) as error:
+        failure.raise_if_a_process_died(error, trainer, run)
         raise
     finally:
-        module.teardown("fit")  # Lightning does so only where nothing was raised: a sweep goes on after that
+        # Lightning does so only where nothing was raised, and a sweep goes on after that.
+        module.teardown("fit")
+    return _finish(cfg, run, trainer, module, data, plain, cost)
+
+
+def _finish(
+    cfg: DictConfig,
+    run: RunFolder,
+    trainer: pl.Trainer,
+    module: DenoisingModule,
+    data: Any,
+    plain: Mapping[str, Any],
+    cost: Mapping[str, Any],
+) -> float | None:
+    """Test the best checkpoint, write the record and the card; return the best ``monitor``."""
+    folder = run.path
     best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor), None)
-    value = trainer.callback_metrics.get(cfg.monitor) if best is None else best.best_model_score
+    best_path = best.best_model_path if best else ""
+    value = best.best_model_score if best else trainer.callback_metrics.get(cfg.monitor)
     result = None if value is None else float(value)
     if cfg.test:
-        path = best.best_model_path if best else ""
-        if not path:
-            last = folder / CHECKPOINTS / "last.ckpt"
-            say(f"no validation chose a checkpoint: testing the last weights{f', {last}' if last.is_file() else ''}")
-        trainer.test(module, datamodule=data, ckpt_path=path or None, verbose=False, weights_only=True)
+        if not best_path:
+            where = f", {run.last_checkpoint}" if run.last_checkpoint.is_file() else ""
+            say(f"no validation chose a checkpoint: testing the last weights{where}")
+        trainer.test(module, datamodule=data, ckpt_path=best_path or None, verbose=False, weights_only=True)
     if distributed.rank() == 0:
-        found = history.gathered(plain, trainer, module, data, {**facts, "best": result}, folder)
+        found = {**history.finished(plain, trainer, module, data, folder, best_path), **cost, "best": result}
         if cfg.test:
-            found["test"] = _scores(found, module, data, folder)
+            found["test"] = _write_scores(found, module, data, folder)
         _log_result(trainer.logger, found)
         card.write(folder, record.write(folder, found))
-    if best and best.best_model_path:
-        say(f"best checkpoint: {os.path.relpath(best.best_model_path)}")
+    if best_path:
+        say(f"best checkpoint: {os.path.relpath(best_path)}")
     say(f"run folder: {folder}")
     return result
-
-
-def _log_result(logger: Any, found: Mapping[str, Any]) -> None:
-    """The settings and what came of them, for TensorBoard's HPARAMS."""
-    if isinstance(logger, TensorBoardLogger):
-        final = {f"test/{metric}": mean for metric, mean in (found.get("test") or {}).get("enhanced", {}).items()}
-        logger.log_hyperparams(_flat(found["config"]), {**final, f"best/{found['monitor']}": found["best"] or 0.0})
-        logger.finalize("success")  # its writer is a daemon thread: what is queued dies with the process
-
-
-def _scores(found: Mapping[str, Any], module: Any, data: Any, folder: Path) -> dict[str, Any]:
-    """Write and show what the test gave; returns the means."""
-    rows = [{**row, **data.facts(row["name"])} for row in module.rows]
-    facts = {key: found[key] for key in ("checkpoint", "seed", "parameters", "macs_per_second", "fit_seconds")}
-    checkpoint = found["checkpoint"] and os.path.relpath(folder / found["checkpoint"])
-    summary = tables.write_scores(rows, folder, **{**facts, "checkpoint": checkpoint, "monitor": found["best"]})
-    say(f"\n{tables.scores_table(summary)}\n")
-    return {key: summary[key] for key in ("n", "noisy", "enhanced", "undefined")}
-
-
-def _data(settings: Mapping[str, Any], **more: Any) -> Any:
-    """The datamodule; instantiate() would look for interpolations in a folder's name, which may be ``${x}``, again."""
-    target = settings["_target_"]
-    arguments = {key: value for key, value in settings.items() if key not in ("_target_", "_convert_")}
-    with building("data", {target: get_class(target)}, target, {}) as build:
-        return build(**arguments, **more)
 
 
 def build_module(plain: Mapping[str, Any], settings: Mapping[str, Any]) -> DenoisingModule:
@@ -175,54 +156,50 @@ def _check_settings(cfg: DictConfig) -> None:
         raise ConfigError(f'monitor={cfg.monitor} needs the package {package}: pip install "denoiser[metrics]"')
 
 
-def _take_weights(module: DenoisingModule, path: str) -> None:
-    checkpoint = load_checkpoint(path)
-    # The scale belongs to the weights, and to these settings.
-    asked = {"spectral": module.hparams["spectral"]}
-    if changes := differences(checkpoint["hyper_parameters"], asked):
-        raise CheckpointError(f"init_from={path}: was trained on other spectra: {', '.join(changes)}")
-    trained, model = checkpoint["hyper_parameters"]["model"], module.hparams["model"]
-    if {**trained, "head": None} == {**model, "head": None}:  # a head that takes and gives more than that one
-        _grow(checkpoint["state_dict"], module.state_dict())
-    try:
-        module.denoiser.load_weights(checkpoint, path)
-    except CheckpointError as error:
-        changes = differences(checkpoint["hyper_parameters"], {"model": module.hparams["model"]})
-        if not changes:
-            raise
-        raise CheckpointError(f"init_from={path}: its weights are of another network: {', '.join(changes)}") from error
-
-
-def _grow(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Zeros where a network has more channels than its weights are of: at first it does what that one did."""
-    for name, value in weights.items():
-        sizes = own[name].shape if name in own else value.shape
-        if (
-            value.shape != sizes
-            and value.ndim == len(sizes)
-            and all(a <= b for a, b in zip(value.shape, sizes, strict=True))
-        ):
-            weights[name] = torch.zeros(sizes)
-            weights[name][tuple(slice(size) for size in value.shape)] = value
-
-
 def _trainer(cfg: DictConfig, options: dict[str, Any], folder: Path) -> pl.Trainer:
     logger = instantiate(cfg.logger, save_dir=str(folder)) if cfg.get("logger") else False
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
     for callback in callbacks:
+        if str(getattr(callback, "monitor", "")).startswith("test"):
+            name = type(callback).__name__
+            raise ConfigError(f"{name} with monitor={callback.monitor}: only validation chooses, by val/...")
         if isinstance(callback, ModelCheckpoint):
             callback.dirpath = str(folder.absolute() / CHECKPOINTS)
-    for callback in callbacks:
-        if str(getattr(callback, "monitor", "")).startswith("test"):
-            raise ConfigError(
-                f"{type(callback).__name__} with monitor={callback.monitor}: only validation chooses, by val/..."
-            )
     if not logger:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
-    keeps = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
-    callbacks.append(interruption.Interruption(folder))
-    callbacks.append(history.History())  # after those whose numbers it keeps, before the checkpoints, which keep it
-    return trainer.build_trainer(folder, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps)
+    keeps_checkpoints = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+    # History comes after the callbacks whose numbers it keeps; Lightning puts checkpoints, which keep it, last.
+    callbacks += [failure.DataWorkers(), Interruption(folder), history.History()]
+    trainer = build_trainer(
+        folder, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps_checkpoints
+    )
+    if cfg.data.batch_size < (processes := processes_of(trainer)):
+        raise ConfigError(
+            f"data.batch_size={cfg.data.batch_size}: expected at least one for each of {processes} processes"
+        )
+    return trainer
+
+
+def _data(settings: Mapping[str, Any], **more: Any) -> Any:
+    """Return the data module; instantiate() would look for interpolations again in a folder that is called ``${x}``."""
+    target = settings["_target_"]
+    arguments = {key: value for key, value in settings.items() if key not in ("_target_", "_convert_")}
+    with building("data", {target: get_class(target)}, target, {}) as build:
+        return build(**arguments, **more)
+
+
+def _prepare(data: Any, trainer: pl.Trainer, folder: Path, resume: Path | None) -> None:
+    """Prepare the corpus and check what depends on it, before Lightning starts other processes and says much else."""
+    data.prepare_data()
+    data.setup()
+    say(data.describe())
+    if resume and not data.same_split(folder / SPLIT):
+        raise CorpusError(
+            f"{folder / SPLIT}: this run's corpus had other files; resume with the same, or use init_from="
+        )
+    interval, batches = trainer.val_check_interval, batches_per_epoch(trainer, data)
+    if isinstance(interval, int) and trainer.check_val_every_n_epoch is not None and interval > batches:
+        raise ConfigError(f"trainer.val_check_interval={interval}: an epoch has {batches} batches")
 
 
 def _cost(denoiser: Denoiser) -> dict[str, Any]:
@@ -231,21 +208,30 @@ def _cost(denoiser: Denoiser) -> dict[str, Any]:
     return {"parameters": models.count_parameters(net), "macs_per_second": macs}
 
 
-@rank_zero_only
-def _record(trainer: pl.Trainer, data: Any, config: str, facts: Mapping[str, Any], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _log_start(trainer: pl.Trainer, data: Any, config: str, cost: Mapping[str, Any], folder: Path) -> None:
     data.write_split(folder / SPLIT)
     if isinstance(trainer.logger, TensorBoardLogger):
         trainer.logger.experiment.add_text("config", f"```yaml\n{config}```")
     if trainer.logger:
-        trainer.logger.log_metrics({f"cost/{key}": value for key, value in facts.items()}, step=0)
+        trainer.logger.log_metrics({f"cost/{key}": value for key, value in cost.items()}, step=0)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}/")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
-    return flat
+def _log_result(logger: Any, found: Mapping[str, Any]) -> None:
+    """Write the settings and what came of them to TensorBoard's HPARAMS."""
+    if not isinstance(logger, TensorBoardLogger):
+        return
+    test = (found.get("test") or {}).get("enhanced", {})
+    results = {f"test/{metric}": mean for metric, mean in test.items()}
+    logger.log_hyperparams(found["config"], {**results, f"best/{found['monitor']}": found["best"] or 0.0})
+    # Its writer is a daemon thread: what is queued would be lost with the process.
+    logger.finalize("success")
+
+
+def _write_scores(found: Mapping[str, Any], module: DenoisingModule, data: Any, folder: Path) -> dict[str, Any]:
+    """Write and show the scores of the test; return their means."""
+    rows = [{**row, **data.facts(row["name"])} for row in module.rows]
+    facts = {key: found[key] for key in ("checkpoint", "seed", "parameters", "macs_per_second", "fit_seconds")}
+    checkpoint = found["checkpoint"] and os.path.relpath(folder / found["checkpoint"])
+    summary = tables.write_scores(rows, folder, **{**facts, "checkpoint": checkpoint, "monitor": found["best"]})
+    say(f"\n{tables.scores_table(summary)}\n")
+    return {key: summary[key] for key in ("n", "noisy", "enhanced", "undefined")}

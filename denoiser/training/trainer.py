@@ -1,24 +1,35 @@
-"""Lightning's Trainer for one run."""
+"""Lightning's Trainer for one run: devices and processes, precision, checkpoints that are written whole."""
 
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning import Trainer
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from denoiser import ranks
 from denoiser.devices import fastest_precision, trainer_devices
 from denoiser.errors import CheckpointError, ConfigError
 from denoiser.filesystem import atomic_write
+from denoiser.training import launch
 from denoiser.training.folder import how_to_resume
+
+# Lightning's warnings that do not hold here.
+IRRELEVANT_WARNINGS = (
+    ".*LeafSpec.*deprecated.*",  # by Lightning itself, with torch 2.11
+    ".*does not have many workers.*",  # crops come from a memory map
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*number of training batches .* is smaller than the logging interval.*",
+    ".*recommended to use .*sync_dist=True.*",  # the values are the same in each process
+    ".*resuming from a checkpoint that ended before the epoch ended.*",  # the data module begins at the next batch
+)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -28,9 +39,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             with atomic_write(Path(path)) as partial:
                 torch.save(checkpoint, partial)
-        except (OSError, RuntimeError) as error:  # torch has one of its own for a full disk
+        except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None)
             if reason is None:
+                # A full disk makes torch raise a RuntimeError that does not say so.
                 parent = next(parent for parent in Path(path).parents if parent.is_dir())
                 reason = f"{shutil.disk_usage(parent).free / 1e6:.1f} MB are free"
             kept = "the one before it is whole; " if Path(path).is_file() else ""
@@ -45,35 +57,56 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, **options: Any) -> Trainer:
-    """Lightning's Trainer; ``gpus`` and ``processes`` as in :func:`~denoiser.devices.trainer_devices`.
+    """Return Lightning's Trainer; ``gpus`` and ``processes`` as in :func:`~denoiser.devices.trainer_devices`.
 
-    ``options`` are its own. Of several processes each has been started already (:mod:`denoiser.distributed`), and takes
-    its share of every batch by the data module: Lightning's own samplers would count some files twice.
+    ``options`` are the Trainer's own; without ``precision`` it is what the device does fastest. Several processes on
+    one machine are started by the Trainer, when it fits. Each takes its share of every batch from the data module:
+    Lightning's own samplers would count some files twice.
 
-    Precision, where none is given, is what the device does fastest.
+    Raises ConfigError for options that Lightning refuses, and where torchrun or srun started another number of
+    processes than is asked for.
     """
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    # Crops come from a memory map: workers would not make them faster.
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated.*")  # Lightning's own, with torch 2.11
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*number of training batches .* is smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message=".*recommended to use .*sync_dist=True.*")  # the same in each already
-    # Lightning does not know that our batches can be begun with at any of them.
-    warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended before the epoch ended.*")
+    _quieten()
     chosen = trainer_devices(gpus, processes=processes)
     options = {key: value for key, value in options.items() if value is not None}
-    if options.get("num_nodes", 1) != 1:
-        chosen["strategy"] = "ddp"  # of one process each, too
-    for key in ("max_epochs", "max_steps", "num_nodes", "accumulate_grad_batches", "check_val_every_n_epoch"):
-        if not isinstance(options.get(key, 0), int):
-            raise ConfigError(f"trainer.{key}={options[key]}: expected a whole number")
+    nodes = options.get("num_nodes", 1)
+    devices = chosen["devices"] if isinstance(chosen["devices"], int) else len(chosen["devices"])
+    launch.check_processes(devices * nodes, nodes, f"trainer.gpus={gpus} trainer.processes={processes}")
+    if devices * nodes > 1:
+        chosen["strategy"] = DDPStrategy(timeout=launch.TIMEOUT)
     options.setdefault("precision", fastest_precision(chosen["accelerator"]))
+    shared = {"use_distributed_sampler": False, "sync_batchnorm": chosen["accelerator"] == "gpu"}
     try:
-        plugins: list[Any] = [AtomicCheckpointIO()]
-        if ranks.place().by == ranks.FIRST:
-            plugins.append(LightningEnvironment())  # whatever cluster this machine may be part of
-        shared = {"use_distributed_sampler": False, "sync_batchnorm": chosen["accelerator"] == "gpu"}
-        return Trainer(default_root_dir=folder, plugins=plugins, **{**shared, **chosen, **options})
+        plugins = [AtomicCheckpointIO(), *launch.environment()]
+        trainer = Trainer(default_root_dir=folder, plugins=plugins, **{**shared, **chosen, **options})
     except (TypeError, ValueError, AssertionError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {error}") from error
+    launch.end_together(trainer)
+    return trainer
+
+
+def batches_per_epoch(trainer: Trainer, data: Any) -> int:
+    """Return the number of batches in an epoch, of all processes together."""
+    batches = math.ceil(len(data.training_set(read=False)) / data.batch_size)
+    limit = trainer.limit_train_batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def total_steps(trainer: Trainer, data: Any) -> float:
+    """Return the number of optimizer steps in the whole training; infinite where it has no end.
+
+    Lightning's ``estimated_stepping_batches`` is the same number, but makes the data loader before a resumed training
+    knows at which batch it begins.
+    """
+    steps_per_epoch = math.ceil(batches_per_epoch(trainer, data) / trainer.accumulate_grad_batches)
+    steps = math.inf if trainer.max_epochs in (None, -1) else steps_per_epoch * trainer.max_epochs
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+
+
+def _quieten() -> None:
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning ends all processes when one has died, and says so at this level.
+    logging.getLogger("lightning_fabric.strategies.launchers").setLevel(logging.INFO)
+    for message in IRRELEVANT_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import os
-import socket
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY, train_here, write_vctk
+from conftest import ROOT, TINY, run_command, train_here, write_vctk
+from signals import signal_at
 
-from denoiser import ranks
+from denoiser import distributed
 from denoiser.data.crops import DistributedBatchSampler
 from denoiser.errors import ConfigError
 from denoiser.training import record
@@ -27,6 +28,7 @@ STEPS = [
     *TINY, "model.dropout=0", "data.batch_size=3", "logger=csv", "trainer.log_every_n_steps=1", "callbacks.clips=null",
     "trainer.max_steps=20", "trainer.check_val_every_n_epoch=3", "metrics=[si_sdr,seg_snr]",
 ]  # fmt: skip
+ENVIRONMENT = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS")
 
 
 def losses(folder: Path) -> list[float]:
@@ -34,30 +36,77 @@ def losses(folder: Path) -> list[float]:
         return [float(row["train/loss_step"]) for row in csv.DictReader(file) if row["train/loss_step"]]
 
 
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    root = write_vctk(folder / "corpus", train=14, test=3, rate=16_000, seconds=0.5)
+    return [f"data.root={root}", f"data.cache={folder}/cache", *STEPS]
+
+
+@pytest.fixture(scope="module")
+def two(arguments, tmp_path_factory):
+    """A run of two processes, and what it printed."""
+    folder = tmp_path_factory.mktemp("two")
+    result = run_command("train.py", *arguments, "trainer.processes=2", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    (run,) = folder.glob("runs/*/*")
+    return run, result.stdout
+
+
 @needs_gloo
-def test_two_processes_are_as_good_as_one(tmp_path, capfd):
-    root = write_vctk(tmp_path / "corpus", train=14, test=3, rate=16_000, seconds=0.5)
-    arguments = [f"data.root={root}", f"data.cache={tmp_path}/cache", *STEPS]
-    environment = dict(os.environ)
-    train_here(tmp_path / "two", *arguments, "trainer.processes=2")
-    printed = capfd.readouterr().out
+def test_two_processes_are_as_good_as_one(arguments, two, tmp_path):
+    two, printed = two
     assert (printed.count("run folder:"), printed.count("mean of 3 files")) == (2, 1)
-    assert os.environ == environment  # else the next job of a sweep would take this one's part
     train_here(tmp_path / "one", *arguments)
     assert len(losses(tmp_path / "one")) == 20
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
+    assert losses(two) == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
 
-    # Of the same weights, which a rate of 0 leaves as they are, the same scores of the same files.
-    best = f"init_from={tmp_path}/two/checkpoints/best.ckpt"
+    # The same weights, which a rate of 0 leaves as they are, have the same scores of the same files.
+    best = f"init_from={two}/checkpoints/best.ckpt"
     train_here(tmp_path / "again", *arguments, best, "optimizer.lr=0", "trainer.check_val_every_n_epoch=1")
-    two, again = (json.loads((tmp_path / name / "scores.json").read_text()) for name in ("two", "again"))
-    assert two["n"] == 3
+    first, second = (json.loads((folder / "scores.json").read_text()) for folder in (two, tmp_path / "again"))
+    assert first["n"] == 3
     for kind in ("noisy", "enhanced"):
-        assert two[kind] == pytest.approx(again[kind], abs=1e-6)
-    two, again = (record.read(tmp_path / name) for name in ("two", "again"))
-    assert (two["processes"], again["processes"]) == (2, 1)
-    assert two["validation"]["n"] == 7
-    assert two["validation"] == pytest.approx(again["validation"], abs=1e-6)
+        assert first[kind] == pytest.approx(second[kind], abs=1e-6)
+    first, second = record.read(two), record.read(tmp_path / "again")
+    assert (first["processes"], second["processes"]) == (2, 1)
+    assert first["validation"]["n"] == 7
+    assert first["validation"] == pytest.approx(second["validation"], abs=1e-6)
+
+
+@needs_gloo
+def test_torchrun_resumes_a_run_in_its_folder(arguments, two):
+    run, _ = two
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    more = ["trainer.processes=2", "trainer.max_steps=22", "ckpt_path=last", "test=false"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    cwd = run.parents[2]
+    command = [*torchrun, ROOT / "train.py", *arguments, *more]
+    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in run.parent.iterdir()] == [run.name]
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 22
+    assert record.read(run)["processes"] == 2
+
+
+@needs_gloo
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_dies_ends_the_other(arguments, tmp_path, monkeypatch, rank):
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT}/tests")
+    die = signal_at(step=2, epoch=0, number="SIGKILL", rank=rank)
+    # This returns when both have ended: both hold the pipes.
+    result = run_command("train.py", *arguments, "trainer.processes=2", die, cwd=tmp_path)
+    (run,) = tmp_path.glob("runs/*/*")
+    if rank == 0 or result.returncode == -signal.SIGKILL:
+        # Lightning kills process 0 where that does not notice in time that another one has died.
+        assert result.returncode == -signal.SIGKILL
+        assert record.read(run)["status"] == "running"
+        return
+    assert result.returncode == 2
+    line = result.stderr.strip().splitlines()[-1]
+    assert line.startswith("error: one of the processes of this training died (exit code -9); it had no checkpoint yet")
+    assert "Traceback" not in result.stderr
+    assert record.read(run)["status"] == "failed"
 
 
 @pytest.mark.parametrize(("items", "batch", "world"), [(7, 3, 2), (16, 8, 4), (9, 8, 4), (5, 5, 3)])
@@ -75,59 +124,46 @@ def test_shares_are_the_batch_once_and_weigh_what_they_hold(items, batch, world)
         assert sum(means) / world == pytest.approx(sum(expected) / len(expected))
 
 
-def test_who_started_a_process(monkeypatch):
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS"):
+def test_the_environment_tells_a_process_its_rank(monkeypatch):
+    for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
-    assert ranks.place() == (0, 0, 1, "")
-    assert ranks.arguments(["-m", "seed=1,2"]) == ["-m", "seed=1,2"]
+    assert (distributed.rank(), distributed.local_rank(), distributed.launcher()) == (0, 0, "")
+    assert distributed.arguments(["-m", "seed=1,2"]) == ["-m", "seed=1,2"]
+    # Lightning's launcher, which gives a process its folder.
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert (distributed.rank(), distributed.local_rank(), distributed.launcher()) == (1, 1, "")
+    assert distributed.arguments(["seed=1"]) == ["seed=1"]
     for name, value in (("STEP_NUM_TASKS", "8"), ("PROCID", "5"), ("LOCALID", "1")):
         monkeypatch.setenv(f"SLURM_{name}", value)
-    assert ranks.place() == (5, 1, 8, "srun")
-    assert not ranks.speaks()
-    assert ranks.arguments(["seed=1"]) == ["seed=1", "hydra.run.dir=.", "hydra.output_subdir=null"]
+    assert (distributed.rank(), distributed.local_rank(), distributed.launcher()) == (5, 1, "srun")
+    assert distributed.started_processes() == 8
+    assert distributed.arguments(["seed=1"]) == ["seed=1", "hydra.run.dir=.", "hydra.output_subdir=null"]
     for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "2"), ("TORCHELASTIC_RUN_ID", "none")):
         monkeypatch.setenv(name, value)
-    assert ranks.place() == (0, 0, 2, "torchrun")
+    assert (distributed.rank(), distributed.launcher(), distributed.started_processes()) == (0, "torchrun", 2)
     with pytest.raises(ConfigError, match="-m under torchrun"):
-        ranks.arguments(["seed=1,2", "-m"])
+        distributed.arguments(["seed=1,2", "-m"])
 
 
-def test_as_many_processes_as_the_settings_ask_for(vctk, tmp_path, monkeypatch):
+def test_another_number_of_processes_than_was_started_is_refused(vctk, tmp_path, monkeypatch):
     for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "4"), ("TORCHELASTIC_RUN_ID", "none")):
         monkeypatch.setenv(name, value)
     arguments = [f"data.root={vctk}", *TINY]
     with pytest.raises(ConfigError, match="makes 2 processes, and torchrun started 4"):
         train_here(tmp_path, *arguments, "trainer.processes=2")
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match="several machines are started by torchrun or srun"):
+        train_here(tmp_path, *arguments, "trainer.num_nodes=2")
+    with pytest.raises(ConfigError, match=r"trainer\.processes=0"):
+        train_here(tmp_path, *arguments, "trainer.processes=0")
+    with pytest.raises(ConfigError, match=r"data\.batch_size=1: expected at least one for each of 2 processes"):
+        train_here(tmp_path, *arguments, "trainer.processes=2", "data.batch_size=1")
+
+
+def test_only_the_first_process_writes_a_record(tmp_path, monkeypatch):
     record.write(tmp_path / "first", {"status": "running"})
     monkeypatch.setenv("RANK", "1")
     record.write(tmp_path / "second", {"status": "running"})
     assert (tmp_path / "first/run.json").is_file()
     assert not (tmp_path / "second").exists()
-    monkeypatch.delenv("RANK")
-    with pytest.raises(ConfigError, match="several machines are started by torchrun or srun"):
-        train_here(tmp_path, *arguments, "trainer.num_nodes=2")
-    with pytest.raises(ConfigError, match=r"trainer\.processes=0"):
-        train_here(tmp_path, *arguments, "trainer.processes=0")
-
-
-@needs_gloo
-def test_a_mistake_of_one_process_is_told_once_and_ends_all(vctk, tmp_path):
-    """Started as torchrun starts them, in two folders: the corpus is not there for the second one."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(listener.getsockname()[1])}
-    shared |= {"TORCHELASTIC_RUN_ID": "none", "CUDA_VISIBLE_DEVICES": ""}
-    processes = []
-    for rank in ("0", "1"):
-        (tmp_path / rank).mkdir()
-        environment = {**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank}
-        command = [sys.executable, str(ROOT / "train.py"), "data.root=corpus", *TINY, "trainer.processes=2"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        processes.append(subprocess.Popen(command, cwd=tmp_path / rank, env=environment, **pipes))
-    (tmp_path / "0/corpus").symlink_to(vctk)
-    (out, complaint), silence = (process.communicate(timeout=200) for process in processes)
-    assert [process.returncode for process in processes] == [2, 2]
-    assert complaint.startswith("error: data.root=corpus: not VCTK-DEMAND")
-    assert len(complaint.strip().splitlines()) == out.count("run folder:") == 1
-    assert silence == ("", "")
-    assert list((tmp_path / "1").iterdir()) == []  # the run folder is the first one's

@@ -1,4 +1,4 @@
-"""What a finished run leaves for others to judge by: its record and its model card."""
+"""The record and the model card that a finished run leaves."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_record_holds_the_run_and_its_curve_outlives_a_resumption(run):
     assert not [p for p in (after["config"]["data"]["root"], after["config"]["data"]["cache"]) if p.startswith("/")]
 
 
-def test_what_came_after_the_best_epoch_is_in_the_record_of_a_tested_run(vctk, tmp_path):
+def test_the_record_of_a_tested_run_has_the_epochs_after_the_best(vctk, tmp_path):
     # At a rate of 0 no epoch is better than the first, whose checkpoint the test loads.
     more = ("optimizer.lr=0", "trainer.max_epochs=3", f"data.cache={tmp_path}/cache")
     train_here(tmp_path / "run", f"data.root={vctk}", *TINY, *MORE, *more)
@@ -65,7 +65,7 @@ def test_what_came_after_the_best_epoch_is_in_the_record_of_a_tested_run(vctk, t
     assert [row["epoch"] for row in found["curve"]] == [1, 2, 3]
 
 
-def test_the_card_says_what_the_checkpoint_is(run):
+def test_the_card_describes_the_checkpoint(run):
     folder, _, facts = run
     text = (folder / "card.md").read_text()
     assert text.startswith("# vctk\\_demand-unet10-l1, seed 3\n")
@@ -80,13 +80,12 @@ def test_the_card_says_what_the_checkpoint_is(run):
     assert "seed=3" in command
     assert "ckpt_path" not in command
     assert not re.search(r"data\.root='?/", command)  # as seen from here, no machine's path
-    assert len([line for line in text.splitlines() if re.match(r"\| [123] \|", line)]) == 3
     pytest.importorskip("matplotlib")
     assert "![Learning curve](curve.png)" in text
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_names_do_not_format_the_card_and_an_unknown_licence_is_said(run):
+def test_names_are_escaped_in_the_card_and_a_missing_licence_is_said(run):
     folder, _, facts = run
     name = "a|b_c_ *d* <img> [x](y) `z`\n# no heading"
     config = {**facts["config"], "data": {**facts["config"]["data"], "root": name, "licence": None}}
@@ -97,7 +96,7 @@ def test_names_do_not_format_the_card_and_an_unknown_licence_is_said(run):
     assert "````bash\npython train.py" in text  # a fence that what it holds does not end
 
 
-def test_records_are_found_numbers_that_are_none_are_null_and_damage_is_told(run, tmp_path, capsys):
+def test_records_are_found_nan_is_null_and_a_damaged_one_is_named(run, tmp_path, capsys):
     record.write(tmp_path / "b", {"status": "diverged", "reason": "NaN", "best": math.nan, "curve": [{"x": math.inf}]})
     shutil.copytree(run[0], tmp_path / "a/deep")
     (tmp_path / "c").mkdir()
@@ -112,19 +111,15 @@ def test_records_are_found_numbers_that_are_none_are_null_and_damage_is_told(run
         record.read(tmp_path / "nowhere")
 
 
-def test_deterministic_runs_are_equal_to_the_bit(vctk, tmp_path):
-    arguments = [f"data.root={vctk}", f"data.cache={tmp_path}/cache", *TINY, *MORE, "deterministic=true", "test=false"]
-    for name in "ab":
-        train_here(tmp_path / name, *arguments, "trainer.max_epochs=1")
-        assert torch.are_deterministic_algorithms_enabled()
-    a, b = (torch.load(tmp_path / f"{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in "ab")
-    assert all(torch.equal(a[key], b[key]) for key in a)
-    train_here(tmp_path / "c", *arguments, "trainer.max_epochs=1", "deterministic=false", "trainer.limit_val_batches=1")
-    assert not torch.are_deterministic_algorithms_enabled()
+def test_deterministic_lets_torch_use_deterministic_algorithms_alone(vctk, tmp_path):
+    arguments = [f"data.root={vctk}", f"data.cache={tmp_path}/cache", *TINY, *MORE, "test=false"]
+    for value in ("true", "false"):
+        train_here(tmp_path / value, *arguments, "trainer.max_epochs=1", f"deterministic={value}")
+        assert torch.are_deterministic_algorithms_enabled() == (value == "true")
 
 
 @pytest.mark.parametrize("callback", ["EarlyStopping", "ModelCheckpoint"])
-def test_no_callback_looks_at_the_test(vctk, tmp_path, callback):
+def test_a_callback_that_monitors_the_test_set_is_refused(vctk, tmp_path, callback):
     more = f"+callbacks.mine={{_target_: pytorch_lightning.callbacks.{callback}, monitor: test/si_sdr}}"
     with pytest.raises(ConfigError, match=f"{callback} with monitor=test/si_sdr: only validation chooses"):
         train_here(tmp_path, f"data.root={vctk}", *TINY, more)
