@@ -203,7 +203,7 @@ def test_a_network_of_few_weights_and_many_channels_is_run_in_shorter_blocks_or_
     assert denoiser.block_seconds < 4
     audio.write(tmp_path / "in.wav", torch.rand(1, 64_000) - 0.5, 16_000)
     lengths: list[int] = []
-    net = denoiser.fast or denoiser.net
+    net = denoiser.net
     forward = net.forward
     monkeypatch.setattr(net, "forward", lambda x, wanted: lengths.append(x.shape[-1]) or forward(x, wanted))
     denoiser.enhance_file(tmp_path / "in.wav", tmp_path / "out.wav")
@@ -285,7 +285,7 @@ def test_files_that_never_end_are_no_texts(tmp_path):
 
 def test_temporary_files_are_private(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pipes._private() as folder:
+    with pipes.private_folder() as folder:
         (folder / "talk").write_bytes(b"sound")
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert not list(tmp_path.iterdir())

@@ -15,19 +15,21 @@ from conftest import NAMES, composed, make_noise, make_voice
 
 from denoiser import Denoiser, audio
 from denoiser.cli.arguments import as_typed
+from denoiser.cli.infer import NAMES as NAMES_SETTINGS
 from denoiser.console import one_line
 from denoiser.errors import AudioError
 from denoiser.inference import batch, pipes
 from denoiser.inference.batch import blocks_at_once, enhance_files, files_at_once
-from denoiser.inference.jobs import is_done, is_single, plan
+from denoiser.inference.jobs import Job, is_done, is_one_file, plan
 from denoiser.inference.options import Options
+from denoiser.inference.progress import Progress
 
 main = importlib.import_module("infer")
 
 
 def infer(*arguments: str) -> None:
     """What infer.py does with its arguments, in this process."""
-    main.main(composed("device=cpu", *as_typed(arguments, main.NAMES, inputs="input"), config="infer"))
+    main.main(composed("device=cpu", *as_typed(arguments, NAMES_SETTINGS, inputs="input"), config="infer"))
 
 
 def noisy(seconds: float = 0.2, rate: int = 16_000, seed: int = 0) -> torch.Tensor:
@@ -70,7 +72,7 @@ def test_what_becomes_what(here):
     assert plan(["-"]) == plan(["-"], "-") == [(pipes.STDIN, pipes.STDOUT)]
     assert plan(["c.mp3"], "-") == [(Path("c.mp3"), pipes.STDOUT)]
     assert plan(["./-"], "clean.wav")[0][0] is not pipes.STDIN
-    assert [is_single(s) for s in (["c.mp3"], ["-"], ["in"], ["*.mp3"], ["c.mp3", "-"])] == [True, True] + [False] * 3
+    assert [is_one_file(s) for s in (["c.mp3"], ["-"], ["in"], ["*.mp3"], ["c.mp3", "-"])] == [True, True] + [False] * 3
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ def test_files_under_way_end_when_the_command_is_interrupted(denoiser, here):
 
 def test_done_is_what_is_no_older_than_its_input(denoiser, here):
     write("in/a.wav", "out/a.wav")
-    job = (Path("in/a.wav"), Path("out/a.wav"))
+    job = Job(Path("in/a.wav"), Path("out/a.wav"))
     for age, done in ((-1, False), (0, True), (1, True)):
         os.utime("out/a.wav", (0, os.stat("in/a.wav").st_mtime + age))
         assert is_done(job) == done
@@ -185,14 +187,14 @@ def test_a_bad_file_costs_only_itself(checkpoint, here, capsys):
         infer(f"ckpt={checkpoint}", "in", "plot=true")
     assert stop.value.code == 1
     assert made("in_enhanced") == [
-        "good.png",
         "good.wav",
+        "good.wav.png",
         "sub/fine.flac",
         "sub/fine.flac.png",  # a picture each, though they share a stem
         "sub/fine.wav",
         "sub/fine.wav.png",
     ]
-    assert Path("in_enhanced/good.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("in_enhanced/good.wav.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr()
     assert "1 of 4 files failed:\n  in/bad.wav: not readable" in printed.err
     assert "real-time factor" in printed.out
@@ -262,7 +264,7 @@ def test_how_many_at_once():
     for threads in (1, 2, 4, 16, 64):
         for count in (0, 1, 2, 3, 100, 10_000):
             chosen = files_at_once(count, threads)
-            assert 1 <= chosen <= max(1, min(count, threads, batch.MOST_AT_ONCE))
+            assert 1 <= chosen <= max(1, min(count, threads, batch.MAX_FILES_AT_ONCE))
     assert files_at_once(1_000, 2) == 2
     assert files_at_once(1_000, 16) == 16
     assert files_at_once(3, 2) == 1  # two and then one alone would leave a core idle for half of the time
@@ -285,15 +287,15 @@ def test_progress_is_over_seconds_of_audio(denoiser, here, monkeypatch):
 
 def test_the_bar_learns_what_headers_do_not_know(here):
     audio.write("a.wav", torch.zeros(1, 80_000), 8_000)
-    known, unknown = (Path("a.wav"), Path("x.wav")), (pipes.STDIN, Path("y.wav"))
-    bar = batch._Progress([known, unknown])
+    known, unknown = Job(Path("a.wav"), Path("x.wav")), Job(pipes.STDIN, Path("y.wav"))
+    bar = Progress([known, unknown])
     with bar.of(unknown) as advance:
         advance(4.0)
-        assert bar._bar.total == 14
+        assert bar.total == 14
         advance(2.0)
     with bar.of(known) as advance:  # damaged after 3 of its 10 seconds
         advance(3.0)
-    assert bar._bar.total == bar._done == 9
+    assert bar.total == bar.done == 9
 
 
 def test_the_line_says_what_a_peak_cost(denoiser, here, capsys):
