@@ -55,13 +55,7 @@ def trainer_devices(
         raise ConfigError(
             f"trainer.processes={processes} is for the CPU, with trainer.gpus=0; a GPU has one of its own"
         )
-    if isinstance(gpus, int):
-        wanted = list(range(count if gpus == -1 else gpus)) if gpus >= -1 else None
-    else:
-        listed = isinstance(gpus, Sequence) and not isinstance(gpus, str) and len(gpus) == len(set(gpus)) > 0
-        wanted = list(gpus) if listed and all(isinstance(g, int) and g >= 0 for g in gpus) else None
-    if wanted is None:
-        raise ConfigError(f"trainer.gpus={gpus} has no meaning; expected null, 0, 1, 2, [0,2] or -1 (all)")
+    wanted = _numbers_of(gpus, count)
     if not wanted or max(wanted) >= count:
         raise ConfigError(
             f"trainer.gpus={gpus} asks for a GPU that is not there: {_visible(count)}; use trainer.gpus=0"
@@ -69,13 +63,27 @@ def trainer_devices(
     return {"accelerator": "gpu", "devices": wanted, "strategy": "ddp" if len(wanted) > 1 else "auto"}
 
 
+def _numbers_of(gpus: Any, count: int) -> list[int]:
+    """Return the numbers of the GPUs that ``trainer.gpus`` stands for, of ``count``; ConfigError for other values."""
+    if gpus == -1:
+        return list(range(count))
+    if isinstance(gpus, int) and gpus > 0:
+        return list(range(gpus))
+    listed = isinstance(gpus, Sequence) and all(isinstance(gpu, int) and gpu >= 0 for gpu in gpus)
+    if not listed or not gpus or len(gpus) > len(set(gpus)):
+        raise ConfigError(f"trainer.gpus={gpus} has no meaning; expected null, 0, 1, 2, [0,2] or -1 (all)")
+    return list(gpus)
+
+
 def fastest_precision(accelerator: str) -> str:
     """Return ``bf16-mixed`` where the hardware multiplies bfloat16 natively, else ``32-true``."""
-    if accelerator == "gpu":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = cpu_has_bf16()
+    native = gpu_has_bf16() if accelerator == "gpu" else cpu_has_bf16()
     return "bf16-mixed" if native else "32-true"
+
+
+def gpu_has_bf16() -> bool:
+    """Return True where the GPU multiplies bfloat16 natively."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def cpu_has_bf16() -> bool:

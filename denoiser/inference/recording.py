@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,37 +65,29 @@ def enhance_recording(
     return Enhanced(samples / reader.info.sample_rate, gain, reader.info.sample_rate, reader.info.channels)
 
 
+@dataclass
 class _Recording:
-    """A file that is enhanced block by block, several times if need be.
+    """A file that is enhanced block by block, more than once if need be.
 
-    Args:
-        pool: threads for ``blocks_at_once`` blocks at the same time; None for one block after another.
+    With a ``pool``, its threads work on ``blocks_at_once`` blocks at the same time.
     """
 
-    def __init__(
-        self,
-        estimator: Estimator,
-        reader: Reader,
-        options: Options,
-        progress: Callable[[float], None] | None,
-        pool: Executor | None,
-        blocks_at_once: int,
-    ) -> None:
-        self.estimator = estimator
-        self.reader = reader
-        self.info = reader.info
-        self.options = options
-        self.progress = progress
-        self.pool = pool
-        # One more block waits, so that no thread idles while a block is written and the next is read.
-        self.ahead = blocks_at_once if pool else 0
-        self.block_seconds = self._block_seconds(blocks_at_once)
-        self.level = measure_level(self._read, self.info.sample_rate, estimator.sample_rate)
+    estimator: Estimator
+    reader: Reader
+    options: Options
+    progress: Callable[[float], None] | None
+    pool: Executor | None
+    blocks_at_once: int
 
-    def _block_seconds(self, blocks_at_once: int) -> float:
+    def __post_init__(self) -> None:
+        self.info = self.reader.info
+        self.level = measure_level(self._read, self.info.sample_rate, self.estimator.sample_rate)
+
+    @property
+    def _block_seconds(self) -> float:
         most = self.estimator.block_seconds
-        if blocks_at_once > 1:
-            most = min(most, max(SHARED_BLOCK, most / blocks_at_once))
+        if self.pool:
+            most = min(most, max(SHARED_BLOCK, most / self.blocks_at_once))
         shortest = min(SHORTEST_BLOCK, most)
         return max(shortest, most * min(1.0, 2 / self.info.channels))
 
@@ -107,7 +100,14 @@ class _Recording:
     def enhance(self, share: float) -> Iterator[Tensor]:
         """Yield the enhanced recording in blocks ``[C, n]``; a pass is this ``share`` of all progress."""
         stream = Stream(
-            self.estimator, self.info.sample_rate, self.level, self.options, self.block_seconds, self.pool, self.ahead
+            self.estimator,
+            self.info.sample_rate,
+            self.level,
+            self.options,
+            self._block_seconds,
+            self.pool,
+            # One block more than threads, so that none idles while a block is written and the next is read.
+            ahead=self.blocks_at_once if self.pool else 0,
         )
         for noisy in self._read():
             yield from self._finished(stream.process(noisy), share)
