@@ -6,9 +6,7 @@ import os
 
 from denoiser import console, startup
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
-startup.keep_freed()
-startup.check_environment("hydra", "torch")
+startup.prepare("hydra", "torch")
 
 with startup.importing():
     import hydra

@@ -21,15 +21,12 @@ NAMES = ("ckpt", "input", "output", "reference")  # settings that hold file name
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise ConfigError for a setting of the wrong type or range."""
+    """Raise ConfigError for a setting that is missing or out of range; types are checked by the schema."""
     settings.require(cfg, "ckpt", "input")
-    settings.check_booleans(cfg, "full_band", "overwrite", "plot", "report")
-    settings.check_number(cfg, "dry")
-    settings.check_number(cfg, "max_attenuation_db", other=None)
-    settings.check_number(cfg, "phase_iters", whole=True)
-    settings.check_number(cfg, "loudness", -70, -5, other=None)
-    settings.check_number(cfg, "threads", 1, whole=True, other=None)
-    settings.check_number(cfg, "jobs", 1, whole=True, other="auto")
+    settings.check_range(cfg, "loudness", -70, -5)
+    settings.check_range(cfg, "threads", 1)
+    if cfg.jobs != "auto":
+        settings.check_range(cfg, "jobs", 1)
     settings.check_shard(cfg)
 
 
