@@ -45,7 +45,7 @@ class Stream:
         self.estimator = estimator
         self.sample_rate = sample_rate
         self.options = options or Options()
-        self.level = RunningRMS() if level is None else KnownLevel(level.to(estimator.device))
+        self._level = RunningRMS() if level is None else KnownLevel(level.to(estimator.device))
         self.band = UpperBand(estimator.spectral, sample_rate, self.options.full_band)
         resampled = min(RESAMPLING_SECONDS, block_seconds)
         self.down = resampling(sample_rate, estimator.sample_rate, resampled)
@@ -97,7 +97,7 @@ class Stream:
         self._waiting = torch.cat([self._waiting, rows], dim=-1)
         self.received += rows.shape[-1]
         layers: list[Tensor] = []
-        for low in self.down.push(rows - self.level.offset):
+        for low in self.down.push(rows - self._level.offset):
             layers += self._through(low)
         return self._restore(self._finish(layers))
 
@@ -116,12 +116,12 @@ class Stream:
 
     def _through(self, low: Tensor) -> Iterable[Tensor]:
         """Enhance ``[C, n]`` at the model's rate; yields layers at the recording's rate."""
-        self.level.add(low)
+        self._level.add(low)
         for layers in self.core.push(low):
             yield from self.up.push(layers)
 
     def _current_level(self) -> Level:
-        return self.level.level
+        return self._level.level
 
     def _enhance(self, low: Tensor, wanted: slice) -> Tensor:
         """Enhance one block ``[C, n]``; returns the layers ``[L, C, m]`` of its ``wanted`` samples."""
@@ -138,7 +138,7 @@ class Stream:
         count = ready.shape[-1]
         noisy, self._waiting = self._waiting[:, :count], self._waiting[:, count:]
         self.returned += count
-        enhanced = self.band.combine(ready, noisy - self.level.offset)
+        enhanced = self.band.combine(ready, noisy - self._level.offset)
         if not is_finite(enhanced):  # weights or settings that overflow
             raise DenoiserError("the model makes NaN or infinity of this sound; its weights or settings are broken")
         return torch.lerp(enhanced, noisy, self.options.dry) if self.options.dry else enhanced
