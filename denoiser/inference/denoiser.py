@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from denoiser import checkpoint_file, models
+from denoiser import models
 from denoiser.checkpoint import load_checkpoint
 from denoiser.devices import cpu_has_bf16, resolve_device
 from denoiser.errors import CheckpointError, DenoiserError, brief
@@ -54,7 +54,7 @@ class Denoiser(Estimator):
         try:
             # First without memory: a file of a few bytes may describe a network of any size.
             described = cls.build(settings["model"], settings["spectral"], precision, device="meta")
-            growth = checkpoint_file.growth(described.net, described.spectral.bins)
+            growth = models.growth(described.net, described.spectral.bins)
         except Exception as error:  # torch raises many kinds for sizes that no network has
             raise CheckpointError(f"{path}: describes a model this version cannot build ({brief(error)})") from error
         described.fitting_weights(checkpoint, path)

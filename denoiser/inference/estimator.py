@@ -75,9 +75,10 @@ class Estimator(nn.Module):
         settings = {**model}
         try:
             head = heads.build(**(settings.pop("head", None) or {}))
+            representation = Spectral(**spectral)
+            settings["bins"] = representation.bins
             with torch.device(device):
                 net = models.build(**settings, inputs=head.inputs, outputs=head.outputs)
-            representation = Spectral(**spectral)
         except TypeError as error:  # an argument that is missing or unknown
             raise ConfigError(f"model or spectral: {error}") from error
         if head.start:
@@ -85,9 +86,6 @@ class Estimator(nn.Module):
             start = torch.tensor(head.start).repeat_interleave(len(bias) // head.outputs)
             with torch.no_grad():
                 bias.copy_(start)
-        bins = getattr(net, "bins", None)
-        if bins not in (None, representation.bins):
-            raise ConfigError(f"model.bins={bins}: spectral.n_fft={representation.n_fft} has {representation.bins}")
         head.causal = bool(getattr(net, "causal", False))
         return cls(net, representation, precision=precision, head=head)
 
@@ -169,7 +167,7 @@ class Estimator(nn.Module):
         """Return the number of frames on either side of a sample whose estimates it depends on."""
         # A window overlaps those beside it twice, in the STFT and in its inverse; each phase iteration does both again.
         window = math.ceil(self.spectral.n_fft / self.spectral.hop)
-        return self.head.reach + window * (2 + 2 * options.phase_iters) + upper_band.CONTEXT_FRAMES
+        return self.head.context + window * (2 + 2 * options.phase_iters) + upper_band.CONTEXT_FRAMES
 
     def segment(self, low: Tensor, level: Level, options: Options, wanted: slice, band: UpperBand) -> Tensor:
         """Enhance ``[C, N]`` at the model's rate as one piece; returns layers ``[L, C, n]`` of its ``wanted`` samples.

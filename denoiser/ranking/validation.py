@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from denoiser.checkpoint_file import check_settings
+from denoiser.checkpoint import check_settings
 from denoiser.ranking.configuration import Record
 
 LARGEST = 1e18  # of any number in a record; a whole number beyond may be no float at all
