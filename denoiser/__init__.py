@@ -8,14 +8,23 @@ if TYPE_CHECKING:
     from denoiser.inference.denoiser import Denoiser
     from denoiser.inference.options import Options
 
-__version__ = "0.1.0"
+    __version__: str
+
 __all__ = ["Denoiser", "Options", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    # Lazily: a mistyped command should not wait for torch to load.
-    if name in ("Denoiser", "Options"):
-        from denoiser.inference import denoiser
+    # Imported on first use: a mistyped command should not wait for torch to load.
+    if name == "Denoiser":
+        from denoiser.inference.denoiser import Denoiser
 
-        return getattr(denoiser, name)
+        return Denoiser
+    if name == "Options":
+        from denoiser.inference.options import Options
+
+        return Options
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("denoiser")
     raise AttributeError(f"module 'denoiser' has no attribute '{name}'")

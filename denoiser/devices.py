@@ -1,4 +1,4 @@
-"""Which device to compute on, and in which precision."""
+"""Devices and precisions to compute with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from denoiser.errors import ConfigError
 
 
 def resolve_device(device: str) -> torch.device:
-    """``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``; ConfigError for one that is not there."""
+    """Return the device of ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises ConfigError for one that does not exist.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -32,9 +35,13 @@ def trainer_devices(
 ) -> dict[str, Any]:
     """Translate ``trainer.gpus`` and ``trainer.processes`` to Lightning's accelerator, devices and strategy.
 
-    gpus None: one GPU if there is one, else the CPU. 0: the CPU. n: that many GPUs. -1: all. A list: those.
-    ``visible`` is how many there are, counted unless given. ``processes``: as many on the CPU, which train together.
-    Raises ConfigError where a GPU is asked for that is not there.
+    Args:
+        gpus: None for one GPU if there is one, else the CPU; 0 for the CPU; n for that many GPUs; -1 for all; or a
+            list of their numbers.
+        visible: number of GPUs, counted by default.
+        processes: number of processes that train together on the CPU.
+
+    Raises ConfigError for a GPU that does not exist.
     """
     count = torch.cuda.device_count() if visible is None else visible
     if processes is not None and (not isinstance(processes, int) or processes < 1):
@@ -48,13 +55,7 @@ def trainer_devices(
         raise ConfigError(
             f"trainer.processes={processes} is for the CPU, with trainer.gpus=0; a GPU has one of its own"
         )
-    if isinstance(gpus, int):
-        wanted = list(range(count if gpus == -1 else gpus)) if gpus >= -1 else None
-    else:
-        listed = isinstance(gpus, Sequence) and not isinstance(gpus, str) and len(gpus) == len(set(gpus)) > 0
-        wanted = list(gpus) if listed and all(isinstance(g, int) and g >= 0 for g in gpus) else None
-    if wanted is None:
-        raise ConfigError(f"trainer.gpus={gpus} has no meaning; expected null, 0, 1, 2, [0,2] or -1 (all)")
+    wanted = _numbers_of(gpus, count)
     if not wanted or max(wanted) >= count:
         raise ConfigError(
             f"trainer.gpus={gpus} asks for a GPU that is not there: {_visible(count)}; use trainer.gpus=0"
@@ -62,16 +63,34 @@ def trainer_devices(
     return {"accelerator": "gpu", "devices": wanted, "strategy": "ddp" if len(wanted) > 1 else "auto"}
 
 
+def _numbers_of(gpus: Any, count: int) -> list[int]:
+    """Return the numbers of the GPUs that ``trainer.gpus`` stands for, of ``count``; ConfigError for other values."""
+    if gpus == -1:
+        return list(range(count))
+    if isinstance(gpus, int) and gpus > 0:
+        return list(range(gpus))
+    listed = isinstance(gpus, Sequence) and all(isinstance(gpu, int) and gpu >= 0 for gpu in gpus)
+    if not listed or not gpus or len(gpus) > len(set(gpus)):
+        raise ConfigError(f"trainer.gpus={gpus} has no meaning; expected null, 0, 1, 2, [0,2] or -1 (all)")
+    return list(gpus)
+
+
 def fastest_precision(accelerator: str) -> str:
-    """``bf16-mixed`` where the hardware multiplies bfloat16 natively, else ``32-true``."""
-    native = torch.cuda.is_bf16_supported(including_emulation=False) if accelerator == "gpu" else cpu_has_bf16()
+    """Return ``bf16-mixed`` where the hardware multiplies bfloat16 natively, else ``32-true``."""
+    native = gpu_has_bf16() if accelerator == "gpu" else cpu_has_bf16()
     return "bf16-mixed" if native else "32-true"
 
 
+def gpu_has_bf16() -> bool:
+    """Return True where the GPU multiplies bfloat16 natively."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself; elsewhere it is slower than 32 bits."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    """Return True where the CPU multiplies bfloat16 natively; elsewhere it is slower than 32 bits."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _visible(count: int) -> str:
-    return f"{count or 'no'} GPU{'' if count == 1 else 's'} visible"
+    return "1 GPU visible" if count == 1 else f"{count or 'no'} GPUs visible"

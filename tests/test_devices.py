@@ -11,7 +11,7 @@ from denoiser.errors import ConfigError
     ("gpus", "visible", "accelerator", "devices", "strategy"),
     [
         (None, 0, "cpu", 1, "auto"),
-        (None, 4, "gpu", [0], "auto"),  # never all of them unasked
+        (None, 4, "gpu", [0], "auto"),
         (0, 4, "cpu", 1, "auto"),
         (1, 4, "gpu", [0], "auto"),
         (2, 4, "gpu", [0, 1], "ddp"),
@@ -32,12 +32,12 @@ def test_a_gpu_that_is_not_there_is_an_error_that_says_so(gpus, visible):
 
 
 @pytest.mark.parametrize("gpus", [-2, [], [0, 0], [-1], "two", [0, "1"]])
-def test_values_without_meaning_are_refused(gpus):
+def test_meaningless_numbers_of_gpus_are_refused(gpus):
     with pytest.raises(ConfigError, match="no meaning"):
         trainer_devices(gpus, 4)
 
 
-def test_several_processes_are_for_the_cpu():
+def test_only_the_cpu_takes_several_processes():
     assert trainer_devices(0, 0, processes=2) == {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
     assert trainer_devices(0, 0, processes=1)["strategy"] == "auto"
     with pytest.raises(ConfigError, match=r"trainer\.processes=2 is for the CPU"):
@@ -52,5 +52,5 @@ def test_devices_are_resolved_or_refused():
         resolve_device("cuda:99")
 
 
-def test_the_precision_chosen_is_one_the_device_has():
+def test_the_cpu_has_a_fastest_precision():
     assert fastest_precision("cpu") in ("bf16-mixed", "32-true")

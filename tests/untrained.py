@@ -14,5 +14,7 @@ def build(**model) -> Denoiser:
     return Denoiser(models.build(**(model or MODEL)), Spectral(peak=5.0)).eval()
 
 
-def noisy_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
-    return make_voice(seconds, rate, seed) + make_noise(seconds, rate, seed)
+def noisy_voice(seconds: float, rate: int, seed: int = 0, channels: int = 1) -> torch.Tensor:
+    """``[C, N]``, each channel another voice in other noise."""
+    seeds = range(seed, seed + channels)
+    return torch.cat([make_voice(seconds, rate, seed) + make_noise(seconds, rate, seed) for seed in seeds])

@@ -198,10 +198,11 @@ def pipe(_: Path) -> Callable[[random.Random, Path], None]:
 def command(folder: Path) -> Callable[[random.Random, Path], None]:
     """``infer.py`` over a folder: good files come out, bad ones are named, and the exit code tells."""
     import contextlib
-    import importlib
 
     from hydra import compose, initialize_config_dir
     from hydra.core.hydra_config import HydraConfig
+
+    from denoiser.cli.infer import run
 
     model = denoiser()
     weights = {f"denoiser.{key}": value for key, value in model.state_dict().items()}
@@ -210,7 +211,6 @@ def command(folder: Path) -> Callable[[random.Random, Path], None]:
     torch.save(content, folder / "m.ckpt")
     pool = [content for format, subtypes, _ in FORMATS.values() for content in seeds(format, subtypes[:2])]
     root = Path(__file__).parent.parent.parent
-    run = importlib.import_module("infer").run
 
     def attempt(rng: random.Random, folder: Path) -> None:
         (folder / "in").mkdir()

@@ -1,4 +1,4 @@
-"""A function over a signal that arrives in pieces, with the result it has on the whole."""
+"""A function over a signal that arrives in pieces, with the same result as over the whole signal."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from torch import Tensor
 
 from denoiser.audio import ratio, reach, resample
 
-RESAMPLED = 4.0  # seconds at once
+RESAMPLING_SECONDS = 4.0  # of a block
 
 
 class Blocks:
-    """Runs a function over a signal that arrives in pieces, with the result it has on the whole.
+    """Overlap-save: a function over a signal in blocks, with the same result as over the whole signal.
 
-    Each block is given with ``context`` samples of its surroundings, whose results are thrown away (overlap-save).
+    Each block is passed with ``context`` samples of the signal on either side, whose own results are discarded.
 
     Args:
-        function: ``[..., n]`` and a slice of its ``ceil(n * new / old)`` results → these alone. A result follows from
-            the ``context`` samples on either side of its place alone, whatever the start of the piece, as long as that
-            is a multiple of ``step``.
+        function: takes ``[..., n]`` samples and a slice of their ``ceil(n * new / old)`` results, and returns these
+            results alone. A result depends on no more than ``context`` samples on either side of its position, and
+            not on where the piece begins, as long as that is a multiple of ``step``.
         step: samples; a multiple of ``old``.
         context: samples.
-        size: of a block, samples; rounded to ``step``.
-        rates: ``(old, new)``: for ``old`` samples in, ``new`` come out.
-        fade: results over which two neighbouring blocks are cross-faded: heard only if they differ.
-        pool: whose threads run the function, a block each; None for here, one by one.
-        ahead: blocks that are begun, or wait for a thread, before the results of one are waited for.
+        size: length of a block in samples, rounded to ``step``.
+        rates: ``(old, new)``: ``old`` samples in give ``new`` results.
+        fade: results over which neighbouring blocks are cross-faded, which is audible only where they differ.
+        pool: executor whose threads run the function, one block each. None runs it in the calling thread.
+        ahead: blocks that may be under way or queued before the results of the oldest are waited for.
     """
 
     def __init__(
@@ -44,68 +44,85 @@ class Blocks:
         pool: Executor | None = None,
         ahead: int = 0,
     ) -> None:
-        self.pool, self.ahead = pool, ahead
-        self.begun: deque[tuple[Future[Tensor], int]] = deque()  # results, and how many are the block's own
-        self.function, self.step, self.rates = function, step, rates
+        self.function = function
+        self.rates = rates
         self.context = math.ceil(context / step) * step
         self.size = max(1, round(size / step)) * step
-        self.ramp = (torch.arange(fade) + 0.5) / fade if fade else torch.zeros(0)
-        self.held: Tensor | None = None  # samples from `start` on
-        self.start = self.done = 0  # both multiples of `step`
-        self.tail: Tensor | None = None  # the last block's results beyond its end
+        self.ramp = (torch.arange(fade) + 0.5) / max(1, fade)
+        self.pool = pool
+        self.ahead = ahead
+        self._buffer: Tensor | None = None
+        # Positions of the buffer's first sample and of the next block's, both multiples of `step`.
+        self._start = self._next = 0
+        # Each block's results, and how many of them come before those to be cross-faded with the next block.
+        self._pending: deque[tuple[Future[Tensor], int]] = deque()
+        self._overlap: Tensor | None = None
+
+    @property
+    def delay(self) -> int:
+        """Input samples after a sample until its result is out, at most."""
+        return self.size * (1 + self.ahead) + self.context
 
     def push(self, samples: Tensor) -> Iterable[Tensor]:
-        """Take ``[..., n]``; yield what is ready."""
-        self.held = samples if self.held is None else torch.cat([self.held, samples], dim=-1)
-        while self.held.shape[-1] >= (need := self.done + self.size + self.context - self.start):
-            self._begin(need, self.size)
-            self.done += self.size
-            start = max(0, self.done - self.context)
-            self.held, self.start = self.held[..., start - self.start :], start
-            if len(self.begun) > self.ahead:
-                yield self._finished()
+        """Take ``[..., n]`` samples and yield the results that are ready."""
+        self._buffer = samples if self._buffer is None else torch.cat([self._buffer, samples], dim=-1)
+        while self._buffer.shape[-1] >= self._next + self.size + self.context - self._start:
+            self._begin(self._next + self.size + self.context - self._start, self.size)
+            self._next += self.size
+            start = max(0, self._next - self.context)
+            self._buffer = self._buffer[..., start - self._start :]
+            self._start = start
+            if len(self._pending) > self.ahead:
+                yield self._oldest_results()
 
     def flush(self) -> Iterable[Tensor]:
-        """The signal has ended: yield the rest."""
-        if self.held is not None and (left := self.start + self.held.shape[-1] - self.done) > 0:
-            self._begin(self.held.shape[-1], left)
-        self.held = None
-        while self.begun:
-            yield self._finished()
+        """Yield the remaining results: the signal has ended."""
+        if self._buffer is not None:
+            left = self._start + self._buffer.shape[-1] - self._next
+            if left > 0:
+                self._begin(self._buffer.shape[-1], left)
+        self._buffer = None
+        while self._pending:
+            yield self._oldest_results()
 
-    def _begin(self, length: int, wanted: int) -> None:
+    def _begin(self, length: int, size: int) -> None:
+        """Start on the first ``length`` samples of the buffer, for the results of ``size`` samples from the next on."""
+        assert self._buffer is not None
         old, new = self.rates
-        assert self.held is not None
-        first, count = (self.done - self.start) * new // old, math.ceil(wanted * new / old)
-        arguments = self.held[..., :length], slice(first, first + count + len(self.ramp))
-        results: Future[Tensor]
+        first = (self._next - self._start) * new // old
+        count = math.ceil(size * new / old)
+        block, wanted = self._buffer[..., :length], slice(first, first + count + len(self.ramp))
+        future: Future[Tensor]
         if self.pool is None:
-            results = Future()
-            results.set_result(self.function(*arguments))
+            future = Future()
+            future.set_result(self.function(block, wanted))
         else:
-            results = self.pool.submit(self._without_gradient, *arguments)
-        self.begun.append((results, count))
+            future = self.pool.submit(self._without_gradient, block, wanted)
+        self._pending.append((future, count))
 
-    @torch.no_grad()  # of its own in every thread
+    # Whether gradients are recorded is a setting of each thread.
+    @torch.no_grad()
     def _without_gradient(self, block: Tensor, wanted: slice) -> Tensor:
         return self.function(block, wanted)
 
-    def _finished(self) -> Tensor:
-        """The results of the block that was begun first."""
-        future, count = self.begun.popleft()
+    def _oldest_results(self) -> Tensor:
+        future, count = self._pending.popleft()
         results = future.result()
         results, beyond = results[..., :count], results[..., count:]
-        if self.tail is not None:
-            n = min(self.tail.shape[-1], results.shape[-1])
+        if self._overlap is not None:
+            n = min(self._overlap.shape[-1], results.shape[-1])
             ramp = self.ramp[:n].to(results.device)
-            blended = torch.lerp(self.tail[..., :n], results[..., :n], ramp)
+            blended = torch.lerp(self._overlap[..., :n], results[..., :n], ramp)
             results = torch.cat([blended, results[..., n:]], dim=-1)
-        self.tail = beyond.clone() if len(self.ramp) else None
+        # A copy, because a view would keep all of the block's results in memory.
+        self._overlap = beyond.clone() if len(self.ramp) else None
         return results
 
 
-class Unchanged:
-    """Blocks of a signal that needs nothing done."""
+class Passthrough:
+    """Stands in for :class:`Blocks` where nothing is to be done to the signal."""
+
+    delay = 0
 
     def push(self, samples: Tensor) -> Iterable[Tensor]:
         yield samples
@@ -114,13 +131,13 @@ class Unchanged:
         return ()
 
 
-def resampling(source: int, target: int, size: float = RESAMPLED) -> Blocks | Unchanged:
-    """Blocks of ``size`` seconds at ``source`` Hz → ``target`` Hz."""
+def resampling(source: int, target: int, seconds: float = RESAMPLING_SECONDS) -> Blocks | Passthrough:
+    """Return blocks of ``seconds`` that resample a signal from ``source`` to ``target`` Hz."""
     if source == target:
-        return Unchanged()
+        return Passthrough()
     old, new = ratio(source, target)
 
-    def function(x: Tensor, wanted: slice) -> Tensor:
-        return resample(x, source, target)[..., wanted]
+    def function(samples: Tensor, wanted: slice) -> Tensor:
+        return resample(samples, source, target)[..., wanted]
 
-    return Blocks(function, old, reach(source, target), round(size * source), (old, new))
+    return Blocks(function, old, reach(source, target), round(seconds * source), (old, new))

@@ -1,127 +1,121 @@
-"""A causal network over a signal that arrives in pieces: frame by frame, each computed once."""
+"""A causal network over a signal that arrives in pieces, frame by frame."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from denoiser.inference.estimator import Estimator
 from denoiser.inference.level import Level
+from denoiser.inference.options import Options
+from denoiser.inference.upper_band import CausalUpperBand, UpperBand
 from denoiser.models.causal import Memory
 from denoiser.spectral import overlap_added
 
-if TYPE_CHECKING:
-    from denoiser.inference.denoiser import Denoiser
-    from denoiser.inference.options import Options
 
-SMOOTHED = 3  # frames that the gain of the band above the model's is averaged over
+class Frames:
+    """A causal network over a signal that arrives in pieces: each frame is computed once.
 
-
-class Live:
-    """In the place of :class:`~denoiser.audio.blocks.Blocks` where the network is causal.
-
-    The network remembers what it needs of the frames before, and the windows of the inverse STFT are added up as they
-    come: nothing is computed twice, and pieces of any length give what the whole gives. A sample comes out once the
-    last window that holds it is full, ``n_fft`` samples later at the most.
+    Stands in for :class:`~denoiser.audio.blocks.Blocks`. The network keeps the state it needs between frames, and the
+    windows of the inverse STFT are added up as they come: pieces of any length give the same result as the whole. A
+    sample is out once the last window that covers it has been added, at most ``n_fft`` samples later.
 
     Args:
-        level: what the samples ``[C, n]`` are divided by and freed of, asked for at each piece.
-        frames: that are put through the network at once, of all channels together: bounds the memory.
+        estimator: of a causal network.
+        options: choices of the listener.
+        level: called for each piece.
+        band: the band above the model's.
+        frames: put through the network at once, of all channels together, to bound the memory.
     """
 
-    size = ahead = 0  # of a block, and blocks that wait for others: what comes in is worked on at once
+    def __init__(
+        self, estimator: Estimator, options: Options, level: Callable[[], Level], band: UpperBand, frames: int
+    ) -> None:
+        self.estimator = estimator
+        self.options = options
+        self.level = level
+        self.frames = max(1, frames)
+        self._hop, self._n_fft = estimator.spectral.hop, estimator.spectral.n_fft
+        self._half = self._n_fft // 2
+        self._memory: Memory = {}
+        self._band = CausalUpperBand(band)
+        self._received = self._returned = 0  # samples
+        self._frames_done = 0
+        # Samples from the beginning of the next frame on, and from the next to be returned on.
+        self._ahead: Tensor | None = None
+        self._low = torch.zeros(0)
+        # Sums of windowed estimates and of squared windows, from the next sample to be returned on.
+        self._sums = self._weights = torch.zeros(0)
 
-    def __init__(self, denoiser: Denoiser, options: Options, level: Callable[[], Level], frames: int) -> None:
-        self.denoiser, self.options, self.level, self.frames = denoiser, options, level, max(1, frames)
-        self.hop, self.context = denoiser.spectral.hop, denoiser.spectral.n_fft
-        self.half = self.context // 2
-        self.memory: Memory = {}
-        self.held: Tensor | None = None  # samples, from the first of the first window that is not full
-        self.input = torch.zeros(0)  # samples, from `given` on
-        self.taken = self.given = self.done = 0  # samples, samples, frames
-        self.added = self.weight = torch.zeros(0)  # windowed estimates, and squared windows, from `given` on
-        self.energy = torch.zeros(0)  # of the frames that gains are still to be made of
-        self.first = -(SMOOTHED - 1)  # the first of these frames
+    @property
+    def delay(self) -> int:
+        """Input samples after a sample until it is out, at most."""
+        return self._n_fft
 
     def push(self, samples: Tensor) -> Iterable[Tensor]:
-        """Take ``[C, n]``; yield what is ready: what to add to the gain times the input, and that gain, ``[2, C, m]``.
-
-        Without ``options.full_band`` the gain is 0 and left out, ``[1, C, m]``.
-        """
-        if self.held is None:
-            self.held, self.input = samples.new_zeros(len(samples), self.half), samples[:, :0]
-            self.energy = samples.new_zeros(2, len(samples), SMOOTHED - 1)
-        self.held = torch.cat([self.held, samples], dim=-1)
-        self.input = torch.cat([self.input, samples], dim=-1)
-        self.taken += samples.shape[-1]
-        yield from self._run((self.taken + self.half - self.context) // self.hop + 1)
+        """Take ``[C, n]`` and yield what is ready, as layers ``[L, C, m]`` of :class:`UpperBand`."""
+        if self._ahead is None:
+            # The first window is centred on the first sample; silence lies before it.
+            self._ahead = samples.new_zeros(len(samples), self._half)
+            self._low = samples[:, :0]
+        self._ahead = torch.cat([self._ahead, samples], dim=-1)
+        self._low = torch.cat([self._low, samples], dim=-1)
+        self._received += samples.shape[-1]
+        yield from self._run((self._received + self._half - self._n_fft) // self._hop + 1)
 
     def flush(self) -> Iterable[Tensor]:
-        """The signal has ended: yield the rest."""
-        if self.held is None or not self.taken:
+        """Yield the rest: the signal has ended."""
+        if self._ahead is None or not self._received:
             return
-        self.held = F.pad(self.held, (0, self.context + self.hop))
-        yield from self._run(1 - -self.taken // self.hop)
-        if self.given < self.taken:
-            yield self._out(self.taken)
+        self._ahead = F.pad(self._ahead, (0, self._n_fft + self._hop))
+        last = -(-self._received // self._hop)
+        yield from self._run(last + 1)
+        if self._returned < self._received:
+            yield self._output(self._received)
 
     def _run(self, until: int) -> Iterable[Tensor]:
-        """The frames before this one, of those that are left."""
-        assert self.held is not None
-        while (count := min(until - self.done, max(1, self.frames // len(self.held)))) > 0:
-            self._frames(self.held[:, : (count - 1) * self.hop + self.context], count)
-            self.held = self.held[:, count * self.hop :]
-            self.done += count
-            ready = min(self.done * self.hop - self.half, self.taken)
-            if ready > self.given:
-                yield self._out(ready)
+        """Enhance the frames up to this one, and yield the samples that they complete."""
+        assert self._ahead is not None
+        at_once = max(1, self.frames // len(self._ahead))
+        while self._frames_done < until:
+            count = min(until - self._frames_done, at_once)
+            self._add_frames(self._ahead[:, : (count - 1) * self._hop + self._n_fft], count)
+            self._ahead = self._ahead[:, count * self._hop :]
+            self._frames_done += count
+            complete = min(self._frames_done * self._hop - self._half, self._received)
+            if complete > self._returned:
+                yield self._output(complete)
 
-    def _frames(self, piece: Tensor, count: int) -> None:
-        spectral, level = self.denoiser.spectral, self.level()
-        mean, rms = level.mean.to(piece.device), level.rms.to(piece.device)
-        noisy = spectral(piece - mean, rms, center=False)
-        clean, phase, energy = self.denoiser.magnitudes(noisy, self.options, self.memory)
-        windows = torch.fft.irfft((spectral.unscale(clean) * phase).mT, self.context)
-        self.added = self._joined(self.added, windows * spectral.window * rms[..., None])
-        self.weight = self._joined(self.weight, (spectral.window**2).expand(1, count, -1))
-        if energy is not None:
-            self.energy = torch.cat([self.energy, energy], dim=-1)
+    def _add_frames(self, piece: Tensor, count: int) -> None:
+        spectral, level = self.estimator.spectral, self.level().to(piece.device)
+        noisy = spectral(piece - level.mean, level.rms, center=False)
+        magnitude, phase = self.estimator.magnitudes(noisy, self.options, self._memory)
+        self._band.add(noisy.magnitude, magnitude)
+        windows = torch.fft.irfft((spectral.unscale(magnitude) * phase).mT, self._n_fft)
+        self._sums = self._overlap_add(self._sums, windows * spectral.window * level.rms[..., None])
+        self._weights = self._overlap_add(self._weights, (spectral.window**2).expand(1, count, -1))
 
-    def _joined(self, before: Tensor, windows: Tensor) -> Tensor:
-        """Windows ``[C, count, n_fft]`` added where they belong, to what was there: ``[C, m]``, from ``given`` on."""
-        new = overlap_added(windows, self.hop)
-        first = self.done * self.hop - self.half - self.given
-        if first < 0:  # the half of the first window that lies before the signal
+    def _overlap_add(self, sums: Tensor, windows: Tensor) -> Tensor:
+        """Return sums ``[C, m]`` from the next sample to be returned on, with windows ``[C, count, n_fft]`` added."""
+        new = overlap_added(windows, self._hop)
+        first = self._frames_done * self._hop - self._half - self._returned
+        if first < 0:  # half of the first window lies before the signal
             new, first = new[:, -first:], 0
-        if not before.numel():
+        if not sums.numel():
             return new
-        joined = F.pad(before, (0, first + new.shape[-1] - before.shape[-1]))
-        joined[:, first:] += new
-        return joined
+        sums = F.pad(sums, (0, first + new.shape[-1] - sums.shape[-1]))
+        sums[:, first:] += new
+        return sums
 
-    def _out(self, until: int) -> Tensor:
-        count = until - self.given
-        out = (self.added[:, :count] / self.weight[:, :count])[None]
-        if self.options.full_band:
-            places = torch.arange(self.given, until, device=out.device) - (self.first + SMOOTHED - 1) * self.hop
-            gain = upper_gain(self.energy, places, self.hop)
-            over = until // self.hop - (self.first + SMOOTHED - 1)  # frames that no later sample lies after
-            self.energy, self.first = self.energy[..., over:], self.first + over
-            out = torch.stack([out[0] - gain * self.input[:, :count], gain])
-        self.added, self.weight, self.given = self.added[:, count:], self.weight[:, count:], until
-        self.input = self.input[:, count:]
-        return out
-
-
-def upper_gain(energy: Tensor, places: Tensor, hop: int) -> Tensor:
-    """Energies before and after of a frame's upper bins ``[2, C, T]`` → gains at samples ``[C, places]``, 0 to 1.
-
-    Means over :data:`SMOOTHED` frames, of which the first begins at place 0; linear between the frames.
-    """
-    before, after = F.avg_pool1d(energy, SMOOTHED, 1)
-    gain = (after / before.clamp(min=1e-20)).clamp(max=1).sqrt()
-    index, share = places // hop, places % hop / hop
-    return torch.lerp(gain[:, index], gain[:, (index + 1).clamp(max=gain.shape[-1] - 1)], share)
+    def _output(self, until: int) -> Tensor:
+        """Return the layers of all samples before ``until`` that have not been returned."""
+        count = until - self._returned
+        enhanced = self._sums[:, :count] / self._weights[:, :count]
+        layers = self._band.layers(enhanced, self._low[:, :count])
+        self._low = self._low[:, count:]
+        self._sums, self._weights = self._sums[:, count:], self._weights[:, count:]
+        self._returned = until
+        return layers

@@ -1,4 +1,4 @@
-"""How loud a recording is, found in pieces: what the network is spared of."""
+"""Level of a recording that is read in pieces: the RMS and the offset that are divided out before the network."""
 
 from __future__ import annotations
 
@@ -10,57 +10,79 @@ from torch import Tensor
 
 from denoiser.audio.blocks import resampling
 
-SMALL_OFFSET = 1e-3  # of the RMS: an offset below that adds less than 1e-5 dB to it
+SMALL_OFFSET = 1e-3  # of the RMS: a smaller offset changes the RMS by less than 1e-5 dB
 
 
 class Level(NamedTuple):
-    """What is divided out of a recording before the network sees it: ``rms`` about ``mean``, each ``[C, 1]``.
+    """RMS about the mean, and mean, of each channel, both ``[C, 1]``.
 
-    The RMS is that of the signal at the model's rate; the mean is the recording's offset (DC), which is noise.
+    The RMS is that of the signal at the model's rate, as :meth:`~denoiser.spectral.Spectral.level` defines it; the
+    mean is that of the recording, whose offset (DC) is noise and is not restored.
     """
 
     rms: Tensor
     mean: Tensor
 
+    def to(self, device: torch.device) -> Level:
+        return Level(self.rms.to(device), self.mean.to(device))
 
-class Running:
-    """RMS and mean ``[C, 1]`` of all that was added so far, in double precision."""
+
+class KnownLevel:
+    """The level of a stream that was measured beforehand: its offset is subtracted before the signal is resampled."""
+
+    def __init__(self, level: Level) -> None:
+        self.offset = level.mean
+        self.level = Level(level.rms, torch.zeros_like(level.mean))
+
+    def add(self, block: Tensor) -> None:
+        """Ignore the next block: the level is that of the whole recording."""
+
+
+class RunningRMS:
+    """The level of all blocks ``[C, n]`` so far, summed in double precision."""
+
+    offset = 0.0  # not known when the signal is resampled
 
     def __init__(self) -> None:
-        self.count, self.sum, self.squares = 0, torch.zeros(1, 1), torch.zeros(1, 1)
+        self.count = 0
+        self.sum = torch.zeros(1, 1)
+        self.squares = torch.zeros(1, 1)
 
     def add(self, block: Tensor) -> None:
         self.count += block.shape[-1]
-        # By way of a copy in double precision, reading a file for its level takes half as long again.
+        # With a copy of the block in double precision, reading a file for its level would take half as long again.
         self.sum = self.sum + block.sum(-1, keepdim=True, dtype=torch.float64).cpu()
         norm = torch.linalg.vector_norm(block, dim=-1, keepdim=True, dtype=torch.float64)
         self.squares = self.squares + norm.square().cpu()
 
     @property
     def level(self) -> Level:
-        mean = self.sum / max(1, self.count)
-        return Level((self.squares / max(1, self.count) - mean.square()).clamp(min=0).sqrt().float(), mean.float())
+        count = max(1, self.count)
+        mean = self.sum / count
+        variance = self.squares / count - mean.square()
+        return Level(variance.clamp(min=0).sqrt().float(), mean.float())
 
 
-def measure(blocks: Callable[[], Iterable[Tensor]], sample_rate: int, model_rate: int) -> Level:
-    """The level of a recording ``[C, N]`` at ``sample_rate`` Hz that ``blocks()`` yields from its beginning."""
+def measure_level(blocks: Callable[[], Iterable[Tensor]], sample_rate: int, model_rate: int) -> Level:
+    """Return the level of a recording at ``sample_rate`` Hz; ``blocks()`` yields ``[C, n]`` from its beginning."""
     if sample_rate == model_rate:
-        running = Running()
+        running = RunningRMS()
         for block in blocks():
             running.add(block)
         return running.level
     offset: Tensor | float = 0.0
     for _ in range(2):
-        native, lowered = Running(), Running()
+        native, resampled = RunningRMS(), RunningRMS()
         resampler = resampling(sample_rate, model_rate)
         for block in blocks():
             native.add(block)
             for part in resampler.push(block - offset):
-                lowered.add(part)
+                resampled.add(part)
         for part in resampler.flush():
-            lowered.add(part)
-        mean, rms = native.level.mean, torch.hypot(*lowered.level)
-        # A large offset makes a step at the ends, and the filter a ripple of it: once more without.
+            resampled.add(part)
+        mean = native.level.mean
+        rms = torch.hypot(*resampled.level)
+        # A large offset is a step at both ends, which the resampling filter turns into ripple: measure again without.
         if bool(((mean - offset).abs() <= SMALL_OFFSET * rms).all()):
             break
         offset = mean

@@ -1,4 +1,4 @@
-"""A listener's choices."""
+"""Options of a listener."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from dataclasses import dataclass
 
 from denoiser.errors import ConfigError
 
+MAX_PHASE_ITERS = 100
+
 
 @dataclass(frozen=True)
 class Options:
-    """What a listener may choose. None of it changes the length, and none adds a delay.
+    """Choices of a listener. None changes the length, and none adds a delay.
 
     Args:
         dry: share of the input in the output, 0 to 1.
-        max_attenuation_db: no bin of the spectrogram is turned down by more; None for no limit.
-        phase_iters: iterations of Griffin & Lim (1984), begun at the noisy phase, towards one that fits the magnitude.
-        full_band: keep what lies above the model's band, turned down as the top of that band is; False cuts it off.
+        max_attenuation_db: limit on how far a bin of the spectrogram is turned down, dB; None for no limit.
+        phase_iters: iterations of Griffin & Lim (1984) that fit the phase to the magnitude, starting from the noisy
+            phase; 0 to 100.
+        full_band: keep the band above the model's, turned down as much as the top of the model's band; False removes
+            it.
     """
 
     dry: float = 0.0
@@ -30,10 +34,10 @@ class Options:
             raise ConfigError(
                 f"max_attenuation_db={self.max_attenuation_db}: expected dB, 0 or more, or null for no limit"
             )
-        if self.phase_iters != int(self.phase_iters) or not 0 <= self.phase_iters <= 100:
-            raise ConfigError(f"phase_iters={self.phase_iters}: expected a whole number from 0 to 100")
+        if self.phase_iters != int(self.phase_iters) or not 0 <= self.phase_iters <= MAX_PHASE_ITERS:
+            raise ConfigError(f"phase_iters={self.phase_iters}: expected a whole number from 0 to {MAX_PHASE_ITERS}")
 
     @property
-    def floor(self) -> float:
-        """The least gain a bin may get, linear."""
+    def min_gain(self) -> float:
+        """Smallest gain of a bin, linear."""
         return 0.0 if self.max_attenuation_db is None else 10 ** (-self.max_attenuation_db / 20)

@@ -1,4 +1,4 @@
-"""Standard input and output as files, for work that reads its input twice and names its output when it is whole."""
+"""Standard input and output as files: the input is read twice, and the output gets its name when it is complete."""
 
 from __future__ import annotations
 
@@ -18,31 +18,30 @@ STDIN, STDOUT = Path("standard input"), Path("standard output")
 
 @contextmanager
 def readable(path: Path) -> Iterator[Path]:
-    """``path``, or for STDIN a private file that holds all of standard input, deleted on leaving.
+    """Yield ``path``, or for STDIN a private copy of all of standard input, deleted on exit.
 
-    Raises AudioError where standard input is a terminal or cannot be kept; what is raised about that file
-    speaks of standard input.
+    Raises AudioError where standard input is a terminal or cannot be copied. Errors about the copy name standard input.
     """
     if path is not STDIN:
         yield path
         return
     if sys.stdin is None or sys.stdin.isatty():
         raise AudioError("input=-: standard input is no sound; pipe a file into it")
-    with _private() as folder:
-        kept = folder / STDIN
+    with private_folder() as folder:
+        copy = folder / STDIN
         try:
-            with open(kept, "wb") as file:
+            with open(copy, "wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
         except OSError as error:
             raise AudioError(
                 f"{STDIN}: cannot be kept in {folder.parent} ({error.strerror}); TMPDIR= names another place"
             ) from error
-        yield kept
+        yield copy
 
 
 @contextmanager
 def writable(path: Path) -> Iterator[Path]:
-    """``path``, or for STDOUT a private WAV file that goes to standard output at the end.
+    """Yield ``path``, or for STDOUT a private WAV file that is copied to standard output on exit.
 
     Raises AudioError where standard output is a terminal, or is closed before the end.
     """
@@ -53,7 +52,7 @@ def writable(path: Path) -> Iterator[Path]:
         raise AudioError(
             "output=-: standard output is a terminal, which plays no sound; pipe it, or give output=clean.wav"
         )
-    with _private() as folder:
+    with private_folder() as folder:
         made = folder / f"{STDOUT}.wav"
         yield made
         try:
@@ -64,7 +63,8 @@ def writable(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _private() -> Iterator[Path]:
+def private_folder() -> Iterator[Path]:
+    """Yield a new folder that only this user can open, deleted on exit; errors show names without its path."""
     with TemporaryDirectory(prefix="denoiser-") as name:
         try:
             yield Path(name)

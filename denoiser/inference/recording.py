@@ -2,99 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from denoiser.audio import FLOATING, Reader, Writer
 from denoiser.audio.loudness import Meter
 from denoiser.errors import AudioError
-from denoiser.inference.level import measure
+from denoiser.inference.estimator import Estimator
+from denoiser.inference.level import measure_level
 from denoiser.inference.options import Options
 from denoiser.inference.stream import Stream
 
-if TYPE_CHECKING:
-    from denoiser.inference.denoiser import Denoiser
-
-READ_SAMPLES = 1 << 18  # of all channels, read from a file at once
-SHARED_BLOCK = 16.0  # seconds of one among several at once, to which a long one is cut: for memory
-SHORTEST = 4.0  # seconds of a block, of a recording of many channels; unet10 sees one more on either side
-
-
-def enhance_recording(
-    denoiser: Denoiser,
-    source: Path,
-    target: Path,
-    options: Options | None = None,
-    loudness: float | None = None,
-    progress: Callable[[float], None] | None = None,
-    blocks_at_once: int = 1,
-) -> Enhanced:
-    """What :meth:`Denoiser.enhance_file` does."""
-    if target.exists() and target.samefile(source):
-        raise AudioError(f"{target}: is the input itself; give another output=")
-    # One more waits, so that no thread does while a block is written and the next is read.
-    ahead, pooled = (blocks_at_once, ThreadPoolExecutor(blocks_at_once)) if blocks_at_once > 1 else (0, nullcontext())
-    with Reader(source) as reader, pooled as pool:
-        info = reader.info
-        same = target.suffix.lower() == source.suffix.lower()
-        limited = not (same and info.subtype in FLOATING)
-        level = measure(lambda: _blocks(reader), info.sample_rate, denoiser.sample_rate)
-
-        most = denoiser.block_seconds  # less than SHORTEST for networks that need much memory
-        if blocks_at_once > 1:
-            most = min(most, max(SHARED_BLOCK, most / blocks_at_once))
-        seconds = max(min(SHORTEST, most), most * min(1.0, 2 / info.channels))
-
-        def blocks(share: float) -> Iterator[Tensor]:
-            stream = Stream(denoiser, info.sample_rate, level, options, seconds, pool, ahead)
-            for piece in itertools.chain(_blocks(reader), [None]):
-                if piece is None and not stream.taken:
-                    raise AudioError(f"{source}: holds no samples")
-                block = (stream.flush() if piece is None else stream.process(piece)).cpu()
-                if block.numel():
-                    yield block
-                if progress is not None:
-                    progress(share * block.shape[-1] / info.sample_rate)
-
-        def save(gain: float, share: float) -> int:
-            peak, samples = 0.0, 0
-            with Writer(
-                target, info.sample_rate, info.channels, format=info.format if same else None, subtype=info.subtype,
-                tags=info.tags,
-                    frames=info.frames or round(info.seconds * info.sample_rate),
-            ) as writer:  # fmt: skip
-                for block in blocks(share):
-                    block *= gain
-                    peak = max(peak, float(block.abs().max()))
-                    samples += block.shape[-1]
-                    if not (limited and peak > 1):
-                        writer.write(block)
-                if limited and peak > 1:
-                    raise _ClippedError(peak)
-            return samples
-
-        gain, passes = 1.0, 1 if loudness is None else 2
-        if loudness is not None:
-            meter = Meter(info.sample_rate, info.channels)
-            for block in blocks(1 / passes):
-                meter.add(block)
-            gain = meter.gain(loudness)
-        try:
-            samples = save(gain, 1 / passes)
-        except _ClippedError as clipped:  # what all of it had to be turned down by was not known before: once more
-            gain *= (1 - 1e-6) / clipped.peak
-            samples = save(gain, 0)
-    return Enhanced(samples / info.sample_rate, gain, info.sample_rate, info.channels)
+READ_SAMPLES = 1 << 18  # read at once, of all channels together
+SHARED_BLOCK = 16.0  # seconds; several blocks at once are no longer than this, to bound the memory
+SHORTEST_BLOCK = 4.0  # seconds; a recording of many channels has shorter ones, but unet10 needs one more on either side
 
 
 class Enhanced(NamedTuple):
-    """What became of a file: its length, and the gain it took to fit full scale or to have the loudness asked for."""
+    """Result of enhancing a file; ``gain`` brought it to the loudness asked for, or down to full scale."""
 
     seconds: float
     gain: float
@@ -102,13 +33,126 @@ class Enhanced(NamedTuple):
     channels: int
 
 
+def enhance_recording(
+    estimator: Estimator,
+    source: Path,
+    target: Path,
+    options: Options | None = None,
+    loudness: float | None = None,
+    progress: Callable[[float], None] | None = None,
+    blocks_at_once: int = 1,
+) -> Enhanced:
+    """Enhance one file into another; arguments and errors are those of ``Denoiser.enhance_file``."""
+    if target.exists() and target.samefile(source):
+        raise AudioError(f"{target}: is the input itself; give another output=")
+    with ExitStack() as stack:
+        reader = stack.enter_context(Reader(source))
+        pool = stack.enter_context(ThreadPoolExecutor(blocks_at_once)) if blocks_at_once > 1 else None
+        recording = _Recording(estimator, reader, options or Options(), progress, pool, blocks_at_once)
+        gain, passes = 1.0, 1
+        if loudness is not None:
+            passes = 2
+            meter = Meter(reader.info.sample_rate, reader.info.channels)
+            for block in recording.enhance(1 / passes):
+                meter.add(block)
+            gain = meter.gain(loudness)
+        try:
+            samples = recording.save(target, gain, 1 / passes)
+        except _ClippedError as clipped:
+            # The peak is known only now, and the blocks are gone: enhance the recording once more.
+            gain *= (1 - 1e-6) / clipped.peak
+            samples = recording.save(target, gain, 0)
+    return Enhanced(samples / reader.info.sample_rate, gain, reader.info.sample_rate, reader.info.channels)
+
+
+@dataclass
+class _Recording:
+    """A file that is enhanced block by block, more than once if need be.
+
+    With a ``pool``, its threads work on ``blocks_at_once`` blocks at the same time.
+    """
+
+    estimator: Estimator
+    reader: Reader
+    options: Options
+    progress: Callable[[float], None] | None
+    pool: Executor | None
+    blocks_at_once: int
+
+    def __post_init__(self) -> None:
+        self.info = self.reader.info
+        self.level = measure_level(self._read, self.info.sample_rate, self.estimator.sample_rate)
+
+    @property
+    def _block_seconds(self) -> float:
+        most = self.estimator.block_seconds
+        if self.pool:
+            most = min(most, max(SHARED_BLOCK, most / self.blocks_at_once))
+        shortest = min(SHORTEST_BLOCK, most)
+        return max(shortest, most * min(1.0, 2 / self.info.channels))
+
+    def _read(self) -> Iterator[Tensor]:
+        """Yield the noisy recording from its beginning, ``[C, n]`` at a time."""
+        self.reader.rewind()
+        while (block := self.reader.read(READ_SAMPLES // self.info.channels)).shape[-1]:
+            yield block
+
+    def enhance(self, share: float) -> Iterator[Tensor]:
+        """Yield the enhanced recording in blocks ``[C, n]``; a pass is this ``share`` of all progress."""
+        stream = Stream(
+            self.estimator,
+            self.info.sample_rate,
+            self.level,
+            self.options,
+            self._block_seconds,
+            self.pool,
+            # One block more than threads, so that none idles while a block is written and the next is read.
+            ahead=self.blocks_at_once if self.pool else 0,
+        )
+        for noisy in self._read():
+            yield from self._finished(stream.process(noisy), share)
+        if not stream.received:
+            raise AudioError(f"{self.info.path}: holds no samples")
+        yield from self._finished(stream.flush(), share)
+
+    def _finished(self, block: Tensor, share: float) -> Iterator[Tensor]:
+        if block.numel():
+            yield block.cpu()
+        if self.progress is not None:
+            self.progress(share * block.shape[-1] / self.info.sample_rate)
+
+    def save(self, target: Path, gain: float, share: float) -> int:
+        """Write the enhanced recording times ``gain``; returns its length in samples.
+
+        Raises _ClippedError, and writes nothing, where the format cannot hold a value beyond full scale.
+        """
+        info = self.info
+        same_format = target.suffix.lower() == info.path.suffix.lower()
+        limited = not (same_format and info.subtype in FLOATING)
+        peak, samples = 0.0, 0
+        with Writer(
+            target,
+            info.sample_rate,
+            info.channels,
+            format=info.format if same_format else None,
+            subtype=info.subtype,
+            tags=info.tags,
+            frames=info.frames or round(info.seconds * info.sample_rate),
+        ) as writer:
+            for block in self.enhance(share):
+                block = block * gain
+                peak = max(peak, float(block.abs().max()))
+                samples += block.shape[-1]
+                if not limited or peak <= 1:
+                    writer.write(block)
+            if limited and peak > 1:
+                raise _ClippedError(peak)
+        return samples
+
+
 class _ClippedError(Exception):
+    """The result passes full scale in a format of limited range."""
+
     def __init__(self, peak: float) -> None:
+        super().__init__(peak)
         self.peak = peak
-
-
-def _blocks(reader: Reader) -> Iterator[Tensor]:
-    """A file from its beginning, some seconds at a time."""
-    reader.rewind()
-    while (block := reader.read(READ_SAMPLES // reader.info.channels)).shape[-1]:
-        yield block

@@ -14,6 +14,7 @@ import torch
 from conftest import composed
 
 from denoiser import audio
+from denoiser.cli import infer as infer_command
 from denoiser.cli.arguments import as_typed
 from denoiser.errors import AudioError
 from denoiser.inference.jobs import plan
@@ -23,7 +24,7 @@ main = importlib.import_module("infer")
 
 def infer(*arguments: str) -> None:
     """Run infer.py with these arguments, in this process."""
-    main.main(composed("device=cpu", *as_typed(arguments, main.NAMES, inputs="input"), config="infer"))
+    main.main(composed("device=cpu", *as_typed(arguments, infer_command.NAMES, inputs="input"), config="infer"))
 
 
 def write(*names: str) -> None:

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf, open_dict, read_write
 from denoiser import Denoiser, audio, filesystem
 from denoiser.errors import ConfigError, DivergedError
 from denoiser.inference.batch import enhance_files
-from denoiser.inference.jobs import plan, share
+from denoiser.inference.jobs import Job, plan, select_shard
 from denoiser.sweep import job, naming
 from denoiser.sweep.pruning import CURVE, averages_until, read_curve
 from denoiser.training import record
@@ -283,12 +283,12 @@ def test_shards_are_every_file_once_and_about_the_same_size(tmp_path):
     jobs = []
     for index, size in enumerate([500, 10, 400, 300, 10, 200, 100, 1]):
         (tmp_path / f"{index}.wav").write_bytes(b"x" * size)
-        jobs.append((tmp_path / f"{index}.wav", tmp_path / f"out/{index}.wav"))
-    parts = [share(jobs, shard, 3) for shard in range(3)]
+        jobs.append(Job(tmp_path / f"{index}.wav", tmp_path / f"out/{index}.wav"))
+    parts = [select_shard(jobs, shard, 3) for shard in range(3)]
     assert sorted(one for part in parts for one in part) == sorted(jobs)
     assert max(sum(source.stat().st_size for source, _ in part) for part in parts) <= 520
-    assert parts == [share(jobs, shard, 3) for shard in range(3)]
-    assert share(jobs[:2], 2, 3) == []
+    assert parts == [select_shard(jobs, shard, 3) for shard in range(3)]
+    assert select_shard(jobs[:2], 2, 3) == []
 
 
 def test_an_archive_in_shards_is_what_it_is_in_one(checkpoint, tmp_path):

@@ -1,0 +1,120 @@
+"""The band of a recording above the model's band."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from denoiser.audio import ratio, reach, resample
+from denoiser.audio.blocks import Blocks, Passthrough, resampling
+from denoiser.spectral import Spectral
+
+SMOOTHED_FRAMES = 3  # frames that a gain is averaged over
+CONTEXT_FRAMES = 3  # frames on either side of a sample that its gain may depend on
+
+
+class UpperBand:
+    """The band above the model's, which the network does not see: kept, at a gain estimated from the band below.
+
+    The gain, 0 to 1, is the one that the network gave to the uppermost 3/8 of its bins, smoothed over time.
+
+    The input at its full rate times the gain contains the lower band, too. So that is subtracted again: until the
+    last step the signal is carried as ``layers`` ``[2, C, N]``, the enhanced lower band minus the gain times the
+    noisy one, and the gain. Where there is nothing above the model's band, or it is not kept, the only layer
+    ``[1, C, N]`` is the enhanced signal.
+
+    Args:
+        spectral: the model's representation.
+        sample_rate: the recording's, Hz.
+        keep: False removes the band.
+    """
+
+    def __init__(self, spectral: Spectral, sample_rate: int, keep: bool = True) -> None:
+        self.spectral = spectral
+        self.sample_rate = sample_rate
+        self.kept = keep and sample_rate > spectral.sample_rate
+
+    def layers(self, enhanced: Tensor, low: Tensor, noisy: Tensor, clean: Tensor, start: int) -> Tensor:
+        """Return the layers ``[L, C, n]`` of a block of a signal.
+
+        Args:
+            enhanced: lower band, ``[C, n]`` at the model's rate.
+            low: the noisy signal at the same samples.
+            noisy: scaled magnitude ``[C, F, T]`` of the frames around.
+            clean: the estimate of it.
+            start: samples from the middle of the first of these frames to the first of ``enhanced``.
+        """
+        if not self.kept:
+            return enhanced[None]
+        beside = SMOOTHED_FRAMES // 2
+        energies = F.pad(self._energies(noisy, clean), (beside, beside))
+        return self._layers(enhanced, low, energies, start)
+
+    def upsampling(self, seconds: float) -> Blocks | Passthrough:
+        """Return blocks of ``seconds`` that bring layers from the model's rate to the recording's."""
+        model_rate = self.spectral.sample_rate
+        if not self.kept:
+            return resampling(model_rate, self.sample_rate, seconds)
+        rates = ratio(model_rate, self.sample_rate)
+        context, size = reach(model_rate, self.sample_rate), round(seconds * model_rate)
+        return Blocks(self._upsample, rates[0], context, size, rates)
+
+    def combine(self, layers: Tensor, noisy: Tensor) -> Tensor:
+        """Return the enhanced signal ``[C, n]`` of layers and the noisy input, both at the recording's rate."""
+        return layers[0] + layers[1] * noisy if self.kept else layers[0]
+
+    def _energies(self, noisy: Tensor, clean: Tensor) -> Tensor:
+        """Return the energies ``[2, C, T]`` of the uppermost bins of two scaled magnitudes ``[C, F, T]``."""
+        first = 5 * self.spectral.bins // 8
+        upper = torch.stack([noisy[:, first:], clean[:, first:]])
+        return self.spectral.unscale(upper).square().sum(2)
+
+    def _layers(self, enhanced: Tensor, low: Tensor, energies: Tensor, start: int) -> Tensor:
+        """Return the layers of samples that begin ``start`` samples after the first of the smoothed energies."""
+        before, after = F.avg_pool1d(energies, SMOOTHED_FRAMES, stride=1)
+        # Noise and speech may cancel, and a sum be softer than its parts: never louder than the input.
+        gains = (after / before.clamp(min=1e-20)).clamp(max=1).sqrt()
+        places = torch.arange(start, start + enhanced.shape[-1], device=gains.device)
+        frame, share = places // self.spectral.hop, places % self.spectral.hop / self.spectral.hop
+        following = (frame + 1).clamp(max=gains.shape[-1] - 1)
+        gain = torch.lerp(gains[:, frame], gains[:, following], share)
+        return torch.stack([enhanced - gain * low, gain])
+
+    def _upsample(self, layers: Tensor, wanted: slice) -> Tensor:
+        old, new = ratio(self.spectral.sample_rate, self.sample_rate)
+        low = resample(layers[0], self.spectral.sample_rate, self.sample_rate)[..., wanted]
+        places = (torch.arange(low.shape[-1], device=low.device) + wanted.start) * old
+        before, share = places // new, places % new / new
+        after = (before + 1).clamp(max=layers.shape[-1] - 1)
+        gain = torch.lerp(layers[1][..., before], layers[1][..., after], share)
+        return torch.stack([low, gain])
+
+
+class CausalUpperBand:
+    """Layers of a signal whose frames and samples arrive in pieces: a gain depends on a frame and those before it."""
+
+    def __init__(self, band: UpperBand) -> None:
+        self.band = band
+        # Of the frames whose gains are still needed, and of those before that they are averaged with.
+        self._energies: Tensor | None = None
+        self._start = 0  # samples from the first gain that is still needed to the next sample
+
+    def add(self, noisy: Tensor, clean: Tensor) -> None:
+        """Take the scaled magnitudes ``[C, F, T]`` of the next frames."""
+        if not self.band.kept:
+            return
+        energies = self.band._energies(noisy, clean)
+        earlier = self._energies
+        if earlier is None:
+            earlier = energies.new_zeros(*energies.shape[:2], SMOOTHED_FRAMES - 1)
+        self._energies = torch.cat([earlier, energies], dim=-1)
+
+    def layers(self, enhanced: Tensor, low: Tensor) -> Tensor:
+        """Return the layers ``[L, C, n]`` of the next samples ``[C, n]``, of the lower band and of the noisy signal."""
+        if self._energies is None:
+            return enhanced[None]
+        layers = self.band._layers(enhanced, low, self._energies, self._start)
+        used, self._start = divmod(self._start + enhanced.shape[-1], self.band.spectral.hop)
+        self._energies = self._energies[..., used:]
+        return layers

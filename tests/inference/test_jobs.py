@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from denoiser.errors import AudioError
+from denoiser.inference import pipes
+from denoiser.inference.jobs import Job, is_done, is_one_file, plan
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def targets(*arguments) -> list[str]:
+    return [job.target.as_posix() for job in plan(*arguments)]
+
+
+@pytest.mark.parametrize(
+    ("sources", "output", "expected"),
+    [
+        (["c.mp3"], None, ["c_enhanced.mp3"]),
+        (["c.mp3"], "clean.wav", ["clean.wav"]),
+        (["c.mp3"], "folder", ["folder/c_enhanced.mp3"]),
+        (["c.mp3"], "folder/", ["folder/c_enhanced.mp3"]),
+        (["in"], None, ["in_enhanced/a.wav", "in_enhanced/deep/b.flac"]),
+        (["in"], "out", ["out/a.wav", "out/deep/b.flac"]),
+        (["in/*.wav"], None, ["a_enhanced.wav"]),
+        (["takes", "c.mp3", "c.mp3"], "out", ["out/takes_enhanced/d.wav", "out/c_enhanced.mp3"]),
+        (["m4a"], "out", ["out/x.m4a.wav", "out/x.mp4.wav", "out/x.wav", "out/y.wav"]),
+        (["m4a/x.m4a"], None, ["x_enhanced.wav"]),
+    ],
+)
+def test_targets_follow_from_sources_and_output(here, sources, output, expected):
+    touch("in/a.wav", "in/deep/b.flac", "in/.hidden.wav", "in/notes.txt", "c.mp3", "takes/d.wav")
+    touch("m4a/x.m4a", "m4a/x.mp4", "m4a/x.wav", "m4a/y.m4a")
+    assert targets(sources, output) == expected
+
+
+def test_a_dash_is_a_pipe_and_not_a_file(here):
+    touch("-", "c.mp3")
+    assert plan(["-"]) == plan(["-"], "-") == [(pipes.STDIN, pipes.STDOUT)]
+    assert plan(["c.mp3"], "-") == [(Path("c.mp3"), pipes.STDOUT)]
+    assert plan(["./-"], "clean.wav")[0].source is not pipes.STDIN
+
+
+def test_one_file_is_told_from_a_folder_a_pattern_and_several(here):
+    touch("c.mp3", "in/a.wav")
+    assert is_one_file(["c.mp3"])
+    assert is_one_file(["-"])
+    assert not any(is_one_file(sources) for sources in (["in"], ["*.mp3"], ["c.mp3", "-"]))
+
+
+@pytest.mark.parametrize(
+    ("sources", "output", "message"),
+    [
+        (["*/a.wav"], None, "would both become"),
+        (["in/**/*.*"], "one.wav", "cannot hold the 2 of"),
+        (["in"], "-", "cannot hold"),
+        (["in"], "in", "is the input folder itself"),
+        (["in"], "c.mp3/", "is a file"),
+        (["c.mp3", "-"], None, "by itself"),
+        (["-"], "clean", "no name to get there"),
+        ([""], None, "empty name"),
+        (["x" * 300], None, "File name too long"),
+        (["missing.wav"], None, "no such file"),
+    ],
+)
+def test_an_impossible_plan_is_refused(here, sources, output, message):
+    touch("in/a.wav", "in/deep/b.flac", "other/a.wav", "c.mp3")
+    with pytest.raises(AudioError, match=message):
+        plan(sources, output)
+
+
+def test_results_of_an_earlier_run_are_not_taken_for_inputs(here):
+    touch("a.wav", "b_enhanced.wav", "deep/c.wav")
+    for sources, output in ((["*.wav"], None), (["."], "out"), (["."], None), ([str(here)], "deep/out")):
+        jobs = plan(sources, output)
+        touch(*(str(job.target) for job in jobs))
+        assert plan(sources, output) == jobs
+        for job in jobs:
+            job.target.unlink()
+    touch("here_enhanced/old.wav")  # of an input that is no longer there
+    assert targets(["."]) == ["here_enhanced/a.wav", "here_enhanced/b_enhanced.wav", "here_enhanced/deep/c.wav"]
+
+
+@pytest.mark.parametrize(("age", "done"), [(-1, False), (0, True), (1, True)])
+def test_a_job_is_done_if_its_target_is_no_older_than_its_source(here, age, done):
+    touch("a.wav", "out.wav")
+    os.utime("out.wav", (0, os.stat("a.wav").st_mtime + age))
+    assert is_done(Job(Path("a.wav"), Path("out.wav"))) == done

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pyloudnorm
+import pytest
+import soundfile
+import torch
+from untrained import build, noisy_voice
+
+from denoiser import Denoiser, audio
+from denoiser.errors import AudioError, ConfigError
+from denoiser.inference.options import Options
+from denoiser.spectral import Spectral
+
+
+def test_a_file_is_enhanced_as_its_waveform_is(denoiser, tmp_path):
+    noisy = noisy_voice(3.0, 44_100, channels=2)
+    audio.write(tmp_path / "in.wav", noisy, 44_100, subtype="FLOAT")
+    in_blocks, seen = Denoiser(denoiser.net, denoiser.spectral, block_seconds=0.7).eval(), []
+    done = in_blocks.enhance_file(tmp_path / "in.wav", tmp_path / "out.wav", progress=seen.append)
+    enhanced, rate = audio.read(tmp_path / "out.wav")
+    assert torch.allclose(enhanced, denoiser.enhance(noisy, 44_100), atol=1e-4)
+    assert (rate, done.channels, round(done.seconds, 3), done.gain) == (44_100, 2, 3.0, 1.0)
+    assert sum(seen) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "subtype"),
+    [
+        ("a.flac", 48_000, 2, "PCM_24"),
+        ("a.wav", 8_000, 1, "PCM_U8"),
+        ("a.wav", 44_100, 3, "FLOAT"),
+        ("a.mp3", 44_100, 2, "MPEG_LAYER_III"),
+        ("a.ogg", 22_050, 1, "VORBIS"),
+        ("a.wav", 16_000, 1, "ULAW"),
+    ],
+)
+def test_a_file_keeps_its_format(denoiser, tmp_path, name, rate, channels, subtype):
+    source, target = tmp_path / name, tmp_path / "out" / name
+    audio.write(source, noisy_voice(0.5, rate).repeat(channels, 1), rate, subtype=subtype)
+    denoiser.enhance_file(source, target)
+    before, after = soundfile.info(source), soundfile.info(target)
+    for field in ("samplerate", "channels", "frames", "format", "subtype"):
+        assert getattr(before, field) == getattr(after, field)
+
+
+def test_the_input_is_never_overwritten(denoiser, tmp_path):
+    audio.write(tmp_path / "a.wav", noisy_voice(0.2, 16_000), 16_000)
+    with pytest.raises(AudioError, match="the input itself"):
+        denoiser.enhance_file(tmp_path / "a.wav", tmp_path / "a.wav")
+
+
+def test_a_result_beyond_full_scale_is_turned_down_as_a_whole(tmp_path):
+    class Louder(torch.nn.Module):
+        stride, context = 1, 0
+
+        def forward(self, magnitude):
+            return torch.full_like(magnitude, -0.1)
+
+    denoiser = Denoiser(Louder(), Spectral(peak=5.0)).eval()
+    noisy = noisy_voice(1.0, 16_000)
+    noisy *= 0.9 / noisy.abs().max()
+    audio.write(tmp_path / "in.wav", noisy, 16_000)
+    done = denoiser.enhance_file(tmp_path / "in.wav", tmp_path / "out.wav")
+    expected = denoiser.enhance(audio.read(tmp_path / "in.wav")[0], 16_000)
+    enhanced, _ = audio.read(tmp_path / "out.wav")
+    assert done.gain == pytest.approx(1 / float(expected.abs().max()), rel=1e-4)
+    assert torch.allclose(enhanced, done.gain * expected, atol=1e-4)
+    # A format of floats has room beyond full scale.
+    audio.write(tmp_path / "float.wav", noisy, 16_000, subtype="FLOAT")
+    assert denoiser.enhance_file(tmp_path / "float.wav", tmp_path / "out2.wav").gain == 1
+    assert audio.read(tmp_path / "out2.wav")[0].abs().max() > 1
+
+
+def test_a_file_gets_the_loudness_asked_for(denoiser, tmp_path):
+    audio.write(tmp_path / "in.wav", 0.2 * noisy_voice(3.0, 48_000, channels=2), 48_000)
+    done = denoiser.enhance_file(tmp_path / "in.wav", tmp_path / "out.wav", loudness=-30.0)
+    samples, rate = soundfile.read(tmp_path / "out.wav")
+    assert abs(pyloudnorm.Meter(rate).integrated_loudness(samples) + 30) < 0.1
+    assert done.gain != 1
+    with pytest.raises(ConfigError, match="loudness"):
+        denoiser.enhance_file(tmp_path / "in.wav", tmp_path / "out3.wav", loudness=3.0)
+    assert not (tmp_path / "out3.wav").exists()
+
+
+def test_several_blocks_at_once_give_the_same_result(denoiser, tmp_path, monkeypatch):
+    monkeypatch.setattr(denoiser, "block_seconds", 0.25)
+    audio.write(tmp_path / "in.wav", noisy_voice(2.1, 16_000), 16_000)
+    seen: list[float] = []
+    denoiser.enhance_file(tmp_path / "in.wav", tmp_path / "one.wav")
+    denoiser.enhance_file(tmp_path / "in.wav", tmp_path / "three.wav", blocks_at_once=3, progress=seen.append)
+    one, three = (audio.read(tmp_path / name)[0] for name in ("one.wav", "three.wav"))
+    assert torch.allclose(one, three, atol=1e-4)
+    assert sum(seen) == pytest.approx(2.1)
+
+
+def test_several_blocks_at_once_are_shorter_for_about_the_memory_of_one(tmp_path, monkeypatch):
+    denoiser = build(name="unet", depth=2, width=2, convs=1)
+    denoiser.block_seconds = 32.0
+    audio.write(tmp_path / "in.wav", noisy_voice(50, 16_000), 16_000)
+    lengths, segment = [], denoiser.segment
+
+    def recorded(low, *rest):
+        lengths.append(low.shape[-1])
+        return segment(low, *rest)
+
+    monkeypatch.setattr(denoiser, "segment", recorded)
+    beside = 2 * (denoiser.context(Options()) + denoiser.net.stride + 2) * denoiser.spectral.hop
+    for count, most in ((1, 32), (2, 16), (4, 16)):
+        lengths.clear()
+        denoiser.enhance_file(tmp_path / "in.wav", tmp_path / "out.wav", blocks_at_once=count)
+        assert most * 15_000 < max(lengths) <= most * 16_000 + beside
