@@ -11,9 +11,9 @@ from conftest import make_noise, make_voice
 from mixtures import FEW_ROOMS, PLAIN, RATE, joined, loud, mixed, opened, same, steady, write_corpus
 
 from denoiser import audio
-from denoiser.data.mixture import datamodule, mix, rooms
+from denoiser.data.mixture import datamodule, mix, responses, rooms
 from denoiser.data.mixture.draw import OPEN
-from denoiser.data.mixture.mix import Recipe
+from denoiser.data.mixture.recipe import Recipe
 from denoiser.data.store import Resident
 from denoiser.errors import ConfigError
 
@@ -30,7 +30,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def make(corpus, cache, monkeypatch):
-    monkeypatch.setattr(datamodule, "ROOMS", FEW_ROOMS)
+    monkeypatch.setattr(datamodule, "SIMULATED", FEW_ROOMS)
     return partial(opened, corpus, cache)
 
 
@@ -219,7 +219,7 @@ def test_some_of_trainings_mixtures_are_clean_already_and_none_of_those_that_sco
 
 def test_a_narrow_channel_is_one_for_speech_and_noise():
     f = torch.fft.rfftfreq(1_024, 1 / RATE)
-    passed = mix.channel(torch.tensor([[300.0, 3_400.0], OPEN]), RATE).abs()
+    passed = responses.channel(torch.tensor([[300.0, 3_400.0], OPEN]), RATE).abs()
     assert torch.allclose(passed[0, (f > 800) & (f < 2_500)], torch.tensor(1.0), atol=0.02)
     assert float(passed[0, f > 5_100].max()) < 0.05
     assert float(passed[0, f < 70].max()) < 0.06
@@ -246,7 +246,7 @@ def test_speech_has_nothing_below_its_highpass_and_noise_has(tmp_path):
 
 def test_filters_are_the_ones_they_are_said_to_be():
     coefficients = torch.tensor([[0.3, -0.2, -0.1, 0.35]])
-    impulse = torch.fft.irfft(mix.colour(coefficients, RATE))[0]
+    impulse = torch.fft.irfft(responses.microphone(coefficients, RATE))[0]
     b, a = (1, 0.3, -0.2), (-0.1, 0.35)
     expected = []
     for n in range(64):
@@ -261,7 +261,7 @@ def test_filters_are_the_ones_they_are_said_to_be():
 def in_room(target: str, at: int, room: int = 0) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """A click at sample ``at`` of a mixture of 4000 samples, in a simulated room, with no noise; and the response."""
     bank = rooms.simulated(2, RATE, [1])
-    responses = torch.stack([bank, rooms.kept(bank, target, RATE)], 1)
+    responses = torch.stack([bank, rooms.target_part(bank, target, RATE)], 1)
     crops = torch.zeros(2, 12_000)
     crops[0, 8_000 + at] = 0.1
     zero = torch.zeros(1)
@@ -282,7 +282,7 @@ def test_target_and_reverberant_speech_are_in_step(target):
     assert int(heard["clean"].abs().argmax()) == int(heard["noisy"].abs().argmax()) == 1_000
     assert torch.allclose(heard["noisy"][1_000:], gain * response[:3_000], atol=1e-4 * abs(gain))
     assert heard["noisy"][:1_000].abs().max() < 1e-5 * abs(gain)  # nothing before it is said
-    kept = rooms.kept(response[None], target, RATE)[0]
+    kept = rooms.target_part(response[None], target, RATE)[0]
     assert torch.allclose(heard["clean"][1_000:], gain * kept[:3_000], atol=1e-4 * abs(gain))
     assert (heard["noise"].abs().max() < 1e-6) == (target == "all")
 
@@ -300,7 +300,7 @@ def test_measured_rooms_from_a_folder(tmp_path, make):
         response = rooms.simulated(1, RATE, [i])[0]
         audio.write(tmp_path / f"rooms/r{i}.wav", response[None], RATE, subtype="FLOAT")
     data = make(rooms=str(tmp_path / "rooms"), mix={"reverberant": 1})
-    assert [len(data.responses[part]) for part in ("train", "val", "test")] == [10, 1, 1]
-    assert not torch.equal(data.responses["val"], data.responses["test"])
+    assert [len(data.room_responses[part]) for part in ("train", "val", "test")] == [10, 1, 1]
+    assert not torch.equal(data.room_responses["val"], data.room_responses["test"])
     assert "rooms: 1 of 12 files for each" in data.describe()
     assert torch.isfinite(joined(mixed(data))["noisy"]).all()
