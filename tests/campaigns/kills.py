@@ -38,9 +38,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PLACES = ["elsewhere", "preparation", "a step", "checkpoint write", "validation", "sweep", "folder inference"]
 # Module, class, function and the number of the place where it runs.
 MARKED = [
-    ("denoiser.data.preparation", "", "_build", 1),
+    ("denoiser.data.datamodule", "PairedData", "prepare_data", 1),
     ("denoiser.training.module", "DenoisingModule", "training_step", 2),
-    ("denoiser.training.folder", "AtomicCheckpointIO", "save_checkpoint", 3),
+    ("pytorch_lightning.plugins.io", "TorchCheckpointIO", "save_checkpoint", 3),
     ("denoiser.training.module", "DenoisingModule", "validation_step", 4),
     ("denoiser.inference.denoiser", "Denoiser", "enhance_file", 6),
 ]
@@ -74,7 +74,7 @@ def program(board: Path, script: str, arguments: list[str]) -> None:
         shared = mmap.mmap(file.fileno(), 1)
     for module, kind, name, place in MARKED:
         found = importlib.import_module(module)
-        mark(getattr(found, kind) if kind else found, name, place, shared)
+        mark(getattr(found, kind), name, place, shared)
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:

@@ -1,4 +1,4 @@
-"""Training without pairs: of whom, who may hear what, and as a person uses it."""
+"""Mixtures: division of speakers and noises among training, validation and test, and use from the command line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make(corpus, cache, monkeypatch):
     return partial(opened, corpus, cache)
 
 
-# Who may hear what
+# Division
 
 
 def test_validation_and_test_have_speakers_and_noises_of_their_own(make, tmp_path):
@@ -57,7 +57,7 @@ def test_validation_and_test_have_speakers_and_noises_of_their_own(make, tmp_pat
         assert rows == set(written[part])
 
 
-def test_validation_is_fixed_whatever_the_training_seed(make):
+def test_validation_and_test_do_not_depend_on_the_training_seed(make):
     one, other = make(seed=1, rooms="simulated"), make(seed=2, rooms="simulated")
     for loader in ("val_dataloader", "test_dataloader"):
         first, again, others = (list(getattr(d, loader)()) for d in (one, one, other))
@@ -131,7 +131,7 @@ def test_few_speakers_are_split_by_file_and_few_files_in_time(tmp_path, make):
         assert int((clean.abs() > 1e-4).sum()) == heard
 
 
-def test_the_test_may_be_of_true_pairs_whose_speakers_do_not_train(corpus, tmp_path, make):
+def test_test_pairs_of_another_corpus_are_used_and_their_speakers_not_trained_on(corpus, tmp_path, make):
     pairs = write_vctk(tmp_path / "pairs", train=2)
     for name in ("p232_001", "p257_001"):
         audio.write(corpus[0] / f"{name}.wav", make_voice(1.0, RATE), RATE)
@@ -147,7 +147,7 @@ def test_the_test_may_be_of_true_pairs_whose_speakers_do_not_train(corpus, tmp_p
     assert "its 2 speakers known by name not in training" in data.describe()
 
 
-# As a person uses it
+# Command line
 
 
 def test_it_trains_from_the_command_to_a_tested_checkpoint(corpus, cache, tmp_path):
@@ -184,7 +184,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, options, said):
     assert not (tmp_path / "run").exists()
 
 
-def test_settings_without_a_meaning_are_refused(make, corpus):
+def test_settings_out_of_range_are_refused(make, corpus):
     for changes, said in (
         ({"snr": [5, 0]}, "snr"), ({"snr": 5}, "snr"), ({"babble": 2}, "share"), ({"noises": 0}, "noises"),
         ({"babble": 0.6, "generated": 0.6}, "together"), ({"target": "dry"}, "direct, early, all"),
