@@ -1,4 +1,4 @@
-"""How fast does sound reach the network, and does training wait for it?
+"""Speed of the data path, beside a common loader and beside training steps on fixed data.
 
     python benchmarks/data.py [--files 824] [--steps 8] [--rounds 5] [--hours 9.4] [--folder data]
 
