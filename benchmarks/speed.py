@@ -199,7 +199,7 @@ def ours(name: str, source: Path, target: Path) -> None:
     from denoiser.checkpoint import SHIPPED
     from denoiser.inference.batch import enhance_files
 
-    startup.keep_freed()  # as infer.py does
+    startup.keep_freed_memory()  # as infer.py does
     base, _, kind = name.partition(", ")
     source_of_weights = base if base in SHIPPED else target.with_name(f"{base}.ckpt")
     denoiser = Denoiser.from_checkpoint(source_of_weights, "cpu", kind or "auto")

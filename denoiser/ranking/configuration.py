@@ -15,7 +15,7 @@ from denoiser.evaluation.tables import number
 Record = dict[str, Any]  # a run's run.json, and its folder
 # Keys, or groups of them, that do not decide what a run learns, but for its seed, which is chance.
 FREE = (
-    "seed", "name", "ckpt_path", "fresh", "test", "logger", "deterministic", "data.cache", "data.device",
+    "seed", "name", "ckpt_path", "fresh", "new_sweep", "test", "logger", "deterministic", "data.cache", "data.device",
     "data.download", "data.licence", "data.workers", "callbacks.clips", "callbacks.diverged",
     "callbacks.learning_rate", "callbacks.progress", "callbacks.pruning", "trainer.gpus", "trainer.processes",
     "trainer.num_nodes", "trainer.log_every_n_steps", "trainer.profiler",
