@@ -148,7 +148,7 @@ def training(rounds: int, steps: int) -> str:
 
 
 def floor(rounds: int) -> str:
-    """What one step of unet10 takes, beside what the machine's arithmetic and memory would allow."""
+    """Return the table of one step of unet10 beside the limits of the machine's arithmetic and memory."""
     rows = []
     for precision in ("bf16", "float32"):
         runs = [child(["benchmarks/floor.py", precision, 6], 2) for _ in range(rounds)]

@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from denoiser import errors, settings
+from denoiser import errors
+from denoiser.cli.arguments import key_values, whole
 from denoiser.evaluation import tables
 from tests.campaigns.fuzzing.kinds import KINDS
 
@@ -163,8 +164,8 @@ def table(tallies: Mapping[str, Tally]) -> str:
 
 def main(arguments: list[str]) -> int:
     defaults = {"inputs": "20000", "seed": "0", "kinds": "", "only": "", "out": ""}
-    given = settings.settings(defaults, str(__doc__), arguments)
-    inputs, seed = settings.whole(given, "inputs", 1, 10**9), settings.whole(given, "seed", 0, 10**9)
+    given = key_values(defaults, str(__doc__), arguments)
+    inputs, seed = whole(given, "inputs", 1, 10**9), whole(given, "seed", 0, 10**9)
     if given["only"]:
         kind, _, number = given["only"].partition(":")
         with working() as worker:

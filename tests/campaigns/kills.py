@@ -31,7 +31,8 @@ from pathlib import Path
 
 import torch
 
-from denoiser import audio, settings
+from denoiser import audio
+from denoiser.cli.arguments import key_values, whole
 from denoiser.data.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -230,8 +231,8 @@ def trial(runs: Runs, kind: str, arguments: list[str], cwd: Path, targets: list[
 
 
 def main(arguments: list[str]) -> int:
-    given = settings.settings({"kills": "50", "seed": "0", "folder": ""}, str(__doc__), arguments)
-    kills, seed = settings.whole(given, "kills", 1, 10**6), settings.whole(given, "seed", 0, 10**9)
+    given = key_values({"kills": "50", "seed": "0", "folder": ""}, str(__doc__), arguments)
+    kills, seed = whole(given, "kills", 1, 10**6), whole(given, "seed", 0, 10**9)
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "HYDRA_FULL_ERROR": "0"}
     torch.set_num_threads(1)
     for module, *_ in MARKED:

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from denoiser import Denoiser, audio, errors, settings
+from denoiser import Denoiser, audio, errors
+from denoiser.cli.arguments import key_values, whole
 from denoiser.evaluation import tables
 
 SECONDS = (0.05, 0.3, 1.0, 2.5, 4.0, 7.0, 11.0, 30.0)  # of the clips
@@ -140,8 +141,8 @@ CAMPAIGNS = {"api": api, "page": page}
 
 def main(arguments: list[str]) -> int:
     defaults = {"threads": "16", "minutes": "10", "ckpt": "small", "only": "api,page"}
-    given = settings.settings(defaults, str(__doc__), arguments)
-    threads, minutes = settings.whole(given, "threads", 1, 1000), float(given["minutes"])
+    given = key_values(defaults, str(__doc__), arguments)
+    threads, minutes = whole(given, "threads", 1, 1000), float(given["minutes"])
     rows = []
     for name in given["only"].split(","):
         if name not in CAMPAIGNS:

@@ -81,6 +81,12 @@ def _frame_powers(store: Store, frame: int) -> NDArray[np.float32]:
 class Segments:
     """Parts of a collection's rows, each with some sound in it, to draw crops from.
 
+    Args:
+        collection: the prepared recordings.
+        cuts: parts of its rows.
+        groups: the speaker or recording of each row.
+        longest: seconds; a longer cut becomes several equal parts.
+
     Attributes:
         rows, starts, stops: their places, in samples of the row.
         groups: a number for each speaker or recording; segments are sorted by it.
@@ -91,7 +97,6 @@ class Segments:
     def __init__(
         self, collection: Collection, cuts: Sequence[Cut], groups: Mapping[int, str], longest: float | None = None
     ) -> None:
-        """``cuts`` and ``groups`` are of rows; a cut longer than ``longest`` seconds becomes several equal parts."""
         self.collection = collection
         numbers = {group: i for i, group in enumerate(sorted(set(groups.values())))}
         found = []
