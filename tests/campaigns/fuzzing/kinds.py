@@ -27,7 +27,6 @@ KINDS = {
     "ckpt-pickle": Kind(1.5, checkpoints.checkpoint_pickle),
     "ckpt-tree": Kind(2, checkpoints.checkpoint_tree),
     "ckpt-load": Kind(1, checkpoints.training),
-    "zip": Kind(5, texts.archives),
     "log": Kind(5, texts.logs),
     "overrides": Kind(0.2, texts.overrides),
     "ranking": Kind(0.1, texts.rankings),

@@ -1,4 +1,4 @@
-"""Hostile archives, logs, run records and command lines."""
+"""Hostile logs, run records and command lines."""
 
 from __future__ import annotations
 
@@ -10,70 +10,17 @@ import json
 import math
 import os
 import random
-import struct
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from denoiser import errors
 from denoiser.data.metadata import gather, read_logs
-from denoiser.data.vctk_demand.archive import unpack
 from tests.campaigns.fuzzing.mutation import NUMBERS, STRANGE, altered, damaged
 
 ROOT = Path(__file__).parents[3]
-LIMIT = 1_000_000  # bytes that an archive may unpack to
-ENTRIES = [
-    "a.wav", "b/a.wav", "../a.wav", "b/../../a.wav", "/tmp/a.wav", "C:\\a.wav", "..\\a.wav", "a\0.wav", "a\n.wav",
-    "A.WAV", "ä.wav", "a\u0308.wav", "-a.wav", "c.wav", ".wav", "a.wav/", "con.wav", "x" * 300 + ".wav", "", ".", "..",
-    "notes.txt", "__MACOSX/a.wav", "a.wav ", "${HOME}.wav",
-]  # fmt: skip
-
-
-def archive(rng: random.Random) -> bytes:
-    """Return a ZIP file with entries of any name, kind and size."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as made:
-        for _ in range(rng.choice([0, 1, 2, 3, 30])):
-            info = zipfile.ZipInfo(rng.choice(ENTRIES) if rng.random() < 0.2 else f"{rng.randrange(99)}.wav")
-            strange = rng.random() < 0.1
-            info.external_attr = (rng.choice([0o120777, 0o040755, 0o020666, 0o104755]) if strange else 0o100644) << 16
-            info.compress_type = rng.choice([12, 14]) if rng.random() < 0.05 else rng.choice([0, 8])
-            info.comment = rng.choice([b"", b"", rng.randbytes(40)])
-            size = rng.choice([0, 1, 1000, 30_000]) if rng.random() < 0.97 else 5_000_000
-            with contextlib.suppress(ValueError):
-                made.writestr(info, bytes(size))
-    data = buffer.getvalue()
-    if rng.random() < 0.3:
-        # A wrong size in a header or in the directory.
-        place = data.find(rng.choice([b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06"]))
-        if place >= 0:
-            at = place + rng.randrange(4, 46)
-            data = data[:at] + struct.pack("<I", rng.choice(NUMBERS) % (1 << 32)) + data[at + 4 :]
-    return data
-
-
-def archives(_: Path) -> Callable[[random.Random, Path], None]:
-    """Unpack archives as the download of the corpus does: nothing outside, nothing beyond the limit."""
-    rng = random.Random(0)
-    pool = [archive(rng) for _ in range(20)]
-
-    def attempt(rng: random.Random, folder: Path) -> None:
-        (folder / "in.zip").write_bytes(archive(rng) if rng.random() < 0.5 else damaged(rng, rng.choice(pool), pool))
-        try:
-            unpack(folder / "in.zip", folder / "out", ".wav", LIMIT)
-        finally:
-            made = [Path(at, name) for at, folders, names in os.walk(folder) for name in [*folders, *names]]
-            strays = [p for p in made if p not in (folder / "in.zip", folder / "out") and p.parent != folder / "out"]
-            assert not strays, f"outside: {strays}"
-            found = [p for p in made if p.parent == folder / "out"]
-            assert sum(p.lstat().st_size for p in found) <= LIMIT
-            assert all(p.is_file() and not p.is_symlink() for p in found)
-        assert found
-
-    return attempt
 
 
 def logs(_: Path) -> Callable[[random.Random, Path], None]:
