@@ -115,12 +115,10 @@ class MixtureData(PairedData):
         if self.names:
             return
         self.prepare_data()  # only the first rank has done so
-        prefixes = {
-            "speech": folders.prefixes(self.speech),
-            "noise": folders.prefixes(self.noise),
-            "generated": ["generated/"],
-        }
-        collection = Collection(self.sources, [p for kind in KINDS if kind in self._prepared for p in prefixes[kind]])
+        prefixes = folders.prefixes(self.speech) + folders.prefixes(self.noise)
+        if "generated" in self._prepared:
+            prefixes.append("generated/")
+        collection = Collection(self.sources, prefixes)
         rows: dict[str, range] = {}
         first = 0
         for kind in KINDS:
