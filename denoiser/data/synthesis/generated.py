@@ -11,7 +11,7 @@ import torch
 from numpy.random import Generator
 
 from denoiser import audio
-from denoiser.data.synthesis.noises import NOISES, shape, unit, wander
+from denoiser.data.synthesis.noises import NOISES, Noise, shape, unit, wander
 from denoiser.data.synthesis.voices import Array
 from denoiser.errors import CorpusError
 from denoiser.filesystem import atomic_folder
@@ -83,7 +83,7 @@ def _crowd(rng: Generator, n: int, rate: int) -> Array:
     return crowd
 
 
-KINDS = {"coloured": _coloured, "crowd": _crowd, "music": _music, "rumble": _rumble}
+KINDS: dict[str, Noise] = {"coloured": _coloured, "crowd": _crowd, "music": _music, "rumble": _rumble}
 KINDS |= {kind: NOISES["train"][kind] for kind in ("hum", "bandlimited", "engine", "rain", "clicks", "gusts")}
 KINDS |= {kind: NOISES["test"][kind] for kind in ("traffic", "fan")}
 ORDER = [
