@@ -15,7 +15,7 @@ help:
 	@echo "make test      run the tests"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     speed and memory of training, inference and the data path, side by side (two hours)"
-	@echo "make peers     what others install from PyPI, for make bench to compare with (.venv-peers)"
+	@echo "make peers     install the other enhancers that make bench compares with (.venv-peers)"
 	@echo "make lock      choose the newest allowed versions anew (requirements.lock)"
 
 # Installed exactly as locked, by hash; uv makes it fast and shares its cache between clones.
@@ -60,7 +60,7 @@ bench: .venv/.installed
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/length.py 1 10 60
 
-# What others install from PyPI, beside the packages of .venv; one of them is called denoiser, too.
+# Other enhancers from PyPI, beside the packages of .venv; one of them is also called denoiser.
 peers: .venv/.installed
 	@$(PYTHON) -m venv --without-pip --clear .venv-peers
 	@$(BIN)/python -c 'import glob, sysconfig; open(glob.glob(".venv-peers/lib/python*/site-packages")[0] + "/base.pth", "w").write(sysconfig.get_path("purelib") + "\n")'

@@ -1,4 +1,4 @@
-"""How fast does sound reach the network, and does training wait for it?
+"""Speed of the data path, beside a common loader and beside training steps on fixed data.
 
     python benchmarks/data.py [--files 824] [--steps 8] [--rounds 5] [--hours 9.4] [--folder data]
 
@@ -91,7 +91,7 @@ def open_data(root: Path, cache: Path) -> PairedData:
 
 
 class Common(Dataset[tuple[Tensor, Tensor]]):
-    """What training code of the field does for each item, in each epoch."""
+    """Common data path of the field: read, resample, crop and transform each item in each epoch."""
 
     def __init__(self, data: PairedData, transform: bool) -> None:
         files = {p.name: p.paths for p in pairs.match(data.root / "noisy", data.root / "clean")[0]}

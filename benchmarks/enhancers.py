@@ -1,4 +1,4 @@
-"""What others install from PyPI and run: float32 ``[N]`` at 16 kHz → the same. Nothing here loads torch."""
+"""Enhancers of other packages on PyPI: float32 ``[N]`` at 16 kHz → the same. Nothing here loads torch."""
 
 from __future__ import annotations
 

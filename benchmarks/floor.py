@@ -1,4 +1,4 @@
-"""One training step of unet10 with its data at hand, and what the machine's arithmetic and memory would allow.
+"""Speed of one training step of unet10 with its data at hand, and the limits of the machine's arithmetic and memory.
 
     python benchmarks/floor.py [bf16|float32] [steps=6] [cpu|cuda] [batch=16]
 

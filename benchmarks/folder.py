@@ -1,4 +1,4 @@
-"""Many short files through ``infer.py``, killed once on the way and started again: files a second, and memory.
+"""Files per second and memory of ``infer.py`` on a folder of many short files, killed once and started again.
 
     python benchmarks/folder.py [files=10000] [seconds=0.5] [ckpt=...] [folder=FOLDER]
 

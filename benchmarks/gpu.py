@@ -1,4 +1,4 @@
-"""What training makes of a GPU: writes the section GPU of benchmarks/RESULTS.md.
+"""Speed of training on a GPU: writes the section GPU of benchmarks/RESULTS.md.
 
     python benchmarks/gpu.py [hours=9.4] [steps=200] [batches=16,64,256] [models=unet10,experiment=best]
 

@@ -1,6 +1,6 @@
-"""A plain Lightning loop, as tutorials have it, for speed.py: float32, the STFT of each item in two workers.
+"""Plain Lightning loop, as tutorials have it, for speed.py: float32, the STFT of each item in two workers.
 
-The network is unet10 of torch's own layers, which compute what ours in their places do.
+The network is unet10 with torch's own layers, which compute the same as ours.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Is bfloat16 with channels_last equal in quality to plain float32, and how much faster?
+"""Quality and speed of training in bfloat16 with channels_last, beside plain float32.
 
     python benchmarks/precision.py [steps] [seeds]
 

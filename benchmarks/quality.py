@@ -1,4 +1,4 @@
-"""How well recordings come out, beside what else installs from PyPI: the same files, metrics and run.
+"""Quality of enhanced recordings beside other packages on PyPI: the same files, metrics and run.
 
 ``python benchmarks/quality.py PAIRS [CHECKPOINT ...] [pictures=FOLDER]``: PAIRS is a folder in the layout of
 VCTK-DEMAND, of which the test pairs are scored, or one with noisy/ and clean/. Without checkpoints: those that come
@@ -6,7 +6,7 @@ with the package. The others run if they are there: ``pip install noisereduce py
 Pictures are of the first checkpoint, on the first recording and on that in the middle.
 
 Every system is given each recording once, whole, on one thread, at 16 kHz (RNNoise at 48 kHz); the result is scored at
-16 kHz. What comes out late is moved back by the lag, up to 40 ms, at which it correlates best with the clean.
+16 kHz. A late output is moved back by the lag, up to 40 ms, at which it correlates best with the clean.
 """
 
 from __future__ import annotations

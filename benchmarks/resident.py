@@ -1,4 +1,4 @@
-"""The memory of a process, looked at from within; Linux only."""
+"""Memory of this process; Linux only."""
 
 from __future__ import annotations
 

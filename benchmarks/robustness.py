@@ -1,4 +1,4 @@
-"""What becomes of recordings that are not as those trained on: levels, channels, clipping, rooms, music, people, none.
+"""Quality on recordings unlike those trained on: levels, channels, clipping, rooms, music, people, no noise.
 
 ``python benchmarks/robustness.py PAIRS [CHECKPOINT ...]``: PAIRS as for quality.py. Without checkpoints: those that
 come with the package. Each row is the mean over the recordings, before -> after.
@@ -46,7 +46,7 @@ def clipped(noisy: np.ndarray, clean: np.ndarray) -> Pair:
 
 def in_a_room(noisy: np.ndarray, clean: np.ndarray, rng: np.random.Generator) -> Pair:
     response = torch.from_numpy(rooms.simulate(rng, RATE)).float()[None]
-    both = torch.cat([response, rooms.kept(response, "early", RATE)])
+    both = torch.cat([response, rooms.target_part(response, "early", RATE)])
     heard, early = np.fft.irfft(np.fft.rfft(clean, 2 * len(clean)) * np.fft.rfft(both.numpy(), 2 * len(clean)))
     heard, early = (x[: len(clean)].astype(np.float32) for x in (heard, early))
     return heard + noisy - clean, early

@@ -1,4 +1,4 @@
-"""How fast training and inference are beside others, all in one run: writes benchmarks/RESULTS.md.
+"""Speed of training and inference beside others, all in one run: writes benchmarks/RESULTS.md.
 
     python benchmarks/speed.py [rounds=3] [minutes=10] [hours=2] [steps=10] [only=training,floor,inference,start,growth]
 
@@ -38,9 +38,8 @@ TRAINED = {  # through train.py
 ENHANCERS = ["noisereduce, stationary", "noisereduce, non-stationary", "RNNoise", "WebRTC", "log-MMSE", "Demucs=48"]
 BRIEF = ["Demucs=48"]  # of these, in the table of ten seconds only: ten minutes would take three
 LONG = ["WebRTC"]  # of others, what memory and time allow two hours
-# Shipped weights by name, networks by weights that take nothing away; in float32, bfloat16 or, by onnxruntime, 8 bits.
-OURS = ["small", "small, 32", "small, int8", "best", "best, 32", "best, int8", "unet10", "unet10, bf16"]
-OURS += ["unet10, int8", "unet10_small"]
+# Shipped weights by name, untrained networks with weights that remove nothing; in float32 or bfloat16.
+OURS = ["small", "small, 32", "best", "best, 32", "unet10", "unet10, bf16", "unet10_small"]
 EXPLAINED = {
     "training": "Median of {rounds} rounds, gone through in turns (least to most); a round is the median of its steps.",
     "floor": "Median of {rounds} runs a row (least to most).",
@@ -55,7 +54,7 @@ OURS_LONG = ["small", "best"]
 
 
 def child(arguments: Sequence[str | Path], threads: int, python: Path | str = sys.executable) -> dict[str, float]:
-    """What a process prints last, as JSON; its wall time from start to end as ``wall``."""
+    """Run a process and return the JSON that it prints last; its wall time from start to end is ``wall``."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
     begin = time.perf_counter()
     done = subprocess.run(
@@ -149,7 +148,7 @@ def training(rounds: int, steps: int) -> str:
 
 
 def floor(rounds: int) -> str:
-    """What one step of unet10 takes, beside what the machine's arithmetic and memory would allow."""
+    """Return the table of one step of unet10 beside the limits of the machine's arithmetic and memory."""
     rows = []
     for precision in ("bf16", "float32"):
         runs = [child(["benchmarks/floor.py", precision, 6], 2) for _ in range(rounds)]
@@ -174,10 +173,10 @@ def write_noise(path: Path, seconds: float) -> None:
 
 
 def prepare(folder: Path) -> None:
-    """What of OURS does not come with the package, as files: untrained networks, and ONNX in 8 bits."""
+    """Write checkpoints of the untrained networks of OURS."""
     import torch
 
-    from denoiser import Denoiser, export
+    from denoiser import Denoiser
 
     for name, width in (("unet10", {}), ("unet10_small", {"width": 8, "max_width": 128})):
         model, spectral = {"name": "unet", **width}, {"sample_rate": RATE, "n_fft": 510, "hop": 128, "power": 0.3}
@@ -187,14 +186,10 @@ def prepare(folder: Path) -> None:
         weights = {f"denoiser.{key}": value for key, value in denoiser.state_dict().items()}
         settings = {"model": model, "spectral": spectral, "loss": {"name": "huber"}, "seed": 0}
         torch.save({"hyper_parameters": settings, "state_dict": weights}, folder / f"{name}.ckpt")
-    for name in (name for name in OURS if name.endswith(", int8")):
-        base = name.removesuffix(", int8")
-        source = folder / f"{base}.ckpt" if base.startswith("unet") else base
-        export.export(Denoiser.from_checkpoint(source, "cpu"), folder / f"{base}.onnx", int8=True)
 
 
 def ours(name: str, source: Path, target: Path) -> None:
-    """One file by one of OURS, in this process: seconds and peak MB, as peers.py prints them."""
+    """Enhance one file by one of OURS in this process; prints seconds and peak MB as peers.py does."""
     import io
     from contextlib import redirect_stdout
 
@@ -206,9 +201,8 @@ def ours(name: str, source: Path, target: Path) -> None:
 
     startup.keep_freed_memory()  # as infer.py does
     base, _, kind = name.partition(", ")
-    path = target.with_name(f"{base}.onnx" if kind == "int8" else f"{base}.ckpt")
-    precision = kind if kind in ("32", "bf16") else "auto"
-    denoiser = Denoiser.from_checkpoint(path if kind == "int8" or base not in SHIPPED else base, "cpu", precision)
+    source_of_weights = base if base in SHIPPED else target.with_name(f"{base}.ckpt")
+    denoiser = Denoiser.from_checkpoint(source_of_weights, "cpu", kind or "auto")
     warm = target.with_name("warm.wav")
     write_noise(warm, 1)
     denoiser.enhance_file(warm, target)

@@ -1,4 +1,4 @@
-"""How fast the steps of a training are, for speed.py: ``+callbacks.steps._target_=benchmarks.steps.Steps``."""
+"""Speed of the steps of a training, for speed.py: ``+callbacks.steps._target_=benchmarks.steps.Steps``."""
 
 from __future__ import annotations
 

@@ -36,6 +36,12 @@ ROOT = Path(__file__).parent.parent
 importlib.import_module("train")  # registers the resolver of the run folder
 SHARED = ROOT.parent / "shared" / "data"
 needs_recordings = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real recordings at {SHARED}")
+RECORDINGS = ROOT / "tests" / "recordings"
+
+
+def recording(name: str) -> torch.Tensor:
+    """Return a real recording, ``[1, N]`` at 16 kHz: ``voice_kathleen``, ``voice_lj`` or ``noise_boat``."""
+    return audio.read(RECORDINGS / f"{name}.flac")[0]
 
 
 def make_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:

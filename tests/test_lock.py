@@ -1,4 +1,4 @@
-"""What make installs: every requirement, in a version that fits, by hash."""
+"""Lock file: every requirement, in a version that fits, by hash."""
 
 from __future__ import annotations
 

@@ -164,7 +164,9 @@ def _gain(gain: float, loudness: float | None) -> str:
 
 
 def _picture(job: Job) -> Path:
-    """Return the name of the PNG beside a target; with its extension, so that talk.wav and talk.flac have one each."""
+    """Return the PNG beside a target: talk.png for talk.wav, but talk.flac.png for talk.flac, so that both have one."""
+    if job.target.suffix.lower() == ".wav":
+        return job.target.with_suffix(".png")
     return job.target.with_name(f"{job.target.name}.png")
 
 

@@ -54,14 +54,14 @@ def test_a_bad_file_costs_only_itself(checkpoint, here, capsys):
         infer(f"ckpt={checkpoint}", "in", "plot=true")
     assert stop.value.code == 1
     assert files_in("in_enhanced") == [
+        "good.png",
         "good.wav",
-        "good.wav.png",
         "sub/fine.flac",
         "sub/fine.flac.png",  # a picture each, though they share a stem
+        "sub/fine.png",
         "sub/fine.wav",
-        "sub/fine.wav.png",
     ]
-    assert Path("in_enhanced/good.wav.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("in_enhanced/good.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr()
     assert "1 of 4 files failed:\n  in/bad.wav: not readable" in printed.err
     assert "real-time factor" in printed.out

@@ -1,4 +1,4 @@
-"""Training without pairs: clean speech from one folder and noises from another, mixed as they are needed."""
+"""Data module for training without pairs: clean speech from one folder and noises from another, mixed on the fly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -16,8 +15,10 @@ from denoiser.data.crops import Batch, Utterances
 from denoiser.data.datamodule import PairedData, utterance_loader
 from denoiser.data.metadata import gather, read_logs
 from denoiser.data.mixture import folders, rooms
-from denoiser.data.mixture.draw import OTHERS, Fixed, Mixtures, reach
-from denoiser.data.mixture.mix import Recipe, mix
+from denoiser.data.mixture.draw import OTHERS, Mixtures, crop_length
+from denoiser.data.mixture.fixed import FixedMixtures
+from denoiser.data.mixture.mix import mix
+from denoiser.data.mixture.recipe import Recipe
 from denoiser.data.mixture.segments import LONGEST, SHORTEST, Collection, Segments
 from denoiser.data.preparation import clips, paired, prepare
 from denoiser.data.split import PARTS, divide, hashed
@@ -26,9 +27,9 @@ from denoiser.data.synthesis.generated import write_noises
 from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
 
-ROOMS = {"train": 200, "val": 40, "test": 40}  # that are simulated
-MOST = 1000  # files of rooms in memory, 64 kB a channel at 16 kHz
-ALIKE = 10  # files of rooms of which validation and test have their own
+SIMULATED = {"train": 200, "val": 40, "test": 40}  # rooms
+MOST_ROOMS = 1000  # files in memory, 64 kB a channel at 16 kHz
+HELD_OUT_ROOMS = 10  # of so many files, validation and test have one each of their own
 KINDS = ("speech", "noise", "generated")
 
 
@@ -47,12 +48,12 @@ class MixtureData(PairedData):
         rooms: folder of room impulse responses, or several, or ``simulated``; null for none.
         test_root: a corpus of true pairs to test on, VCTK-DEMAND or a folder with noisy/ and clean/ (or test/noisy and
             test/clean). Its speakers are not trained on, where they are known by name. Null for held-out mixtures.
-        speaker: regular expression that finds the speaker in a file's path; null for
-            :func:`~denoiser.data.mixture.segments.speaker`'s own.
-        recording: the same for what a noise was cut from, :func:`~denoiser.data.mixture.segments.recording`.
-        mix: arguments of :class:`~denoiser.data.mixture.mix.Recipe`.
-        corpus_seed: of validation and test mixtures, apart from the training's seed so that seeds are compared on
-            the same ones.
+        speaker: regular expression that finds the speaker in a file's path; null for the rules of
+            :func:`denoiser.data.split.speaker`.
+        recording: the same for the recording that a noise was cut from, :func:`denoiser.data.split.recording`.
+        mix: arguments of :class:`~denoiser.data.mixture.recipe.Recipe`.
+        corpus_seed: of validation and test mixtures. It is not the training's seed, so that runs with several seeds
+            are compared on the same mixtures.
         test_limit: test on at most this many mixtures, evenly spaced; null for all.
         options: of :class:`PairedData`.
     """
@@ -71,19 +72,22 @@ class MixtureData(PairedData):
         test_limit: int | None = 200,
         **options: Any,
     ) -> None:
-        self.speech, self.noise = folders.listed("speech", speech), folders.listed("noise", noise)
+        self.speech = folders.listed("speech", speech)
+        self.noise = folders.listed("noise", noise)
         if not self.speech:
             raise ConfigError("data.speech missing; give it as data.speech=FOLDER, a folder of clean speech")
         super().__init__(spectral, str(self.speech[0]), "folders", **options)
         self.simulated = rooms == "simulated"
         self.rooms = [] if self.simulated else folders.listed("rooms", rooms)
         self.test_root = None if test_root is None else Path(test_root).expanduser()
-        self.speaker, self.recording, self.recipe = speaker, recording, Recipe(**(mix or {}))
+        self.speaker, self.recording = speaker, recording
+        self.recipe = Recipe(**(mix or {}))
         self.corpus_seed, self.test_limit = corpus_seed, test_limit
-        self.material: dict[str, dict[str, Segments]] = {}  # speech, noise, generated of each part, once set up
-        self.responses: dict[str, Tensor] = {}  # of the rooms of each part, [rooms, 2, H], once set up
+        # Once set up, of each part of the split: segments of each kind, and impulse responses [rooms, 2, H].
+        self.material: dict[str, dict[str, Segments]] = {}
+        self.room_responses: dict[str, Tensor] = {}
         self._prepared: dict[str, list[Store]] = {}
-        self._mixed_facts: dict[str, dict[str, Any]] | None = None
+        self._facts_by_name: dict[str, dict[str, Any]] | None = None
 
     def prepare_data(self) -> None:
         """Find, check and prepare speech and noise; CorpusError, one for all that is wrong with them."""
@@ -91,7 +95,8 @@ class MixtureData(PairedData):
             return
         folders.check_apart(self.speech, self.noise)
         problems: list[str] = []
-        found = [(kind, folders.one_track(kind, path)) for kind in ("speech", "noise") for path in getattr(self, kind)]
+        found = [("speech", folders.one_track("speech", path)) for path in self.speech]
+        found += [("noise", folders.one_track("noise", path)) for path in self.noise]
         if self.recipe.generated:
             found.append(("generated", clips("noise", write_noises(self.cache, self.spectral.sample_rate))))
         if self.test_root:
@@ -110,39 +115,42 @@ class MixtureData(PairedData):
         if self.names:
             return
         self.prepare_data()  # only the first rank has done so
-        prefixes = {
-            "speech": folders.prefixes(self.speech),
-            "noise": folders.prefixes(self.noise),
-            "generated": ["generated/"],
-        }
-        collection = Collection(self.sources, [p for kind in KINDS if kind in self._prepared for p in prefixes[kind]])
-        counts = [sum(len(store.names) for store in self._prepared.get(kind, [])) for kind in KINDS]
-        ends = np.cumsum([0, *counts]).tolist()
-        rows = {kind: range(a, b) for kind, a, b in zip(KINDS, ends, ends[1:], strict=False)}
+        prefixes = folders.prefixes(self.speech) + folders.prefixes(self.noise)
+        if "generated" in self._prepared:
+            prefixes.append("generated/")
+        collection = Collection(self.sources, prefixes)
+        rows: dict[str, range] = {}
+        first = 0
+        for kind in KINDS:
+            count = sum(len(store.names) for store in self._prepared.get(kind, []))
+            rows[kind] = range(first, first + count)
+            first += count
 
         tests = self._prepared.get("tests")
         parts = PARTS[:2] if tests else PARTS
-        voices = {row: split.speaker(collection.names[row], self.speaker) for row in rows["speech"]}
-        if tests:
-            heard = {split.known_speaker(name) for name in tests[0].names} - {None}
-            voices = {r: v for r, v in voices.items() if split.known_speaker(collection.names[r]) not in heard}
-            known = f"its {len(heard)} speakers known by name not in training" if heard else "its speakers unknown"
-            self.rule = f"test: the pairs of {self.test_root}, {known}"
-            self.names["test"] = tests[0].names
-        origins = {row: split.recording(collection.names[row], self.recording) for row in rows["noise"]}
         self.material = {part: {} for part in parts}
-        self._divide(collection, "speech", voices, "speaker", LONGEST)
-        self._divide(collection, "noise", origins, "recording")
-        made = {row: collection.names[row].split("/")[1] for row in rows["generated"]}  # the part it was made for
-        for part in parts if made else ():
-            cuts = [(row, 0.0, 1.0) for row in made if made[row] == part]
-            self.material[part]["generated"] = Segments(collection, cuts, made)
-        self._furnish(parts)
+        speakers = {row: split.speaker(collection.names[row], self.speaker) for row in rows["speech"]}
+        if tests:
+            self.names["test"] = tests[0].names
+            tested = {split.known_speaker(name) for name in tests[0].names} - {None}
+            known = f"its {len(tested)} speakers known by name not in training" if tested else "its speakers unknown"
+            self.rule = f"test: the pairs of {self.test_root}, {known}"
+            speakers = {r: s for r, s in speakers.items() if split.known_speaker(collection.names[r]) not in tested}
+        self._divide(collection, "speech", speakers, "speaker", LONGEST)
+        recordings = {row: split.recording(collection.names[row], self.recording) for row in rows["noise"]}
+        self._divide(collection, "noise", recordings, "recording")
+        if rows["generated"]:
+            # A generated noise is made for one part, whose name is its folder.
+            made_for = {row: collection.names[row].split("/")[1] for row in rows["generated"]}
+            for part in parts:
+                cuts = [(row, 0.0, 1.0) for row in made_for if made_for[row] == part]
+                self.material[part]["generated"] = Segments(collection, cuts, made_for)
+        self._open_rooms(parts)
 
     def _divide(
         self, collection: Collection, kind: str, groups: Mapping[int, str], what: str, longest: float | None = None
     ) -> None:
-        """Give each part its share of the rows that ``groups`` has."""
+        """Divide the rows of one kind among the parts; ``groups`` are the speakers or recordings of the rows."""
         if not groups:
             if kind == "speech":
                 raise CorpusError(f"data.speech={self.speech[0]}: all of its speakers are those of data.test_root")
@@ -159,24 +167,24 @@ class MixtureData(PairedData):
             label = part if kind == "speech" else f"{part} {kind}"
             self.names[label] = [names[i] + ("" if b - a == 1 else f" {a:.0%} to {b:.0%}") for i, a, b in chosen]
 
-    def _furnish(self, parts: Sequence[str]) -> None:
-        """Give each part its rooms."""
+    def _open_rooms(self, parts: Sequence[str]) -> None:
         rate = self.spectral.sample_rate
         if self.simulated:
-            found = {part: rooms.simulated(ROOMS[part], rate, [PARTS.index(part) + 1]) for part in parts}
+            found = {part: rooms.simulated(SIMULATED[part], rate, [PARTS.index(part) + 1]) for part in parts}
         elif self.rooms:
-            files = sorted(
-                (f for path in self.rooms for f in folders.sound_files("rooms", path)), key=lambda f: hashed(f.name)
-            )
-            held = len(files) // ALIKE
-            shares = dict(zip(PARTS, (files[2 * held :][:MOST], files[:held], files[held : 2 * held]), strict=True))
-            found = {part: rooms.measured(shares[part] if held else files, rate) for part in parts}
+            files = [file for path in self.rooms for file in folders.sound_files("rooms", path)]
+            files.sort(key=lambda file: hashed(file.name))
+            held = len(files) // HELD_OUT_ROOMS
+            shares = dict.fromkeys(PARTS, files)
+            if held:
+                shares = {"train": files[2 * held :][:MOST_ROOMS], "val": files[:held], "test": files[held : 2 * held]}
+            found = {part: rooms.measured(shares[part], rate) for part in parts}
             self.rule += f"; rooms: {f'{held} of {len(files)} files' if held else 'the same'} for each part"
         else:
             return
-        self.responses = {
-            part: torch.stack([bank, rooms.kept(bank, self.recipe.target, rate)], dim=1) for part, bank in found.items()
-        }
+        for part, responses in found.items():
+            target = rooms.target_part(responses, self.recipe.target, rate)
+            self.room_responses[part] = torch.stack([responses, target], dim=1)
 
     def describe(self) -> str:
         shares = []
@@ -190,37 +198,40 @@ class MixtureData(PairedData):
         return f"{where}: {'; '.join(shares)}; {self.spectral.sample_rate} Hz; {self.rule}{few}"
 
     def mixtures(self, part: str, length: int | None = None, read: bool = True) -> Mixtures:
-        """Of one part of the split, ``length`` samples each or whole utterances."""
+        """Return the mixtures of one part of the split, ``length`` samples each or whole utterances."""
         seed = self.seed if length else self.corpus_seed
-        rooms = len(self.responses.get(part, ()))
+        rooms = len(self.room_responses.get(part, ()))
         return Mixtures(self.material[part], self.recipe, length, rooms, seed, PARTS.index(part), read)
 
     def training_set(self, read: bool) -> Mixtures:
         return self.mixtures("train", self.spectral.samples(self.frames), read)
 
+    def fixed_mixtures(self, part: str, limit: int | None) -> FixedMixtures:
+        """Return the whole utterances that validation or test use."""
+        return FixedMixtures(self.mixtures(part), self.room_responses.get(part), limit)
+
     def facts(self, name: str) -> dict[str, Any]:
-        """What is known of a test mixture: ``noise_type``, of its first noise, and ``snr_db``, to the nearest 5.
+        """Return ``noise_type`` (of the first noise) and ``snr_db`` (to the nearest 5) of a test mixture.
 
-        Of a pair of ``test_root``, what :meth:`PairedData.facts` says.
+        Of a pair of ``test_root``, the same as :meth:`PairedData.facts`.
         """
-        if self._mixed_facts is None:
-            logs = None if self.test_root is None else read_logs(self.test_root)
-            self._mixed_facts = self._test_set().facts if logs is None else gather(self.names["test"], logs)
-        return self._mixed_facts.get(name, {})
-
-    def _test_set(self) -> Fixed:
-        return Fixed(self.mixtures("test"), self.responses.get("test"), self.test_limit)
+        if self._facts_by_name is None:
+            if self.test_root is None:
+                self._facts_by_name = self.fixed_mixtures("test", self.test_limit).facts
+            else:
+                self._facts_by_name = gather(self.names["test"], read_logs(self.test_root))
+        return self._facts_by_name.get(name, {})
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return utterance_loader(Fixed(self.mixtures("val"), self.responses.get("val"), self.val_limit))
+        return utterance_loader(self.fixed_mixtures("val", self.val_limit))
 
     def test_dataloader(self) -> DataLoader[Batch]:
         if tests := self._prepared.get("tests"):
             return utterance_loader(Utterances(tests[0], tests[0].names))
-        return utterance_loader(self._test_set())
+        return utterance_loader(self.fixed_mixtures("test", self.test_limit))
 
     def calibration(self, limit: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
-        """Up to ``limit`` training mixtures of the first epoch, evenly spaced, in batches: noisy and level."""
+        """Yield up to ``limit`` training mixtures of the first epoch, evenly spaced, in batches: noisy and level."""
         dataset = self.training_set(read=True)
         chosen = range(0, len(dataset), -(-len(dataset) // limit))
         for first in range(0, len(chosen), self.batch_size):
@@ -229,19 +240,19 @@ class MixtureData(PairedData):
             yield mixed["noisy"], mixed["level"]
 
     def waveforms(self, batch: Batch) -> Batch:
-        """A training batch as the loader gives it, on any device → the mixtures, waveforms ``[B, N]``."""
+        """Mix a training batch as the loader gives it, on any device: waveforms ``[B, N]``."""
         if self.resident is None:
             return self._mix(batch, batch["crops"])
-        size = reach(self.spectral.samples(self.frames), self.spectral.sample_rate, bool(self.responses))
+        size = crop_length(self.spectral.samples(self.frames), self.spectral.sample_rate, bool(self.room_responses))
         return self._mix(batch, self.resident.gather(batch["rows"], batch["offsets"], size)[0])
 
     @torch.no_grad()
     def _mix(self, batch: Batch, crops: Tensor) -> Batch:
-        bank = self.responses.get("train")
-        if bank is not None and bank.device != crops.device:
-            bank = self.responses["train"] = bank.to(crops.device)
+        responses = self.room_responses.get("train")
+        if responses is not None and responses.device != crops.device:
+            responses = self.room_responses["train"] = responses.to(crops.device)
         length, rate = self.spectral.samples(self.frames), self.spectral.sample_rate
-        return mix({**batch, "crops": to_float(crops)}, length, rate, bank)
+        return mix({**batch, "crops": to_float(crops)}, length, rate, responses)
 
 
 def _hours(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The folders of sound that a person names for mixtures: what is in them, and what is wrong with them."""
+"""Folders of sound that the settings of mixtures name, and the checks of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TESTS = (("noisy_testset_wav", "clean_testset_wav"), ("test/noisy", "test/clean"
 
 
 def listed(key: str, given: Paths | None) -> list[Path]:
-    """The folders that ``data.<key>`` names: none, one, or several. Raises ConfigError for one that is named twice."""
+    """Return the folders that ``data.<key>`` names, none or more. Raises ConfigError for one that is named twice."""
     paths = [Path(path).expanduser() for path in ([given] if isinstance(given, str) else given or [])]
     if len(set(paths)) < len(paths):
         raise ConfigError(f"data.{key}={given}: names a folder twice")
@@ -24,7 +24,7 @@ def listed(key: str, given: Paths | None) -> list[Path]:
 
 
 def sound_files(key: str, path: Path) -> list[Path]:
-    """Those that a folder of ``data.<key>`` holds (or a file or pattern names). Raises CorpusError for none."""
+    """Return the sound files of a folder, file or pattern of ``data.<key>``. Raises CorpusError for none."""
     try:
         return audio.list_files(path)
     except AudioError as error:
@@ -32,14 +32,14 @@ def sound_files(key: str, path: Path) -> list[Path]:
 
 
 def one_track(key: str, path: Path) -> Corpus:
-    """The same, to be prepared."""
+    """Return the sound files of one entry of ``data.<key>`` as a corpus of one track, to be prepared."""
     files = sound_files(key, path)
     folder = path if path.is_dir() else Path(os.path.commonpath([file.parent for file in files]))
     return clips(key, folder, files)
 
 
 def prefixes(folders: Sequence[Path]) -> list[str]:
-    """What the names of files begin with, to tell several folders apart."""
+    """Return a prefix for the file names of each folder, so that equal names in several folders differ."""
     if len(folders) == 1:
         return [""]
     names = [folder.name for folder in folders]
@@ -58,7 +58,7 @@ def check_apart(speech: Sequence[Path], noise: Sequence[Path]) -> None:
 
 
 def test_pairs(root: Path) -> tuple[list[Pair], list[str]]:
-    """The pairs of ``data.test_root``, and a line for each problem with them. Raises CorpusError where it has none."""
+    """Return the pairs of ``data.test_root`` and a line for each problem. Raises CorpusError where it has none."""
     for noisy, clean in TESTS:
         if (root / noisy).is_dir() and (root / clean).is_dir():
             return match(unnest(root / noisy), unnest(root / clean))

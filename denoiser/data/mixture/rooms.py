@@ -1,4 +1,4 @@
-"""Rooms: impulse responses, simulated or measured, and what of them a clean target keeps."""
+"""Impulse responses of rooms, simulated or measured, and the part of them that a clean target keeps."""
 
 from __future__ import annotations
 
@@ -21,68 +21,80 @@ IMAGES = 0.06  # s after the direct sound in which reflections are single; later
 SIDES = ((3.0, 10.0), (3.0, 8.0), (2.4, 4.0))  # m, of a room
 RT60 = (0.15, 0.7)  # s until sound has decayed by 60 dB: a furnished bedroom to a bare office
 NEAREST, WALL = 0.3, 0.5  # m between talker and microphone, and of both from any wall, at least
-KEPT = {"direct": 0.0025, "early": 0.05, "all": SECONDS}  # s of a response that a target of this name holds
-_TAPS = 20  # of the interpolating sinc, on each side
+TARGET_SECONDS = {"direct": 0.0025, "early": 0.05, "all": SECONDS}  # of a response that a target of this name keeps
+TAPS = 20  # of the interpolating sinc, on each side
+
+Array = NDArray[np.float64]
 
 
-def simulate(rng: Generator, sample_rate: int) -> NDArray[np.float64]:
-    """A random shoebox room: its impulse response, ``[N]``, direct sound 1 at sample 0.
+def simulate(rng: Generator, sample_rate: int) -> Array:
+    """Return the impulse response ``[N]`` of a random shoebox room, with a direct sound of 1 at sample 0.
 
     Until 60 ms after the direct sound, image sources (Allen & Berkley 1979), each delayed by a windowed sinc, with
-    walls that absorb alike, as much as gives the room its RT60 by Eyring's formula, and negative reflection
-    coefficients, which avoid the low-frequency swell of positive ones (Lehmann & Johansson 2008). Then, where
-    reflections are too dense to tell apart, Gaussian noise that decays exponentially (Polack 1988) from the level
-    that images of the density 4πc³t²/V have there.
+    walls that all absorb as much as gives the room its RT60 by Eyring's formula, and negative reflection coefficients,
+    which avoid the low-frequency swell of positive ones (Lehmann & Johansson 2008). Then, where reflections are too
+    dense to tell apart, Gaussian noise that decays exponentially (Polack 1988) from the level that images of the
+    density 4πc³t²/V have there.
     """
     sides = np.array([rng.uniform(*span) for span in SIDES])
     rt60 = rng.uniform(*RT60)
-    while True:
+    distance = 0.0
+    while distance < NEAREST:
         source, microphone = rng.uniform(WALL, sides - WALL, (2, 3))
         distance = float(np.linalg.norm(source - microphone))
-        if distance >= NEAREST:
-            break
     volume = float(sides.prod())
     surface = 2 * volume * float((1 / sides).sum())
     reflection = -np.exp(-0.161 * volume / (surface * rt60) / 2)  # α = 1 - β² = 1 - exp(-0.161 V / (S RT60))
 
-    far = distance + IMAGES * SOUND
+    response = np.zeros(round(SECONDS * sample_rate))
+    delays, gains = _images(sides, source, microphone, reflection)
+    _add_pulses(response, delays * sample_rate, gains)
+
+    time = np.arange(len(response)) / sample_rate
+    decay = 10 ** (-6 * (time + distance / SOUND) / rt60)
+    power = 4 * np.pi * SOUND * distance**2 / volume / sample_rate * decay
+    late = time >= IMAGES
+    response[late] = rng.standard_normal(int(late.sum())) * np.sqrt(power[late])
+    return response
+
+
+def _images(sides: Array, source: Array, microphone: Array, reflection: float) -> tuple[Array, Array]:
+    """Return the delays in seconds after the direct sound, and the gains relative to it, of all early reflections."""
+    distance = float(np.linalg.norm(source - microphone))
+    farthest = distance + IMAGES * SOUND
     axes, bounces = [], []  # per dimension: positions of the images, and how often their sound met a wall
     for side, at, ear in zip(sides, source, microphone, strict=True):
-        order = np.arange(-int(far / side / 2) - 1, int(far / side / 2) + 2)
+        order = np.arange(-int(farthest / side / 2) - 1, int(farthest / side / 2) + 2)
         axes.append(np.concatenate([2 * order * side + at, 2 * order * side - at]) - ear)
         bounces.append(np.concatenate([2 * np.abs(order), np.abs(2 * order - 1)]))
     x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
     i, j, k = np.meshgrid(*bounces, indexing="ij", sparse=True)
     paths = np.sqrt(x**2 + y**2 + z**2).ravel()
     gains = (distance / paths) * (reflection ** (i + j + k)).ravel()
-    heard = paths < far
-    delays = (paths[heard] - distance) / SOUND * sample_rate
+    early = paths < farthest
+    return (paths[early] - distance) / SOUND, gains[early]
 
-    response = np.zeros(round(SECONDS * sample_rate))
+
+def _add_pulses(response: Array, delays: Array, gains: Array) -> None:
+    """Add a band-limited pulse at each of the delays, which are in samples and need not be whole."""
     whole = np.round(delays).astype(int)
-    taps = np.arange(-_TAPS, _TAPS + 1)
+    taps = np.arange(-TAPS, TAPS + 1)
     offset = taps - (delays - whole)[:, None]
-    window = np.cos(np.pi * offset / (2 * _TAPS + 2)) ** 2
+    window = np.cos(np.pi * offset / (2 * TAPS + 2)) ** 2
+    values = gains[:, None] * np.sinc(offset) * window
     places = whole[:, None] + taps
     inside = (places >= 0) & (places < len(response))  # the sinc of an early reflection begins before the direct sound
-    values = gains[heard, None] * np.sinc(offset) * window
     response += np.bincount(places[inside], values[inside], len(response))
-
-    t = np.arange(len(response)) / sample_rate
-    power = 4 * np.pi * SOUND * distance**2 / volume / sample_rate * 10 ** (-6 * (t + distance / SOUND) / rt60)
-    late = t >= IMAGES
-    response[late] = rng.standard_normal(int(late.sum())) * np.sqrt(power[late])
-    return response
 
 
 def simulated(count: int, sample_rate: int, seed: Sequence[int]) -> Tensor:
-    """``[count, N]``: as many random rooms, some 5 ms of work each; ``seed`` and the number give the room."""
+    """Return as many random rooms, ``[count, N]``, some 5 ms of work each; ``seed`` and the number give the room."""
     rooms = [simulate(np.random.default_rng([*seed, i + 1]), sample_rate) for i in range(count)]
     return torch.stack([_finish(torch.from_numpy(room), sample_rate) for room in rooms])
 
 
 def measured(files: Sequence[Path], sample_rate: int) -> Tensor:
-    """``[responses, N]``: the impulse responses in these files, every channel one, from the direct sound on.
+    """Return the impulse responses in these files, ``[responses, N]``, every channel one, from the direct sound on.
 
     The direct sound is the first sample within 6 dB of the largest. Raises CorpusError listing the files that
     cannot be read or are silent.
@@ -105,22 +117,22 @@ def measured(files: Sequence[Path], sample_rate: int) -> Tensor:
     return torch.stack(responses)
 
 
-def kept(responses: Tensor, target: str, sample_rate: int) -> Tensor:
-    """What a clean target keeps of ``[rooms, N]``: the ``direct`` sound, the ``early`` reflections too, or ``all``.
+def target_part(responses: Tensor, target: str, sample_rate: int) -> Tensor:
+    """Return the part of ``[rooms, N]`` that a target keeps: ``direct`` sound, ``early`` reflections too, or ``all``.
 
-    Cut off by half a cosine of a tenth of its length, at the latest at the end of what is kept.
+    It ends in half a cosine, a tenth of its length.
     """
-    seconds = KEPT[target]
     if target == "all":
         return responses
-    t = torch.arange(responses.shape[-1], dtype=responses.dtype, device=responses.device) / sample_rate
-    falling = ((t - 0.9 * seconds) / (0.1 * seconds)).clamp(0, 1)
+    seconds = TARGET_SECONDS[target]
+    time = torch.arange(responses.shape[-1], dtype=responses.dtype, device=responses.device) / sample_rate
+    falling = ((time - 0.9 * seconds) / (0.1 * seconds)).clamp(0, 1)
     return responses * (0.5 + 0.5 * torch.cos(torch.pi * falling))
 
 
 def _finish(response: Tensor, sample_rate: int) -> Tensor:
-    """float32, :data:`SECONDS` long, its end faded; early sound of unit energy, so that a room changes no level."""
+    """Return float32, :data:`SECONDS` long, its end faded; early sound of unit energy, so a room changes no level."""
     response = audio.match_length(response, round(SECONDS * sample_rate)).clone()
     fade = len(response) // 10
     response[-fade:] *= torch.linspace(1, 0, fade, dtype=response.dtype)
-    return (response / torch.linalg.vector_norm(kept(response, "early", sample_rate))).float()
+    return (response / torch.linalg.vector_norm(target_part(response, "early", sample_rate))).float()

@@ -1,4 +1,4 @@
-"""The embedded corpus: synthetic speech in synthetic noise, written in the layout of VCTK-DEMAND."""
+"""Embedded corpus of synthetic speech in synthetic noise, written in the layout of VCTK-DEMAND."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ from numpy.random import Generator
 from tqdm import tqdm
 
 from denoiser import audio
+from denoiser.data.activity import active_power
 from denoiser.data.synthesis.noises import NOISES, Response, pink, shape, unit
 from denoiser.data.synthesis.sentences import SENTENCES
 from denoiser.data.synthesis.voices import SPEAKERS, Array, Voice, espeak, resample, speak
 from denoiser.errors import ConfigError, CorpusError
 from denoiser.filesystem import atomic_folder
 
-CORPUS, MARKER = "denoiser synthetic", "synthetic.json"  # the settings of a corpus, the last file written
-FORMAT = 1  # to be raised when the same settings would give other samples
+CORPUS = "denoiser synthetic"
+MARKER = "synthetic.json"  # holds the settings of a corpus; the last file written
+FORMAT = 1  # raised when the same settings would give other samples
+MOST_MINUTES = 6000
 SECONDS = 3.3  # of a mean utterance
 LEVEL = (-30.0, -22.0)  # dBFS of active speech
 FLOOR = -75.0  # dBFS of the room: no recording has the digital silence of espeak
@@ -36,9 +39,10 @@ SNRS = {"train": (0.0, 5.0, 10.0, 15.0), "test": (2.5, 7.5, 12.5, 17.5)}  # dB, 
 
 
 def _timbre(speaker: str) -> Response:
-    """A gain that is the speaker's own: a tilt within ±1.5 dB an octave, two bumps within ±4 dB."""
+    """Return the gain of a speaker's voice: a tilt within ±1.5 dB an octave, and two bumps within ±4 dB."""
     rng = np.random.default_rng(int(speaker[1:]))
-    tilt, heights = rng.uniform(-1.5, 1.5), rng.uniform(-4, 4, 2)
+    tilt = rng.uniform(-1.5, 1.5)
+    heights = rng.uniform(-4, 4, 2)
     centres = np.log2(rng.uniform([300, 2000], [1500, 6000]))
 
     def gain(f: Array) -> Array:
@@ -50,48 +54,53 @@ def _timbre(speaker: str) -> Response:
 
 
 def _in_room(rng: Generator, speech: Array, rate: int) -> Array:
-    """With the first reflections of a small room: 6 within 28 ms that fall from -11 to -24 dB."""
+    """Add the first reflections of a small room: 6 within 28 ms that fall from -11 to -24 dB."""
     heard = speech.copy()
     for delay in rng.uniform(0.0015, 0.028, 6):
         shift = int(delay * rate)
-        heard[shift:] += rng.choice([-1, 1]) * 10 ** (-(10 + 500 * delay) / 20) * speech[:-shift]
+        decibels = -(10 + 500 * delay)
+        heard[shift:] += rng.choice([-1, 1]) * 10 ** (decibels / 20) * speech[:-shift]
     return heard
 
 
-def _clean(rng: Generator, text: str, speaker: str, voice: Voice, rate: int) -> Array:
-    """An utterance as if recorded, between 0.1 to 0.4 s of the room's own noise."""
+def _record(rng: Generator, text: str, speaker: str, voice: Voice, rate: int) -> Array:
+    """Return an utterance as if recorded in a room, with 0.1 to 0.4 s of the room's own noise around it."""
     silence = (rng.uniform(0.1, 0.4, 2) * rate).astype(int)
     speech = np.pad(resample(speak(rng, text, voice), rate), silence)
     timbre = _timbre(speaker)
-    speech = _in_room(rng, shape(speech, rate, lambda f: timbre(f) * f**4 / (f**4 + 40**4)), rate)
-    speech *= 10 ** (rng.uniform(*LEVEL) / 20) / np.sqrt(active_power(speech, rate))
+
+    def response(f: Array) -> Array:
+        highpass = f**4 / (f**4 + 40**4)
+        return timbre(f) * highpass
+
+    speech = _in_room(rng, shape(speech, rate, response), rate)
+    speech *= 10 ** (rng.uniform(*LEVEL) / 20) / np.sqrt(_active_power(speech, rate))
     return speech + 10 ** (FLOOR / 20) * pink(rng, len(speech), rate)
 
 
-def active_power(speech: Array, rate: int) -> float:
-    """Mean power of the 20 ms frames within 40 dB of the loudest: of speech, not of its pauses."""
-    size = rate // 50
-    power = (speech[: len(speech) // size * size].reshape(-1, size) ** 2).mean(1)
-    return float(power[power >= 1e-4 * power.max()].mean())
+def _active_power(speech: Array, rate: int) -> float:
+    return float(active_power(torch.from_numpy(speech), rate))
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """What is written as ``name``, and the seed of all that is random in it."""
+    """Plan of one pair of files: what is said, in which noise, and the seed of all random choices."""
 
     name: str
     split: str
     text: str
     noise: str
-    snr: float
+    snr: float  # dB
     seed: tuple[int, ...]
 
     def write(self, root: Path, rate: int) -> None:
         """Write clean and noisy = clean + noise, both lowered by one factor where they would pass 0.99."""
-        rng, speaker = np.random.default_rng(self.seed), self.name.split("_")[0]
-        clean = _clean(rng, self.text, speaker, SPEAKERS[self.split][speaker], rate)
+        rng = np.random.default_rng(self.seed)
+        speaker = self.name.split("_")[0]
+        clean = _record(rng, self.text, speaker, SPEAKERS[self.split][speaker], rate)
         noise = unit(NOISES[self.split][self.noise](rng, len(clean), rate))
-        noisy = clean + noise * np.sqrt(active_power(clean, rate) / 10 ** (self.snr / 10))
+        noise_power = _active_power(clean, rate) / 10 ** (self.snr / 10)
+        noisy = clean + noise * np.sqrt(noise_power)
         both = np.stack([clean, noisy])
         both *= min(1, PEAK / np.abs(both).max())
         for side, samples in zip(("clean", "noisy"), torch.from_numpy(both).float(), strict=True):
@@ -100,7 +109,7 @@ class Utterance:
 
 
 def _plan(split: str, minutes: float, seed: int) -> list[Utterance]:
-    """Speakers take turns; a round has each noise once, its SNRs spread; four rounds have every pair."""
+    """Return the utterances of a split: speakers take turns, and four rounds have every noise at every SNR once."""
     stream = list(SETS).index(split)
     rng = np.random.default_rng([seed, stream])
     snrs, texts = SNRS[split], SENTENCES[split]
@@ -115,15 +124,17 @@ def _plan(split: str, minutes: float, seed: int) -> list[Utterance]:
             order = rng.permutation(len(noises))
         noise = order[place]
         snr = snrs[(offsets[noise] + round_) % len(snrs)]
-        name, text = f"{speakers[who]}_{turn + 1:03d}", texts[reading[who][turn % len(texts)]]
+        name = f"{speakers[who]}_{turn + 1:03d}"
+        text = texts[reading[who][turn % len(texts)]]
         # A seed does not end in 0: [a, b] and [a, b, 0] are one stream.
         plan.append(Utterance(name, split, text, noises[noise], snr, (seed, stream, i + 1)))
     return plan
 
 
 def _enter_worker() -> None:
+    """Compute with one thread, and leave Ctrl-C to the parent process."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_all(plan: list[Utterance], root: Path, rate: int, workers: int) -> None:
@@ -137,7 +148,8 @@ def _write_all(plan: list[Utterance], root: Path, rate: int, workers: int) -> No
             pool.shutdown(cancel_futures=True)
         return
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in a worker, since a sum's last bit may follow the number of threads
+    # One thread as in a worker, since the last bit of a sum may depend on the number of threads.
+    torch.set_num_threads(1)
     try:
         collections.deque(progress(map(write, plan)), maxlen=0)
     finally:
@@ -145,7 +157,7 @@ def _write_all(plan: list[Utterance], root: Path, rate: int, workers: int) -> No
 
 
 def _settings_in(root: Path) -> dict[str, Any] | None:
-    """The settings of the corpus in ``root``; None where there is nothing."""
+    """Return the settings of the corpus in ``root``, None where there is nothing. CorpusError for anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return None
     try:
@@ -169,31 +181,27 @@ def write_corpus(
     """Write the corpus of these settings to ``root``, or return at once where it is.
 
     A corpus of other settings is replaced. ``root`` becomes the whole corpus or stays as it was. The same
-    settings give the same bits, whatever ``workers`` is.
+    settings give the same bits, for any number of ``workers``.
 
     Args:
         root: the folder; absent, empty, or a corpus that this function wrote.
         minutes: of training audio, about; 4 utterances at least.
         test_minutes: of test audio, about; 4 utterances at least.
         seed: 0 or more.
-        sample_rate: of the files, 8000 to 192000 Hz. Speech ends at 11 kHz.
-        workers: processes; 1 works in this one. Default: one a processor, 8 at most.
+        sample_rate: of the files, Hz, at least 8000. Speech ends at 11 kHz.
+        workers: processes; 1 works in this one. Default: one per processor, 8 at most.
 
     Raises:
         ConfigError: a setting is out of range.
         CorpusError: ``root`` holds anything else, which stays, or cannot be written.
         DenoiserError: espeak-ng is missing or does not work.
     """
+    for name, value in (("minutes", minutes), ("test_minutes", test_minutes)):
+        if not 0 <= value <= MOST_MINUTES:
+            raise ConfigError(f"{name}={value}, expected 0 to {MOST_MINUTES}")
+    if seed < 0:
+        raise ConfigError(f"seed={seed}, expected 0 or more")
     workers = min(os.cpu_count() or 1, 8) if workers is None else workers
-    for name, value, low, high in (
-        ("minutes", minutes, 0, 6000),
-        ("test_minutes", test_minutes, 0, 6000),
-        ("seed", seed, 0, 2**63),
-        ("sample_rate", sample_rate, 8000, 192_000),
-        ("workers", workers, 1, 61),  # 61: Windows' limit
-    ):
-        if not low <= value <= high:
-            raise ConfigError(f"{name}={value}, expected {low} to {high}")
     settings = {"corpus": CORPUS, "format": FORMAT, "seed": seed, "sample_rate": sample_rate}
     settings |= {"minutes": minutes, "test_minutes": test_minutes}
     root = Path(root).resolve()

@@ -1,4 +1,4 @@
-"""Noises made, not recorded: coloured noise, hum, machines, weather, keys, music. One more folder to draw from."""
+"""Folder of synthetic noises for mixtures: coloured noise, hum, machines, weather, keys, music."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from numpy.random import Generator
 
 from denoiser import audio
-from denoiser.data.synthesis.noises import NOISES, shape, unit, wander
+from denoiser.data.synthesis.noises import NOISES, Noise, shape, unit, wander
 from denoiser.data.synthesis.voices import Array
 from denoiser.errors import CorpusError
 from denoiser.filesystem import atomic_folder
 
-FORMAT = 4  # to be raised when other samples would come out
+FORMAT = 4  # raised when other samples would come out
 SECONDS = 10.0  # of each
 COUNTS = {"train": 144, "val": 24, "test": 24}
 SLOPES = (-2.2, 1.0)  # exponent of the power over frequency: 0 white, -1 pink, -2 brown, 1 blue
@@ -29,16 +29,20 @@ def _coloured(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _music(rng: Generator, n: int, rate: int) -> Array:
-    """A bass, chords of three, a melody and a beat, of one key, tempo and two timbres; plucked or held."""
-    beat, root = int(rate * 60 / rng.uniform(70, 150)), 110 * 2 ** (rng.integers(12) / 12)
+    """Return a bass, chords of three, a melody and a beat, of one key, tempo and two timbres; plucked or held."""
+    beat = int(rate * 60 / rng.uniform(70, 150))
+    root = 110 * 2 ** (rng.integers(12) / 12)
     scale = np.array([[0, 2, 4, 5, 7, 9, 11], [0, 2, 3, 5, 7, 8, 10]][rng.integers(2)])
     timbres = np.arange(1, 13) ** -rng.uniform(0.5, 2, (2, 1)) * rng.lognormal(0, 0.5, (2, 12))
-    decay, t = rng.uniform(0.2, 2), np.arange(2 * beat) / rate
+    decay = rng.uniform(0.2, 2)
+    t = np.arange(2 * beat) / rate
     rise = np.minimum(t / 0.01, 1) * np.minimum((t[-1] - t) / 0.05, 1)
-    piece, drum = np.zeros(n + 3 * beat), rng.uniform(0, 1.5)
+    piece = np.zeros(n + 3 * beat)
+    drum = rng.uniform(0, 1.5)
 
     def play(start: int, degree: int, octave: int, timbre: Array, loudness: float) -> None:
-        pitch = root * 2 ** ((scale[degree % 7] + 12 * (degree // 7 + octave)) / 12)
+        semitones = scale[degree % 7] + 12 * (degree // 7 + octave)
+        pitch = root * 2 ** (semitones / 12)
         partials = pitch * np.arange(1, 13)
         waves = np.sin(2 * np.pi * partials[:, None] * t + rng.uniform(0, 2 * np.pi, (12, 1)))
         heard = timbre * (partials < 0.45 * rate)
@@ -56,16 +60,22 @@ def _music(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _rumble(rng: Generator, n: int, rate: int) -> Array:
-    """Inside a vehicle or a building: 6 to 15 dB less an octave from 25 to 80 Hz on, and a little air."""
+    """Return the rumble inside a vehicle or a building, falling from 25 to 80 Hz on, with a little air."""
     corner, slope = rng.uniform(25, 80), rng.uniform(1, 2.5)
-    body = unit(shape(rng.standard_normal(n), rate, lambda f: (f / corner) ** 2 / (1 + (f / corner) ** (2 + slope))))
+
+    def low(f: Array) -> Array:
+        octaves = f / corner
+        return octaves**2 / (1 + octaves ** (2 + slope))
+
+    body = unit(shape(rng.standard_normal(n), rate, low))
     air = unit(shape(rng.standard_normal(n), rate, lambda f: 1 / (1 + f / 500)))
     return np.exp(0.2 * wander(rng, n, rate, 2)) * (body + 10 ** rng.uniform(-2, -0.5) * air)
 
 
 def _crowd(rng: Generator, n: int, rate: int) -> Array:
-    """A place full of people: no word is heard, but octaves rise and fall as syllables do, less of them above 1 kHz."""
-    corner, slope, crowd = rng.uniform(300, 1200), rng.uniform(0.8, 1.8), np.zeros(n)
+    """Return the sound of a crowd: no word is heard, but octaves rise and fall as syllables do."""
+    corner, slope = rng.uniform(300, 1200), rng.uniform(0.8, 1.8)
+    crowd = np.zeros(n)
     for low, high in pairwise(37.5 * 2.0 ** np.arange(9)):
         octave = unit(shape(rng.standard_normal(n), rate, lambda f: (f >= low) & (f < high)))  # noqa: B023
         level = (1 + low / corner) ** -slope * np.exp(rng.uniform(0.1, 0.5) * wander(rng, n, rate, rng.uniform(2, 5)))
@@ -73,11 +83,9 @@ def _crowd(rng: Generator, n: int, rate: int) -> Array:
     return crowd
 
 
-KINDS = {"coloured": _coloured, "crowd": _crowd, "music": _music, "rumble": _rumble} | {
-    kind: NOISES[part][kind]
-    for part, kinds in (("train", "hum bandlimited engine rain clicks gusts"), ("test", "traffic fan"))
-    for kind in kinds.split()
-}
+KINDS: dict[str, Noise] = {"coloured": _coloured, "crowd": _crowd, "music": _music, "rumble": _rumble}
+KINDS |= {kind: NOISES["train"][kind] for kind in ("hum", "bandlimited", "engine", "rain", "clicks", "gusts")}
+KINDS |= {kind: NOISES["test"][kind] for kind in ("traffic", "fan")}
 ORDER = [
     *"coloured rumble music engine crowd fan coloured hum".split(),
     *"clicks rumble crowd gusts traffic rain music bandlimited".split(),
@@ -85,10 +93,10 @@ ORDER = [
 
 
 def write_noises(cache: Path, sample_rate: int) -> Path:
-    """The folder under ``cache`` that holds them, as ``<part>/<kind>/<kind>_<number>.wav``: there, or made.
+    """Return the folder of the noises under ``cache``, ``<part>/<kind>/<kind>_<number>.wav``; write it if need be.
 
-    An eighth each are coloured, of a random slope, rumble, crowds and music, the others of eight kinds. Always the same
-    samples at one rate. Raises CorpusError where it cannot be written.
+    An eighth each are coloured, rumble, crowds and music, the others of eight kinds. Always the same samples at one
+    rate. Raises CorpusError where the folder cannot be written.
     """
     folder = cache / f"generated-{sample_rate}hz-{FORMAT}"
     if folder.is_dir():

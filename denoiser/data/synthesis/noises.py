@@ -1,4 +1,4 @@
-"""Noises: a generator a kind, of any length at any rate. Training and test have none in common."""
+"""Generators of noise, one for each kind, of any length at any rate. Training and test have none in common."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ def _fft_size(n: int) -> int:
 
 
 def shape(x: Array, rate: int, response: Response) -> Array:
+    """Filter a sound by a gain over frequency."""
     size = _fft_size(len(x) + rate // 10)  # 100 ms for the response to end in, instead of wrapping around
-    return np.fft.irfft(np.fft.rfft(x, size) * response(np.fft.rfftfreq(size, 1 / rate)), size)[: len(x)]
+    gain = response(np.fft.rfftfreq(size, 1 / rate))
+    return np.fft.irfft(np.fft.rfft(x, size) * gain, size)[: len(x)]
 
 
 def _convolve(x: Array, kernel: Array) -> Array:
@@ -31,11 +33,12 @@ def _convolve(x: Array, kernel: Array) -> Array:
 
 
 def unit(x: Array) -> Array:
+    """Scale to a mean power of 1."""
     return x / np.sqrt(np.mean(x**2) + 1e-20)
 
 
 def _coloured(rng: Generator, n: int, rate: int, gain: Response) -> Array:
-    """Gaussian noise of unit power with that gain, above 20 Hz."""
+    """Return Gaussian noise of unit power with that gain, above 20 Hz."""
     size = _fft_size(n)
     f = np.fft.rfftfreq(size, 1 / rate)
     spectrum = np.fft.rfft(rng.standard_normal(size)) * gain(np.maximum(f, 20)) * (f >= 20)
@@ -47,7 +50,7 @@ def _band(f: Array, low: float | Array, high: float | Array) -> Array:
 
 
 def wander(rng: Generator, n: int, rate: int, hz: float) -> Array:
-    """A smooth random curve, about normal, that turns some ``hz`` times a second."""
+    """Return a smooth random curve, about normal, that turns some ``hz`` times a second."""
     knots = rng.standard_normal(int(2 * hz * n / rate) + 2)
     place, x = np.divmod(np.arange(n) * (2 * hz / rate), 1)
     x = x * x * (3 - 2 * x)
@@ -55,7 +58,7 @@ def wander(rng: Generator, n: int, rate: int, hz: float) -> Array:
 
 
 def _tone(rng: Generator, cycles: Array, harmonics: Array) -> Array:
-    """A tone of unit power whose phase is ``cycles``, with harmonics of these amplitudes."""
+    """Return a tone of unit power whose phase is ``cycles``, with harmonics of these amplitudes."""
     spectrum = np.zeros(2049, complex)
     spectrum[1 : len(harmonics) + 1] = harmonics * np.exp(2j * np.pi * rng.random(len(harmonics)))
     table = np.fft.irfft(spectrum)
@@ -63,21 +66,24 @@ def _tone(rng: Generator, cycles: Array, harmonics: Array) -> Array:
 
 
 def _impulses(rng: Generator, n: int, count: float) -> Array:
-    """``count`` impulses, or one, of either sign anywhere in ``n`` samples."""
-    count, train = int(count) + 1, np.zeros(n)
+    """Return ``n`` samples with about ``count`` impulses of either sign, at least one."""
+    count = int(count) + 1
+    train = np.zeros(n)
     np.add.at(train, rng.integers(n, size=count), rng.lognormal(0, 0.5, count) * rng.choice([-1, 1], count))
     return train
 
 
 def _ring(x: Array, rate: int, pitches: ArrayLike, decays: ArrayLike) -> Array:
-    """``x`` through modes at ``pitches`` (Hz) that fall by e in ``decays`` (s), at unit power."""
-    pitch, decay = np.minimum(pitches, 0.45 * rate)[:, None], np.asarray(decays)[:, None]
+    """Filter ``x`` by resonances at ``pitches`` (Hz) that fall by e in ``decays`` (s), to unit power."""
+    pitch = np.minimum(pitches, 0.45 * rate)[:, None]
+    decay = np.asarray(decays)[:, None]
     t = np.arange(int(6 * decay.max() * rate)) / rate
-    return unit(_convolve(x, (np.sin(2 * np.pi * pitch * t) * np.exp(-t / decay)).sum(0)))
+    kernel = (np.sin(2 * np.pi * pitch * t) * np.exp(-t / decay)).sum(0)
+    return unit(_convolve(x, kernel))
 
 
 def _talk(rng: Generator, n: int, rate: int, split: str) -> Array:
-    """4 to 8 of the split's crowd who talk at once throughout, within 3 dB of each other."""
+    """Return 4 to 8 voices of the split's crowd that talk at once, within 3 dB of each other."""
     length = n * ESPEAK_RATE // rate + 2
     crowd = np.zeros(length)
     for name in rng.choice(CROWDS[split], rng.integers(4, 9), replace=False):
@@ -99,20 +105,20 @@ def pink(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _bandlimited(rng: Generator, n: int, rate: int) -> Array:
-    """Half an octave to two around 250 Hz to 5.6 kHz."""
+    """Return noise half an octave to two wide, around 250 Hz to 5.6 kHz."""
     centre, half = 250 * 2 ** rng.uniform(0, 4.5), 2 ** rng.uniform(0.25, 1)
     return _coloured(rng, n, rate, lambda f: _band(f, centre / half, centre * half))
 
 
 def _hum(rng: Generator, n: int, rate: int) -> Array:
-    """Mains at 50 or 60 Hz within about 0.1 Hz, 40 harmonics, over a little hiss."""
+    """Return mains hum at 50 or 60 Hz within about 0.1 Hz, with 40 harmonics and a little hiss."""
     mains = rng.choice([50, 60]) + 0.1 * wander(rng, n, rate, 0.2)
     harmonics = np.arange(1, 41) ** -rng.uniform(0.6, 1.4) * rng.lognormal(0, 0.7, 40)
     return _tone(rng, np.cumsum(mains) / rate, harmonics) + 0.05 * pink(rng, n, rate)
 
 
 def _engine(rng: Generator, n: int, rate: int) -> Array:
-    """Harmonics of a wandering 20 to 45 Hz, and combustion noise twice a turn."""
+    """Return an engine: harmonics of a wandering 20 to 45 Hz, and combustion noise twice a turn."""
     turns = np.cumsum(rng.uniform(20, 45) * np.exp(0.12 * wander(rng, n, rate, 0.5))) / rate
     order = np.arange(1, 61)
     harmonics = rng.lognormal(0, 0.5, 60) * order**-0.8 * np.where(order % 2, 0.3, 1)
@@ -121,7 +127,7 @@ def _engine(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _rain(rng: Generator, n: int, rate: int) -> Array:
-    """Some 3000 droplets a second that ring at 1.5 to 10 kHz for a millisecond, over a hiss."""
+    """Return rain: some 3000 droplets a second that ring at 1.5 to 10 kHz for a millisecond, over a hiss."""
     rain = _coloured(rng, n, rate, lambda f: _band(f, 700, 14_000) * f**-0.2)
     for pitch in rng.uniform(1500, 10_000, 10):
         drops = _impulses(rng, n, n / rate * rng.uniform(100, 500))
@@ -130,8 +136,9 @@ def _rain(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _clicks(rng: Generator, n: int, rate: int) -> Array:
-    """Keys and switches: 4 to 8 bursts a second of a few knocks, through 6 modes."""
-    knocks, longest = np.zeros(n), rate // 20
+    """Return keys and switches: 4 to 8 bursts a second of a few knocks, through 6 resonances."""
+    knocks = np.zeros(n)
+    longest = rate // 20
     for start in rng.integers(n - longest, size=int(n / rate * rng.uniform(4, 8)) + 1):
         length = int(rng.uniform(0.2, 1) * longest)
         knocks[start : start + length] += rng.lognormal() * _impulses(rng, length, 3)
@@ -140,15 +147,18 @@ def _clicks(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _gusts(rng: Generator, n: int, rate: int) -> Array:
-    """Wind whose level wanders over some 20 dB, with a whistle in the strong gusts."""
-    gust, whistle = np.exp(0.9 * wander(rng, n, rate, 0.8)), rng.uniform(500, 1500)
+    """Return wind whose level wanders over some 20 dB, with a whistle in the strong gusts."""
+    gust = np.exp(0.9 * wander(rng, n, rate, 0.8))
+    pitch = rng.uniform(500, 1500)
     rumble = _coloured(rng, n, rate, lambda f: _band(f, 40, 800) * f**-0.6)
-    return gust * rumble + 0.2 * gust**1.5 * _coloured(rng, n, rate, lambda f: _band(f, whistle, 1.3 * whistle))
+    whistle = _coloured(rng, n, rate, lambda f: _band(f, pitch, 1.3 * pitch))
+    return gust * rumble + 0.2 * gust**1.5 * whistle
 
 
 def _traffic(rng: Generator, n: int, rate: int) -> Array:
-    """The brown rumble of a road, and vehicles that pass in about a second, brightest when nearest."""
-    road, t = 0.5 * _coloured(rng, n, rate, lambda f: 1 / f), np.arange(n) / rate
+    """Return the rumble of a road, and vehicles that pass in about a second, brightest when nearest."""
+    road = 0.5 * _coloured(rng, n, rate, lambda f: 1 / f)
+    t = np.arange(n) / rate
     for _ in range(1 + int(n / rate / 2)):
         near = 1 / (1 + ((t - rng.uniform(0, n / rate)) / rng.uniform(0.3, 0.9)) ** 2)
         motor = _coloured(rng, n, rate, lambda f: _band(f, 60, 500) * f**-0.5)
@@ -158,7 +168,7 @@ def _traffic(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _fan(rng: Generator, n: int, rate: int) -> Array:
-    """Blades that pass at a constant 70 to 180 Hz, not quite alike, in a stream of air."""
+    """Return a fan: blades that pass at a constant 70 to 180 Hz, not quite alike, in a stream of air."""
     blades = rng.integers(3, 8)
     turns = np.arange(n) * (rng.uniform(70, 180) / blades / rate)
     tone = _tone(rng, turns * blades, np.exp(-0.5 * np.arange(8))) * (1 + 0.25 * np.sin(2 * np.pi * turns))
@@ -168,7 +178,7 @@ def _fan(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _cafe(rng: Generator, n: int, rate: int) -> Array:
-    """The murmur of people across a hard room (0.55 s to -60 dB), and crockery that rings."""
+    """Return the murmur of people across a hard room (0.55 s to -60 dB), and crockery that rings."""
     t = np.arange(rate // 2) / rate
     hall = rng.standard_normal(len(t)) * np.exp(-t / 0.08)
     murmur = _convolve(_talk(rng, n + len(t), rate, "test"), hall)[len(t) :]
@@ -178,7 +188,7 @@ def _cafe(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _surf(rng: Generator, n: int, rate: int) -> Array:
-    """Waves every 3 to 5 s: a roar that swells, breaks into bright foam and washes out."""
+    """Return waves every 3 to 5 s: a roar that swells, breaks into bright foam and washes out."""
     x = (np.arange(n) / rate / rng.uniform(3, 5) + rng.random()) % 1
     swell = np.where(x < 0.3, np.sin(np.pi * x / 0.6) ** 2, np.exp(4 * (0.3 - x)) * (1 - x) / 0.7)
     roar = _coloured(rng, n, rate, lambda f: _band(f, 40, 400) * f**-0.5)
@@ -187,12 +197,13 @@ def _surf(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _birds(rng: Generator, n: int, rate: int) -> Array:
-    """3 to 7 chirps a second that sweep between 0.5 and 8 kHz, over leaves in the wind."""
+    """Return birds: 3 to 7 chirps a second that sweep between 0.5 and 8 kHz, over leaves in the wind."""
     leaves = _coloured(rng, n, rate, lambda f: _band(f, 1000, 10_000) * f**-0.5)
     park = 0.6 * leaves * np.exp(0.5 * wander(rng, n, rate, 5))
     for _ in range(1 + int(n / rate * rng.uniform(3, 7))):
         length = int(rng.uniform(0.05, 0.2) * rate)
-        start, t = rng.integers(n - length), np.linspace(0, 1, length)
+        start = rng.integers(n - length)
+        t = np.linspace(0, 1, length)
         warble = 300 * np.sin(2 * np.pi * rng.integers(1, 6) * t)
         pitch = np.minimum(rng.uniform(2000, 6000) + rng.uniform(-1500, 1500) * t + warble, 0.45 * rate)
         chirp = np.sin(2 * np.pi * np.cumsum(pitch) / rate) * np.sin(np.pi * t) ** 2

@@ -1,4 +1,4 @@
-"""Synthetic voices: espeak-ng, driven through the library that the wheel ``espeakng-loader`` carries."""
+"""Synthetic voices of espeak-ng, through the library that the package ``espeakng-loader`` carries."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LONGEST_PATH = 150  # characters; espeak-ng keeps the path of its data in 160
 
 
 class Voice(NamedTuple):
-    """espeak-ng's ``language+variant``, pitch and its spread (0 to 99), words a minute."""
+    """Settings of espeak-ng: ``language+variant``, pitch and its spread (0 to 99), words a minute."""
 
     espeak: str
     gender: str
@@ -41,7 +41,8 @@ class Voice(NamedTuple):
 
 
 SPEAKERS = {
-    "train": {  # first the two held out for validation, which then even the smallest corpus has
+    # First the two that are held out for validation, so that even the smallest corpus has them.
+    "train": {
         "p226": Voice("en-gb-x-rp+m1", "m", 52, 55, 156),
         "p287": Voice("en-us+f1", "f", 48, 55, 162),
         "p227": Voice("en-us+m2", "m", 44, 60, 166),
@@ -60,7 +61,8 @@ SPEAKERS = {
         "p257": Voice("en-gb-x-gbcwmd+f3", "f", 47, 50, 164),
     },
 }
-CROWDS = {  # who babbles in the background: no one's target, and others in training than in the test
+# Voices in the background, never a target, and not the same in training and test.
+CROWDS = {
     "train": ["en-us+john", "en-029+grandma", "en-gb-x-rp+paul", "de+Gene", "fr+m5", "es+shelby", "nl+Andrea", "pl+f5"],
     "test": ["en+victor", "en+belinda", "sv+Mike", "it+robert", "pt+Nguyen", "fi+steph", "ro+anika", "cy+Alicia"],
 }
@@ -68,7 +70,7 @@ CROWDS = {  # who babbles in the background: no one's target, and others in trai
 
 @contextmanager
 def espeak() -> Iterator[tuple[ctypes.CDLL, list[bytes]]]:
-    """espeak-ng and the list its samples come in; loaded here and unloaded again, about 1 ms.
+    """Load espeak-ng and unload it again, about 1 ms; yields it and the list that its samples are appended to.
 
     Its state (phase of the pitch flutter, count of cycles) outlives ``espeak_Terminate``: kept loaded, an
     utterance would depend on what this process spoke before.
@@ -76,14 +78,16 @@ def espeak() -> Iterator[tuple[ctypes.CDLL, list[bytes]]]:
     try:
         import espeakng_loader
 
-        library, data = ctypes.CDLL(espeakng_loader.get_library_path()), espeakng_loader.get_data_path()
+        library = ctypes.CDLL(espeakng_loader.get_library_path())
+        data = espeakng_loader.get_data_path()
     except ImportError as error:
         raise DenoiserError('espeak-ng, which speaks this corpus, is missing: pip install "denoiser[demo]"') from error
     except (OSError, RuntimeError) as error:
         raise DenoiserError(f"espeak-ng cannot be loaded: {error}") from error
     samples: list[bytes] = []
     stack = ExitStack()
-    if len(data) > LONGEST_PATH:  # a clone in a deep folder: reach the same data by a short name
+    if len(data) > LONGEST_PATH:
+        # A clone in a deep folder reaches the same data by a short name.
         short = Path(stack.enter_context(tempfile.TemporaryDirectory()), "data")
         short.symlink_to(data)
         data = str(short)
@@ -101,13 +105,14 @@ def espeak() -> Iterator[tuple[ctypes.CDLL, list[bytes]]]:
         library.espeak_SetSynthCallback(collect)
         yield library, samples
     finally:
-        library.espeak_Terminate()  # ends its thread, which must not outlive its code
+        # This ends the library's thread, which must not outlive its code.
+        library.espeak_Terminate()
         unload(library._handle)
         stack.close()
 
 
 def speak(rng: Generator, text: str, voice: Voice) -> Array:
-    """``text`` at 22.05 kHz, a little off the voice's pitch and rate, without the silence around it."""
+    """Return ``text`` at 22.05 kHz, a little off the voice's pitch and rate, without the silence around it."""
     parameters = {  # by their numbers in espeak_PARAMETER
         1: voice.rate + int(rng.integers(-8, 9)),
         2: 50,  # volume: at its default of 100 the louder variants clip
@@ -132,4 +137,5 @@ def speak(rng: Generator, text: str, voice: Voice) -> Array:
 
 
 def resample(speech: Array, rate: int) -> Array:
+    """Return speech of espeak-ng at another rate."""
     return audio.resample(torch.from_numpy(speech), ESPEAK_RATE, rate).numpy()

@@ -1,4 +1,4 @@
-"""Rooms: what is simulated decays as it should, what is measured begins with the direct sound."""
+"""Simulated and measured room impulse responses."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def test_measured_responses_begin_with_the_direct_sound(tmp_path):
     for row, sign in zip(found, (1, -1), strict=True):
         assert int(row.abs().argmax()) <= 1  # a resampled pulse is two samples wide
         assert float(row[row.abs().argmax()]) * sign > 0
-        assert float(rooms.kept(row, "early", 16_000).norm()) == pytest.approx(1, abs=1e-4)
+        assert float(rooms.target_part(row, "early", 16_000).norm()) == pytest.approx(1, abs=1e-4)
     echo = found[0, 400:].abs().argmax() + 400
     assert abs(int(echo) - 640) <= 1
 
 
-def test_what_is_no_room_is_one_line(tmp_path):
+def test_files_that_are_no_responses_are_refused_in_one_line(tmp_path):
     audio.write(tmp_path / "silent.wav", torch.zeros(1, 100), 16_000)
     (tmp_path / "text.wav").write_text("not sound")
     with pytest.raises(CorpusError, match=r"2 problems.*silent\.wav: silent.*text\.wav: not readable") as caught:
@@ -86,9 +86,9 @@ def test_what_is_no_room_is_one_line(tmp_path):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_targets_keep_what_their_name_says():
+def test_a_target_keeps_the_part_of_a_response_that_it_names():
     bank = make_noise(0.5, 16_000)
-    direct, early, everything = (rooms.kept(bank, target, 16_000) for target in ("direct", "early", "all"))
+    direct, early, everything = (rooms.target_part(bank, target, 16_000) for target in ("direct", "early", "all"))
     assert torch.equal(everything, bank)
     for kept, end in ((direct, 40), (early, 800)):
         assert torch.equal(kept[:, : round(0.89 * end)], bank[:, : round(0.89 * end)])

@@ -1,4 +1,4 @@
-"""The embedded corpus keeps what it promises."""
+"""Embedded corpus of synthetic speech and noise."""
 
 import json
 import shutil
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("espeakng_loader")
 
@@ -65,7 +66,14 @@ def pair(root, split, name):
     return clean[0].double().numpy(), noisy[0].double().numpy(), rate
 
 
-def test_layout_is_that_of_vctk_demand(corpus):
+def active_decibels(clean, rate):
+    """Return the mean power in dB of the 20 ms frames within 40 dB of the loudest."""
+    size = rate // 50
+    power = (clean[: len(clean) // size * size].reshape(-1, size) ** 2).mean(1)
+    return 10 * np.log10(power[power >= 1e-4 * power.max()].mean())
+
+
+def test_layout_is_that_of_vctk_demand_and_length_as_asked_for(corpus):
     assert sorted(path.name for path in corpus.iterdir()) == [
         "clean_testset_wav",
         "clean_trainset_28spk_wav",
@@ -83,16 +91,13 @@ def test_layout_is_that_of_vctk_demand(corpus):
         for side in ("clean", "noisy"):
             files = sorted((corpus / f"{side}_{name}_wav").iterdir())
             assert [file.name for file in files] == [f"{name}.wav" for name in names]
+            seconds = []
             for info in map(audio.probe, files):
                 found = (info.format, info.subtype, info.sample_rate, info.channels)
                 assert found == ("WAV", "PCM_16", 48_000, 1)
                 assert 1.5 < info.seconds < 6
-
-
-@pytest.mark.parametrize(("split", "minutes"), [("train", 0.5), ("test", 0.3)])
-def test_length_is_about_what_was_asked_for(corpus, split, minutes):
-    files = (corpus / f"clean_{SETS[split]}_wav").iterdir()
-    assert sum(audio.probe(file).seconds for file in files) / 60 == pytest.approx(minutes, rel=0.2)
+                seconds.append(info.seconds)
+            assert sum(seconds) / 60 == pytest.approx({"train": 0.5, "test": 0.3}[split], rel=0.2)
 
 
 @pytest.mark.parametrize("split", SETS)
@@ -102,12 +107,9 @@ def test_smallest_corpus_has_the_held_out_and_two_more(tiny, split):
     assert len(log(tiny, split)) == 4
 
 
-def test_same_seed_gives_the_same_bits_whatever_the_workers(tiny, tmp_path):
+def test_a_seed_gives_the_same_files_with_any_number_of_workers_and_another_seed_others(tiny, tmp_path):
     write_corpus(tmp_path / "two", **TINY, workers=2)
     assert contents(tmp_path / "two") == contents(tiny)
-
-
-def test_another_seed_gives_other_sounds(tiny, tmp_path):
     write_corpus(tmp_path / "other", **TINY, seed=1, workers=1)
     first, other = contents(tiny), contents(tmp_path / "other")
     assert all(first[name] != other[name] for name in first.keys() & other.keys())
@@ -126,11 +128,8 @@ def test_snr_is_the_one_in_the_log(corpus, split):
     for name, _, snr in log(corpus, split):
         assert snr in SNRS[split]
         clean, noisy, rate = pair(corpus, split, name)
-        frames = clean[: len(clean) // 960 * 960].reshape(-1, 960)  # 20 ms
-        power = (frames**2).mean(1)
-        speech = power[10 * np.log10(power / power.max()) >= -40].mean()
-        assert 10 * np.log10(speech / np.mean((noisy - clean) ** 2)) == pytest.approx(snr, abs=0.3)
-        assert rate == 48_000
+        speech = active_decibels(clean, rate)
+        assert speech - 10 * np.log10(np.mean((noisy - clean) ** 2)) == pytest.approx(snr, abs=0.3)
 
 
 @pytest.mark.parametrize("split", SETS)
@@ -138,7 +137,7 @@ def test_levels_are_those_of_recordings(corpus, split):
     for name, *_ in log(corpus, split):
         clean, noisy, rate = pair(corpus, split, name)
         assert max(np.abs(clean).max(), np.abs(noisy).max()) < 0.992
-        assert -40 < 10 * np.log10(synthesis.active_power(clean, rate)) < -21
+        assert -40 < active_decibels(clean, rate) < -21
         for silence in (clean[: rate // 12], clean[-rate // 12 :]):  # 83 ms: a room, no speech, no click
             assert -90 < 10 * np.log10(np.mean(silence**2) + 1e-30) < -73
             assert np.abs(silence).max() < 0.003
@@ -197,7 +196,6 @@ def test_test_sentences_are_not_in_training():
 def test_noises_and_snrs_are_spread_evenly(split):
     every = len(NOISES[split]) * len(SNRS[split])
     plan = synthesis._plan(split, 100, 0)
-    assert set(Counter((u.noise, u.snr) for u in plan[:every]).values()) == {1}
     assert len({(u.noise, u.snr) for u in plan[:every]}) == every
     once = [u.snr for u in plan[: len(NOISES[split])]]
     counts = [once.count(snr) for snr in SNRS[split]]
@@ -213,17 +211,6 @@ def test_every_utterance_has_randomness_of_its_own():
 def test_held_out_speakers_have_enough():
     share = Counter(u.name.split("_")[0] for u in synthesis._plan("train", 10, 0))
     assert min(share["p226"], share["p287"]) / share.total() > 0.07
-
-
-@pytest.mark.parametrize("rate", [8_000, 48_000])
-@pytest.mark.parametrize(("split", "kind"), [(split, kind) for split in NOISES for kind in NOISES[split]])
-def test_noise_is_sound_at_every_rate(split, kind, rate):
-    first, again, other = (NOISES[split][kind](np.random.default_rng(s), 3 * rate // 2, rate) for s in (0, 0, 1))
-    assert first.shape == (3 * rate // 2,)
-    assert np.isfinite(first).all()
-    assert np.mean(first**2) > 0
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
 
 
 def test_second_call_does_nothing(mine, monkeypatch):
@@ -261,45 +248,34 @@ def test_interrupted_writing_changes_nothing(mine, tmp_path, monkeypatch, error,
     assert contents(tmp_path) == before
 
 
-def test_what_a_killed_writing_left_is_not_taken_for_whole(tiny, tmp_path):
+def test_an_empty_folder_is_used_and_what_a_killed_process_left_is_deleted(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("corpus").mkdir()
     left = tmp_path / "corpus.partial-k1ll3d" / "new"
     shutil.copytree(tiny, left)
     (left / "synthetic.json").unlink()
-    write_corpus(tmp_path / "corpus", **TINY, workers=1)
+    threads = torch.get_num_threads()
+    write_corpus(Path("corpus"), **TINY, workers=1)
     assert contents(tmp_path / "corpus") == contents(tiny)
-    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]  # as large as a corpus, each time it is killed
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize("marker", [None, "", "{}", "[1]", '{"corpus": "other"}'])
-def test_corpus_without_its_marker_is_refused_and_untouched(mine, marker):
-    (mine / "synthetic.json").unlink()
-    if marker is not None:
-        (mine / "synthetic.json").write_text(marker)
-    before = stamps(mine)
-    with pytest.raises(CorpusError, match=r"synthetic\.json"):
-        write_corpus(mine, **TINY, workers=1)
-    assert stamps(mine) == before
-
-
-def test_foreign_folder_is_refused_and_untouched(tmp_path):
+def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path, marker):
     (tmp_path / "thesis.txt").write_text("three years of work")
-    with pytest.raises(CorpusError, match=str(tmp_path)):
-        write_corpus(tmp_path, **TINY, workers=1)
-    with pytest.raises(CorpusError, match=r"thesis\.txt"):
-        write_corpus(tmp_path / "thesis.txt", **TINY, workers=1)
-    assert contents(tmp_path) == {"thesis.txt": b"three years of work"}
-
-
-def test_empty_folder_is_used(tmp_path, tiny, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
-    write_corpus(Path("empty"), **TINY, workers=1)
-    assert contents(tmp_path / "empty") == contents(tiny)
+    if marker is not None:
+        (tmp_path / "synthetic.json").write_text(marker)
+    before = stamps(tmp_path)
+    for root, said in ((tmp_path, r"synthetic\.json"), (tmp_path / "thesis.txt", r"thesis\.txt")):
+        with pytest.raises(CorpusError, match=said):
+            write_corpus(root, **TINY, workers=1)
+    assert stamps(tmp_path) == before
 
 
 def test_marker_holds_the_settings(corpus):
     found = json.loads((corpus / "synthetic.json").read_text())
-    expected = {"minutes": 0.5, "test_minutes": 0.3, "seed": 0, "sample_rate": 48_000, "format": corpus.FORMAT}
+    expected = {"minutes": 0.5, "test_minutes": 0.3, "seed": 0, "sample_rate": 48_000, "format": synthesis.FORMAT}
     assert found == expected | {"corpus": "denoiser synthetic"}
 
 
@@ -312,30 +288,8 @@ def test_missing_espeak_names_the_extra(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"minutes": -1.0},
-        {"minutes": float("nan")},
-        {"test_minutes": float("inf")},
-        {"seed": -1},
-        {"sample_rate": 100},
-        {"workers": 0},
-    ],
-)
-def test_setting_out_of_range_is_named(tmp_path, wrong):
+@pytest.mark.parametrize("wrong", [{"minutes": -1.0}, {"minutes": float("nan")}, {"test_minutes": 1e9}, {"seed": -1}])
+def test_a_setting_out_of_range_is_named(tmp_path, wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        write_corpus(tmp_path / "corpus", **(TINY | {"workers": 1} | wrong))
+        write_corpus(tmp_path / "corpus", **(TINY | wrong), workers=1)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_number_of_threads_is_left_alone(tmp_path):
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        write_corpus(tmp_path / "corpus", **TINY, workers=1)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)

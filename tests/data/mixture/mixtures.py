@@ -1,4 +1,4 @@
-"""A corpus to mix, and what comes of mixing it."""
+"""Corpus to mix, and helpers that mix it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from denoiser.spectral import Spectral
 
 RATE = 16_000
 PLAIN = {"babble": 0, "generated": 0, "filtered": 0, "narrow": 0, "speechless": 0, "noiseless": 0, "noises": 1}
-FEW_ROOMS = {"train": 8, "val": 3, "test": 3}  # enough, and at once
+FEW_ROOMS = {"train": 8, "val": 3, "test": 3}
 Draws = list[dict[str, torch.Tensor]]
 
 
 def steady(seconds: float, rate: int, seed: int) -> torch.Tensor:
-    """``[1, N]``: a harmonic tone without a pause: as loud in any crop as in the whole."""
+    """Return a harmonic tone without a pause, ``[1, N]``, as loud in any crop as in the whole."""
     time = torch.arange(round(seconds * rate)) / rate
     return sum(torch.sin(2 * torch.pi * k * (100 + 7 * seed) * time) for k in range(1, 9))[None] / 40
 
 
 def write_corpus(root: Path, voice=make_voice, seconds: float = 2.5) -> tuple[Path, Path]:
-    """24 files of 12 speakers, and noises of 8 recordings, two cuts of each, one short; at three rates, nested."""
+    """Write 24 files of 12 speakers, and two cuts of each of 8 noises, one short; at three rates, nested."""
     rates = (16_000, 48_000, 22_050)
     for i in range(24):
         name = f"speech/some/{i % 3}/p{i // 2:03d}_{i:03d}.wav"
@@ -50,8 +50,8 @@ def same(a: Draws, b: Draws) -> bool:
     return len(a) == len(b) and all(torch.equal(x[k], y[k]) for x, y in zip(a, b, strict=True) for k in x)
 
 
-def loud(x: torch.Tensor) -> float:
-    """Mean power of the 20 ms frames within 40 dB of the loudest, in dB."""
+def active_decibels(x: torch.Tensor) -> float:
+    """Return the mean power of the 20 ms frames within 40 dB of the loudest, in dB."""
     frames = x.double().split(320)
     loudest = max(frame.square().mean() for frame in frames)
     active = torch.cat([frame for frame in frames if frame.square().mean() > 1e-4 * loudest])
@@ -61,7 +61,7 @@ def loud(x: torch.Tensor) -> float:
 def opened(
     corpus: tuple[Path, Path], cache: Path, speech=None, noise: Path | str | None = "", **options
 ) -> MixtureData:
-    """The corpus, or another; ``noise=None`` for none."""
+    """Return the data module of the corpus, or of another, set up; ``noise=None`` for none."""
     options = {"batch_size": 5, "frames": 64, "cache": str(cache), **options}
     noise = corpus[1] if noise == "" else noise
     data = MixtureData(Spectral(), str(speech or corpus[0]), None if noise is None else str(noise), **options)

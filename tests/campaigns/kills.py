@@ -1,15 +1,17 @@
-"""kill -9 at random moments, the same command again, and what came of it compared with an uninterrupted run.
+"""Campaign of kill -9 at random moments. The command is started again, and the result compared with that of an
+uninterrupted run.
 
-    python benchmarks/kills.py [kills=50] [seed=0] [start=fork] [folder=FOLDER]
+    python -m tests.campaigns kills [kills=50] [seed=0] [folder=FOLDER]
 
 A moment is a place (data preparation, a training step, ...) and a time in it, both drawn from the seed: functions of
 the program under test note that they run, and the signal goes to the process group. After every kill each file under
-its final name is read; at the end weights and sounds are compared. ``start=fork`` starts the program from a process
-that has imported the libraries already, ``start=python`` as a person does, which takes longer.
+its final name is read; at the end weights and sounds are compared. The program is started as a fork of this process,
+which has imported the libraries already.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import mmap
@@ -19,7 +21,6 @@ import re
 import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,22 +29,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-os.environ |= {
-    "OMP_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "CUDA_VISIBLE_DEVICES": "",
-    "HYDRA_FULL_ERROR": "0",
-}
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import torch
 
+from denoiser import audio
+from denoiser.cli.arguments import key_values, whole
+from denoiser.data.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
 PLACES = ["elsewhere", "preparation", "a step", "checkpoint write", "validation", "sweep", "folder inference"]
-MARKED = [  # what runs where
-    ("denoiser.data.preparation", "", "_build", 1),
-    ("pytorch_lightning.loops.training_epoch_loop", "_TrainingEpochLoop", "advance", 2),
-    ("denoiser.training.folder", "AtomicCheckpointIO", "save_checkpoint", 3),
-    ("pytorch_lightning.loops.evaluation_loop", "_EvaluationLoop", "run", 4),
-    ("denoiser.inference.denoiser", "", "enhance_recording", 6),
+# Module, class, function and the number of the place where it runs.
+MARKED = [
+    ("denoiser.data.datamodule", "PairedData", "prepare_data", 1),
+    ("denoiser.training.module", "DenoisingModule", "training_step", 2),
+    ("pytorch_lightning.plugins.io", "TorchCheckpointIO", "save_checkpoint", 3),
+    ("denoiser.training.module", "DenoisingModule", "validation_step", 4),
+    ("denoiser.inference.denoiser", "Denoiser", "enhance_file", 6),
 ]
 OF = {"train": PLACES[1:5], "sweep": [PLACES[5]], "infer": [PLACES[6]]}
 TINY = ["model.depth=2", "model.width=8", "model.dropout=0.1", "data.frames=32", "data.batch_size=4",
@@ -53,9 +53,10 @@ TOLERANCE = 1e-6  # between weights
 
 
 def mark(owner: object, name: str, code: int, board: mmap.mmap) -> None:
-    """Have this function note on the board that it runs: a mapped file, which outlives the process."""
+    """Wrap a function so that it notes on the board, a mapped file that outlives the process, that it runs."""
     function = getattr(owner, name)
 
+    @functools.wraps(function)
     def marked(*arguments: object, **settings: object) -> object:
         before, board[0] = board[0], code
         try:
@@ -67,14 +68,14 @@ def mark(owner: object, name: str, code: int, board: mmap.mmap) -> None:
 
 
 def program(board: Path, script: str, arguments: list[str]) -> None:
-    """Be that program, to its end."""
+    """Run a script to its end, and end the process."""
     code: object = 0
     sys.argv = [str(ROOT / script), *arguments]
     with open(board, "r+b") as file:
         shared = mmap.mmap(file.fileno(), 1)
     for module, kind, name, place in MARKED:
         found = importlib.import_module(module)
-        mark(getattr(found, kind) if kind else found, name, place, shared)
+        mark(getattr(found, kind), name, place, shared)
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
@@ -88,10 +89,10 @@ def program(board: Path, script: str, arguments: list[str]) -> None:
 
 
 class Runs:
-    """Starts the program, in groups of its own, and kills it."""
+    """Starter and killer of the program, in process groups of its own."""
 
-    def __init__(self, folder: Path, fork: bool, seed: int) -> None:
-        self.folder, self.fork, self.draw = folder, fork, random.Random(seed)
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.draw = folder, random.Random(seed)
         self.board = folder / "board"
         self.board.write_bytes(b"\0")
         self.usual: dict[str, float] = {}  # seconds that an uninterrupted run is there
@@ -100,10 +101,6 @@ class Runs:
         script = "infer.py" if kind == "infer" else "train.py"
         self.board.write_bytes(b"\0")
         cwd.mkdir(parents=True, exist_ok=True)
-        if not self.fork:
-            command = [sys.executable, __file__, "--program", str(self.board), script, *arguments]
-            with log.open("w") as file:
-                return subprocess.Popen(command, cwd=cwd, stdout=file, stderr=file, start_new_session=True).pid
         if pid := os.fork():
             return pid
         os.setsid()
@@ -116,9 +113,10 @@ class Runs:
         return 0
 
     def watch(self, pid: int, kind: str, target: str = "", after: float = 0.0) -> tuple[int | None, dict[str, float]]:
-        """Its exit code, or None where it was killed: when it had been at ``target`` for ``after`` seconds.
+        """Wait for its end, or kill it when it has been at ``target`` for ``after`` seconds.
 
-        And the seconds it was at each place, of which the last is where it was at the end.
+        Returns its exit code, or None where it was killed, and the seconds it was at each place; the last entry is the
+        place where it was at the end.
         """
         seconds: dict[str, float] = {}
         last = time.perf_counter()
@@ -143,10 +141,6 @@ class Runs:
 
 
 def write_corpus(folder: Path, count: int) -> None:
-    import torch
-
-    from denoiser import audio
-
     generator = torch.Generator().manual_seed(0)
     for index in range(count):
         part, speaker = ("testset", "p232") if index < 2 else ("trainset_28spk", f"p{(225, 226, 287, 288)[index % 4]}")
@@ -158,16 +152,12 @@ def write_corpus(folder: Path, count: int) -> None:
 
 
 def partial(path: Path) -> bool:
-    """Whether its name says that it is not whole."""
+    """Return whether the name says that the file is not whole."""
     return any(".partial-" in part for part in path.parts)
 
 
 def unreadable(folder: Path) -> Iterator[str]:
-    """A line for each file under a final name that cannot be read to its end."""
-    import torch
-
-    from denoiser import audio
-    from denoiser.data.store import Store
+    """Yield a line for each file under a final name that cannot be read to its end."""
 
     def sound(path: Path) -> None:
         assert audio.read(path)[0].shape[-1] == audio.probe(path).frames
@@ -189,10 +179,7 @@ def unreadable(folder: Path) -> Iterator[str]:
 
 
 def differences(one: Path, two: Path, kind: str) -> Iterator[str]:
-    """A line for what a run that was killed has not, or has otherwise, than one that was not."""
-    import torch
-
-    from denoiser import audio
+    """Yield a line for each result that a killed run lacks, or that differs from that of an uninterrupted one."""
 
     def made(folder: Path) -> dict[str, Path]:
         runs = {path.parent for path in folder.rglob("run.json")}
@@ -220,7 +207,7 @@ def epochs(log: Path) -> list[int]:
 
 
 def trial(runs: Runs, kind: str, arguments: list[str], cwd: Path, targets: list[str]) -> tuple[list[str], list[str]]:
-    """Killed at each of the targets in turn, started again until it ends: where it really was, and what went wrong."""
+    """Kill at each of the targets in turn and start again; returns the places of the kills, and a line per fault."""
     places, wrong = [], []
     saved, log = 0, cwd.with_suffix(".log")
     for target in [*targets, ""]:
@@ -234,8 +221,6 @@ def trial(runs: Runs, kind: str, arguments: list[str], cwd: Path, targets: list[
             print(f"  {cwd.name}: killed in {at}, {1000 * after:.0f} ms into {target}", flush=True)
             wrong += unreadable(cwd)
             if kind == "train":
-                import torch
-
                 found = [torch.load(path, weights_only=True) for path in cwd.rglob("last.ckpt")]
                 saved = max((checkpoint["epoch"] + 1 for checkpoint in found), default=0)
             continue
@@ -245,17 +230,16 @@ def trial(runs: Runs, kind: str, arguments: list[str], cwd: Path, targets: list[
     return places, wrong + list(unreadable(cwd)) + list(differences(runs.folder / kind, cwd, kind))
 
 
-def main() -> int:
-    given = {"kills": "50", "seed": "0", "start": "fork", "folder": "", **dict(a.split("=", 1) for a in sys.argv[1:])}
-    kills, fork = max(2, int(given["kills"])), given["start"] == "fork"  # 2: a training gives the checkpoint for files
-    if fork:
-        import denoiser.files
-        import denoiser.report
-
-        import denoiser.sweep.job  # noqa: F401
+def main(arguments: list[str]) -> int:
+    given = key_values({"kills": "50", "seed": "0", "folder": ""}, str(__doc__), arguments)
+    kills, seed = whole(given, "kills", 1, 10**6), whole(given, "seed", 0, 10**9)
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "HYDRA_FULL_ERROR": "0"}
+    torch.set_num_threads(1)
+    for module, *_ in MARKED:
+        importlib.import_module(module)
     folder = Path(tempfile.mkdtemp(prefix="kills-", dir=given["folder"] or None)).resolve()
-    runs, begin = Runs(folder, fork, int(given["seed"])), time.perf_counter()
-    print(f"seed={given['seed']} kills={kills} start={given['start']} in {folder}", flush=True)
+    runs, begin = Runs(folder, seed), time.perf_counter()
+    print(f"seed={seed} kills={kills} in {folder}", flush=True)
     write_corpus(folder / "corpus", 50)
     data = [f"data.root={folder}/corpus", "data.cache=cache", *TINY]
     commands = {
@@ -290,21 +274,16 @@ def main() -> int:
             for place in places:
                 tried[place] += 1
                 survived[place] += not found
-            if found and not places:  # it does not even start
+            if found and not places:
+                # It does not even start.
                 raise SystemExit("\n".join(found))
             print(f"{tried.total()} of {kills} kills, {len(wrong)} faults", *found, sep="\n  ! ", flush=True)
     print(f"\n{'killed in':<20}{'tried':>7}{'survived':>10}")
     for place in [*PLACES[1:], PLACES[0]]:
         if tried[place]:
             print(f"{place:<20}{tried[place]:>7}{survived[place]:>10}")
-    print(f"{'all':<20}{tried.total():>7}{survived.total():>10}    seed {given['seed']}, ", end="")
+    print(f"{'all':<20}{tried.total():>7}{survived.total():>10}    seed {seed}, ", end="")
     print(f"{time.perf_counter() - begin:.0f} s, imports apart")
     if not wrong and not given["folder"]:
         shutil.rmtree(folder)
     return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["--program"]:
-        program(Path(sys.argv[2]), sys.argv[3], sys.argv[4:])
-    sys.exit(main())

@@ -1,11 +1,11 @@
-"""Does anything that a stranger's file says bring the program down?
+"""Campaign of damaged and hostile files.
 
-    python benchmarks/fuzz.py [inputs=20000] [seed=0] [kinds=wav,ckpt-tree] [only=wav:123] [out=fuzz.txt]
+    python -m tests.campaigns fuzz [inputs=20000] [seed=0] [kinds=wav,ckpt-tree] [only=wav:123] [out=fuzz.txt]
 
 Files of every kind that the program reads are damaged, made to lie or made hostile, and given to it. Allowed is a right
 result, or a DenoiserError of one line. Counted as failures: any other exception, a crash of the process, more than 10 s
 of computing or 30 s of waiting, more than 1 GB of further memory, anything half-written, an exit code of 0 for a file
-that failed. Inputs follow from the seed: ``only=KIND:NUMBER`` tries one again and shows what became of it.
+that failed. Inputs follow from the seed: ``only=KIND:NUMBER`` tries one again and shows the result.
 """
 
 from __future__ import annotations
@@ -24,29 +24,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))  # this checkout, whichever is installed
+from denoiser import errors
+from denoiser.cli.arguments import key_values, whole
+from denoiser.evaluation import tables
+from tests.campaigns.fuzzing.kinds import KINDS
 
-from benchmarks.fuzzing.kinds import KINDS  # noqa: E402
-from denoiser import console, errors, settings  # noqa: E402
-from denoiser.evaluation import tables  # noqa: E402
-
-WORKER = ROOT / "benchmarks/fuzzing/worker.py"
+ROOT = Path(__file__).parents[2]
+WORKER = ["-m", "tests.campaigns.fuzzing.worker"]  # arguments of Python
 COMPUTING, WAITING = 10.0, 30.0  # seconds that an input may take
 STARTING = 300.0  # seconds for imports and for what a kind makes first
 
 
 class Worker:
-    """A process that tries inputs, started anew when one has ended it."""
+    """Process that tries inputs, started anew when one has ended it."""
 
     def __init__(self, folder: str) -> None:
-        self.folder = folder  # for what it writes, which its end may leave there
+        self.folder = folder  # for its files, which are left there when it dies
         self.process: subprocess.Popen[bytes] | None = None
         self.starts = 0
         self.ready: set[str] = set()
 
     def try_(self, seed: int, kind: str, number: int) -> dict[str, Any]:
-        """What became of an input, see :mod:`benchmarks.fuzzing.worker`."""
+        """Return the result of one input, see :mod:`tests.campaigns.fuzzing.worker`."""
         if self.process is None or self.process.poll() is not None:
             self._start()
         assert self.process is not None
@@ -72,13 +71,13 @@ class Worker:
     def _start(self) -> None:
         self.starts += 1
         self.ready = set()
-        command = [sys.executable, str(WORKER), self.folder]
+        command = [sys.executable, *WORKER, self.folder]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HYDRA_FULL_ERROR": "0"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)  # type: ignore[call-overload]
 
     def _computed(self) -> float:
-        """Seconds of CPU time so far, those of its children that have ended included."""
+        """Return the seconds of CPU time so far, with those of its children that have ended."""
         assert self.process is not None
         try:
             fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -98,7 +97,7 @@ class Worker:
 
 @dataclass
 class Tally:
-    """What became of the inputs of one kind."""
+    """Results of the inputs of one kind."""
 
     results: Counter[str] = field(default_factory=Counter)
     failures: dict[int, str] = field(default_factory=dict)
@@ -117,7 +116,7 @@ ROUNDS = 20  # each of a part of every kind, so that a campaign that is stopped 
 
 
 def campaign(inputs: int, seed: int = 0, kinds: list[str] | None = None) -> Iterator[dict[str, Tally]]:
-    """Try about so many inputs, shared out over the kinds; yields what became of them so far, after each round."""
+    """Try about so many inputs, shared out over the kinds; yields the results so far after each round."""
     chosen = kinds or list(KINDS)
     shares = sum(KINDS[kind].share for kind in chosen)
     counts = {kind: max(1, round(inputs * KINDS[kind].share / shares)) for kind in chosen}
@@ -163,14 +162,16 @@ def table(tallies: Mapping[str, Tally]) -> str:
     return text
 
 
-def main() -> None:
-    given = settings.settings({"inputs": "20000", "seed": "0", "kinds": "", "only": "", "out": ""}, str(__doc__))
-    inputs, seed = settings.whole(given, "inputs", 1, 10**9), settings.whole(given, "seed", 0, 10**9)
+def main(arguments: list[str]) -> int:
+    defaults = {"inputs": "20000", "seed": "0", "kinds": "", "only": "", "out": ""}
+    given = key_values(defaults, str(__doc__), arguments)
+    inputs, seed = whole(given, "inputs", 1, 10**9), whole(given, "seed", 0, 10**9)
     if given["only"]:
         kind, _, number = given["only"].partition(":")
         with working() as worker:
-            print(json.dumps(worker.try_(seed, kind, int(number)), indent=1))
-        return
+            answer = worker.try_(seed, kind, int(number))
+        print(json.dumps(answer, indent=1))
+        return int(answer["result"] == "failed")
     kinds = given["kinds"].split(",") if given["kinds"] else list(KINDS)
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise errors.ConfigError(f"kinds={unknown[0]}: expected some of {','.join(KINDS)}")
@@ -179,9 +180,4 @@ def main() -> None:
         if given["out"]:
             Path(given["out"]).write_text(f"seed {seed}, {time.monotonic() - begin:.0f} s\n{table(tallies)}\n")
     print(f"seed {seed}, {time.monotonic() - begin:.0f} s\n{table(tallies)}")
-    sys.exit(any(tally.failures for tally in tallies.values()))
-
-
-if __name__ == "__main__":
-    with console.one_line():
-        main()
+    return int(any(tally.failures for tally in tallies.values()))

@@ -1,4 +1,4 @@
-"""Checkpoints: bytes, pickles, descriptions and weights that somebody else made."""
+"""Hostile checkpoints: bytes, pickles, settings and weights."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.fuzzing.mutation import NUMBERS, STRANGE, altered, damaged, nested
 from denoiser import Denoiser
 from denoiser.checkpoint import load_checkpoint, write_weights
+from tests.campaigns.fuzzing.mutation import NUMBERS, STRANGE, altered, damaged, nested
 
 MODELS: list[dict[str, Any]] = [
     {"name": "unet", "depth": 3, "width": 4, "convs": 1, "dropout": 0.1},
@@ -28,7 +28,7 @@ SPECTRAL = {"sample_rate": 16_000, "n_fft": 510, "hop": 128, "power": 0.3}
 
 
 def contents() -> list[dict[str, Any]]:
-    """A checkpoint of each family, as training writes it, tiny."""
+    """Return a tiny checkpoint of each family, as training writes it."""
     found = []
     for model in MODELS:
         torch.manual_seed(0)
@@ -46,7 +46,7 @@ def saved(content: Any) -> bytes:
 
 
 def used(path: Path, folder: Path, rng: random.Random) -> None:
-    """What may be done with a file that was taken: enhance, and write its weights."""
+    """Use a file that was accepted: enhance, and write its weights."""
     denoiser = Denoiser.from_checkpoint(path, "cpu")
     noisy = torch.rand(2, 1_000, generator=torch.Generator().manual_seed(0)) - 0.5
     enhanced = denoiser.enhance(noisy, 16_000)
@@ -88,7 +88,7 @@ def checkpoint_pickle(_: Path) -> Callable[[random.Random, Path], None]:
         b"cbuiltins\nbytearray\n(J\xff\xff\xff\x7ftR", b"ctorch._utils\n_rebuild_tensor_v2\n(ttR",
         b"ccollections\nOrderedDict\n)R",
         b"c__builtin__\nset\n(]tR", b"c_codecs\nencode\n(X\x01\0\0\0aX\x06\0\0\0latin1tR", b"ctorch\nSize\n(]tR",
-        b"cdenoiser.enhance\nDenoiser\n)R", b"ctorch\nfloat32\n", b"(" * 5000,
+        b"cdenoiser.inference.denoiser\nDenoiser\n)R", b"ctorch\nfloat32\n", b"(" * 5000,
     ]  # fmt: skip
 
     def attempt(rng: random.Random, folder: Path) -> None:
@@ -116,7 +116,7 @@ def checkpoint_pickle(_: Path) -> Callable[[random.Random, Path], None]:
 
 
 def strange_tensors() -> list[Any]:
-    """Tensors that take little room in a file and much, or none that is usual, in memory."""
+    """Return tensors that are small in a file and huge or unusual in memory."""
     return [
         torch.zeros(1).expand(1 << 20, 1 << 20), torch.zeros(1).expand(1 << 34), torch.zeros(0), torch.tensor(1.0),
         torch.tensor(float("nan")), torch.zeros(3, dtype=torch.complex64), torch.zeros(2, 2).to_sparse(),
@@ -171,7 +171,8 @@ def checkpoint_tree(_: Path) -> Callable[[random.Random, Path], None]:
             content = {**content, rng.choice(["hyper_parameters", "state_dict"]): rng.choice([*STRANGE, *strange])}
         try:
             data = saved(content)
-        except Exception:  # what cannot even be written is no input
+        except Exception:
+            # Content that cannot even be written is no input.
             data = saved({})
         (folder / "m.ckpt").write_bytes(data)
         refused_cleanly(folder / "m.ckpt", folder, rng)

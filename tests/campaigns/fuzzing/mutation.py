@@ -1,4 +1,4 @@
-"""Bytes and trees of plain values, made worse."""
+"""Damage to bytes and to trees of plain values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADER = 128  # bytes at the start, which half of the damage goes to
 
 
 def damaged(rng: random.Random, content: bytes, others: Sequence[bytes] = (), head: int = HEADER) -> bytes:
-    """``content`` after one to four accidents; ``others`` are what parts may be taken from."""
+    """Return ``content`` after one to four accidents, which may take parts of ``others``."""
     data = bytearray(content)
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
         rng.choice(ACCIDENTS)(rng, data, others, head)
@@ -26,7 +26,7 @@ def damaged(rng: random.Random, content: bytes, others: Sequence[bytes] = (), he
 
 
 def _place(rng: random.Random, data: bytearray, head: int) -> int:
-    """Half of them in the header, a tenth at the end."""
+    """Return a random place, half of the time in the header and a tenth at the end."""
     size = max(1, len(data))
     chance = rng.random()
     if chance < 0.5:
@@ -106,7 +106,7 @@ STRANGE: list[Any] = [
 
 
 def places(tree: Any, depth: int = 0) -> list[tuple[Any, Any]]:
-    """Every container and key or index of a tree of dicts and lists."""
+    """Return every container and key or index of a tree of dicts and lists."""
     if depth > 30 or not isinstance(tree, dict | list):
         return []
     items = list(tree.items()) if isinstance(tree, dict) else list(enumerate(tree))
@@ -114,7 +114,7 @@ def places(tree: Any, depth: int = 0) -> list[tuple[Any, Any]]:
 
 
 def altered(rng: random.Random, tree: Any, strange: Sequence[Any] = STRANGE) -> Any:
-    """A copy of a tree with one to three of its values, keys or branches exchanged, lost or made strange."""
+    """Return a copy of a tree with one to three values, keys or branches exchanged, lost or made strange."""
     tree = copy.deepcopy(tree)
     for _ in range(rng.choice([1, 1, 2, 3])):
         found = places(tree)

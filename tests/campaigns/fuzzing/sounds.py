@@ -1,4 +1,4 @@
-"""Sound files of every format that is read, through the whole road: decode, enhance, encode."""
+"""Hostile sound files of every format that is read: they are decoded, enhanced and encoded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import os
 import random
 import struct
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,14 +17,13 @@ import numpy as np
 import soundfile
 import torch
 
-from benchmarks.fuzzing.mutation import NUMBERS, damaged
 from denoiser import Denoiser, audio, models
-from denoiser.console import one_line
 from denoiser.inference.batch import enhance_files
 from denoiser.inference.pipes import STDIN
 from denoiser.spectral import Spectral
+from tests.campaigns.fuzzing.mutation import NUMBERS, damaged
 
-# Format → (subtypes, extension); each is written here as the seed that is mutated.
+# Name → libsndfile's format, its subtypes, and the extension. One of each is written, then damaged.
 FORMATS: dict[str, tuple[str, list[str], str]] = {
     "wav": ("WAV", ["PCM_16", "PCM_24", "PCM_U8", "FLOAT", "DOUBLE", "ULAW", "IMA_ADPCM", "MS_ADPCM", "GSM610"], "wav"),
     "wavex": ("WAVEX", ["PCM_16", "PCM_32", "FLOAT"], "wav"),
@@ -43,10 +43,11 @@ OTHERS = {
 LIES = ["wav", "flac", "ogg", "mp3", "aiff", "au", "caf", "w64", "opus", "raw", "txt", "m4a", "sd2", "gsm", "voc", ""]
 ASKED = 0.05  # of files that libsndfile refuses, those that ffmpeg is asked about too
 RATES = (8_000, 16_000, 44_100, 48_000)
+ROOT = Path(__file__).parents[3]
 
 
 def denoiser() -> Denoiser:
-    """The smallest one that walks all of the road."""
+    """Return the smallest denoiser."""
     torch.manual_seed(0)
     return Denoiser(models.build("unet", depth=2, width=4, convs=1), Spectral(peak=5.0)).eval()
 
@@ -67,7 +68,7 @@ def seeds(format: str, subtypes: list[str]) -> list[bytes]:
 
 
 def lying_wav(rng: random.Random) -> bytes:
-    """A WAV of fields that each may say anything, and chunks in any order and number."""
+    """Return a WAV file with wrong values in any field, and chunks in any order and number."""
     kind = rng.choice([1, 1, 3, 3, 6, 7, 17, 85, 0xFFFE, rng.randrange(65_536)])
     channels = rng.choice([1, 1, 2, 3, 0, 6, 255, 256, 1000, 1024, 1025, 65_535])
     rate = rng.choice(
@@ -102,7 +103,7 @@ def lying_wav(rng: random.Random) -> bytes:
 
 
 def resummed(content: bytes) -> bytes:
-    """OGG pages whose checksums are right again: else no damage gets past the container."""
+    """Correct the checksums of OGG pages, without which no damage gets past the container."""
     data, start = bytearray(content), 0
     while (start := data.find(b"OggS", start)) >= 0 and start + 27 <= len(data):
         table = data[start + 27 : start + 27 + data[start + 26]]
@@ -121,7 +122,8 @@ def resummed(content: bytes) -> bytes:
 def check(model: Denoiser, source: Path, target: Path, origin: Path | None = None, ffmpeg: bool = True) -> None:
     """Enhance one file as a command does: the output is whole and right, or the error is raised and nothing is left."""
     before, programs = set(os.listdir(target.parent)), os.environ["PATH"]
-    if not ffmpeg:  # which is asked about all that libsndfile refuses, and takes longer than the rest
+    if not ffmpeg:
+        # Without a path no ffmpeg is found. It tries all that libsndfile refuses, which takes longer than the rest.
         os.environ["PATH"] = ""
     try:
         outcome = enhance_files(model, [(source, target)])
@@ -145,7 +147,7 @@ def check(model: Denoiser, source: Path, target: Path, origin: Path | None = Non
 
 
 def file(name: str) -> Callable[[Path], Callable[[random.Random, Path], None]]:
-    """Makes of the ``name`` of a format what tries one mutated file of it."""
+    """Return the maker of the kind ``name``, which damages files of that format."""
 
     def make(_: Path) -> Callable[[random.Random, Path], None]:
         model = denoiser()
@@ -178,7 +180,7 @@ def file(name: str) -> Callable[[Path], Callable[[random.Random, Path], None]]:
 
 
 def pipe(_: Path) -> Callable[[random.Random, Path], None]:
-    """Streams on standard input, whose format nobody has named."""
+    """Try streams on standard input, of unknown format."""
     model = denoiser()
     pool = [content for format, subtypes, _ in FORMATS.values() for content in seeds(format, subtypes[:2])]
 
@@ -196,21 +198,14 @@ def pipe(_: Path) -> Callable[[random.Random, Path], None]:
 
 
 def command(folder: Path) -> Callable[[random.Random, Path], None]:
-    """``infer.py`` over a folder: good files come out, bad ones are named, and the exit code tells."""
-    import contextlib
-
-    from hydra import compose, initialize_config_dir
-    from hydra.core.hydra_config import HydraConfig
-
-    from denoiser.cli.infer import run
-
+    """Run ``infer.py`` over a folder: good files come out, bad ones are named, and the exit code tells."""
     model = denoiser()
     weights = {f"denoiser.{key}": value for key, value in model.state_dict().items()}
     described: Mapping[str, Any] = {"name": "unet", "depth": 2, "width": 4, "convs": 1}
     content = {"hyper_parameters": {"model": described, "spectral": {"sample_rate": 16_000}}, "state_dict": weights}
-    torch.save(content, folder / "m.ckpt")
+    checkpoint = folder / "m.ckpt"
+    torch.save(content, checkpoint)
     pool = [content for format, subtypes, _ in FORMATS.values() for content in seeds(format, subtypes[:2])]
-    root = Path(__file__).parent.parent.parent
 
     def attempt(rng: random.Random, folder: Path) -> None:
         (folder / "in").mkdir()
@@ -218,25 +213,17 @@ def command(folder: Path) -> Callable[[random.Random, Path], None]:
         for index in range(2):
             content = lying_wav(rng) if rng.random() < 0.3 else damaged(rng, rng.choice(pool), pool)
             (folder / f"in/{index}.{rng.choice(LIES[:8])}").write_bytes(content)
-        overrides = [f"ckpt={root_folder}/m.ckpt", f"input={folder}/in", f"output={folder}/out", "device=cpu"]
-        with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-            cfg = compose("infer", overrides, return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
-        code, errors = 0, io.StringIO()
-        try:
-            with contextlib.redirect_stderr(errors), one_line():
-                run(cfg)
-        except SystemExit as stop:
-            code = int(stop.code or 0)
+        settings = [f"ckpt={checkpoint}", f"input={folder}/in", f"output={folder}/out", "device=cpu"]
+        command = [sys.executable, str(ROOT / "infer.py"), *settings]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
         names = sorted(os.listdir(folder / "in"))
         made = sorted(os.listdir(folder / "out"))
         missing = [name for name in names if name not in made]
         assert set(made) <= set(names), f"left behind: {made}"
         assert "good.wav" in made
-        assert code == (1 if missing else 0), f"exit code {code} with {len(missing)} files that failed"
-        assert all(f"/in/{name}: " in errors.getvalue() for name in missing), errors.getvalue()
+        assert done.returncode == (1 if missing else 0), f"exit code {done.returncode}, {len(missing)} files failed"
+        assert all(f"/in/{name}: " in done.stderr for name in missing), done.stderr
         for name in made:
             audio.read(folder / "out" / name)
 
-    root_folder = folder
     return attempt

@@ -1,15 +1,14 @@
-"""Many at once: the Python API and the demo page, threads that send clips of mixed lengths for minutes.
+"""Campaign of load: threads that send clips of mixed lengths to the Python API and to the demo page for minutes.
 
-    python benchmarks/load.py [threads=16] [minutes=10] [ckpt=small] [only=api,page]
+    python -m tests.campaigns load [threads=16] [minutes=10] [ckpt=small] [only=api,page]
 
-Each answer is compared with what that clip gave alone. Memory is what the process that works holds of its
-own, sampled each second: the median in the second tenth of the time, and in the last.
+Each answer is compared with that of the clip alone. Memory is the anonymous memory of the working process, sampled
+each second: the median in the second tenth of the time, and in the last.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import socket
 import statistics
 import subprocess
@@ -20,14 +19,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from denoiser import Denoiser, audio
+from denoiser import Denoiser, audio, errors
+from denoiser.cli.arguments import key_values, whole
 from denoiser.evaluation import tables
 
 SECONDS = (0.05, 0.3, 1.0, 2.5, 4.0, 7.0, 11.0, 30.0)  # of the clips
@@ -53,7 +50,7 @@ def anonymous(process: int) -> float:
 
 
 def hammer(work: Callable[[int, int], bool], threads: int, minutes: float, process: int) -> list[str]:
-    """``work(thread, count)`` says whether its answer was right; a row of counts and memory."""
+    """Call ``work(thread, count)``, which returns whether its answer was right; returns a row of counts and memory."""
     end, done, wrong, heard, memory = time.monotonic() + 60 * minutes, [0], [], [0.0], []
     lock = threading.Lock()
 
@@ -62,7 +59,7 @@ def hammer(work: Callable[[int, int], bool], threads: int, minutes: float, proce
         while time.monotonic() < end:
             try:
                 right = work(thread, count)
-            except Exception as error:  # whatever it is, it counts
+            except Exception as error:
                 right, said = False, repr(error)[:200]
                 print(said, file=sys.stderr)
             with lock:
@@ -86,7 +83,7 @@ def hammer(work: Callable[[int, int], bool], threads: int, minutes: float, proce
 
 
 def api(checkpoint: str, folder: Path, threads: int, minutes: float) -> list[str]:
-    torch.set_num_threads(1)  # each of the callers is one already
+    torch.set_num_threads(1)
     denoiser = Denoiser.from_checkpoint(checkpoint, "cpu")
     sounds = [audio.read(path) for path in clips(folder)]
     expected = [denoiser.enhance(*sound) for sound in sounds]
@@ -139,17 +136,19 @@ def page(checkpoint: str, folder: Path, threads: int, minutes: float) -> list[st
         server.wait(60)
 
 
-def main() -> None:
-    given = dict(re.match(r"(\w+)=(.*)", argument).groups() for argument in sys.argv[1:])  # type: ignore[union-attr]
-    threads, minutes = int(given.get("threads", 16)), float(given.get("minutes", 10))
+CAMPAIGNS = {"api": api, "page": page}
+
+
+def main(arguments: list[str]) -> int:
+    defaults = {"threads": "16", "minutes": "10", "ckpt": "small", "only": "api,page"}
+    given = key_values(defaults, str(__doc__), arguments)
+    threads, minutes = whole(given, "threads", 1, 1000), float(given["minutes"])
     rows = []
-    for name in given.get("only", "api,page").split(","):
+    for name in given["only"].split(","):
+        if name not in CAMPAIGNS:
+            raise errors.ConfigError(f"only={name}: expected {' or '.join(CAMPAIGNS)}")
         with tempfile.TemporaryDirectory() as folder:
-            run = {"api": api, "page": page}[name]
-            rows.append([name, *run(given.get("ckpt", "small"), Path(folder), threads, minutes)])
+            rows.append([name, *CAMPAIGNS[name](given["ckpt"], Path(folder), threads, minutes)])
     header = [f"{threads} threads, {minutes:g} min", "answers", "wrong", "audio-s per s", "MB early", "MB at the end"]
     print(tables.table(header, rows))
-
-
-if __name__ == "__main__":
-    main()
+    return int(any(row[2] != "0" for row in rows))

@@ -1,4 +1,4 @@
-"""What is fuzzed, and how much of a campaign each kind is."""
+"""Kinds of input, and the share of a campaign that each has."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.fuzzing import checkpoints, graphs, sounds, texts
+from tests.campaigns.fuzzing import checkpoints, sounds, texts
 
 
 class Kind(NamedTuple):
-    """``make(folder)`` gives what tries one input; ``share`` is its part of all inputs."""
+    """Kind of input: ``make(folder)`` returns a function that tries one; ``share`` is its part of all inputs."""
 
     share: float
     make: Callable[[Path], Callable[[random.Random, Path], None]]
@@ -27,8 +27,6 @@ KINDS = {
     "ckpt-pickle": Kind(1.5, checkpoints.checkpoint_pickle),
     "ckpt-tree": Kind(2, checkpoints.checkpoint_tree),
     "ckpt-load": Kind(1, checkpoints.training),
-    "onnx-bytes": Kind(0.4, graphs.onnx_bytes),
-    "onnx-graph": Kind(0.5, graphs.onnx_graph),
     "log": Kind(5, texts.logs),
     "overrides": Kind(0.2, texts.overrides),
     "ranking": Kind(0.1, texts.rankings),

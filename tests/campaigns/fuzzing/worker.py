@@ -1,6 +1,6 @@
-"""The process that inputs are tried in: it may crash, hang or swell, and is started anew then.
+"""Process that inputs are tried in. It may crash, hang or swell, and is started anew then.
 
-A line of standard input, ``<seed> <kind> <number>``, is answered by a line of JSON: what became of that input.
+A line of standard input, ``<seed> <kind> <number>``, is answered by a line of JSON, the result of that input.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LONGEST = 2000  # characters of a message
 
 
 def status(name: str) -> int:
-    """A line of /proc/self/status, bytes."""
+    """Return one entry of /proc/self/status in bytes."""
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) for line in lines if line.startswith(name)) << 10
 
@@ -37,7 +37,7 @@ def rewind_peak() -> None:
 
 
 def tried(attempt: Callable[[random.Random, Path], None], name: str, folder: Path) -> dict[str, Any]:
-    """One input: ``accepted``, ``refused`` with its line, or ``failed`` with the reason."""
+    """Try one input: ``accepted``, ``refused`` with its line, or ``failed`` with the reason."""
     from denoiser.errors import DenoiserError
 
     folder.mkdir()
@@ -50,7 +50,7 @@ def tried(attempt: Callable[[random.Random, Path], None], name: str, folder: Pat
         result, detail = "refused", str(error)
         if re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", detail) or not detail.strip() or len(detail) > LONGEST:
             result, detail = "failed", f"not one clear line: {detail[:300]!r}"
-    except BaseException as error:  # the worst is what this is about
+    except BaseException as error:
         where = traceback.extract_tb(error.__traceback__)
         own = next((f for f in reversed(where) if "denoiser/" in f.filename or "fuzzing/" in f.filename), where[-1])
         result = "failed"
@@ -70,7 +70,7 @@ def main() -> None:
     faulthandler.enable()
     import torch
 
-    from benchmarks.fuzzing.kinds import KINDS
+    from tests.campaigns.fuzzing.kinds import KINDS
 
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -90,5 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent.parent))
     main()

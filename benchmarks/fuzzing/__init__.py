@@ -1,1 +1,0 @@
-"""What is fed to the program by ``benchmarks/fuzz.py``: damaged and hostile files, made from a seed each."""
