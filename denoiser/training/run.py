@@ -24,7 +24,7 @@ from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import METRICS, check_names, missing_package
 from denoiser.inference.denoiser import Denoiser
 from denoiser.settings import check_booleans, check_number
-from denoiser.training import card, history, interruption, record, trainer
+from denoiser.training import card, clips, history, interruption, record, trainer
 from denoiser.training.folder import CHECKPOINTS, SPLIT, alone, differences, resume_from
 from denoiser.training.module import DenoisingModule
 from denoiser.training.outcome import recorded
@@ -117,6 +117,7 @@ def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | 
             found["test"] = _scores(found, module, data, folder)
         _log_result(trainer.logger, found)
         card.write(folder, record.write(folder, found))
+        clips.write(folder, found, data, cfg.clips)
     if best and best.best_model_path:
         say(f"best checkpoint: {os.path.relpath(best.best_model_path)}")
     say(f"run folder: {folder}")
@@ -152,6 +153,7 @@ def _data(settings: Mapping[str, Any], **more: Any) -> Any:
 def _check_settings(cfg: DictConfig) -> None:
     check_number(cfg, "seed", 0, whole=True)
     check_number(cfg, "scorers", 0, whole=True, other=None)
+    check_number(cfg, "clips", 0, whole=True)
     check_booleans(cfg, "test", "data.shuffle", "deterministic")
     check_names(cfg.metrics)
     monitor, allowed = cfg.monitor, ["val/loss", *(f"val/{name}" for name in cfg.metrics)]

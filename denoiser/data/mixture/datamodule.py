@@ -199,20 +199,24 @@ class MixtureData(PairedData):
         return self.mixtures("train", self.spectral.samples(self.frames), read)
 
     def facts(self, name: str) -> dict[str, Any]:
-        """What is known of a test mixture: ``noise_type``, of its first noise, and ``snr_db``, to the nearest 5.
+        """Return facts of a validation or test mixture: ``noise_type`` of its first noise, ``snr_db`` to the nearest 5.
 
         Of a pair of ``test_root``, what :meth:`PairedData.facts` says.
         """
         if self._mixed_facts is None:
             logs = None if self.test_root is None else read_logs(self.test_root)
-            self._mixed_facts = self._test_set().facts if logs is None else gather(self.names["test"], logs)
+            tests = self._test_set().facts if logs is None else gather(self.names["test"], logs)
+            self._mixed_facts = {**self._validation_set().facts, **tests}
         return self._mixed_facts.get(name, {})
 
     def _test_set(self) -> Fixed:
         return Fixed(self.mixtures("test"), self.responses.get("test"), self.test_limit)
 
+    def _validation_set(self) -> Fixed:
+        return Fixed(self.mixtures("val"), self.responses.get("val"), self.val_limit)
+
     def val_dataloader(self) -> DataLoader[Batch]:
-        return whole(Fixed(self.mixtures("val"), self.responses.get("val"), self.val_limit))
+        return whole(self._validation_set())
 
     def test_dataloader(self) -> DataLoader[Batch]:
         if tests := self._prepared.get("tests"):

@@ -235,6 +235,11 @@ class Fixed(Dataset[Batch]):
         return len(self.indices)
 
     @property
+    def names(self) -> list[str]:
+        """Names of the mixtures, in order; two of them may have one name."""
+        return [self._name(self.mixtures.draw(0, index)) for index in self.indices]
+
+    @property
     def facts(self) -> dict[str, dict[str, Any]]:
         """Of each name: the folder or kind of its first noise, the loudest, and the nearest 5 dB of its ratio."""
         draws = [self.mixtures.draw(0, index) for index in self.indices]
