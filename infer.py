@@ -9,9 +9,7 @@ from pathlib import Path
 
 from denoiser import console, errors, settings, startup
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
-startup.keep_freed()
-startup.check_environment("hydra", "torch")
+startup.prepare("hydra", "torch")
 
 with startup.importing():
     import hydra
@@ -36,13 +34,10 @@ def main(cfg: DictConfig) -> None:
 
 def run(cfg: DictConfig) -> None:
     settings.require(cfg, "ckpt", "input")
-    settings.check_booleans(cfg, "full_band", "overwrite", "plot", "report")
-    settings.check_number(cfg, "dry")
-    settings.check_number(cfg, "max_attenuation_db", other=None)
-    settings.check_number(cfg, "phase_iters", whole=True)
-    settings.check_number(cfg, "loudness", -70, -5, other=None)
-    settings.check_number(cfg, "threads", 1, whole=True, other=None)
-    settings.check_number(cfg, "jobs", 1, whole=True, other="auto")
+    settings.check_range(cfg, "loudness", -70, -5)
+    settings.check_range(cfg, "threads", 1)
+    if cfg.jobs != "auto":
+        settings.check_range(cfg, "jobs", 1)
     settings.check_shard(cfg)
 
     with startup.importing():

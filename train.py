@@ -7,9 +7,7 @@ from pathlib import Path
 
 from denoiser import console, ranks, startup
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
-startup.keep_freed()
-startup.check_environment("hydra", "torch")
+startup.prepare("hydra", "torch")
 
 with startup.importing():
     import hydra

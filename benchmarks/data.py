@@ -32,6 +32,8 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
 
+from functools import partial
+
 import numpy as np
 import soundfile
 import torch
@@ -47,6 +49,8 @@ from denoiser.data import pairs
 from denoiser.data.datamodule import PairedData
 from denoiser.data.preparation import paired, prepare
 from denoiser.data.store import Resident
+from denoiser.inference.denoiser import Denoiser
+from denoiser.losses import Huber
 from denoiser.spectral import Spectral
 from denoiser.training.module import DenoisingModule
 from denoiser.training.trainer import build_trainer
@@ -195,7 +199,8 @@ def fit(data: PairedData, steps: int, constant: dict[str, Tensor] | None = None)
         limit_val_batches=0, num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    module = DenoisingModule({"name": "unet"}, {"peak": float(data.spectral.peak)}, {"name": "huber"}, {"name": "adam"})
+    denoiser = Denoiser.build({"name": "unet"}, {"peak": float(data.spectral.peak)})
+    module = DenoisingModule(denoiser, Huber(), partial(torch.optim.Adam, lr=1e-3))
     if constant is None:
         fitting.fit(module, datamodule=data)
     else:

@@ -71,7 +71,7 @@ def main(precision: str = "bf16", rounds: int = 6, device: str = "cpu", batch: i
     dtype = {"bf16": torch.bfloat16, "float32": torch.float32}[precision]
     torch.manual_seed(0)
     denoiser = Denoiser.build({"name": "unet"}, {"peak": 5.0}).train().to(device)
-    spectral, loss = denoiser.spectral, losses.build("huber")
+    spectral, loss = denoiser.spectral, losses.Huber()
     optimizer = torch.optim.Adam(denoiser.parameters(), 1e-3)
     shape = (batch, spectral.bins, FRAMES)
     noisy, clean = (Spectrum(spectral, magnitude=torch.rand(shape, device=device) - 0.5) for _ in range(2))
@@ -103,5 +103,5 @@ def main(precision: str = "bf16", rounds: int = 6, device: str = "cpu", batch: i
 
 
 if __name__ == "__main__":
-    startup.keep_freed()
+    startup.keep_freed_memory()
     main(*sys.argv[1:2], *map(int, sys.argv[2:3]), *sys.argv[3:4], *map(int, sys.argv[4:5]))

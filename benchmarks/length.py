@@ -48,7 +48,7 @@ def write_noise(path: Path, minutes: float, channels: int, rate: int) -> None:
 
 
 def measure(source: Path, target: Path, checkpoint: str, width: int, depth: int) -> dict[str, object]:
-    startup.keep_freed()  # as infer.py does
+    startup.keep_freed_memory()  # as infer.py does
     torch.manual_seed(0)
     if checkpoint:
         denoiser = Denoiser.from_checkpoint(checkpoint, "cpu")

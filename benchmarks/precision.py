@@ -23,7 +23,7 @@ from denoiser.data.datamodule import SyntheticData
 from denoiser.evaluation import metrics, tables
 from denoiser.inference.denoiser import Denoiser
 from denoiser.spectral import Spectral
-from denoiser.training import optimizers
+from denoiser.training.schedules import cosine
 
 QUALITY = {"batch_size": 2, "frames": 64}  # many small steps tell most in little time
 SPEED = {"batch_size": 8, "frames": 256}  # as a training uses them
@@ -40,8 +40,8 @@ def make(data: SyntheticData, seed: int, fast: bool) -> Denoiser:
 
 def train(data: SyntheticData, denoiser: Denoiser, steps: int, fast: bool) -> float:
     """Audio-seconds per second, of the median step."""
-    optimizer, loss = torch.optim.Adam(denoiser.net.parameters(), 1e-3), losses.build("huber")
-    schedule = optimizers.build_schedule(optimizer, steps, "cosine")
+    optimizer, loss = torch.optim.Adam(denoiser.net.parameters(), 1e-3), losses.Huber()
+    schedule = cosine(optimizer, steps)
     step, times = 0, []
     while step < steps:
         loader = data.train_dataloader()
@@ -68,7 +68,7 @@ def train(data: SyntheticData, denoiser: Denoiser, steps: int, fast: bool) -> fl
 def validate(data: SyntheticData, denoiser: Denoiser) -> tuple[float, float]:
     """Validation loss and SI-SDR in dB, both by the float32 network, as inference runs it."""
     denoiser.eval()
-    loss, values, scores = losses.build("huber"), [], []
+    loss, values, scores = losses.Huber(), [], []
     for batch in data.val_dataloader():
         noisy, clean = (data.spectral(batch[name], batch["level"]) for name in ("noisy", "clean"))
         values.append(float(loss(denoiser.estimate(noisy), clean, noisy)))

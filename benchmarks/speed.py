@@ -204,7 +204,7 @@ def ours(name: str, source: Path, target: Path) -> None:
     from denoiser.checkpoint import SHIPPED
     from denoiser.inference.batch import enhance_files
 
-    startup.keep_freed()  # as infer.py does
+    startup.keep_freed_memory()  # as infer.py does
     base, _, kind = name.partition(", ")
     path = target.with_name(f"{base}.onnx" if kind == "int8" else f"{base}.ckpt")
     precision = kind if kind in ("32", "bf16") else "auto"

@@ -144,7 +144,7 @@ def _others(cfg: DictConfig, folder: Path, count: int) -> Iterator[None]:
     try:
         for number in map(str, range(1, count)):
             own = {"RANK": number, "LOCAL_RANK": number, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-            own["HYDRA_FULL_ERROR"] = str(int(console.FULL))
+            own["HYDRA_FULL_ERROR"] = str(int(console.TRACEBACK))
             processes.append(subprocess.Popen(command, env={**os.environ, **own}, stdin=subprocess.PIPE))
         for process in processes:
             assert process.stdin

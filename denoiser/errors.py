@@ -1,4 +1,4 @@
-"""What a person gets instead of a traceback: one line, and exit code 2."""
+"""Mistakes that a person can mend, each told in one line."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-
-
-LONGEST = 2000  # characters of a line
+MAX_LINE = 2000  # characters
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def shown(text: object) -> str:
-    """A name or a message as one line of characters that can be printed: a file may be called, and hold, anything."""
-    line = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda match: ascii(match[0])[1:-1], str(text))
-    half = LONGEST // 2 - 3
-    return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
+    """Return a name or a message as one printable line: the name of a file may hold any character."""
+    line = CONTROL_CHARACTERS.sub(lambda match: ascii(match[0])[1:-1], str(text))
+    half = MAX_LINE // 2 - 3
+    return line if len(line) <= MAX_LINE else f"{line[:half]} ... {line[-half:]}"
 
 
 def brief(error: BaseException | str) -> str:
-    """What an error says, in one printable line: its text may quote the file."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    """Return the message of an error as one printable line of at most 200 characters: it may quote a whole file."""
+    printable = "".join(character if character.isprintable() else " " for character in str(error))
+    text = " ".join(printable.split())
     return (text if len(text) <= 200 else f"{text[:197]}...") or type(error).__name__
 
 
 class DenoiserError(Exception):
-    """A mistake in what was given, in one line: what was found, where, what was expected, what to do."""
+    """A mistake in the input, in one line: its finding, the place, the expectation and the cure."""
 
     def __str__(self) -> str:
         return shown(super().__str__())
@@ -38,7 +38,7 @@ class AudioError(DenoiserError):
 
 
 class ConfigError(DenoiserError):
-    """A setting that has no meaning, or none here."""
+    """A setting without a meaning, or without one here."""
 
 
 class CheckpointError(DenoiserError):
@@ -50,18 +50,18 @@ class CorpusError(DenoiserError):
 
 
 class DownloadError(DenoiserError):
-    """What cannot be fetched, or is not what was published."""
+    """An archive that cannot be fetched, or is not the published one."""
 
 
 class DivergedError(DenoiserError):
-    """A training whose loss is no number any more."""
+    """A training whose loss is NaN or infinite."""
 
 
 class PrunedError(DenoiserError):
-    """A run of a sweep that was ended as hopeless; ``best`` is what it had reached."""
+    """A run of a sweep that was ended as hopeless; ``best`` is the score it had reached."""
 
     def __init__(self, message: str, best: float) -> None:
-        super().__init__(message, best)  # both, or it could not be sent from one process to another
+        super().__init__(message, best)  # Both, or it could not be sent from one process to another.
         self.best = best
 
     def __str__(self) -> str:
@@ -69,13 +69,13 @@ class PrunedError(DenoiserError):
 
 
 class UnfinishedError(DenoiserError):
-    """Work of which a part failed, each with its own line already."""
+    """Work of which a part failed; each failure was told in a line of its own already."""
 
     code = 1
 
 
 class StopError(KeyboardInterrupt):
-    """What a signal ended, and how to go on; ``code`` is 128 and the signal's number, as a shell says it."""
+    """End by a signal, with the advice how to go on; ``code`` is 128 plus the signal's number, as in a shell."""
 
     def __init__(self, message: str = "", code: int = 130) -> None:
         super().__init__(message)
@@ -84,11 +84,12 @@ class StopError(KeyboardInterrupt):
 
 @contextmanager
 def building(kind: str, table: Mapping[str, T], name: str, arguments: Mapping[str, Any]) -> Iterator[T]:
-    """Yield what ``table`` calls ``name``; ConfigError where there is none, or it refuses ``arguments``."""
+    """Yield the entry ``name`` of ``table``; ConfigError where there is none, or it refuses ``arguments``."""
     if name not in table:
         raise ConfigError(f"{kind} '{name}' is unknown; there are: {', '.join(sorted(table))}")
     try:
         yield table[name]
     except (TypeError, ValueError) as error:
-        given = f" of {', '.join(f'{key}={value}' for key, value in arguments.items())}" if arguments else ""
-        raise ConfigError(f"{kind} '{name}'{given}: {str(error).replace('.__init__()', '')}") from error
+        given = ", ".join(f"{key}={value}" for key, value in arguments.items())
+        problem = str(error).replace(".__init__()", "")
+        raise ConfigError(f"{kind} '{name}'{' of ' if given else ''}{given}: {problem}") from error

@@ -1,121 +1,169 @@
-"""``key=value`` settings of the small commands, ``python -m denoiser export ckpt=...``, without Hydra."""
+"""Types of the settings, checks of their ranges, and file names as values that Hydra reads letter for letter."""
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
-import sys
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
 from denoiser.errors import ConfigError
 
 
-def settings(defaults: Mapping[str, str], help: str, arguments: Sequence[str] | None = None) -> dict[str, str]:
-    """``defaults`` with what the command line gives instead; ``--help`` prints ``help`` and leaves.
+@dataclass
+class TrainerSettings:
+    """Types of ``conf/trainer``: ``gpus`` and ``processes`` are this program's, the others Lightning's own."""
 
-    Raises ConfigError for an argument that is no setting.
-    """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if {"--help", "-h"} & set(given):
-        print(help)
-        sys.exit(0)
-    result = dict(defaults)
-    for argument in given:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise ConfigError(f"{argument}: settings are key=value; all of them: --help")
-        if key not in defaults:
-            near = difflib.get_close_matches(key, defaults, n=1)
-            raise ConfigError(
-                f"{key}: no such setting{f'; did you mean {near[0]}?' if near else ''} All of them: --help"
-            )
-        result[key] = value
-    return result
-
-
-def choice(given: Mapping[str, str], key: str, *allowed: str) -> str:
-    """The value of a setting; ConfigError where it is none of those allowed."""
-    if given[key] not in allowed:
-        raise ConfigError(f"{key}={given[key]}: expected {' or '.join(allowed)}")
-    return given[key]
-
-
-def whole(given: Mapping[str, str], key: str, low: int, high: int) -> int:
-    """The value of a setting that is a whole number; ConfigError where it is not, or out of range."""
-    if not given[key].isdecimal() or not low <= int(given[key]) <= high:
-        raise ConfigError(f"{key}={given[key]}: expected a whole number from {low} to {high}")
-    return int(given[key])
-
-
-def check_booleans(cfg: Any, *keys: str) -> None:
-    """Raise ConfigError where one of these settings is neither true nor false: ``no`` is a text here, and so true."""
-    from omegaconf import OmegaConf
-
-    for key in keys:
-        if not isinstance(value := OmegaConf.select(cfg, key), bool):
-            raise ConfigError(f"{key}={value}: expected true or false")
+    gpus: Any = None
+    processes: int | None = None
+    precision: str | None = None
+    strategy: str | None = None
+    max_epochs: int | None = None
+    min_epochs: int | None = None
+    max_steps: int = -1
+    min_steps: int | None = None
+    max_time: Any = None
+    num_nodes: int = 1
+    gradient_clip_val: int | float | None = None
+    gradient_clip_algorithm: str | None = None
+    accumulate_grad_batches: int = 1
+    check_val_every_n_epoch: int | None = 1
+    val_check_interval: int | float | None = None
+    limit_train_batches: int | float | None = None
+    limit_val_batches: int | float | None = None
+    limit_test_batches: int | float | None = None
+    overfit_batches: int | float | None = None
+    log_every_n_steps: int | None = None
+    num_sanity_val_steps: int | None = None
+    deterministic: bool | None = None
+    benchmark: bool | None = None
+    inference_mode: bool | None = None
+    sync_batchnorm: bool | None = None
+    profiler: Any = None
+    fast_dev_run: Any = None
+    detect_anomaly: bool | None = None
+    barebones: bool | None = None
+    enable_progress_bar: bool | None = None
+    enable_model_summary: bool | None = None
 
 
-def check_number(
-    cfg: Any, key: str, low: float = -math.inf, high: float = math.inf, *, whole: bool = False, other: Any = ...
-) -> None:
-    """Raise ConfigError where this setting is no number from ``low`` to ``high``, nor the ``other`` that it may be."""
-    from omegaconf import OmegaConf
+@dataclass
+class TrainSettings:
+    """Types of ``conf/train.yaml``; its groups, but for ``trainer``, are checked by the classes they build."""
 
+    name: str = ""
+    seed: int = 0
+    metrics: list[str] = field(default_factory=list)
+    metric_workers: int | None = None
+    monitor: str = ""
+    ckpt_path: str | None = None
+    init_from: str | None = None
+    deterministic: bool = False
+    new_sweep: bool = False
+    test: bool = True
+    clips: int = 4
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    spectral: Any = None
+    model: Any = None
+    data: Any = None
+    augment: Any = None
+    loss: Any = None
+    optimizer: Any = None
+    scheduler: Any = None
+    callbacks: Any = None
+    logger: Any = None
+
+
+@dataclass
+class InferSettings:
+    """Types of ``conf/infer.yaml``."""
+
+    ckpt: str = ""
+    input: Any = None
+    output: str | None = None
+    dry: float = 0.0
+    max_attenuation_db: float | None = None
+    phase_iters: int = 0
+    full_band: bool = True
+    loudness: float | None = None
+    overwrite: bool = False
+    plot: bool = False
+    report: bool = False
+    reference: str | None = None
+    shards: int = 1
+    shard: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    jobs: int | str = "auto"
+
+
+def register() -> None:
+    """Make the types known to Hydra under the names that ``conf/train.yaml`` and ``conf/infer.yaml`` begin with."""
+    store = ConfigStore.instance()
+    store.store(name="train_settings", node=TrainSettings)
+    store.store(name="infer_settings", node=InferSettings)
+
+
+def check_range(cfg: DictConfig, key: str, low: float, high: float = math.inf) -> None:
+    """Raise ConfigError where this setting is a number outside ``low`` to ``high``; None passes."""
     value = OmegaConf.select(cfg, key)
-    if value == other and type(value) is type(other):
+    if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
-        expected = "a whole number" if whole else "a number"
-        expected += f", {low:g} or more" if low > -math.inf and high == math.inf else ""
-        expected += f" from {low:g} to {high:g}" if high < math.inf else ""
-        instead = "" if other is ... else f", or {'null' if other is None else other}"
-        raise ConfigError(f"{key}={value}: expected {expected}{instead}")
+    if isinstance(value, str) or not low <= value <= high:
+        expected = f"{low:g} or more" if high == math.inf else f"a number from {low:g} to {high:g}"
+        raise ConfigError(f"{key}={value}: expected {expected}")
 
 
-def check_shard(cfg: Any) -> None:
-    """Raise ConfigError unless ``shards`` is 1 or more, and ``shard`` says which of several."""
-    check_number(cfg, "shards", 1, whole=True)
+def check_shard(cfg: DictConfig) -> None:
+    """Raise ConfigError unless ``shards`` is 1 or more, and ``shard`` names one of several."""
+    check_range(cfg, "shards", 1)
     if cfg.shards > 1 and cfg.shard is None:
         raise ConfigError(
             f"shards={cfg.shards}: which? shard=0 to {cfg.shards - 1}, or all: -m 'shard=range({cfg.shards})'"
         )
     if cfg.shards == 1 and cfg.shard not in (None, 0):
         raise ConfigError(f"shard={cfg.shard}: of how many? Give it with shards=")
-    check_number(cfg, "shard", 0, cfg.shards - 1, whole=True, other=None)
+    check_range(cfg, "shard", 0, cfg.shards - 1)
 
 
 def require(cfg: Any, *keys: str) -> None:
     """Raise ConfigError naming those of these settings that were not given."""
-    if missing := [key for key in keys if cfg.get(key, None) in (None, "")]:
-        raise ConfigError(f"{', '.join(missing)} missing; give it as {' '.join(f'{key}=...' for key in missing)}")
+    missing = [key for key in keys if cfg.get(key, None) in (None, "")]
+    if missing:
+        examples = " ".join(f"{key}=..." for key in missing)
+        raise ConfigError(f"{', '.join(missing)} missing; give it as {examples}")
 
 
 def quoted(text: str) -> str:
-    """``text`` as a value that Hydra reads, and OmegaConf resolves, to exactly that: ``it's`` → ``'it\\'s'``.
+    """Return ``text`` as a value that Hydra and OmegaConf read as exactly that: ``it's`` → ``'it\\'s'``.
 
-    OmegaConf looks for ``${`` even in quoted values: it is escaped, and doubles the backslashes right before it.
+    OmegaConf resolves ``${`` even in quoted values: it is escaped, which doubles the backslashes right before it.
     """
     literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
     return QuotedString(literal, Quote.single).with_quotes()
 
 
 def unquoted(value: str) -> str:
-    """``"my talk.wav"`` → ``my talk.wav``, as Hydra reads it, unless the quotes are part of a file's name."""
-    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"" and not os.path.lexists(value):
-        try:
-            parsed = OverridesParser.create().parse_override(f"x={value}").value()
-        except HydraException:
-            return value
-        if isinstance(
-            parsed, str
-        ):  # and what quoted() made of ${ becomes that again: DDP runs the script on its own words
-            return re.sub(r"(?<!\\)((?:\\\\)*)\\\$\{", lambda match: match[1][::2] + "${", parsed)
-    return value
+    """Return ``"my talk.wav"`` as ``my talk.wav``, as Hydra reads it, unless a file has the quotes in its name."""
+    in_quotes = len(value) >= 2 and value[0] == value[-1] and value[0] in "'\""
+    if not in_quotes or os.path.lexists(value):
+        return value
+    try:
+        parsed = OverridesParser.create().parse_override(f"x={value}").value()
+    except HydraException:
+        return value
+    if not isinstance(parsed, str):
+        return value
+    # The escape that quoted() makes of ${ is undone: under DDP the script runs again on its own arguments.
+    return re.sub(r"(?<!\\)((?:\\\\)*)\\\$\{", lambda match: match[1][::2] + "${", parsed)
+
+
+register()

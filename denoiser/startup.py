@@ -1,51 +1,57 @@
-"""What this process asks of its memory: freed tensors are kept for the next ones, imports are no garbage."""
+"""Preparation of a program before torch loads: its packages, its memory, its imports."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-MMAP_MAX, TRIM_THRESHOLD = -4, -1  # of mallopt(3)
+# Parameters of mallopt(3).
+M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
 
 
-def keep_freed() -> None:
-    """Let this process use again what it frees, on Linux with glibc; elsewhere nothing happens.
-
-    Otherwise each tensor of over 32 MB is mapped anew and its pages zeroed: unet10 takes a quarter longer by it over a
-    long recording and a tenth in training. The peak is about the same; what was freed goes back when the process ends.
-    """
-    if sys.platform != "linux":
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # musl
-        return
-    mallopt(MMAP_MAX, 0)
-    mallopt(TRIM_THRESHOLD, 2**31 - 1)
-
-
-@contextmanager
-def importing() -> Iterator[None]:
-    """For imports: nothing that they make is garbage. Looking for some again and again takes an eighth of torch's."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()  # nor is it looked through later
-        if enabled:
-            gc.enable()
-
-
-def check_environment(*packages: str) -> None:
-    """Leave with one line where these cannot be imported: most likely the environment is not active."""
-    if missing := [package for package in packages if find_spec(package) is None]:
+def prepare(*packages: str) -> None:
+    """Prepare a program that will load torch; ends it with one line where one of ``packages`` is not installed."""
+    # OpenMP reads this once. Threads that spin while they wait run far slower beside another load.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
         print(
             f"error: no {', '.join(missing)} in {sys.executable}; run: make install, then: source .venv/bin/activate",
             file=sys.stderr,
         )
         sys.exit(2)
+
+
+def keep_freed_memory() -> None:
+    """Let the process use its freed memory again, on Linux with glibc; elsewhere nothing changes.
+
+    Otherwise each tensor of over 32 MB is mapped anew and its pages zeroed, which costs unet10 a quarter of the time
+    over a long recording and a tenth in training. The peak is about the same.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # musl, for example
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Switch the garbage collector off during imports: it finds nothing and takes an eighth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()  # Imported modules are never garbage, so later collections skip them.
+        if enabled:
+            gc.enable()

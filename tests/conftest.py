@@ -6,7 +6,9 @@ import importlib
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes that share the cores
@@ -17,12 +19,14 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from hypothesis import settings
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from denoiser import Denoiser, audio, models
+from denoiser import Denoiser, audio, losses, models
 from denoiser.models import heads
 from denoiser.spectral import Spectral
+from denoiser.training.module import DenoisingModule
 
 # The same examples every time: a failure is then a change's, and no accident's.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -89,6 +93,17 @@ def composed(*overrides: str, config: str = "train") -> DictConfig:
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg
+
+
+def make_loss(name: str) -> torch.nn.Module:
+    """The loss that ``loss=name`` chooses."""
+    return instantiate(OmegaConf.load(ROOT / f"conf/loss/{name}.yaml"), _convert_="all")
+
+
+def make_module(**more: Any) -> DenoisingModule:
+    """The module of a tiny U-Net under the seed's loss and optimizer."""
+    denoiser = Denoiser.build({"name": "unet", "depth": 2, "width": 4}, {})
+    return DenoisingModule(denoiser, losses.Huber(), partial(torch.optim.Adam, lr=1e-3), **more)
 
 
 def train_here(folder: Path, *overrides: str) -> float | None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import ROOT, composed
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from denoiser.console import one_line
 from denoiser.data.datamodule import PairedData
+from denoiser.errors import ConfigError
 from denoiser.training import trainer
 from denoiser.training.folder import run_folder
-from denoiser.training.module import DenoisingModule
+from denoiser.training.run import build_module
 
 CONF = ROOT / "conf"
 FILES = [*CONF.glob("*/*.yaml"), *CONF.glob("model/head/*.yaml")]
@@ -33,13 +39,14 @@ def test_every_option_composes_and_builds(option, tmp_path):
     group, name = option.rsplit("/", 1)
     mixed = option in ("data/mixture", "experiment/small", "experiment/best")
     corpus = "data.speech=corpus" if mixed else "data.root=corpus"
-    cfg = composed(f"{group}={name}", corpus, "trainer.gpus=0")
+    # The seed's loss sees magnitudes alone, under which a head that estimates the phase is refused.
+    loss = ["loss=compressed"] if group == "model/head" else []
+    cfg = composed(f"{group}={name}", corpus, "trainer.gpus=0", *loss)
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     name = "-".join(HydraConfig.get().runtime.choices[g] for g in ("data", "model", "loss"))
     assert plain["name"] == (f"debug-{name}" if group == "debug" else name)  # never taken for a run to resume
-    groups = ("model", "spectral", "loss", "optimizer", "scheduler")
-    module = DenoisingModule(**{g: plain[g] for g in groups}, metrics=plain["metrics"], seed=plain["seed"])
+    module = build_module(plain, {})
     module.trainer = trainer.build_trainer(tmp_path, **{**plain["trainer"], "max_steps": 10}, logger=False)
     module.configure_optimizers()
     assert isinstance(instantiate(cfg.data, spectral=module.denoiser.spectral), PairedData)
@@ -59,6 +66,76 @@ def test_variants_state_only_what_differs():
         if path.stem not in ("unet10", "crn", "dualpath"):  # the first of each family states it all
             base = OmegaConf.load(CONF / f"model/{variant.pop('defaults')[0]}.yaml")
             assert all(base[key] != value for key, value in variant.items())
+
+
+@pytest.mark.parametrize("head", ["complex", "phase", "filter"])
+@pytest.mark.parametrize("loss", ["huber", "l1", "mse"])
+def test_a_head_that_estimates_the_phase_is_refused_under_a_loss_of_magnitudes_alone(head, loss):
+    plain = OmegaConf.to_container(composed(f"model/head={head}", f"loss={loss}"), resolve=True)
+    with pytest.raises(ConfigError, match=f"model/head={head} estimates the phase"):
+        build_module(plain, {})
+
+
+def test_any_optimizer_and_scheduler_of_torch_can_be_named():
+    overrides = ["optimizer._target_=torch.optim.SGD", "optimizer.lr=0.1", "+optimizer.momentum=0.9"]
+    overrides += ["scheduler._target_=torch.optim.lr_scheduler.StepLR", "~scheduler.factor", "+scheduler.step_size=5"]
+    module = build_module(OmegaConf.to_container(composed(*overrides), resolve=True), {})
+    module.trainer = SimpleNamespace(estimated_stepping_batches=10)
+    found = module.configure_optimizers()
+    assert type(found["optimizer"]) is torch.optim.SGD
+    assert found["optimizer"].defaults["momentum"] == 0.9
+    assert found["lr_scheduler"]["scheduler"].step_size == 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["optimizer._target_=torch.optim.SDG"], "optimizer: "),
+        (["optimizer.lr=-1"], "optimizer: .*-1"),
+        (["+optimizer.speed=3"], "optimizer: .*speed"),
+        (["+loss.epsilon=1"], "loss: .*epsilon"),
+        (["loss={delta: 1}", "~loss._target_"], "loss=.*expected the settings of a class"),
+    ],
+)
+def test_a_part_that_cannot_be_built_is_one_line(overrides, line):
+    with pytest.raises(ConfigError, match=line) as caught:
+        build_module(OmegaConf.to_container(composed(*overrides), resolve=True), {})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("script", "setting", "line"),
+    [
+        ("train.py", "seed=abc", "seed=abc: .*Integer"),
+        ("train.py", "trainer.max_epochs=many", "trainer.max_epochs=many: .*Integer"),
+        ("train.py", "test=maybe", "test=maybe: .*bool"),
+        ("train.py", "optimiser.lr=1", "optimiser(.lr)?: no such setting; did you mean optimizer"),
+        ("train.py", "model=unet11", "model=unet11: no such option; expected .*unet10"),
+        ("train.py", "mode=max", "mode: is no setting: it follows from monitor="),
+        ("train.py", "fresh=true", "fresh: is new_sweep= now"),
+        ("infer.py", "dry=some", "dry=some: .*Float"),
+        ("infer.py", "plot=2.5", "plot=2.5: .*bool"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(script, setting, line, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(ROOT / script), setting])
+    with pytest.raises(SystemExit) as end, one_line():
+        composed(setting, config=script.removesuffix(".py"))
+    assert end.value.code == 2
+    assert re.fullmatch(rf"error: {line}.*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("monitor", ["val/si_sdr", "val/loss", "val/lsd"])
+def test_the_best_checkpoint_is_the_highest_or_the_lowest_as_the_monitor_has_it(monitor):
+    cfg = composed(f"monitor={monitor}", "metrics=[si_sdr,lsd]")
+    assert cfg.callbacks.best.mode == ("max" if monitor == "val/si_sdr" else "min")
+
+
+@pytest.mark.parametrize("model", ["crn", "dualpath", "unet10"])
+@pytest.mark.parametrize("spectral", ["8k", "16k", "48k"])
+def test_every_family_takes_every_spectral_representation(model, spectral):
+    plain = OmegaConf.to_container(composed(f"model={model}", f"spectral={spectral}"), resolve=True)
+    assert build_module(plain, {}).denoiser.spectral.bins == {"8k": 128, "16k": 256, "48k": 768}[spectral]
 
 
 def test_infer_composes():

@@ -1,10 +1,12 @@
-"""What was typed on the command line → what Hydra is given, so that names of files arrive letter for letter."""
+"""Arguments of the command line: those for Hydra with file names letter for letter, those of the small commands."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -76,3 +78,39 @@ def _is_hydras(value: str, multirun: bool) -> bool:
     except HydraException:
         return False
     return value == "null" or isinstance(parsed.value(), list) or (multirun and parsed.is_sweep_override())
+
+
+def key_values(defaults: Mapping[str, str], usage: str, arguments: Sequence[str] | None = None) -> dict[str, str]:
+    """Return ``defaults`` with the ``key=value`` arguments of a small command in their place.
+
+    ``--help`` prints ``usage`` and ends the program. Raises ConfigError for an argument that is no setting.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if {"--help", "-h"} & set(given):
+        print(usage)
+        sys.exit(0)
+    result = dict(defaults)
+    for argument in given:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise ConfigError(f"{argument}: settings are key=value; all of them: --help")
+        if key not in defaults:
+            near = difflib.get_close_matches(key, defaults, n=1)
+            advice = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"{key}: no such setting{advice} All of them: --help")
+        result[key] = value
+    return result
+
+
+def choice(given: Mapping[str, str], key: str, *allowed: str) -> str:
+    """Return the value of a setting; ConfigError where it is none of those allowed."""
+    if given[key] not in allowed:
+        raise ConfigError(f"{key}={given[key]}: expected {' or '.join(allowed)}")
+    return given[key]
+
+
+def whole(given: Mapping[str, str], key: str, low: int, high: int) -> int:
+    """Return the value of a setting that is a whole number; ConfigError where it is not, or out of range."""
+    if not given[key].isdecimal() or not low <= int(given[key]) <= high:
+        raise ConfigError(f"{key}={given[key]}: expected a whole number from {low} to {high}")
+    return int(given[key])

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from denoiser import console, settings
+from denoiser.cli.arguments import key_values, whole
 from denoiser.errors import AudioError, CheckpointError, DenoiserError
 
 if TYPE_CHECKING:
@@ -187,10 +188,10 @@ def main() -> None:
             "limit": "500",
             "minutes": "60",
         }
-        given = settings.settings(defaults, HELP)
+        given = key_values(defaults, HELP)
         settings.require(given, "ckpt")
-        port, limit = settings.whole(given, "port", 1, 65_535), settings.whole(given, "limit", 1, 100_000)
-        minutes = settings.whole(given, "minutes", 1, 10_000)
+        port, limit = whole(given, "port", 1, 65_535), whole(given, "limit", 1, 100_000)
+        minutes = whole(given, "minutes", 1, 10_000)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder below is deleted then, too
         with tempfile.TemporaryDirectory(prefix="denoiser-demo-") as folder:

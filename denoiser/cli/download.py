@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from denoiser import console, settings
+from denoiser.cli.arguments import choice, key_values
 from denoiser.data.vctk_demand import URL, fetch
 from denoiser.data.vctk_demand.corpus import Archive
 from denoiser.errors import ConfigError
@@ -32,15 +33,15 @@ def main(arguments: Sequence[str] | None = None, archives: Sequence[Archive] | N
     """The command; ``archives`` as in :func:`fetch`."""
     with console.one_line():
         defaults = {"root": "", "speakers": "28", "part": "all", "keep_archives": "false", "url": URL}
-        given = settings.settings(defaults, HELP, arguments)
+        given = key_values(defaults, HELP, arguments)
         settings.require(given, "root")
         if not given["url"].startswith(("http://", "https://")):
             raise ConfigError(f"url={given['url']}: expected an address that begins with https:// or http://")
         fetch(
             Path(given["root"]),
-            speakers=int(settings.choice(given, "speakers", "28", "56")),
-            part=settings.choice(given, "part", "all", "test"),
-            keep_archives=settings.choice(given, "keep_archives", "true", "false") == "true",
+            speakers=int(choice(given, "speakers", "28", "56")),
+            part=choice(given, "part", "all", "test"),
+            keep_archives=choice(given, "keep_archives", "true", "false") == "true",
             url=given["url"],
             archives=archives,
         )

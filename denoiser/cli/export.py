@@ -7,6 +7,7 @@ from pathlib import Path
 
 from denoiser import settings
 from denoiser.checkpoint import write_weights
+from denoiser.cli.arguments import choice, key_values
 from denoiser.errors import ConfigError
 from denoiser.export import export
 from denoiser.inference.denoiser import Denoiser
@@ -23,8 +24,8 @@ USAGE = """Export the network of a checkpoint: python -m denoiser export ckpt=CH
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """What the command line does."""
-    given = settings.settings({"ckpt": "", "out": "", "half": "false", "int8": "false"}, USAGE, arguments)
-    half, int8 = (settings.choice(given, key, "true", "false") == "true" for key in ("half", "int8"))
+    given = key_values({"ckpt": "", "out": "", "half": "false", "int8": "false"}, USAGE, arguments)
+    half, int8 = (choice(given, key, "true", "false") == "true" for key in ("half", "int8"))
     settings.require(given, "ckpt")
     ckpt, source = given["ckpt"], Path(given["ckpt"])  # as it was typed: ./small is a file, small is not
     if source.suffix.lower() == ".onnx":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from denoiser import errors, settings
+from denoiser.cli.arguments import choice, key_values
 
 USAGE = """\
 Rank training runs: python -m denoiser rank runs=FOLDER[,FOLDER...]
@@ -23,9 +24,9 @@ Rank training runs: python -m denoiser rank runs=FOLDER[,FOLDER...]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the settings and rank."""
     defaults = {"runs": "", "out": "", "compare": "", "base": "", "page": "true", "sounds": "true"}
-    given = settings.settings(defaults, USAGE, arguments)
+    given = key_values(defaults, USAGE, arguments)
     settings.require(given, "runs")
-    flags = {key: settings.choice(given, key, "true", "false") == "true" for key in ("page", "sounds")}
+    flags = {key: choice(given, key, "true", "false") == "true" for key in ("page", "sounds")}
     pair = given["compare"].split(",") if given["compare"] else None
     if pair is not None and len(pair) != 2:
         raise errors.ConfigError(f"compare={given['compare']}: expected two configurations, A,B")

@@ -196,6 +196,12 @@ def missing_package(name: str) -> str | None:
     return package if package and find_spec(package) is None else None
 
 
+def mode_of(monitor: str) -> str:
+    """Return ``max`` where a higher value of this monitor, ``val/si_sdr`` for example, is better, else ``min``."""
+    metric = METRICS.get(monitor.rpartition("/")[2])
+    return "max" if metric is not None and metric.higher_is_better else "min"
+
+
 def check_names(names: Sequence[str]) -> None:
     """Raise ConfigError for a metric that does not exist."""
     if unknown := [name for name in names if name not in METRICS]:

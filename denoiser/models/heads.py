@@ -25,6 +25,7 @@ class Head(nn.Module, ABC):
         causal: whether they are all before it, as in the network.
         bf16: whether its network may compute in bfloat16 without being told to: of masks and filters the difference was
             measured, 60 dB below the sound. A difference that is subtracted is off by more.
+        estimates_phase: True where the estimate has a phase of its own, not the noisy one.
     """
 
     inputs, outputs = 1, 1
@@ -32,6 +33,7 @@ class Head(nn.Module, ABC):
     reach = 0
     causal = False
     bf16 = False
+    estimates_phase = False
     activation: nn.Module
 
     def features(self, noisy: Spectrum, memory: Memory | None = None) -> Tensor:
@@ -84,6 +86,7 @@ class _WithParts(_Gain):
     """The network sees the compressed real and imaginary parts beside the magnitude."""
 
     inputs = 3
+    estimates_phase = True
 
     def features(self, noisy: Spectrum, memory: Memory | None = None) -> Tensor:
         magnitude = noisy.magnitude.clamp(max=1)
@@ -136,6 +139,7 @@ class Filter(Mask):
     """
 
     inputs = 3
+    estimates_phase = True
 
     def __init__(self, limit: float = 1.2, taps: int = 5, lowest: int = 64) -> None:
         super().__init__(limit)

@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
-from denoiser import console, filesystem, settings
+from denoiser import console, filesystem
 from denoiser.errors import ConfigError, DenoiserError
 from denoiser.settings import quoted
 from denoiser.sweep import naming
@@ -48,7 +48,6 @@ class Sweep(Callback):
                     "give a run of a sweep one GPU, or +trainer.strategy=ddp_spawn"
                 )
             prepare(config)
-            settings.check_booleans(config, "fresh")
             self.folder = Path(str(config.hydra.sweep.dir)).absolute()
             typed = [str(override) for override in config.hydra.overrides.hydra]
             with read_write(config), open_dict(config):
@@ -67,7 +66,7 @@ class Sweep(Callback):
             if alone is not None:
                 os.close(alone)
             self.lock = filesystem.lock(self.folder / LOCK, shared=True)  # to the end, or until this process is killed
-        print(f"sweep folder: {os.path.relpath(self.folder)}; the same command goes on here, with fresh=true anew")
+        print(f"sweep folder: {os.path.relpath(self.folder)}; the same command goes on here, with new_sweep=true anew")
 
     def _ends(self) -> set[tuple[str, ...]]:
         """How the runs that are there ended: what differs afterwards has ended since, whatever the clock says."""

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 LONGEST = 80  # characters of a name
 # What is typed and does not change what a run computes: a sweep goes on though it differs.
-INCIDENTAL = ("fresh", "ckpt_path", "trainer.gpus", "callbacks.progress")
+INCIDENTAL = ("new_sweep", "ckpt_path", "trainer.gpus", "callbacks.progress")
 
 
 def swept(config: DictConfig) -> list[str]:
@@ -28,7 +28,7 @@ def sweep_folder(parent: str, *, _root_: DictConfig) -> str:
     """The folder of a multirun under ``parent``: named by what is swept, and a hash of what is not.
 
     The same settings give the same folder in whatever order they are typed, and so do other values of what is swept:
-    a sweep can be extended. ``fresh=true`` gives one of its own, named by the time too.
+    a sweep can be extended. ``new_sweep=true`` gives one of its own, named by the time too.
     """
     settings = _settings(_root_)
     keys = sorted(key for key, fixed in settings.items() if fixed is None)
@@ -38,7 +38,7 @@ def sweep_folder(parent: str, *, _root_: DictConfig) -> str:
     if "data" not in keys:
         parts.insert(0, choices.get("data"))
     name = _safe("-".join(str(part) for part in parts if part))
-    stamp = time.strftime("_%Y-%m-%d_%H-%M-%S") if _root_.get("fresh") is True else ""
+    stamp = time.strftime("_%Y-%m-%d_%H-%M-%S") if _root_.get("new_sweep") is True else ""
     return str(Path(parent, f"{name}-{_digest(*keys, *fixed)}{stamp}"))
 
 
@@ -96,10 +96,17 @@ def _at_once() -> int:
     return _gpus() or max(2, (os.cpu_count() or 1) // 4)
 
 
+def _mode_of(monitor: str) -> str:
+    from denoiser.evaluation.metrics import mode_of
+
+    return mode_of(monitor)
+
+
 # Here, and not in train.py: a worker that another machine starts imports this, and may know no train.py.
 for _resolver in (sweep_folder, run_name):
     OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
 OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("mode_of", _mode_of, replace=True)
 OmegaConf.register_new_resolver("gpus", _gpus, replace=True)
 OmegaConf.register_new_resolver("gpu_each", lambda: min(1, _gpus()), replace=True)
 OmegaConf.register_new_resolver("at_once", _at_once, replace=True)

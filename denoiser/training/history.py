@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from denoiser import distributed
+from denoiser.evaluation.metrics import mode_of
 from denoiser.evaluation.tables import versions
 from denoiser.training.folder import CHECKPOINTS
 from denoiser.training.module import DenoisingModule
@@ -74,7 +75,7 @@ def gathered(
         "split": {**{part: len(names) for part, names in data.names.items()}, "rule": data.rule},
         "versions": {**versions(), "python": platform.python_version()},
         "hardware": hardware(trainer.strategy.root_device),
-        **history.facts(config["monitor"], config["mode"]),
+        **history.facts(config["monitor"], mode_of(config["monitor"])),
         **facts,
     }
 

@@ -18,7 +18,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import WeightAveraging
 
 from denoiser import distributed
-from denoiser.console import DISK
+from denoiser.console import SYSTEM_ERRORS
 from denoiser.errors import DenoiserError, StopError
 from denoiser.training.folder import CHECKPOINTS, MARK, how_to_resume
 
@@ -64,7 +64,7 @@ def explained(folder: Path) -> Iterator[None]:
             f"a process that reads the data died, for lack of memory, as a rule: fewer data.workers; {further()}"
         ) from error
     except OSError as error:
-        if error.errno not in DISK:
+        if error.errno not in SYSTEM_ERRORS:
             raise
         raise DenoiserError(f"{error.filename or folder}: {error.strerror}; {further()}") from error
 

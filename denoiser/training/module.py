@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -12,60 +12,57 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
-from denoiser import distributed, losses
-from denoiser.errors import ConfigError
+from denoiser import distributed
 from denoiser.evaluation import metrics
 from denoiser.evaluation.metrics import check_names, missing_package
 from denoiser.evaluation.scoring import Scores, Scoring, result
 from denoiser.inference.denoiser import Denoiser
-from denoiser.training import optimizers
+from denoiser.training.components import MakeOptimizer
+from denoiser.training.schedules import build_schedule
 
 LOSS_SECONDS = 30  # of a validation file that its loss is taken over: the network sees that at once
 
 
 class DenoisingModule(LightningModule):
-    """Trains a :class:`Denoiser` on the spectra of crops; validates by what it makes of a file.
-
-    All arguments are plain dictionaries ``{name: ..., argument: value, ...}``: they are stored in the checkpoint
-    as they are, and read back with ``torch.load(weights_only=True)``.
+    """Training of a :class:`Denoiser` on the spectra of crops; validation by the enhanced files.
 
     Args:
-        model: name and arguments of the network, and of its ``head``.
-        spectral: arguments of :class:`~denoiser.spectral.Spectral`.
-        loss: name and arguments of the loss, between spectra.
-        optimizer: name and arguments of the optimiser.
-        scheduler: name and arguments of the learning rate schedule.
-        metrics: scored on whole utterances, in validation and in the test.
+        denoiser: network, head and spectral representation.
+        loss: module of (estimate, clean, noisy), each a :class:`~denoiser.spectral.Spectrum`.
+        optimizer: called with the parameters of the network.
+        scheduler: called with the optimizer and, where it has that argument, ``total_steps``; None for none.
+        metrics: names of those computed on whole utterances, in validation and in the test.
         seed: dropout is drawn from (seed, epoch, batch), so that a resumed training repeats the uninterrupted one.
-        scorers: processes that score while the network goes on; None for 0 on a CPU and up to 8 for a GPU.
-        training: what else the result follows from (batches, precision ...): recorded, for a resumed run to insist on.
+        metric_workers: processes that score while the network goes on; None for 0 on a CPU and up to 8 for a GPU.
+        settings: plain values that every checkpoint carries as ``hyper_parameters``: ``model`` and ``spectral``, from
+            which the denoiser is rebuilt, and all else that a resumed run has to agree with.
     """
 
     def __init__(
         self,
-        model: dict[str, Any],
-        spectral: dict[str, Any],
-        loss: dict[str, Any],
-        optimizer: dict[str, Any],
-        scheduler: dict[str, Any] | None = None,
+        denoiser: Denoiser,
+        loss: nn.Module,
+        optimizer: MakeOptimizer,
+        scheduler: Callable[..., Any] | None = None,
         metrics: Sequence[str] = ("pesq", "stoi", "si_sdr"),
         seed: int = 0,
-        scorers: int | None = None,
-        training: dict[str, Any] | None = None,
+        metric_workers: int | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_names(metrics)
-        # Only to hear of a mistake in it now, before data is prepared.
-        optimizers.build([torch.nn.Parameter(torch.zeros(1))], **optimizer)
-        self.save_hyperparameters(ignore="scorers", logger=False)
-        self.denoiser = Denoiser.build(model, spectral)
-        self.loss = losses.build(**loss)
+        # Plain values only: torch.load(weights_only=True) reads no others.
+        self.save_hyperparameters(dict(settings or {}), logger=False)
+        self.denoiser = denoiser
+        self.loss = loss
+        self.optimizer = optimizer
+        self.scheduler = scheduler
         self.metric_names = list(metrics)
         self.val_metric_names = [name for name in metrics if not missing_package(name)]
         self.seed = seed
-        self.scorers = scorers
+        self.metric_workers = metric_workers
         self._scoring: Scoring | None = None
         # Of the last validation or test, once it has ended: of every file, in order.
         self.rows: list[dict[str, Any]] = []
@@ -124,7 +121,7 @@ class DenoisingModule(LightningModule):
 
     def _score(self, clean: Tensor, estimate: Tensor, names: Sequence[str]) -> Future[Scores]:
         if self._scoring is None:
-            self._scoring = Scoring(self.scorers, self.device.type, distributed.here())
+            self._scoring = Scoring(self.metric_workers, self.device.type, distributed.here())
         return self._scoring.score(clean[0], estimate[0], self.denoiser.sample_rate, names)
 
     def _keep(self, batch: dict[str, Any], row: dict[str, Any]) -> None:
@@ -175,14 +172,8 @@ class DenoisingModule(LightningModule):
         self.log_dict({f"test/{k}": v for k, v in means.items()})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = optimizers.build(self.denoiser.net.parameters(), **self.hparams["optimizer"])
-        scheduler = self.hparams["scheduler"]
-        if not scheduler or scheduler["name"] == "constant":
+        optimizer = self.optimizer(self.denoiser.net.parameters())
+        if self.scheduler is None:
             return optimizer
-        steps = self.trainer.estimated_stepping_batches
-        if not math.isfinite(steps):
-            raise ConfigError(
-                f"scheduler={scheduler['name']} needs an end: give trainer.max_epochs or trainer.max_steps"
-            )
-        schedule = optimizers.build_schedule(optimizer, int(steps), **scheduler)
+        schedule = build_schedule(self.scheduler, optimizer, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

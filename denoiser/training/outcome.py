@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities import rank_zero_only
 
 from denoiser.errors import DenoiserError, DivergedError, PrunedError
+from denoiser.evaluation.metrics import mode_of
 from denoiser.training import history, record
 
 
@@ -72,7 +73,8 @@ def status(error: BaseException) -> str:
 def _known(cfg: DictConfig) -> dict[str, Any]:
     """What can be told before anything is built."""
     return {
-        **{key: cfg.get(key) for key in ("name", "seed", "monitor", "mode")},
+        **{key: cfg.get(key) for key in ("name", "seed", "monitor")},
+        "mode": mode_of(cfg.monitor),
         **history.chosen(),
         "config": plain(cfg),
     }

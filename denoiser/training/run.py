@@ -18,13 +18,12 @@ from torch import Tensor
 
 from denoiser import distributed, models
 from denoiser.checkpoint import load_checkpoint
-from denoiser.data import augment
 from denoiser.errors import CheckpointError, ConfigError, CorpusError, building
 from denoiser.evaluation import tables
-from denoiser.evaluation.metrics import METRICS, check_names, missing_package
+from denoiser.evaluation.metrics import check_names, missing_package
 from denoiser.inference.denoiser import Denoiser
-from denoiser.settings import check_booleans, check_number
-from denoiser.training import card, clips, history, interruption, record, trainer
+from denoiser.settings import check_range
+from denoiser.training import card, clips, components, history, interruption, record, trainer
 from denoiser.training.folder import CHECKPOINTS, SPLIT, alone, differences, resume_from
 from denoiser.training.module import DenoisingModule
 from denoiser.training.outcome import recorded
@@ -68,10 +67,10 @@ def _train(cfg: DictConfig, folder: Path, begin: Callable[[], None]) -> float | 
     resume = resume_from(cfg.ckpt_path, folder, settings)
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    module = DenoisingModule(**settings, metrics=plain["metrics"], scorers=plain["scorers"])
+    module = build_module(plain, settings)
     if cfg.init_from:
         _take_weights(module, str(cfg.init_from))
-    changes = augment.build(plain.get("augment"), module.denoiser.sample_rate)
+    changes = components.build_augment(plain.get("augment"), module.denoiser.sample_rate)
     data = _data(plain["data"], spectral=module.denoiser.spectral, augment=changes)
 
     say(f"run folder: {folder}")
@@ -150,20 +149,32 @@ def _data(settings: Mapping[str, Any], **more: Any) -> Any:
         return build(**arguments, **more)
 
 
+def build_module(plain: Mapping[str, Any], settings: Mapping[str, Any]) -> DenoisingModule:
+    """Return the module of a configuration; every mistake in it raises ConfigError before any data is read."""
+    optimizer = components.build_optimizer(plain["optimizer"])
+    denoiser = Denoiser.build(plain["model"], plain["spectral"])
+    return DenoisingModule(
+        denoiser,
+        loss=components.build_loss(plain["loss"], denoiser.head),
+        optimizer=optimizer,
+        scheduler=components.build_scheduler(plain["scheduler"]),
+        metrics=plain["metrics"],
+        seed=plain["seed"],
+        metric_workers=plain["metric_workers"],
+        settings=settings,
+    )
+
+
 def _check_settings(cfg: DictConfig) -> None:
-    check_number(cfg, "seed", 0, whole=True)
-    check_number(cfg, "scorers", 0, whole=True, other=None)
-    check_number(cfg, "clips", 0, whole=True)
-    check_booleans(cfg, "test", "data.shuffle", "deterministic")
+    check_range(cfg, "seed", 0)
+    check_range(cfg, "metric_workers", 0)
+    check_range(cfg, "clips", 0)
     check_names(cfg.metrics)
-    monitor, allowed = cfg.monitor, ["val/loss", *(f"val/{name}" for name in cfg.metrics)]
-    if monitor not in allowed:
-        raise ConfigError(f"monitor={monitor}: only validation chooses a checkpoint; expected {', '.join(allowed)}")
-    name = monitor.removeprefix("val/")
-    if package := missing_package(name):
-        raise ConfigError(f'monitor={monitor} needs the package {package}: pip install "denoiser[metrics]"')
-    if cfg.mode != (mode := "max" if name in METRICS and METRICS[name].higher_is_better else "min"):
-        raise ConfigError(f"monitor={monitor} with mode={cfg.mode} would keep the worst checkpoint; give mode={mode}")
+    allowed = ["val/loss", *(f"val/{name}" for name in cfg.metrics)]
+    if cfg.monitor not in allowed:
+        raise ConfigError(f"monitor={cfg.monitor}: only validation chooses a checkpoint; expected {', '.join(allowed)}")
+    if package := missing_package(cfg.monitor.removeprefix("val/")):
+        raise ConfigError(f'monitor={cfg.monitor} needs the package {package}: pip install "denoiser[metrics]"')
 
 
 def _take_weights(module: DenoisingModule, path: str) -> None:

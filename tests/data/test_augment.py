@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, composed, make_noise, make_voice, train_here
+from conftest import ROOT, TINY, composed, make_module, make_noise, make_voice, train_here
 from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 
@@ -14,7 +14,6 @@ from denoiser.data.augment_changes import CHANGES, relevel
 from denoiser.data.datamodule import PairedData
 from denoiser.errors import CheckpointError, ConfigError
 from denoiser.spectral import Spectral
-from denoiser.training.module import DenoisingModule
 
 RATE, N, KEY = 16_000, 8_000, (0, 1, 2, 0)
 
@@ -309,7 +308,7 @@ class Recorder(augment.Augment):
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_training_batches_alone_are_augmented_each_with_its_own_key(vctk, tmp_path, shuffle):
     recorder = Recorder()
-    module = DenoisingModule({"name": "unet", "depth": 2, "width": 4}, {}, {"name": "l1"}, {"name": "adam"}, metrics=())
+    module = make_module(metrics=())
     data = PairedData(module.denoiser.spectral, str(vctk), cache=str(tmp_path), batch_size=2, frames=32, seed=7,
                       shuffle=shuffle, augment=recorder)  # fmt: skip
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "max_epochs": 2}

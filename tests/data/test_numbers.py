@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import TINY, train_here, write_vctk
+from conftest import TINY, make_loss, train_here, write_vctk
 
-from denoiser import losses
 from denoiser.data import augment_changes
 from denoiser.data.pairs import match
 from denoiser.data.preparation import paired, prepare
@@ -78,7 +77,7 @@ def test_silence_gives_losses_and_gradients_that_are_numbers(loss):
         denoiser.spectral.peak.fill_(5.0)
         silence = torch.zeros(2, denoiser.spectral.samples(16))
         spectrum = denoiser.spectral(silence, torch.zeros(2, 1), center=False)
-        value = losses.build(loss)(denoiser.estimate(spectrum), spectrum, spectrum)
+        value = make_loss(loss)(denoiser.estimate(spectrum), spectrum, spectrum)
         assert value.isfinite()
         value.backward()
         for parameter in denoiser.net.parameters():

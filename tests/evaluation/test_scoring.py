@@ -86,7 +86,9 @@ def test_none_but_for_a_gpu():
 
 def test_training_says_the_same(vctk, tmp_path):
     for scorers in (0, 2):
-        train_here(tmp_path / str(scorers), f"data.root={vctk}", *TINY, f"scorers={scorers}", "trainer.max_epochs=1")
+        train_here(
+            tmp_path / str(scorers), f"data.root={vctk}", *TINY, f"metric_workers={scorers}", "trainer.max_epochs=1"
+        )
     records = [json.loads((tmp_path / str(scorers) / "run.json").read_text()) for scorers in (0, 2)]
     assert records[0]["validation"] == records[1]["validation"]
     assert records[0]["test"] == records[1]["test"]

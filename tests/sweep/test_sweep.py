@@ -35,7 +35,7 @@ def sweep_of(*overrides: str, fresh: bool = False, **params: str):
         "sweeper": {"params": params},
         "job": {"num": 7},
     }
-    return OmegaConf.create({"hydra": hydra, "fresh": fresh})
+    return OmegaConf.create({"hydra": hydra, "new_sweep": fresh})
 
 
 def folder_of(*overrides: str, **more) -> str:

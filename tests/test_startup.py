@@ -11,28 +11,28 @@ from denoiser import startup
 
 FAULTS = """
 import resource, torch
-from denoiser import memory
+from denoiser import startup
 {}
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 torch.ones(1 << 24)
 before = faults()
-for index in range(1, 5):  # a little smaller each: glibc before 2.38 finds no room where one of that very size was
+for index in range(1, 5):  # a little smaller each: glibc before 2.38 cannot use the place of one of that very size
     torch.ones((1 << 24) - 4096 * index)
 print(faults() - before)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_what_large_tensors_freed_is_used_again():
+def test_freed_memory_of_large_tensors_is_used_again():
     counts = []
-    for line in ("", "memory.keep_freed()"):
+    for line in ("", "startup.keep_freed_memory()"):
         command = [sys.executable, "-c", FAULTS.format(line)]
         counts.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
     assert counts[1] < counts[0] / 10
 
 
-def test_imports_are_no_garbage_and_what_comes_later_may_be():
+def test_the_garbage_collector_is_off_during_imports_alone():
     with startup.importing():
         assert not gc.isenabled()
     assert gc.isenabled()
@@ -42,6 +42,6 @@ def test_imports_are_no_garbage_and_what_comes_later_may_be():
     try:
         with startup.importing():
             pass
-        assert not gc.isenabled()  # it was the caller's wish
+        assert not gc.isenabled()  # the caller had switched it off
     finally:
         gc.enable()

@@ -1,0 +1,66 @@
+"""Squared differences of compressed spectra, magnitude and complex."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from denoiser.errors import ConfigError
+from denoiser.spectral import Spectral, Spectrum
+
+# Of a spectrum whose signal has an RMS of 1. The slope of a power has no bound at 0, so it is linear below this.
+LEAST = 1e-3
+
+
+class Compressed(nn.Module):
+    """Weighted sum of four differences between estimate and clean, of spectra compressed to the scale 0 to 2.
+
+    The first two are those of Braun and Tashev, "A consolidated view of loss functions for supervised deep
+    learning-based speech enhancement" (2021); consistency is that of Wisdom et al., "Differentiable consistency
+    constraints for improved deep speech enhancement" (2019). The unweighted terms are about 0.05, 0.1, 0.1 and 0.3 on
+    noisy speech, so the default weights make the magnitude the largest.
+
+    Args:
+        magnitude: weight of the mean squared difference of magnitudes.
+        complex: weight of the mean squared difference of the complex values.
+        consistency: weight of the complex term after the inverse STFT and another STFT.
+        waveform: weight of the mean absolute difference of waveforms, of a noisy signal of RMS 1.
+    """
+
+    def __init__(
+        self, magnitude: float = 1.0, complex: float = 0.3, consistency: float = 0.3, waveform: float = 0.05
+    ) -> None:
+        super().__init__()
+        weights = {"magnitude": magnitude, "complex": complex, "consistency": consistency, "waveform": waveform}
+        if min(weights.values()) < 0 or not any(weights.values()):
+            raise ConfigError(f"loss=compressed: weights {weights}; expected 0 or more, and one above 0")
+        self.weights = weights
+        self.sees_phase = complex + consistency + waveform > 0
+
+    def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
+        weights = self.weights
+        terms = []
+        if weights["magnitude"]:
+            terms.append(weights["magnitude"] * F.mse_loss(estimate.magnitude, clean.magnitude))
+        if weights["complex"]:
+            terms.append(weights["complex"] * _mean_square(estimate.compressed - clean.compressed))
+        if weights["consistency"]:
+            difference = _compressed_again(estimate) - _compressed_again(clean)
+            terms.append(weights["consistency"] * _mean_square(difference))
+        if weights["waveform"]:
+            terms.append(weights["waveform"] * F.l1_loss(estimate.waveform, clean.waveform))
+        return torch.stack(terms).sum()
+
+
+def _mean_square(difference: Tensor) -> Tensor:
+    return torch.view_as_real(difference).square().mean()
+
+
+def _compressed_again(spectrum: Spectrum) -> Tensor:
+    """Return the compressed complex spectrum of the waveform that ``spectrum`` makes."""
+    spectral: Spectral = spectrum.spectral
+    linear = spectral.stft(spectrum.waveform, center=False)
+    power = linear.real.square() + linear.imag.square()
+    modulus = power.clamp(min=LEAST**2)
+    return linear * modulus.pow((spectral.power - 1) / 2) * (2 / spectral.peak)

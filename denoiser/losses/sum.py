@@ -1,0 +1,47 @@
+"""Weighted sum of several losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from denoiser.errors import ConfigError
+from denoiser.spectral import Spectrum
+
+
+class WeightedSum(nn.Module):
+    """Several losses at once.
+
+    Args:
+        terms: by a name of any choice, ``{"loss": module, "weight": number}``; the weight is 1 where it is not given,
+            and None in the place of a term leaves it out.
+    """
+
+    def __init__(self, terms: Mapping[str, Mapping[str, Any] | None]) -> None:
+        super().__init__()
+        self.weights: dict[str, float] = {}
+        self.terms = nn.ModuleDict()
+        for name, term in terms.items():
+            if term is None:
+                continue
+            if not isinstance(term, Mapping) or not isinstance(term.get("loss"), nn.Module):
+                raise ConfigError(f"loss.terms.{name}: expected its weight and its loss, which a _target_ names")
+            weight = float(term.get("weight", 1.0))
+            if weight:
+                self.weights[name] = weight
+                self.terms[name] = term["loss"]
+        if not self.weights:
+            raise ConfigError(f"loss=sum: no term has a weight; there are: {', '.join(terms) or 'none'}")
+        self.sees_phase = any(sees_phase(loss) for loss in self.terms.values())
+
+    def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
+        parts = [weight * self.terms[name](estimate, clean, noisy) for name, weight in self.weights.items()]
+        return torch.stack(parts).sum()
+
+
+def sees_phase(loss: nn.Module) -> bool:
+    """Return False where a loss says that its value does not depend on the phase of the estimate."""
+    return bool(getattr(loss, "sees_phase", True))

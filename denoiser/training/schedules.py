@@ -1,0 +1,42 @@
+"""Learning rate schedules over all steps of a training."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from denoiser.errors import ConfigError
+
+
+def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05, floor: float = 0.01) -> LambdaLR:
+    """Return a linear warm-up over a share of the steps, then half a cosine down to ``floor`` times the learning rate.
+
+    Loshchilov and Hutter, "SGDR: Stochastic gradient descent with warm restarts" (2017).
+    """
+    first = max(1, round(warmup * total_steps))
+
+    def factor(step: int) -> float:
+        if step < first:
+            return (step + 1) / first
+        progress = min(1.0, (step - first) / max(1, total_steps - first))
+        return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
+
+    return LambdaLR(optimizer, factor)
+
+
+def build_schedule(scheduler: Callable[..., Any], optimizer: Optimizer, total_steps: float) -> Any:
+    """Return ``scheduler`` of ``optimizer``, with ``total_steps`` where it takes an argument of that name.
+
+    Raises ConfigError where it needs the number of steps and the training has no end.
+    """
+    given = getattr(scheduler, "keywords", {})
+    if "total_steps" not in inspect.signature(scheduler).parameters or "total_steps" in given:
+        return scheduler(optimizer)
+    if not math.isfinite(total_steps):
+        raise ConfigError("scheduler: needs the number of steps: give trainer.max_epochs or trainer.max_steps")
+    return scheduler(optimizer, total_steps=int(total_steps))
