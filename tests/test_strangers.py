@@ -19,10 +19,10 @@ from conftest import checkpoint_of
 from denoiser import Denoiser, audio
 from denoiser.checkpoint import load_checkpoint, write_weights
 from denoiser.checkpoint_file import growth
-from denoiser.errors import CheckpointError, ConfigError, CorpusError
+from denoiser.errors import CheckpointError, ConfigError
 from denoiser.inference import pipes
 from denoiser.inference.options import Options
-from denoiser.ranking import clips, rank
+from denoiser.ranking import rank
 from denoiser.spectral import Spectral
 
 MODEL = {"name": "unet", "depth": 2, "width": 4}
@@ -221,36 +221,8 @@ def test_what_overflows_inside_is_no_sound(tmp_path, whole):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("target", ["os.system", "subprocess.Popen", "test_strangers.Evil", "", None, 7, ["os.system"]])
-def test_the_record_of_a_run_names_no_code(tmp_path, monkeypatch, target):
-    """``run.json`` says by which class the corpus was read; ranking runs reads it with that class, for its clips."""
-    monkeypatch.chdir(tmp_path)
-    run = records.record()
-    run["config"]["data"] = {"_target_": target, "args": ["touch", "ran"], "command": "touch ran"}
-    with pytest.raises((CorpusError, ConfigError), match=r"is unknown|does not say"):
-        clips._test_set(run)
-    records.write(tmp_path / "runs/one", run)
-    rank.rank(tmp_path / "runs", tmp_path / "out")
-    assert "Made without sounds" in (tmp_path / "out/ranking.html").read_text()
-    assert not ran
-    assert not (tmp_path / "ran").exists()
-
-
-ran: list[bool] = []
-
-
-class Evil:
-    def __init__(self, **settings) -> None:
-        ran.append(True)
-
-
-@pytest.mark.parametrize(
-    "part",
-    [{"best": [1]}, {"parameters": {}}, {"mode": "sideways"}, {"monitor": 7}, {"config": {"model": [], "data": 1}},
-     {"macs_per_second": 10**400}, {"validation": {"pesq": "high"}}, {"curve": [{"epoch": "one"}]}, {"split": [1]},
-     {"versions": {"torch": {}}}, {"overrides": [1]}, {"choices": {"model": []}}, {"fit_seconds": "long"}],
-)  # fmt: skip
-def test_a_record_that_says_something_else_costs_only_itself(tmp_path, part):
+@pytest.mark.parametrize("part", [{"config": None}, {"config": [1]}, {"monitor": 7}, {"mode": None}])
+def test_a_damaged_record_costs_only_itself(tmp_path, part):
     for index, more in enumerate(({}, part)):
         records.write(tmp_path / "runs" / str(index), {**records.record(seed=index), **more, "test": None})
     ranking = rank.rank(tmp_path / "runs", tmp_path / "out", sounds=False)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from denoiser.errors import shown
 from denoiser.ranking.configuration import MAIN_METRICS, Configuration, validation_value
 from denoiser.ranking.format import heading
 from denoiser.ranking.ranking import Ranking
@@ -56,7 +57,7 @@ def learning_curves(ranking: Ranking) -> str:
     drawn = 0
     for c in ranking.comparable[:SHOWN]:
         if points := _curve(c, ranking.monitor):
-            label = textwrap.shorten(f"{c.place}: {c.label}", LABEL).replace("$", r"\$")
+            label = textwrap.shorten(shown(f"{c.place}: {c.label}"), LABEL).replace("$", r"\$")
             axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else None, label=label)
             drawn += 1
     if not drawn:

@@ -98,6 +98,7 @@ class Ranking:
 
 def build(records: Sequence[Record]) -> Ranking:
     """Group the finished runs among these records and sort them by the validation score that most of them monitor."""
+    records = [_whole(run) for run in records]
     finished = [run for run in records if run["status"] == "finished"]
     ranking = Ranking([])
     if finished:
@@ -117,6 +118,15 @@ def build(records: Sequence[Record]) -> Ranking:
             overrides = " ".join(map(str, run.get("overrides") or ()))
             ranking.unranked.append((run, overrides or run.get("name") or Path(run["folder"]).name))
     return ranking
+
+
+def _whole(run: Record) -> Record:
+    """Return a record that can be ranked, or one that says why it cannot."""
+    expected = {"config": dict, "monitor": str, "mode": str}
+    missing = [key for key, kind in expected.items() if not isinstance(run.get(key), kind)]
+    if run["status"] != "finished" or not missing:
+        return run
+    return {"folder": run["folder"], "status": "damaged", "reason": f"the record has no {', '.join(missing)}"}
 
 
 def _newest(configurations: Sequence[Configuration]) -> list[Record]:
