@@ -245,7 +245,7 @@ def test_a_folder_of_runs_becomes_a_table_and_a_page(sweep, tmp_path, capsys):
 def test_a_run_of_an_earlier_version_ranks_beside_those_of_today(sweep, tmp_path):
     """``old_run`` is a run as version 0.1.0 left it before its modules moved."""
     shutil.copytree(Path(__file__).parent / "old_run", sweep / "old")
-    ranking = rank(sweep, tmp_path, write_write_page=False)
+    ranking = rank(sweep, tmp_path, write_page=False)
     (old,) = (c for c in ranking.configurations if c.runs[0]["folder"] == str(sweep / "old"))
     assert old.label == "vctk_demand unet6 huber root=corpus (scored otherwise)"
     assert ranking.scores[str(sweep / "old")]["p232_000"]["si_sdr"] == pytest.approx(-19.5166)
