@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from denoiser import audio
-from denoiser.errors import AudioError
+from denoiser.errors import DenoiserError
 from denoiser.filesystem import atomic_write
 from denoiser.inference.denoiser import Denoiser
 
@@ -25,14 +25,21 @@ def write(folder: Path, record: Mapping[str, Any], data: Any, count: int) -> Non
     """Enhance ``count`` validation files with a run's checkpoint and write them as MP3 to ``<folder>/clips``.
 
     ``clips.json`` lists them: name, noise type and SNR where they are known, and the file of each kind.
-    Nothing is written if the run kept no checkpoint.
+    Nothing is written if the run kept no checkpoint. An error is only printed: the run itself has finished.
     """
     if count == 0 or record["checkpoint"] is None:
         return
+    try:
+        _write(folder, folder / record["checkpoint"], str(record["device"]), data, count)
+    except (DenoiserError, OSError) as error:
+        print(f"no clips to listen to: {error}")
+
+
+def _write(folder: Path, checkpoint: Path, device: str, data: Any, count: int) -> None:
+    denoiser = Denoiser.from_checkpoint(checkpoint, device)
+    rate = denoiser.sample_rate
     dataset = data.val_dataloader().dataset
     facts = {name: data.facts(name) for name in dataset.names}
-    denoiser = Denoiser.from_checkpoint(folder / record["checkpoint"], record["device"])
-    rate = denoiser.sample_rate
     clips = []
     for number, name in enumerate(choose(facts, count), 1):
         item = dataset[dataset.names.index(name)]
@@ -41,13 +48,8 @@ def write(folder: Path, record: Mapping[str, Any], data: Any, count: int) -> Non
         clip = {"name": name, **facts[name]}
         for kind in KINDS:
             clip[kind] = f"{number}_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)[-60:]}_{kind}.mp3"
-            try:
-                content = audio.mp3(sounds[kind][None], rate)
-            except AudioError as error:
-                print(f"no clips to listen to: {error}")
-                return
             with atomic_write(folder / FOLDER / clip[kind]) as partial:
-                partial.write_bytes(content)
+                partial.write_bytes(audio.mp3(sounds[kind][None], rate))
         clips.append(clip)
     with atomic_write(folder / FOLDER / INDEX) as partial:
         partial.write_text(json.dumps(clips, indent=1) + "\n", encoding="utf-8")
