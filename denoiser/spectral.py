@@ -1,9 +1,8 @@
-"""Waveform ↔ scaled magnitude and phase. The only file that knows n_fft."""
+"""Short-time spectra: waveform ↔ scaled magnitude and phase. The only module that knows the window and the hop."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,30 +12,31 @@ from torch.nn import functional as F
 from denoiser.audio.reader import MAX_RATE, MIN_RATE
 from denoiser.errors import ConfigError
 
-MAX_OVERLAP = 64  # windows over a sample; 4 are usual, and each more is as much work again
+MAX_OVERLAP = 64  # windows over one sample; 4 are usual
 
 
 class Spectral(nn.Module):
-    """The spectral representation a network works in, with its inverse beside it.
+    """Spectral representation that a network works in, and its inverse.
 
-    A waveform is divided by its level (RMS of the noisy utterance, so that loudness does not matter),
-    transformed (Hann window), compressed (``magnitude ** power``) and scaled by one global constant,
-    ``peak``, to [-1, 1]: ``scaled = 2 * compressed / peak - 1``. The noise between two scaled
-    magnitudes is half their difference, so that it fills [-1, 1] too, whichever the louder.
+    A waveform becomes a spectrum in four steps:
 
-    ``peak`` is the compressed magnitude that 999 in 1000 of the training set stay below (see :meth:`fit`);
-    the few above are clamped for the network alone. Scaled to the very largest, the upper third of the
-    range stays almost empty and unet10 learns more slowly. 0 means not fitted yet. It is a buffer and so travels in
-    every checkpoint.
+    1. It is divided by its level, the RMS of the noisy recording, so that loudness does not matter.
+    2. It is transformed with a Hann window: complex values ``[F, T]``.
+    3. Magnitudes are compressed: ``compressed = magnitude ** power``.
+    4. They are scaled by one constant to [-1, 1]: ``scaled = 2 * compressed / peak - 1``.
+
+    ``peak`` is the compressed magnitude that 999 in 1000 values of the training set stay below (:meth:`fit`). Louder
+    values exceed 1 and are clamped for the network alone. Scaled by the very largest value, the upper third of the
+    range would stay almost empty, and unet10 learns more slowly. A ``peak`` of 0 means not fitted yet. It is a buffer,
+    so every checkpoint holds it.
 
     Args:
         sample_rate: Hz.
-        n_fft: window and transform length in samples. 510 at 16 kHz is 32 ms, the window with the
-            highest ceiling for magnitudes under the noisy phase, and gives 256 bins: four poolings
-            need no padding.
+        n_fft: length of window and transform in samples. 510 at 16 kHz are 32 ms, the window with the highest oracle
+            PESQ for clean magnitudes under the noisy phase, and give 256 bins: four poolings need no padding.
         hop: samples between frames.
         power: exponent of the magnitude compression, in (0, 1].
-        peak: the scale, where it is already known.
+        peak: the scale, if it is already known.
     """
 
     peak: Tensor
@@ -48,22 +48,28 @@ class Spectral(nn.Module):
         super().__init__()
         given = f"spectral: sample_rate={sample_rate}, n_fft={n_fft}, hop={hop}, power={power}, peak={peak}"
         if not all(isinstance(value, int | float) for value in (sample_rate, n_fft, hop, power, peak)):
-            raise ConfigError(f"{given}; not numbers")
-        if not MIN_RATE <= sample_rate <= MAX_RATE or not 2 <= n_fft <= sample_rate or int(n_fft) != n_fft:
+            raise ConfigError(f"{given}; expected numbers")
+        if not MIN_RATE <= sample_rate <= MAX_RATE:
+            raise ConfigError(f"{given}; expected a sample rate of {MIN_RATE} to {MAX_RATE} Hz")
+        if not 2 <= n_fft <= sample_rate or int(n_fft) != n_fft:
+            raise ConfigError(f"{given}; expected a window (n_fft) of at least 2 samples and at most a second")
+        if not n_fft / MAX_OVERLAP <= hop <= n_fft // 2 or int(hop) != hop:
             raise ConfigError(
-                f"{given}; expected {MIN_RATE} to {MAX_RATE} Hz, and a window of 2 samples to a second of them"
+                f"{given}; expected a hop of at most half a window, else samples between windows are lost, "
+                f"and of at least 1/{MAX_OVERLAP} of it"
             )
-        if not 0 < power <= 1 or not n_fft / MAX_OVERLAP <= hop <= n_fft // 2 or int(hop) != hop or not peak >= 0:
-            raise ConfigError(
-                f"{given}; expected 0 < hop <= n_fft / 2 (else samples are lost between windows) and at most "
-                f"{MAX_OVERLAP} windows over a sample, 0 < power <= 1, peak >= 0"
-            )
-        self.sample_rate, self.n_fft, self.hop, self.power = sample_rate, n_fft, hop, power
+        if not 0 < power <= 1 or not peak >= 0:
+            raise ConfigError(f"{given}; expected 0 < power <= 1 and peak >= 0")
+        self.sample_rate = sample_rate
+        self.n_fft = n_fft
+        self.hop = hop
+        self.power = power
         self.register_buffer("peak", torch.tensor(float(peak)))
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
     @property
     def bins(self) -> int:
+        """F, the number of frequencies."""
         return self.n_fft // 2 + 1
 
     @property
@@ -72,7 +78,7 @@ class Spectral(nn.Module):
         return self.sample_rate / self.hop
 
     def samples(self, frames: int) -> int:
-        """How many samples hold exactly ``frames`` whole windows (``center=False``)."""
+        """Return how many samples ``frames`` whole windows span, as they lie with ``center=False``."""
         return (frames - 1) * self.hop + self.n_fft
 
     @staticmethod
@@ -80,73 +86,61 @@ class Spectral(nn.Module):
         """Return the RMS about the mean over time: ``[..., N]`` → ``[..., 1]``; 0 for digital silence."""
         return noisy.double().std(-1, correction=0, keepdim=True).float()
 
-    def stft(self, waveform: Tensor, center: bool = True) -> Tensor:
-        """``[..., N]`` → complex ``[..., F, T]``; centred, T = 1 + ceil(N / hop) with zeros beyond the ends.
-
-        So the last sample lies between the middles of two windows: at the foot of one alone, where a hop is half a
-        window, the inverse would divide by 1e-9.
-        """
-        flat = waveform.reshape(-1, waveform.shape[-1]).float()
-        if center:
-            flat = F.pad(flat, (0, -flat.shape[-1] % self.hop))
-        with torch.autocast(waveform.device.type, enabled=False):
-            spectrum = torch.stft(
-                flat, self.n_fft, self.hop, window=self.window, center=center,
-                pad_mode="constant", return_complex=True,
-            )  # fmt: skip
-        return spectrum.reshape(*waveform.shape[:-1], *spectrum.shape[-2:])
-
-    def scale(self, magnitude: Tensor) -> Tensor:
-        """Linear magnitude, level divided out, ≥ 0 → scaled magnitude in [-1, 1] (louder than ``peak``: above 1)."""
-        return magnitude.pow(self.power) * (2 / self.peak) - 1
-
-    def unscale(self, scaled: Tensor) -> Tensor:
-        """The inverse of :meth:`scale`; what lies below -1 is silence."""
-        return ((scaled + 1).clamp(min=0) * (self.peak / 2)).pow(1 / self.power)
-
     def forward(self, waveform: Tensor, level: Tensor, center: bool = True) -> Spectrum:
-        """``[..., N]``, ``[..., 1]`` → its spectrum, ``[..., F, T]``; centred or not as in :meth:`stft`."""
+        """Return the spectrum ``[..., F, T]`` of ``[..., N]`` with the level ``[..., 1]``; see :meth:`stft`."""
         return Spectrum(self, self.stft(_normalise(waveform, level), center))
 
     def inverse(self, magnitude: Tensor, phase: Tensor, level: Tensor, length: int, phase_iters: int = 0) -> Tensor:
-        """Scaled magnitude and phase (of modulus 1) ``[..., F, T]``, level ``[..., 1]`` → waveform ``[..., length]``.
+        """Return the waveform ``[..., length]`` of a spectrum ``[..., F, T]`` at the level ``[..., 1]``.
 
-        With ``phase_iters``, that many times the phase is replaced by that of the sound it makes under this magnitude
-        (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984).
+        Args:
+            magnitude: scaled.
+            phase: complex values of modulus 1.
+            phase_iters: how many times the phase is replaced by the phase of the resulting sound, which fits this
+                magnitude better (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984).
         """
         with torch.autocast(magnitude.device.type, enabled=False):
             linear = self.unscale(magnitude.float()).reshape(-1, *magnitude.shape[-2:])
-            phase = phase.reshape(linear.shape)
-            waveform = self._istft(linear * phase, length)
+            waveform = self._istft(linear * phase.reshape(linear.shape), length)
             for _ in range(phase_iters):
                 waveform = self._istft(linear * torch.sgn(self.stft(waveform)), length)
         return waveform.reshape(*magnitude.shape[:-2], length) * level
 
-    def _istft(self, spectrum: Tensor, length: int) -> Tensor:
-        """``[B, F, T]`` → ``[B, length]``, at most ``(T - 1) * hop``; as torch's, in 2/3 of the time on a CPU."""
-        windows = torch.fft.irfft(spectrum.mT, self.n_fft) * self.window
-        weight = (self.window**2).expand(1, spectrum.shape[-1], -1)
-        kept = slice(self.n_fft // 2, self.n_fft // 2 + length)
-        return overlap_added(windows, self.hop)[:, kept] / overlap_added(weight, self.hop)[:, kept]
-
     def waveform(self, spectrum: Tensor) -> Tensor:
-        """Linear complex ``[B, F, T]`` → ``[B, (T - 1) * hop]``, as training compares it: from the middle of the first
-        window to that of the last, so that the frames may have been cut with ``center=False``."""
+        """Return the waveform ``[B, (T - 1) * hop]`` of linear complex values ``[B, F, T]``, for losses.
+
+        It reaches from the middle of the first window to the middle of the last one, and so is the same whether the
+        frames were cut with ``center`` or without.
+        """
         return self._istft(spectrum, (spectrum.shape[-1] - 1) * self.hop)
+
+    def scale(self, magnitude: Tensor) -> Tensor:
+        """Return the scaled magnitude, -1 for silence and above 1 beyond ``peak``, of a linear one at level 1."""
+        return magnitude.pow(self.power) * (2 / self.peak) - 1
+
+    def unscale(self, scaled: Tensor) -> Tensor:
+        """Return the linear magnitude of a scaled one; values below -1 are silence."""
+        return ((scaled + 1).clamp(min=0) * (self.peak / 2)).pow(1 / self.power)
 
     @staticmethod
     def difference(noisy: Tensor, clean: Tensor) -> Tensor:
-        """Scaled magnitudes → scaled noise in [-1, 1], negative where the noise cancelled speech."""
+        """Return the scaled noise between two scaled magnitudes, in [-1, 1]; below 0 where noise cancelled speech.
+
+        It is half of the difference, so that it fills the range of tanh whichever of the two is louder.
+        """
         return ((noisy - clean) / 2).clamp(-1, 1)
 
     @staticmethod
     def subtract(noisy: Tensor, noise: Tensor) -> Tensor:
-        """Scaled magnitude and scaled noise → the clean estimate, not yet clamped (that is :meth:`unscale`'s)."""
+        """Return the estimate of the clean scaled magnitude, the inverse of :meth:`difference`.
+
+        It may lie below silence: :meth:`unscale` clamps it, because a clamp inside the loss has no gradient.
+        """
         return noisy - 2 * noise
 
     @torch.no_grad()
     def fit(self, noisy: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Set ``peak`` from the ``(waveform, level)`` pairs given; ConfigError where all are silent."""
+        """Set ``peak`` from pairs of waveform and level; ConfigError if all of them are silent."""
         # Every 17th value is enough for a quantile, and a prime stride visits all bins.
         samples = [self.stft(_normalise(w, level)).abs().flatten()[::17].cpu().numpy() for w, level in noisy]
         peak = float(np.quantile(np.concatenate(samples), 0.999)) if samples else 0.0
@@ -154,26 +148,51 @@ class Spectral(nn.Module):
             raise ConfigError("the training set is silent: every noisy file it was to be scaled by holds only zeros")
         self.peak.fill_(peak**self.power)
 
+    def stft(self, waveform: Tensor, center: bool = True) -> Tensor:
+        """Return the complex spectrum ``[..., F, T]`` of ``[..., N]``.
 
-def overlap_added(windows: Tensor, hop: int) -> Tensor:
-    """Windows ``[B, T, n]``, each begun ``hop`` samples after the one before, summed: ``[B, (T - 1) * hop + n]``."""
-    rows, count, size = windows.shape
-    over = -(-size // hop)  # windows that lie over a sample
-    parts = F.pad(windows, (0, over * hop - size)).unflatten(-1, (over, hop))
-    sums = windows.new_zeros(rows, count + over - 1, hop)
-    for part in range(over):
-        sums[:, part : part + count] += parts[:, :, part]
-    return sums.flatten(1)[:, : (count - 1) * hop + size]
+        With ``center``, the first window is centred on the first sample, with zeros beyond the ends, and
+        ``T = 1 + ceil(N / hop)``: the last sample lies between the middles of two windows. Under the end of a single
+        window, where the hop is half a window, the inverse would divide by 1e-9. Without ``center``, only whole windows
+        are taken.
+        """
+        flat = waveform.reshape(-1, waveform.shape[-1]).float()
+        if center:
+            flat = F.pad(flat, (0, -flat.shape[-1] % self.hop))
+        with torch.autocast(waveform.device.type, enabled=False):
+            spectrum = torch.stft(
+                flat,
+                self.n_fft,
+                self.hop,
+                window=self.window,
+                center=center,
+                pad_mode="constant",
+                return_complex=True,
+            )
+        return spectrum.reshape(*waveform.shape[:-1], *spectrum.shape[-2:])
+
+    def _istft(self, spectrum: Tensor, length: int) -> Tensor:
+        """Return the inverse ``[B, length]`` of ``[B, F, T]``, at most ``(T - 1) * hop`` samples.
+
+        The same as torch.istft, in 2/3 of its time on a CPU.
+        """
+        windows = torch.fft.irfft(spectrum.mT, self.n_fft) * self.window
+        weight = (self.window**2).expand(1, spectrum.shape[-1], -1)
+        kept = slice(self.n_fft // 2, self.n_fft // 2 + length)
+        return overlap_added(windows, self.hop)[:, kept] / overlap_added(weight, self.hop)[:, kept]
 
 
 class Spectrum:
-    """Complex spectra ``[..., F, T]``, level divided out; each of its parts is worked out when it is first asked for.
+    """Complex spectra ``[..., F, T]`` at level 1, as linear values or as scaled magnitude and phase.
+
+    Each form is computed from the other when it is first asked for, and then kept.
 
     Args:
-        spectral: the representation that its scale is of.
-        linear: the complex values themselves; or else
-        magnitude: scaled, and
-        phase: complex of modulus 1, or 0 where there is no sound; or the spectrum whose phase it has.
+        spectral: the representation, with its scale.
+        linear: complex values, instead of the other two.
+        magnitude: scaled.
+        phase: complex values of modulus 1, or 0 where there is no sound; or a spectrum with the same phase, which is
+            then computed only if somebody asks for it.
     """
 
     def __init__(
@@ -184,49 +203,77 @@ class Spectrum:
         phase: Tensor | Spectrum | None = None,
     ) -> None:
         self.spectral = spectral
-        self._under: Spectrum | None = None
-        if isinstance(phase, Spectrum):
-            self._under, phase = phase, None
-        # What was given stands in the place of the properties that would work it out.
-        given = {"linear": linear, "magnitude": magnitude, "phase": phase}
-        self.__dict__.update({name: value for name, value in given.items() if value is not None})
+        self._linear = linear
+        self._magnitude = magnitude
+        self._phase = phase
+        self._waveform: Tensor | None = None
 
-    @cached_property
+    @property
     def linear(self) -> Tensor:
-        return self.spectral.unscale(self.magnitude) * self.phase
+        if self._linear is None:
+            self._linear = self.spectral.unscale(self.magnitude) * self.phase
+        return self._linear
 
-    @cached_property
+    @property
     def magnitude(self) -> Tensor:
-        # torch's STFT has the bins of a frame side by side; a loss between two orders is 5 % of unet10's step.
-        return self.spectral.scale(self.linear.abs().contiguous())
+        if self._magnitude is None:
+            # torch.stft lays the bins of a frame side by side. In the usual order a loss between this and the output
+            # of a network saves 5 % of a training step.
+            self._magnitude = self.spectral.scale(self.linear.abs().contiguous())
+        return self._magnitude
 
-    @cached_property
+    @property
     def phase(self) -> Tensor:
-        return torch.sgn(self.linear) if self._under is None else self._under.phase
+        if self._phase is None:
+            self._phase = torch.sgn(self.linear)
+        elif isinstance(self._phase, Spectrum):
+            self._phase = self._phase.phase
+        return self._phase
 
-    @cached_property
+    @property
     def compressed(self) -> Tensor:
-        """The complex values under the compressed magnitude, on a scale of 0 to 2: that of ``magnitude + 1``."""
+        """The complex values with compressed magnitude, on the scale of ``magnitude + 1``: moduli of 0 to 2."""
         return (self.magnitude + 1) * self.phase
 
-    @cached_property
+    @property
     def waveform(self) -> Tensor:
-        """``[B, (T - 1) * hop]``, see :meth:`Spectral.waveform`."""
-        return self.spectral.waveform(self.linear)
+        """The waveform ``[B, (T - 1) * hop]``, see :meth:`Spectral.waveform`."""
+        if self._waveform is None:
+            self._waveform = self.spectral.waveform(self.linear)
+        return self._waveform
+
+    @property
+    def shape(self) -> torch.Size:
+        known = self._magnitude if self._linear is None else self._linear
+        assert known is not None
+        return known.shape
 
     def frames(self, wanted: slice) -> Spectrum:
-        """These frames alone, with what of them has been worked out already."""
-        known = {n: self.__dict__[n][..., wanted] for n in ("linear", "magnitude", "phase") if n in self.__dict__}
-        if self._under is not None:
-            known["phase"] = self._under.frames(wanted)
-        return Spectrum(self.spectral, **known)
+        """Return the spectrum of these frames alone, in the forms that have been computed already."""
+        part = Spectrum(self.spectral)
+        if self._linear is not None:
+            part._linear = self._linear[..., wanted]
+        if self._magnitude is not None:
+            part._magnitude = self._magnitude[..., wanted]
+        if isinstance(self._phase, Spectrum):
+            part._phase = self._phase.frames(wanted)
+        elif self._phase is not None:
+            part._phase = self._phase[..., wanted]
+        return part
 
     def to(self, device: torch.device | str) -> Spectrum:
         return Spectrum(self.spectral, linear=self.linear.to(device))
 
-    @property
-    def shape(self) -> torch.Size:
-        return self.linear.shape if "linear" in self.__dict__ else self.magnitude.shape
+
+def overlap_added(windows: Tensor, hop: int) -> Tensor:
+    """Return the sum of windows ``[B, T, n]`` that begin ``hop`` samples apart: ``[B, (T - 1) * hop + n]``."""
+    rows, count, size = windows.shape
+    overlap = -(-size // hop)  # windows over one sample, rounded up
+    parts = F.pad(windows, (0, overlap * hop - size)).unflatten(-1, (overlap, hop))
+    sums = windows.new_zeros(rows, count + overlap - 1, hop)
+    for part in range(overlap):
+        sums[:, part : part + count] += parts[:, :, part]
+    return sums.flatten(1)[:, : (count - 1) * hop + size]
 
 
 def _normalise(waveform: Tensor, level: Tensor) -> Tensor:

@@ -162,14 +162,6 @@ def unbounded(net: torch.nn.Module, peak: float = 5.0) -> Denoiser:
     return Denoiser(net, Spectral(peak=peak), head=head).eval()
 
 
-@pytest.fixture(scope="module")
-def exported(denoiser, tmp_path_factory) -> Path:
-    """The same as an ONNX file; for tests that need what writes one."""
-    from denoiser import export
-
-    return export.export(denoiser, tmp_path_factory.mktemp("onnx") / "model.onnx").path
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
     """An empty folder that the test runs in."""

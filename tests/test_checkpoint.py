@@ -1,3 +1,5 @@
+"""Checkpoints: weights alone, half the size, shipped names, and the precision that is chosen."""
+
 from __future__ import annotations
 
 import pytest
@@ -42,11 +44,11 @@ def test_half_the_size_sounds_the_same(trained, tmp_path):
     one, other = (Denoiser.from_checkpoint(tmp_path / f"{half}.ckpt", "cpu") for half in ("false", "true"))
     assert {parameter.dtype for parameter in other.parameters()} == {torch.float32}
     assert torch.allclose(one.enhance(noisy, 16_000), other.enhance(noisy, 16_000), atol=2e-3)
-    with pytest.raises(ConfigError, match="half=true: only of a checkpoint"):
+    with pytest.raises(ConfigError, match="half=true: only for checkpoints"):
         export.main([f"ckpt={run}", f"out={tmp_path}/m.onnx", "half=true"])
 
 
-def test_weights_of_the_package_go_by_name_whatever_lies_beside(trained, tmp_path, monkeypatch):
+def test_shipped_weights_are_found_by_name_whatever_the_current_folder_holds(trained, tmp_path, monkeypatch):
     _, run = trained
     monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path / "weights")
     monkeypatch.chdir(tmp_path)
@@ -58,13 +60,13 @@ def test_weights_of_the_package_go_by_name_whatever_lies_beside(trained, tmp_pat
         Denoiser.from_checkpoint("./small", "cpu")
 
 
-def test_what_was_trained_before_there_were_heads_has_the_first(tmp_path):
+def test_a_checkpoint_without_a_head_predicts_noise(tmp_path):
     denoiser = Denoiser.build({"name": "unet", "depth": 2, "width": 4}, {"peak": 3.0})
     torch.save(checkpoint_of(denoiser, model={"name": "unet", "depth": 2, "width": 4}), tmp_path / "old.ckpt")
     assert type(Denoiser.from_checkpoint(tmp_path / "old.ckpt", "cpu").head).__name__ == "Noise"
 
 
-def test_a_head_that_no_one_knows_is_refused(tmp_path):
+def test_an_unknown_head_is_refused(tmp_path):
     denoiser = Denoiser.build(MODEL, {"peak": 3.0})
     model = {**MODEL, "head": {"name": "os.system"}}
     torch.save(checkpoint_of(denoiser, model=model), tmp_path / "m.ckpt")
@@ -77,7 +79,7 @@ def test_a_head_that_no_one_knows_is_refused(tmp_path):
     [("noise", False, "32"), ("complex", False, "32"), ("mask", False, "bf16"), ("mask", True, "32")],
 )
 def test_bfloat16_is_chosen_for_masks_that_are_made_in_blocks(tmp_path, monkeypatch, head, causal, expected):
-    """A difference loses more by it than a mask, and a stream of single frames more time than it gains."""
+    """Subtracted noise loses more by it than a mask, and for a stream of single frames it is slower."""
     monkeypatch.setattr("denoiser.inference.denoiser.cpu_has_bf16", lambda: True)
     model = {"name": "crn", "stem": 4, "widths": [4, 8], "hidden": 8, "causal": causal, "head": {"name": head}}
     torch.save(checkpoint_of(Denoiser.build(model, {"peak": 3.0}), model=model), tmp_path / "m.ckpt")

@@ -1,3 +1,5 @@
+"""The spectral representation: exact inverse, independence of loudness, scale, refused settings."""
+
 from __future__ import annotations
 
 import pytest
@@ -19,14 +21,14 @@ def fitted(rate: int = 16_000) -> Spectral:
 
 
 def round_trip_decibels(spectral: Spectral, waveform: torch.Tensor) -> float:
-    level = spectral.level(waveform)
+    level = torch.full((*waveform.shape[:-1], 1), 0.1)
     spectrum = spectral(waveform, level)
     back = spectral.inverse(spectrum.magnitude, spectrum.phase, level, waveform.shape[-1])
     return float(10 * torch.log10(waveform.square().sum() / (back - waveform).square().sum()))
 
 
 @pytest.mark.parametrize("rate", SETTINGS)
-def test_round_trip_at_every_length(rate):
+def test_a_waveform_of_any_length_survives_the_round_trip(rate):
     spectral = fitted(rate)
     waveform = make_voice(1.0, rate)[0] + make_noise(1.0, rate)[0]
     hop, n_fft = spectral.hop, spectral.n_fft
@@ -35,12 +37,12 @@ def test_round_trip_at_every_length(rate):
 
 
 @needs_recordings
-def test_round_trip_of_real_speech():
+def test_real_speech_survives_the_round_trip():
     for path in sorted((SHARED / "pairs_16k" / "clean").glob("*.wav")):
         assert round_trip_decibels(fitted(), audio.read(path)[0]) > 100
 
 
-def test_what_it_is_fitted_on_fills_the_range():
+def test_magnitudes_of_the_training_set_fill_the_range():
     spectral = fitted()
     noisy = make_voice(1.0, 16_000) + make_noise(1.0, 16_000)
     magnitude = spectral(noisy, spectral.level(noisy)).magnitude
@@ -64,25 +66,50 @@ def test_loudness_does_not_matter_and_silence_is_silent():
     spectral, noisy = fitted(), make_voice(1.0, 16_000) + make_noise(1.0, 16_000)
     loud = spectral(noisy, spectral.level(noisy)).magnitude
     quiet = spectral(0.001 * noisy, spectral.level(0.001 * noisy)).magnitude
-    assert torch.allclose(loud, quiet, atol=1e-5)
+    # Near zero, the slope of the compression makes rounding of the samples larger.
+    assert torch.allclose(loud, quiet, atol=1e-4)
     silence = torch.zeros(1, 1000)
     spectrum = spectral(silence, spectral.level(silence))
     assert (spectrum.magnitude == -1).all()
     assert not spectral.inverse(spectrum.magnitude + 0.5, spectrum.phase, spectral.level(silence), 1000).any()
 
 
-def test_patches_hold_whole_windows_only():
+def test_a_training_patch_depends_on_its_own_samples_only():
     spectral = fitted()
     waveform = torch.randn(spectral.samples(256))
     level = spectral.level(waveform)
     patch = spectral(waveform, level, center=False).magnitude
     assert patch.shape == (256, 256)
-    longer = torch.cat([torch.randn(4 * 128), waveform, torch.randn(4 * 128)])  # neighbours do not reach in
+    longer = torch.cat([torch.randn(4 * 128), waveform, torch.randn(4 * 128)])
     assert torch.allclose(spectral(longer, level, center=False).magnitude[:, 4:-4], patch, atol=1e-5)
 
 
-def test_settings_that_lose_samples_are_refused():
-    with pytest.raises(ConfigError, match="hop"):
-        Spectral(16_000, n_fft=510, hop=400)
+@pytest.mark.parametrize("form", ["linear", "magnitude", "phase"])
+def test_a_part_of_a_spectrum_is_the_spectrum_of_these_frames(form):
+    spectral, noisy = fitted(), make_voice(1.0, 16_000)
+    whole = spectral(noisy, spectral.level(noisy))
+    getattr(whole, form)
+    part = whole.frames(slice(10, 20))
+    assert torch.equal(getattr(part, form), getattr(whole, form)[..., 10:20])
+    assert part.shape == (1, 256, 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hop": 400}, "hop"),
+        ({"hop": 4}, "1/64"),
+        ({"n_fft": 20_000}, "n_fft"),
+        ({"sample_rate": 10}, "sample rate"),
+        ({"power": 2}, "power"),
+        ({"power": "0.3"}, "numbers"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Spectral(**settings)
+
+
+def test_a_silent_training_set_is_refused():
     with pytest.raises(ConfigError, match="silent"):
         Spectral().fit([(torch.zeros(1000), torch.zeros(1))])

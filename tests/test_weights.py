@@ -22,7 +22,7 @@ def shipped(request) -> Denoiser:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_they_are_small_and_have_a_card(name):
+def test_shipped_weights_are_small_and_have_a_card(name):
     assert (WEIGHTS / f"{name}.ckpt").stat().st_size < 10e6
     card = (WEIGHTS / f"{name}.md").read_text()
     assert "CC BY 4.0" in card
@@ -50,7 +50,7 @@ def test_bfloat16_changes_the_sound_by_a_thousandth_of_it(name):
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_precision_of_masks_is_that_which_the_cpu_has(name, monkeypatch):
+def test_bfloat16_is_chosen_on_a_cpu_that_computes_it(name, monkeypatch):
     for there, expected in ((True, "bf16"), (False, "32")):
         monkeypatch.setattr("denoiser.inference.denoiser.cpu_has_bf16", lambda there=there: there)
         assert Denoiser.from_checkpoint(name, "cpu").precision == expected

@@ -1,4 +1,4 @@
-"""A small network whose weights are those it began with, and a voice in noise to put through it."""
+"""A small untrained network, and a voice in noise to enhance with it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from denoiser import checkpoint_file, models
+from denoiser import models
 from denoiser.checkpoint import load_checkpoint
 from denoiser.devices import cpu_has_bf16, resolve_device
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError, brief
@@ -77,17 +77,16 @@ class Denoiser(nn.Module):
         settings = {**model}
         try:
             head = heads.build(**(settings.pop("head", None) or {}))
+            representation = Spectral(**spectral)
+            settings["bins"] = representation.bins
             with torch.device(device):
                 net = models.build(**settings, inputs=head.inputs, outputs=head.outputs)
-            representation = Spectral(**spectral)
         except TypeError as error:  # of names that are missing, or none
             raise ConfigError(f"model or spectral: {error}") from error
         if head.start:
             bias = net.get_parameter("head.bias")
             with torch.no_grad():
                 bias.copy_(torch.tensor(head.start).repeat_interleave(len(bias) // head.outputs))
-        if (bins := getattr(net, "bins", None)) not in (None, representation.bins):
-            raise ConfigError(f"model.bins={bins}: spectral.n_fft={representation.n_fft} has {representation.bins}")
         head.causal = bool(getattr(net, "causal", False))
         return cls(net, representation, precision=precision, head=head)
 
@@ -109,7 +108,7 @@ class Denoiser(nn.Module):
         model, spectral = (checkpoint["hyper_parameters"][key] for key in ("model", "spectral"))
         try:
             drawn = cls.build(model, spectral, precision, device="meta")  # first without memory
-            growth = checkpoint_file.growth(drawn.net, drawn.spectral.bins)
+            growth = models.growth(drawn.net, drawn.spectral.bins)
         except Exception as error:  # whatever torch raises for numbers that no network has
             raise CheckpointError(f"{path}: describes a model this version cannot build ({brief(error)})") from error
         drawn._check_shapes(checkpoint, path)
@@ -201,7 +200,7 @@ class Denoiser(nn.Module):
         """Frames on either side of a sample whose estimates it follows from."""
         # A window reaches into the three frames beside it, twice: to the spectrum and back; each iteration again.
         window = math.ceil(self.spectral.n_fft / self.spectral.hop)
-        return self.head.reach + window * (2 + 2 * options.phase_iters) + SMOOTHED
+        return self.head.context + window * (2 + 2 * options.phase_iters) + SMOOTHED
 
     def segment(self, noisy: Tensor, rms: Tensor, options: Options, wanted: slice) -> tuple[Tensor, Tensor]:
         """Enhance ``[C, N]`` at the model's rate, as one piece, at the level ``rms`` ``[C, 1]``.

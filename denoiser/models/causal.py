@@ -1,4 +1,4 @@
-"""What looks along time: causal layers that remember, and recurrences."""
+"""Layers along time: causal padding and convolutions that continue from piece to piece, and recurrences."""
 
 from __future__ import annotations
 
@@ -6,85 +6,93 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# A description of a few bytes may ask for any number of layers, or for a minute of silence around each second.
-MAX_LEVELS, MAX_REACH = 16, 4096  # levels, and layers of each; frames
-MOST = f"expected at most {MAX_LEVELS} levels and layers of each, and {MAX_REACH} frames"
+# A checkpoint of a few bytes may describe any number of layers, or a context of an hour.
+MAX_LEVELS = 16  # levels of a network, and layers of each level
+MAX_REACH = 4096  # frames that a layer along time may see
+LIMITS = f"expected at most {MAX_LEVELS} levels and layers of each, and {MAX_REACH} frames"
 
-Memory = dict[nn.Module, Tensor]  # what each causal layer keeps of the frames so far, for those that follow
+# The last frames or the state that each causal layer keeps for the next piece of the signal.
+Memory = dict[nn.Module, Tensor]
 
 
-def with_silence(x: Tensor, bins: int, frames: int) -> Tensor:
-    """``[B, C, F, T]`` of a head → ``[B, C, F + bins, T + frames]``: what lies beyond the signal is silence.
+def pad_with_silence(features: Tensor, bins: int, frames: int) -> Tensor:
+    """Append silence to the features of a head: ``[B, C, F, T]`` → ``[B, C, F + bins, T + frames]``.
 
-    That is -1 in the scaled magnitude, the first channel, and 0 in the real and imaginary parts, the others.
+    Silence is -1 in the first channel, the scaled magnitude, and 0 in the others, real and imaginary parts.
     """
-    more = (0, frames, 0, bins)
-    if x.shape[1] == 1:
-        return F.pad(x, more, value=-1.0)
-    return torch.cat([F.pad(x[:, :1], more, value=-1.0), F.pad(x[:, 1:], more)], dim=1)
+    padding = (0, frames, 0, bins)
+    magnitude = F.pad(features[:, :1], padding, value=-1.0)
+    if features.shape[1] == 1:
+        return magnitude
+    return torch.cat([magnitude, F.pad(features[:, 1:], padding)], dim=1)
 
 
-class Past(nn.Module):
-    """``[..., T]`` → ``[..., frames + T]``: with the frames before it, silence at the beginning of a signal."""
+class CausalPad(nn.Module):
+    """Prepends the previous ``frames`` frames: ``[..., T]`` → ``[..., frames + T]``; zeros before the signal."""
 
     def __init__(self, frames: int) -> None:
         super().__init__()
         self.frames = frames
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        earlier = None if memory is None else memory.get(self)
-        x = F.pad(x, (self.frames, 0)) if earlier is None else torch.cat([earlier.to(x.dtype), x], dim=-1)
+        if memory is not None and self in memory:
+            x = torch.cat([memory[self].to(x.dtype), x], dim=-1)
+        else:
+            x = F.pad(x, (self.frames, 0))
         if memory is not None:
             memory[self] = x[..., x.shape[-1] - self.frames :]
         return x
 
 
 class TimeConv(nn.Module):
-    """A convolution ``[B, C, F, T]`` → ``[B, C', F / stride, T]``, over this frame and its neighbours in time.
+    """Convolution over a frame and its neighbours in time: ``[B, inputs, F, T]`` → ``[B, outputs, F / stride, T]``.
 
     Args:
-        before, after: channels.
+        inputs, outputs: channels.
         kernel: bins and frames, both odd.
         stride: in frequency.
-        causal: only frames before, as many as both sides had.
-        groups: of channels.
-        bias: or none, before a normalisation.
+        causal: see only earlier frames, as many as lie on both sides otherwise.
+        bias: add one to the result; not needed before a normalisation.
     """
 
     def __init__(
         self,
-        before: int,
-        after: int,
+        inputs: int,
+        outputs: int,
         kernel: tuple[int, int],
         stride: int = 1,
         causal: bool = True,
-        groups: int = 1,
         bias: bool = True,
     ) -> None:
         super().__init__()
-        past = kernel[1] - 1
-        self.past = Past(past) if causal and past else None
-        along = 0 if causal else past // 2
-        self.conv = nn.Conv2d(before, after, kernel, (stride, 1), (kernel[0] // 2, along), groups=groups, bias=bias)
+        bins, frames = kernel
+        self.past = CausalPad(frames - 1) if causal and frames > 1 else None
+        padding = (bins // 2, 0 if causal else frames // 2)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, (stride, 1), padding, bias=bias)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        return self.conv(x if self.past is None else self.past(x, memory))
+        if self.past is not None:
+            x = self.past(x, memory)
+        return self.conv(x)
 
 
 class Recurrence(nn.Module):
-    """A GRU along time, ``[R, T, D]`` → ``[R, T, H]`` (Cho et al. 2014).
+    """GRU along time, ``[R, T, inputs]`` → ``[R, T, hidden]`` (Cho et al. 2014).
 
-    Causal, it goes on from piece to piece. Else it runs both ways, over a crop in training, and later over segments of
-    ``segment`` frames, which T is a multiple of: each begins anew. So a block that begins at a multiple of ``segment``
-    gives what the whole does, and long recordings run as a batch of segments instead of one long loop.
+    A causal one continues from piece to piece. Otherwise it runs in both directions: in training over a crop, later
+    over segments of ``segment`` frames, of which T is a multiple, each from state zero. A block that begins at
+    a multiple of ``segment`` then gives the result of the whole signal, and a long recording is a batch of segments
+    instead of one long loop.
     """
 
-    def __init__(self, size: int, hidden: int, causal: bool, segment: int) -> None:
+    def __init__(self, inputs: int, hidden: int, causal: bool, segment: int) -> None:
         super().__init__()
-        self.causal, self.segment = causal, segment
         if not causal and hidden % 2:
-            raise ValueError(f"hidden={hidden}: half of them look ahead, so it must be even")
-        self.gru = nn.GRU(size, hidden if causal else hidden // 2, batch_first=True, bidirectional=not causal)
+            raise ValueError(f"hidden={hidden}: expected an even number, half of it for each direction")
+        self.causal = causal
+        self.segment = segment
+        units = hidden if causal else hidden // 2
+        self.gru = nn.GRU(inputs, units, batch_first=True, bidirectional=not causal)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         if self.causal:
@@ -94,6 +102,6 @@ class Recurrence(nn.Module):
             return y
         if self.training:
             return self.gru(x)[0]
-        rows, frames, size = x.shape
-        y, _ = self.gru(x.reshape(rows * (frames // self.segment), self.segment, size))
+        rows, frames, inputs = x.shape
+        y, _ = self.gru(x.reshape(rows * (frames // self.segment), self.segment, inputs))
         return y.reshape(rows, frames, y.shape[-1])

@@ -1,16 +1,16 @@
-"""The convolutional recurrent network: strided over frequency, recurrent over time, no pooling in time."""
+"""Convolutional recurrent network: strided over frequency, recurrent over time, no pooling in time."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoiser.errors import ConfigError
-from denoiser.models.causal import MAX_LEVELS, MAX_REACH, MOST, Memory, Recurrence, TimeConv, with_silence
+from denoiser.models.causal import LIMITS, MAX_LEVELS, MAX_REACH, Memory, Recurrence, TimeConv, pad_with_silence
 
 SLOPE = 0.2  # of the LeakyReLU
 
@@ -19,9 +19,9 @@ class CRN(nn.Module):
     """``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, unbounded: a :class:`~denoiser.models.heads.Head` bounds it.
 
     After Tan and Wang, "A convolutional recurrent neural network for real-time speech enhancement" (2018): convolutions
-    that reduce the frequencies, a GRU over time on all that is left of a frame, and the way back with skip connections.
-    Here the first convolution joins ``stem`` bins at once, each level has a residual convolution beside the one that
-    halves the bands, and skips are added.
+    that reduce the frequencies, a GRU over time on everything that is left of a frame, and the way back with skip
+    connections. In this version the first convolution joins ``stem`` bins at once, each level adds a residual
+    convolution to the one that halves the bands, and skip connections are added instead of concatenated.
 
     Args:
         stem: bins that become one band of the first level.
@@ -29,9 +29,9 @@ class CRN(nn.Module):
         kernel: frames that a convolution sees, odd.
         hidden: units of each layer of the recurrence.
         layers: of the recurrence; 0 for none.
-        causal: no frame is used before it has come: the network can run live, one frame after another.
+        causal: use no later frame, so that the network can run live, frame by frame.
         segment: frames after which a recurrence that is not causal begins anew.
-        bins: F, which the bottleneck is made for.
+        bins: F of the spectral representation, for which the bottleneck is made.
         inputs, outputs: channels that the head gives and takes.
     """
 
@@ -50,38 +50,46 @@ class CRN(nn.Module):
     ) -> None:
         super().__init__()
         if max(len(widths), layers) > MAX_LEVELS or segment > MAX_REACH:
-            raise ConfigError(f"{len(widths)} widths, layers={layers}, segment={segment}; {MOST}")
+            raise ConfigError(f"{len(widths)} widths, layers={layers}, segment={segment}; {LIMITS}")
         if min(stem, kernel, hidden, segment, bins, *widths) < 1 or not widths or kernel % 2 == 0 or layers < 0:
             raise ConfigError(
                 f"stem={stem}, widths={list(widths)}, kernel={kernel}, hidden={hidden}, layers={layers}, "
                 f"segment={segment}, bins={bins}; expected at least 1 of each (layers: 0 for none), and an odd kernel"
             )
-        self.bins, self.causal, self.reduction = bins, causal, stem * 2 ** (len(widths) - 1)
-        # Each band of the first level sees as many bins again beside its own.
+        self.causal = causal
+        self.reduction = stem * 2 ** (len(widths) - 1)  # bins per band of the deepest level
+        bands = math.ceil(bins / self.reduction)
+        levels = list(pairwise(widths))
+
+        # Each band of the first level sees as many bins beside its own.
         self.stem = nn.Conv2d(inputs, widths[0], (2 * stem + 1, 1), (stem, 1), (stem, 0))
         self.first = _Unit(widths[0], widths[0], kernel, 1, causal)
-        steps = list(itertools.pairwise(widths))
-        self.encoder = nn.ModuleList(_Down(wide, narrow, kernel, causal) for wide, narrow in steps)
-        bands = math.ceil(bins / self.reduction)
-        self.bottleneck = nn.ModuleList(self.between(widths[-1], bands, hidden, causal, segment) for _ in range(layers))
-        self.decoder = nn.ModuleList(_Up(narrow, wide, kernel, causal) for wide, narrow in steps)
+        self.encoder = nn.ModuleList(_Down(upper, lower, kernel, causal) for upper, lower in levels)
+        self.bottleneck = nn.ModuleList(
+            self.bottleneck_layer(widths[-1], bands, hidden, causal, segment) for _ in range(layers)
+        )
+        self.decoder = nn.ModuleList(_Up(lower, upper, kernel, causal) for upper, lower in levels)
         self.last = _Unit(widths[0], widths[0], kernel, 1, causal)
         self.head = nn.ConvTranspose2d(widths[0], outputs, (3 * stem, 1), (stem, 1), (stem, 0))
+
+        # A frame depends on the frames that the decoder sees, those on whole segments, and a segment on the frames
+        # that the encoder sees beyond it.
         self.stride = 1 if causal or not layers else segment
-        # A frame follows from what the decoder sees, that from whole segments, and those from what the encoder sees.
-        before, after = ((kernel // 2) * (1 + count) for count in (2 * len(steps), len(steps)))
-        around = math.ceil(after / self.stride) * self.stride + before
+        encoder = (kernel // 2) * (1 + 2 * len(levels))
+        decoder = (kernel // 2) * (1 + len(levels))
+        around = math.ceil(decoder / self.stride) * self.stride + encoder
         self.context = 0 if causal else math.ceil(around / self.stride) * self.stride
 
     @staticmethod
-    def between(channels: int, bands: int, hidden: int, causal: bool, segment: int) -> nn.Module:
-        """A layer of the bottleneck: ``[B, C, F', T]`` → the same."""
-        return _Folded(channels, bands, hidden, causal, segment)
+    def bottleneck_layer(channels: int, bands: int, hidden: int, causal: bool, segment: int) -> nn.Module:
+        """Return one layer of the bottleneck, ``[B, C, F', T]`` → the same shape."""
+        return _FrameRecurrence(channels, bands, hidden, causal, segment)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         bins, frames = x.shape[-2:]
-        more = 0 if self.training else -frames % self.stride  # to whole segments, of which a crop is one
-        x = self.stem(with_silence(x, -bins % self.reduction, more))
+        # In training a crop is one segment of its own.
+        missing = 0 if self.training else -frames % self.stride
+        x = self.stem(pad_with_silence(x, -bins % self.reduction, missing))
         x = x + self.first(x, memory)
         skips = []
         for level in self.encoder:
@@ -98,22 +106,22 @@ class CRN(nn.Module):
 class _Unit(nn.Module):
     """Convolution, batch normalisation, LeakyReLU."""
 
-    def __init__(self, before: int, after: int, kernel: int, stride: int, causal: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, causal: bool) -> None:
         super().__init__()
-        self.conv = TimeConv(before, after, (3, kernel), stride, causal, bias=False)
-        self.norm = nn.BatchNorm2d(after)
+        self.conv = TimeConv(inputs, outputs, (3, kernel), stride, causal, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor, memory: Memory | None) -> Tensor:
         return F.leaky_relu(self.norm(self.conv(x, memory)), SLOPE, inplace=True)
 
 
 class _Down(nn.Module):
-    """``[B, C, F, T]`` → ``[B, C', F / 2, T]``."""
+    """Level of the encoder: ``[B, C, F, T]`` → ``[B, C', F / 2, T]``."""
 
-    def __init__(self, before: int, after: int, kernel: int, causal: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, causal: bool) -> None:
         super().__init__()
-        self.down = _Unit(before, after, kernel, 2, causal)
-        self.refine = _Unit(after, after, kernel, 1, causal)
+        self.down = _Unit(inputs, outputs, kernel, 2, causal)
+        self.refine = _Unit(outputs, outputs, kernel, 1, causal)
 
     def forward(self, x: Tensor, memory: Memory | None) -> Tensor:
         x = self.down(x, memory)
@@ -121,20 +129,20 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    """``[B, C', F / 2, T]`` and the skip ``[B, C, F, T]`` → ``[B, C, F, T]``."""
+    """Level of the decoder: ``[B, C', F / 2, T]`` and the skip connection ``[B, C, F, T]`` → ``[B, C, F, T]``."""
 
-    def __init__(self, before: int, after: int, kernel: int, causal: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, causal: bool) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(before, after, (2, 1), stride=(2, 1))
-        self.refine = _Unit(after, after, kernel, 1, causal)
+        self.up = nn.ConvTranspose2d(inputs, outputs, (2, 1), stride=(2, 1))
+        self.refine = _Unit(outputs, outputs, kernel, 1, causal)
 
     def forward(self, x: Tensor, skip: Tensor, memory: Memory | None) -> Tensor:
         x = self.up(x) + skip
         return x + self.refine(x, memory)
 
 
-class _Folded(nn.Module):
-    """A recurrence over time on all channels and bands of a frame at once, beside a shortcut."""
+class _FrameRecurrence(nn.Module):
+    """Recurrence over time on all channels and bands of a frame at once, added to its input."""
 
     def __init__(self, channels: int, bands: int, hidden: int, causal: bool, segment: int) -> None:
         super().__init__()

@@ -1,4 +1,9 @@
-"""What a network's output means: noise to subtract, a mask, a complex mask, a mask and a turn of the phase."""
+"""Meaning of a network's output: noise to subtract, a gain, a complex gain, a gain and a rotation, a filter.
+
+In the formulas, ``X`` is the noisy spectrum and ``Y`` the estimate of the clean one. ``|X|`` is the compressed
+magnitude from 0 to 2, which is the scaled magnitude + 1; ``a, b, c ...`` are the network's outputs after the
+activation of the head.
+"""
 
 from __future__ import annotations
 
@@ -10,46 +15,54 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoiser.errors import ConfigError, building
-from denoiser.models.causal import Memory, Past
+from denoiser.models.causal import CausalPad, Memory
 from denoiser.spectral import Spectrum
+
+MAX_TAPS = 15
+# Added to a modulus, so that its logarithm and its powers have finite slopes: 80 dB below a signal of RMS 1.
+LEAST = 1e-3
 
 
 class Head(nn.Module, ABC):
-    """Noisy spectrum → the network's input; the network's output → the estimate of the clean spectrum.
+    """Noisy spectrum → input of the network; output of the network → estimate of the clean spectrum.
 
     Attributes:
         inputs, outputs: channels of the network, ``[B, inputs, F, T]`` → ``[B, outputs, F, T]``.
         activation: bounds the network's output, value by value; part of an exported network.
-        start: what is added to each output of an untrained network, before the activation.
-        reach: frames on either side that a frame of the estimate follows from, beside what the network sees.
-        causal: whether they are all before it, as in the network.
-        bf16: whether its network may compute in bfloat16 without being told to: of masks and filters the difference was
-            measured, 60 dB below the sound. A difference that is subtracted is off by more.
+        start: added to each output of an untrained network, before the activation.
+        context: frames on either side that a frame of the estimate depends on, beside those that the network sees.
+        causal: True where all of these are earlier frames, as in a causal network.
+        bf16: the network may compute in bfloat16 without being asked to. For gains and filters the error was measured,
+            60 dB below the sound; noise that is subtracted has a larger one.
         estimates_phase: True where the estimate has a phase of its own, not the noisy one.
     """
 
-    inputs, outputs = 1, 1
+    inputs = 1
+    outputs = 1
     start: tuple[float, ...] | None = None
-    reach = 0
+    context = 0
     causal = False
     bf16 = False
     estimates_phase = False
     activation: nn.Module
 
     def features(self, noisy: Spectrum, memory: Memory | None = None) -> Tensor:
-        """``[B, F, T]`` → ``[B, inputs, F, T]``: the scaled magnitude, at most 1."""
+        """Return the input of the network ``[B, inputs, F, T]``: the scaled magnitude, at most 1."""
         return noisy.magnitude[:, None].clamp(max=1)
 
     @abstractmethod
     def forward(self, output: Tensor, noisy: Spectrum, memory: Memory | None = None) -> Spectrum:
-        """The activated output of the network and what it was made of → the estimate, not yet clamped at silence.
+        """Return the estimate of the clean spectrum, which may lie below silence.
 
-        ``memory`` is what a causal head keeps from one piece of a signal to the next.
+        Args:
+            output: of the network, after the activation, ``[B, outputs, F, T]``.
+            noisy: the spectrum that the network's input was made of, ``[B, F, T]``.
+            memory: what a causal head keeps from one piece of a signal to the next.
         """
 
 
 class Noise(Head):
-    """The scaled noise magnitude in (-1, 1), to be subtracted; the phase stays the noisy one. The seed."""
+    """``|Y| = |X| - 2 a`` with a in (-1, 1): noise is subtracted, and the phase stays the noisy one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +73,7 @@ class Noise(Head):
 
 
 class _Gain(Head):
-    """A head whose output is a gain, of at most ``limit``: above 1 where noise has cancelled speech."""
+    """Base of the heads whose output is a gain of at most ``limit``: above 1 where noise has cancelled speech."""
 
     bound: type[nn.Module] = nn.Tanh
 
@@ -68,11 +81,12 @@ class _Gain(Head):
         super().__init__()
         if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= 10:
             raise ConfigError(f"model.head.limit={limit}: expected a gain above 0, at most 10")
-        self.limit, self.activation = limit, self.bound()
+        self.limit = limit
+        self.activation = self.bound()
 
 
 class Mask(_Gain):
-    """A gain on the compressed magnitude, 0 to ``limit``; the phase stays the noisy one."""
+    """``|Y| = limit a |X|`` with a in (0, 1): a gain; the phase stays the noisy one."""
 
     bound = nn.Sigmoid
     bf16 = True
@@ -82,8 +96,8 @@ class Mask(_Gain):
         return Spectrum(noisy.spectral, magnitude=(noisy.magnitude + 1) * gain - 1, phase=noisy)
 
 
-class _WithParts(_Gain):
-    """The network sees the compressed real and imaginary parts beside the magnitude."""
+class _ComplexInput(_Gain):
+    """Base of the heads whose network sees real and imaginary part beside the magnitude, all compressed."""
 
     inputs = 3
     estimates_phase = True
@@ -94,48 +108,52 @@ class _WithParts(_Gain):
         return torch.cat([magnitude[:, None], parts], dim=1)
 
 
-class ComplexMask(_WithParts):
-    """A complex gain, each part within ±``limit``, on the compressed spectrum.
+class ComplexMask(_ComplexInput):
+    """``Y = limit (a + i b) X``, compressed, with a and b in (-1, 1): a complex gain.
 
     Williamson, Wang and Wang, "Complex ratio masking for monaural speech separation" (2016).
     """
 
     outputs = 2
-    start = (1.0, 0.0)  # a gain of 0.9 and no turn: around zero any turn is as near, and steps are lost on finding one
+    # A gain of 0.9 without rotation. From a gain of zero every rotation is as near, and steps are lost on finding one.
+    start = (1.0, 0.0)
 
     def forward(self, output: Tensor, noisy: Spectrum, memory: Memory | None = None) -> Spectrum:
-        gain, turn = _polar(self.limit * output[:, 0], self.limit * output[:, 1])
-        return Spectrum(noisy.spectral, magnitude=(noisy.magnitude + 1) * gain - 1, phase=noisy.phase * turn)
+        gain, rotation = _polar(self.limit * output[:, 0], self.limit * output[:, 1])
+        return Spectrum(noisy.spectral, magnitude=(noisy.magnitude + 1) * gain - 1, phase=noisy.phase * rotation)
 
 
-class MaskAndPhase(_WithParts):
-    """A gain on the compressed magnitude as in :class:`Mask`, and a turn of the phase, of any angle.
+class MaskAndPhase(_ComplexInput):
+    """``|Y| = limit (a + 1) / 2 |X|``, and the phase rotated by the angle of ``1 + 2 b + 2 i c``; a, b, c in (-1, 1).
 
-    The turn is the direction of ``(1 + 2 a, 2 b)``, a and b within ±1, so that an untrained network's is small: a
-    residual over the noisy phase as in Yin et al., "PHASEN" (2020).
+    Any angle is possible, and that of an untrained network is small: a residual over the noisy phase as in Yin et al.,
+    "PHASEN" (2020).
     """
 
     outputs = 3
 
     def forward(self, output: Tensor, noisy: Spectrum, memory: Memory | None = None) -> Spectrum:
         gain = self.limit * (output[:, 0] + 1) / 2
-        _, turn = _polar(1 + 2 * output[:, 1], 2 * output[:, 2])
-        return Spectrum(noisy.spectral, magnitude=(noisy.magnitude + 1) * gain - 1, phase=noisy.phase * turn)
+        _, rotation = _polar(1 + 2 * output[:, 1], 2 * output[:, 2])
+        return Spectrum(noisy.spectral, magnitude=(noisy.magnitude + 1) * gain - 1, phase=noisy.phase * rotation)
 
 
 class Filter(Mask):
-    """A gain as :class:`Mask` gives, and over the lowest bins a complex filter along frames.
+    """``Y[t] = M[t] + sum over k of w[k] M[t + k]`` in the lowest bins, where M is the estimate of :class:`Mask`.
 
-    Each of these bins becomes a weighted sum of itself in ``taps`` neighbouring frames: as many before as after, or
-    for a causal network all before. Within one frame a harmonic and the noise beside it are one number; over several a
-    voice is steady and the noise is not. After Mack and Habets, "Deep filtering for signal extraction and
-    reconstruction" (2020), on what the gain has left, as Schröter et al., "DeepFilterNet" (2022). Beside the magnitude
-    the network sees how far each bin has turned since the frame before.
+    M and Y are uncompressed here. The complex weights ``w[k] = 2 b - 1 + i (2 c - 1)``, b and c in (0, 1), form
+    a filter along ``taps`` frames: as many before as after the frame, or all before it in a causal network. Within one
+    frame a harmonic and the noise beside it are one number; over several frames a voice is steady and noise is not.
+    The other bins keep the gain.
+
+    After Mack and Habets, "Deep filtering for signal extraction and reconstruction" (2020), applied behind a gain as in
+    Schröter et al., "DeepFilterNet" (2022). Beside the magnitude the network sees how far the phase of each bin has
+    advanced since the frame before.
 
     Args:
         limit: the largest gain.
         taps: frames of the filter, odd.
-        lowest: bins that are filtered, from the first on.
+        lowest: number of bins that are filtered, from the first on.
     """
 
     inputs = 3
@@ -148,37 +166,46 @@ class Filter(Mask):
                 f"model.head: taps={taps}, lowest={lowest}; expected an odd number of frames up to {MAX_TAPS}, "
                 "and at least one bin"
             )
-        self.taps, self.lowest = taps, lowest
-        self.outputs, self.reach = 1 + 2 * taps, 1 + taps // 2
-        self.one_before, self.before = Past(1), Past(taps - 1)
+        self.taps = taps
+        self.lowest = lowest
+        self.outputs = 1 + 2 * taps
+        self.context = 1 + taps // 2
+        self.previous = CausalPad(1)
+        self.past = CausalPad(taps - 1)
 
     def features(self, noisy: Spectrum, memory: Memory | None = None) -> Tensor:
-        spectral, magnitude = noisy.spectral, noisy.magnitude.clamp(max=1)
+        spectral = noisy.spectral
+        magnitude = noisy.magnitude.clamp(max=1)
         root = ((magnitude + 1) / 2).clamp(min=0).sqrt() * noisy.phase
-        turn = root * self.one_before(root, memory)[..., :-1].conj()
-        angle = -2 * torch.pi * spectral.hop / spectral.n_fft * torch.arange(spectral.bins, device=turn.device)
-        turn = turn * torch.polar(torch.ones_like(angle), angle)[:, None]  # a tone in a bin's middle has not turned
-        return torch.cat([magnitude[:, None], torch.view_as_real(turn).movedim(-1, 1)], dim=1)
+        advance = root * self.previous(root, memory)[..., :-1].conj()
+        # The phase of a tone in the middle of a bin advances by this angle, which is taken away.
+        bins = torch.arange(spectral.bins, device=advance.device)
+        angle = -2 * torch.pi * spectral.hop / spectral.n_fft * bins
+        advance = advance * torch.polar(torch.ones_like(angle), angle)[:, None]
+        return torch.cat([magnitude[:, None], torch.view_as_real(advance).movedim(-1, 1)], dim=1)
 
     def forward(self, output: Tensor, noisy: Spectrum, memory: Memory | None = None) -> Spectrum:
-        spectral, low = noisy.spectral, self.lowest
+        spectral = noisy.spectral
+        low = slice(self.lowest)
+        high = slice(self.lowest, None)
         magnitude = super().forward(output, noisy).magnitude
-        kept = spectral.unscale(magnitude[:, :low]) * noisy.phase[:, :low]
-        around = self.before(kept, memory) if self.causal else F.pad(kept, (self.taps // 2, self.taps // 2))
-        weights = 2 * output[:, 1:, :low].unflatten(1, (self.taps, 2)).movedim(2, -1) - 1  # [B, taps, low, T, 2]
-        frames = around.unfold(-1, self.taps, 1).movedim(-1, 1)
-        filtered = kept + (frames * torch.view_as_complex(weights.contiguous())).sum(
-            1
-        )  # an untrained network's changes little
+        masked = spectral.unscale(magnitude[:, low]) * noisy.phase[:, low]
+
+        weights = 2 * output[:, 1:, low].unflatten(1, (self.taps, 2)).movedim(2, -1) - 1  # [B, taps, low, T, 2]
+        weights = torch.view_as_complex(weights.contiguous())
+        around = self.past(masked, memory) if self.causal else F.pad(masked, (self.taps // 2, self.taps // 2))
+        frames = around.unfold(-1, self.taps, 1).movedim(-1, 1)  # [B, taps, low, T]
+        # The sum is added to the masked spectrum, so that an untrained network changes little.
+        filtered = masked + (frames * weights).sum(1)
+
         modulus = torch.sqrt(filtered.real.square() + filtered.imag.square() + LEAST**2)
-        magnitude = torch.cat([spectral.scale(modulus), magnitude[:, low:]], dim=1)
         return Spectrum(
-            spectral, magnitude=magnitude, phase=torch.cat([filtered / modulus, noisy.phase[:, low:]], dim=1)
+            spectral,
+            magnitude=torch.cat([spectral.scale(modulus), magnitude[:, high]], dim=1),
+            phase=torch.cat([filtered / modulus, noisy.phase[:, high]], dim=1),
         )
 
 
-MAX_TAPS = 15
-LEAST = 1e-3  # of a spectrum whose signal has an RMS of 1: 80 dB below, where the slope of a power has no bound
 HEADS: dict[str, type[Head]] = {
     "noise": Noise,
     "mask": Mask,
@@ -189,12 +216,12 @@ HEADS: dict[str, type[Head]] = {
 
 
 def build(name: str = "noise", **arguments: Any) -> Head:
-    """The head of this name."""
+    """Return the head of this name; ConfigError where there is none, or where it refuses the arguments."""
     with building("model.head", HEADS, name, arguments) as head:
         return head(**arguments)
 
 
 def _polar(real: Tensor, imaginary: Tensor) -> tuple[Tensor, Tensor]:
-    """Modulus and direction; 1e-8 under the root keeps the gradient finite at zero."""
+    """Return modulus and direction of a complex number; 1e-8 under the root keeps the gradient finite at zero."""
     modulus = torch.sqrt(real.square() + imaginary.square() + 1e-8)
     return modulus, torch.complex(real / modulus, imaginary / modulus)

@@ -1,3 +1,5 @@
+"""Networks: sizes, blocks equal to the whole, costs, folding, refused arguments."""
+
 from __future__ import annotations
 
 import random
@@ -14,7 +16,7 @@ from torch import nn
 from denoiser import models
 from denoiser.audio.blocks import Blocks
 from denoiser.errors import ConfigError
-from denoiser.models.layers import Doubling, Dropout, OverTime, PairConv, pooled
+from denoiser.models.layers import PairConv, TemporalLayer, Upsample2x, max_pool
 from denoiser.models.unet import UNet
 
 OPTIONS = ["small", "stem", "residual", "gates", "separable", "frequency", "gru", "attention"]
@@ -32,11 +34,11 @@ def build(name: str, seed: int = 0, **changes) -> nn.Module:
 
 
 def convolutions(module: nn.Module) -> list[nn.Conv2d]:
-    """Those over frequency and time: a 1x1 that only mixes channels does not count."""
+    """Return the convolutions over frequency and time: a 1x1 that only mixes channels does not count."""
     return [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1)]
 
 
-def test_the_table_above_names_every_yaml():
+def test_every_unet_of_conf_is_tested_here():
     assert {path.stem for path in Path(ROOT / "conf/model").glob("unet*.yaml")} == set(UNETS)
 
 
@@ -45,7 +47,7 @@ def test_the_number_in_the_name_counts_encoder_convolutions(name):
     assert len(convolutions(build(name).encoder)) == UNETS[name]
 
 
-def test_unet10_is_the_seed():
+def test_unet10_has_the_layers_that_its_name_promises():
     net = build("unet10")
     assert [c.out_channels for c in convolutions(net.encoder)] == [16, 16, 32, 32, 64, 64, 128, 128, 256, 256]
     assert [c.out_channels for c in convolutions(net.decoder)] == [16, 16, 32, 32, 64, 64, 128, 128]
@@ -93,7 +95,7 @@ def in_blocks(net: nn.Module, magnitude: torch.Tensor, steps: int) -> torch.Tens
 
 
 def combination(seed: int) -> dict[str, Any]:
-    """One of the many networks that the options make together."""
+    """Return the settings of one of the many networks that the options make together."""
     draw = random.Random(seed)
     depth = draw.choice([1, 2, 3, 4])
     halvings = draw.choice([None, *range(depth)])
@@ -149,10 +151,10 @@ def test_blocks_equal_the_whole(name):
     ("kind", "bidirectional", "first", "last"),
     [("attention", True, 11, 21), ("gru", True, 10, 24), ("gru", False, 16, 24)],
 )
-def test_layers_over_time_see_what_they_say(kind, bidirectional, first, last):
-    """From what reaches frame 16, in chunks of 5: its own is 15 to 19."""
+def test_a_temporal_layer_sees_its_chunk_and_the_neighbours_of_it(kind, bidirectional, first, last):
+    """Frame 16 lies in the chunk of frames 15 to 19; ``first`` and ``last`` are the frames that depend on it."""
     torch.manual_seed(0)
-    layer = OverTime(kind, 64, 5, bidirectional).double()
+    layer = TemporalLayer(kind, 64, 5, bidirectional).double()
     for parameter in layer.parameters():
         nn.init.normal_(parameter)
     x = torch.randn(1, 64, 2, 35).double()
@@ -200,7 +202,7 @@ def test_macs_are_counted_per_second_of_audio():
 
 
 class Sequence(nn.Module):
-    """What runs over time: ``[1, 1, bins, frames]`` as so many values in ``frames`` steps."""
+    """A layer over time, run on ``[1, 1, bins, frames]``."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -219,11 +221,11 @@ class Sequence(nn.Module):
         (nn.MultiheadAttention(8, 2, batch_first=True), 4 * 8 * 8 + 2 * 256 * 8),
     ],
 )
-def test_macs_of_layers_over_time(layer, expected):
+def test_macs_of_recurrences_and_attention_are_counted(layer, expected):
     assert models.count_macs(Sequence(layer), bins=8, frame_rate=125.0) == 125 * expected
 
 
-def test_macs_of_the_bottlenecks():
+def test_macs_of_the_bottlenecks_are_counted():
     plain = models.count_macs(build("unet10"), bins=256, frame_rate=128.0)
     # 8 deep steps a second in 16 rows of 256 channels; chunks of 8, seen in threes.
     gru = 3 * 2 * 3 * 128 * (256 + 128) + 256 * 256
@@ -252,17 +254,19 @@ def test_wrong_names_and_arguments_are_refused(arguments):
         models.build(**arguments)
 
 
-@pytest.mark.parametrize("change", [{}, {"residual": True, "convolution": "separable"}, {"stem": 2, "gates": True}])
-def test_folded_normalisations_change_nothing(change):
-    net = build("unet10", norm="batch", **SMALL, **change)
-    _check_folded(net)
+FOLDED = {
+    "plain": {"name": "unet", **SMALL, "norm": "batch"},
+    "separable": {"name": "unet", **SMALL, "norm": "batch", "residual": True, "convolution": "separable"},
+    "gates": {"name": "unet", **SMALL, "norm": "batch", "stem": 2, "gates": True},
+    "crn": {"name": "crn", "widths": (8, 8), "hidden": 8},
+}
 
 
-def test_folded_recurrent_networks_change_nothing():
-    _check_folded(models.build("crn", widths=(8, 8), hidden=8))
-
-
-def _check_folded(net: nn.Module) -> None:
+@pytest.mark.parametrize("arguments", FOLDED.values(), ids=FOLDED)
+@pytest.mark.parametrize("exact", [False, True])
+def test_folding_batch_normalisations_changes_nothing(arguments, exact):
+    torch.manual_seed(0)
+    net = models.build(**arguments)
     x = torch.rand(2, 1, 256, 48) * 2 - 1
     with torch.no_grad():
         for _ in range(3):  # statistics that are not those of the start
@@ -271,58 +275,23 @@ def _check_folded(net: nn.Module) -> None:
             norm.weight.uniform_(0.5, 2)
             norm.bias.uniform_(-1, 1)
         before = net.eval()(x)
-        after = models.fold(net)(x)
+        after = models.fold(net, exact)(x)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
     assert torch.allclose(before, after, atol=1e-4 * float(before.abs().max()))
 
 
-@pytest.mark.parametrize("seed", range(16))
-def test_a_merged_network_gives_what_the_network_gives(seed):
-    draw = random.Random(seed)
+@pytest.mark.parametrize("seed", range(12))
+def test_the_wanted_frames_alone_are_those_of_the_whole(seed):
+    arguments = combination(seed)
     torch.manual_seed(seed)
-    depth, inputs = draw.choice([1, 2, 3, 4]), draw.choice([1, 3])
-    net = UNet(
-        depth=depth, convs=draw.choice([1, 2, 3]), width=4, max_width=8, norm=draw.choice(["none", "batch"]),
-        stem=draw.choice([1, 2]), time_levels=draw.choice([None, *range(depth)]), inputs=inputs,
-        outputs=draw.choice([1, 2]),
-    ).eval()  # fmt: skip
-    for name, bias in net.named_parameters():  # they start as zeros
-        if name.endswith("bias"):
-            nn.init.normal_(bias)
-    bins, frames = draw.choice([1, 9, 16, 33]), 3 * (net.context + net.stride) + seed
-    x = torch.rand(2, inputs, bins, frames) * 2 - 1
-    models.fold(net, exact=draw.random() < 0.5)
-    merged = models.merge(net, torch.float32)
+    net = UNet(**arguments).eval()
+    frames = 3 * (net.context + net.stride) + seed
+    x = torch.rand(2, arguments["inputs"], 1 + seed, frames) * 2 - 1
     with torch.no_grad():
         whole = net(x)
         for first, last in ((0, frames), (0, 3), (5, 6), (frames // 2, frames - 2), (frames - 1, frames)):
-            wanted = slice(first, last)
-            found = merged(x, wanted)
-            assert found.shape == (2, whole.shape[1], bins, last - first)
-            assert torch.allclose(found, whole[..., wanted], atol=1e-5 * float(whole.abs().max())), (first, last)
-            assert torch.allclose(net(x, wanted), whole[..., wanted], atol=1e-5 * float(whole.abs().max()))
-
-
-@pytest.mark.parametrize("name", UNETS)
-def test_every_variant_is_merged_into_the_same_or_not_at_all(name):
-    net = build(name).eval()
-    x = torch.rand(1, 1, 256, 2 * net.context + 2 * net.stride) * 2 - 1
-    models.fold(net)
-    if (merged := models.merge(net, torch.float32)) is None:
-        assert name.removeprefix("unet10_") in ("attention", "gates", "gru", "residual", "separable")
-        return
-    with torch.no_grad():
-        whole, wanted = net(x), slice(net.context, net.context + net.stride)
-        assert torch.allclose(merged(x, wanted), whole[..., wanted], atol=1e-5 * float(whole.abs().max()))
-
-
-@pytest.mark.parametrize(
-    "change", [{"gates": True}, {"residual": True}, {"convolution": "separable"}, {"bottleneck": "gru"}, {"kernel": 5},
-               {"upsampling": "nearest"}, {"upsampling": "subpixel"}]
-)  # fmt: skip
-def test_networks_of_other_layers_are_not_merged(change):
-    assert models.merge(models.fold(build("unet10", **SMALL, **change).eval()), torch.float32) is None
-    assert models.merge(models.build("crn", widths=(8, 8), hidden=8), torch.float32) is None
+            found = net(x, slice(first, last))
+            assert torch.allclose(found, whole[..., first:last], atol=1e-5 * float(whole.abs().max())), (first, last)
 
 
 def test_a_convolution_of_a_pair_is_that_of_the_two_joined():
@@ -335,27 +304,24 @@ def test_a_convolution_of_a_pair_is_that_of_the_two_joined():
 
 
 @pytest.mark.parametrize("time", [1, 2])
-def test_doubling_is_a_transposed_convolution(time):
-    layer, x = Doubling(6, 4, time), torch.randn(2, 6, 5, 3)
+def test_upsampling_in_training_is_a_transposed_convolution(time):
+    layer, x = Upsample2x(6, 4, time), torch.randn(2, 6, 5, 3)
     expected = nn.ConvTranspose2d.forward(layer, x)
     assert torch.allclose(layer(x), expected, atol=1e-5)
     assert layer(x.to(memory_format=torch.channels_last)).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("step", [(2, 2), (2, 1)])
-def test_pooling_without_a_gradient_is_pooling(step):
+def test_pooling_is_the_same_with_and_without_a_gradient(step):
     x = torch.randn(2, 3, 8, 6)
+    with_gradient = max_pool(x, step)
     with torch.no_grad():
-        assert torch.equal(pooled(x, step), pooled(x.requires_grad_(), step))
+        assert torch.equal(max_pool(x, step), with_gradient)
 
 
-def test_dropout_drops_its_share_and_keeps_the_mean():
-    torch.manual_seed(0)
-    x = torch.ones(4, 33, 31, 29).to(memory_format=torch.channels_last)
-    out = Dropout(0.2)(x)
-    assert (out == 0).float().mean() == pytest.approx(0.2, abs=5e-3)
-    assert sorted(out.unique().tolist()) == [0, pytest.approx(1.25)]
-    torch.manual_seed(0)
-    assert torch.equal(out, Dropout(0.2)(x))
-    assert not torch.equal(out, Dropout(0.2)(x))
-    assert torch.equal(Dropout(0.2).eval()(x), x)
+@pytest.mark.parametrize("name", ["crn", "dualpath"])
+def test_a_recurrent_network_is_built_for_the_bins_of_its_spectra(name):
+    for bins in (128, 256):
+        net = models.build(name, bins=bins, widths=(8, 8), hidden=8).eval()
+        assert net(torch.rand(1, 1, bins, 4)).shape == (1, 1, bins, 4)
+    assert models.build("unet", bins=128, **SMALL)(torch.rand(1, 1, 64, 16)).shape == (1, 1, 64, 16)
