@@ -68,6 +68,7 @@ class TrainSettings:
     deterministic: bool = False
     new_sweep: bool = False
     test: bool = True
+    clips: int = 4
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     spectral: Any = None
     model: Any = None

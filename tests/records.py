@@ -12,7 +12,7 @@ FILES = [(f"p{(232, 257)[i % 2]}_{i:03d}", ("bus", "babble", "fan")[i % 3], (2.5
 
 
 def record(model="unet10", loss="huber", seed=0, **changes):
-    """What a run leaves: better with more levels, a little better with l1 and with a higher seed."""
+    """Return the record of a run: better with more levels, a little better with l1 and with a higher seed."""
     depth, macs, quality = MODELS[model]
     quality += 0.3 * (loss == "l1") + 0.1 * seed
     config = {
@@ -38,23 +38,22 @@ def record(model="unet10", loss="huber", seed=0, **changes):
 
 
 def write(folder: Path, run: dict) -> Path:
-    """The run's folder as training leaves it, scores of its files around their mean."""
+    """Write a run's folder as training leaves it, with scores of its files around their mean."""
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({k: v for k, v in run.items() if k != "folder"}))
     if run["test"]:
         rows = []
         for index, (name, noise, snr) in enumerate(FILES):
-            sides = {
-                kind: {m: v + (index - 5.5) / 10 for m, v in run["test"][kind].items()}
-                for kind in ("noisy", "enhanced")
-            }
-            rows.append({"name": name, "noise_type": noise, "snr_db": snr, **sides})
+            row = {"name": name, "noise_type": noise, "snr_db": snr}
+            for kind in ("noisy", "enhanced"):
+                row[kind] = {m: v + (index - 5.5) / 10 for m, v in run["test"][kind].items()}
+            rows.append(row)
         tables.write_scores(rows, folder)
     return folder
 
 
 def write_sweep(folder: Path) -> Path:
-    """Twelve runs, two of which did not finish, and a record that is damaged."""
+    """Write twelve runs, two of which did not finish, and a damaged record."""
     for model in MODELS:
         for loss in ("huber", "l1"):
             for seed in (0, 1):

@@ -15,22 +15,25 @@ Rank training runs: python -m denoiser rank runs=FOLDER[,FOLDER...]
   out=      the folder for ranking.csv, ranking.md and ranking.html (the first of runs)
   compare=  two configurations, A,B, to compare on the test files: places in the table, names or runs' folders
             (the best by validation with each other)
-  base=     a configuration, named likewise: write only ablation.md, what each change from it is worth, into the folder
+  base=     a configuration, named likewise: write only ablation.md, the gain of each change from it, into the folder
             out, or as out if that ends in .md
   page=     false: no ranking.html (true)
   sounds=   false: the page without clips to listen to (true)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """What the command line does."""
+    """Read the settings and rank."""
     defaults = {"runs": "", "out": "", "compare": "", "base": "", "page": "true", "sounds": "true"}
     given = key_values(defaults, USAGE, arguments)
     settings.require(given, "runs")
-    from denoiser.ranking.rank import rank  # which takes its tables from here
-
     flags = {key: choice(given, key, "true", "false") == "true" for key in ("page", "sounds")}
     pair = given["compare"].split(",") if given["compare"] else None
     if pair is not None and len(pair) != 2:
         raise errors.ConfigError(f"compare={given['compare']}: expected two configurations, A,B")
     folders = [Path(given["runs"])] if Path(given["runs"]).is_dir() else [Path(f) for f in given["runs"].split(",")]
-    rank(folders, given["out"] or None, (pair[0], pair[1]) if pair else None, **flags, base=given["base"] or None)
+
+    # Lightning takes seconds to import: a mistake in the settings is told before that.
+    from denoiser.ranking.rank import rank
+
+    compared = (pair[0], pair[1]) if pair else None
+    rank(folders, given["out"] or None, compared, flags["page"], flags["sounds"], given["base"] or None)

@@ -126,7 +126,7 @@ class PairedData(LightningDataModule):
         self.rule += f"validation: {rule}"
         self.names = {"train": train, "val": val, "test": test}
         self.logs = metadata.read_logs(self.root)
-        self._facts = metadata.gather(test, self.logs)
+        self._facts = {**metadata.gather(val, self.logs), **metadata.gather(test, self.logs)}
 
     def _open(self) -> tuple[Store, Store]:
         folders = pairs.LAYOUTS[self.layout](self.root)
@@ -137,7 +137,7 @@ class PairedData(LightningDataModule):
         return stores[0], stores[-1]
 
     def facts(self, name: str) -> dict[str, Any]:
-        """Return the metadata of a test utterance: any of ``noise_type``, ``snr_db``, ``speaker``."""
+        """Return metadata of a validation or test utterance: any of ``noise_type``, ``snr_db``, ``speaker``."""
         return self._facts.get(name, {})
 
     def write_split(self, path: Path) -> None:

@@ -1,137 +1,117 @@
-"""What each change is worth: the runs of a ranking against one of them, as a page of Markdown."""
+"""Ablation: the gain of each change from one configuration, as a page of Markdown."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from denoiser.evaluation.tables import number
 from denoiser.filesystem import atomic_write
 from denoiser.ranking import bootstrap
-from denoiser.ranking.configuration import ABSENT, SHARED, Configuration, Record
-from denoiser.ranking.rank import Ranking, order
-from denoiser.ranking.summary import reason
-from denoiser.ranking.text import COSTS, SOURCE, Column, caution, escape, markdown_table, scores
+from denoiser.ranking.configuration import ABSENT, MAIN_METRICS, Configuration, Record
+from denoiser.ranking.format import amount, count, reason
+from denoiser.ranking.ranking import Ranking
+from denoiser.ranking.summary import seeds_sentence
+from denoiser.ranking.tables import (
+    BOOTSTRAP,
+    EXPLANATION,
+    GMACS,
+    PARAMETERS,
+    REAL_TIME_FACTOR,
+    escaped,
+    markdown_table,
+    score_column,
+)
 
-SHOWN = ("parameters", "macs_per_second", "real_time_factor")  # of the costs
+OWN = ("name", "seed", "hydra.run.dir")  # overrides that differ between the runs of one configuration
 
 
-def write(ranking: Ranking, path: Path) -> Path:
-    """The page about ``ranking.reference`` and what differs from it: settings, costs, scores, differences, commands."""
+def write(ranking: Ranking, base: Configuration, path: Path) -> Path:
+    """Write scores, costs, differences and commands of all configurations against ``base``."""
+    others = [c for c in ranking.configurations if c is not base]
+    # Single changes first, the best first; then combinations.
+    others.sort(key=lambda c: (len(changes(c, base)), ranking.order(c)))
+    found = [base, *others]
+    parts = ["# Ablation: the gain of each change", _conditions(ranking, base), _scores(found)]
+    parts += ["## Differences", _differences(ranking, found), escaped(BOOTSTRAP), "## Commands", _commands(found)]
+    if ranking.unranked:
+        failures = [f"- {escaped(f'{name}: {reason(run)}')}" for run, name in ranking.unranked]
+        parts += ["## Not ranked", "\n".join(failures)]
     with atomic_write(path) as partial:
-        partial.write_text(text(ranking), encoding="utf-8", errors="backslashreplace")
+        partial.write_text("\n\n".join(parts) + "\n", encoding="utf-8", errors="backslashreplace")
     return path
 
 
-def text(ranking: Ranking) -> str:
-    """The same as :func:`write`, as text; the ranking has a reference."""
-    base = ranking.reference
-    assert base is not None
-    # One change after the other, the best first; then what is made of several.
-    others = [c for c in ranking.configurations if c is not base]
-    others.sort(key=lambda c: (len(changes(c, base)), order(ranking, ranking.quality(c))))
-    lines = ["# Ablation: what each change is worth", "", *_conditions(ranking, base)]
-    lines += [f"- Note: {escape(note)}." for note in ranking.notes]
-    lines += ["", *_scores(ranking, base, others), "", *_differences(ranking, base, others)]
-    lines += ["", "## Commands", "", *_commands(base, others)]
-    if ranking.unranked:
-        lines += ["", "## Not ranked", ""]
-        lines += [f"- {escape(name)}: {escape(reason(run))}" for run, name in ranking.unranked]
-    return "\n".join(lines) + "\n"
-
-
 def changes(configuration: Configuration, base: Configuration) -> list[str]:
-    """``["loss compressed", ...]``: in what it differs; what another network does not have goes without saying."""
+    """Return the settings that differ from ``base``: ``["loss compressed", ...]``."""
+    # A setting that another network does not have is no change of its own.
     values = configuration.values.items()
     return [f"{name} {value}" for name, value in values if value not in (ABSENT, base.values[name])]
 
 
 def _name(configuration: Configuration, base: Configuration) -> str:
-    return ", ".join(changes(configuration, base)) or f"**{configuration.label}** (the start)"
+    if configuration is base:
+        return f"**{base.label}** (the start)"
+    return ", ".join(changes(configuration, base)) or configuration.label
 
 
-def _conditions(ranking: Ranking, base: Configuration) -> list[str]:
+def _conditions(ranking: Ranking, base: Configuration) -> str:
     runs = [run for c in ranking.configurations for run in c.runs]
-    seconds = {round(audio) for run in runs if (audio := trained(run))}
-    budget = " or ".join(f"{s / 3600:.2f}" for s in sorted(seconds)) + " h of audio"
-    equal = "every run saw" if len(seconds) == 1 else "**not the same for all**: the runs saw"
-    first = base.runs[0]
-    versions = ", ".join(f"{name} {release}" for name, release in (first.get("versions") or {}).items())
-    hardware = " or ".join(dict.fromkeys(_machine(run) for run in runs))
-    lines = [
-        f"- {len(runs)} runs of {len(ranking.configurations)} configurations. Budget: {equal} {budget}, in batches of "
-        f"{first.get('batch_audio_seconds') or math.nan:.3g} s.",
-        f"- Validation: {_split(first)}.",
-        f"- {hardware}. {versions}.",
+    hours = sorted({f"{audio / 3600:.2f}" for run in runs if (audio := seconds_trained(run))})
+    equal = "every run saw" if len(hours) == 1 else "**not the same for all**: the runs saw"
+    rule = (base.runs[0].get("split") or {}).get("rule") or "as split.json of each run says"
+    hardware = dict.fromkeys(f"{run.get('hardware') or run.get('device')}, {run.get('precision')}" for run in runs)
+    sentences = [
+        f"{count(len(runs), 'run')} of {count(len(ranking.configurations), 'configuration')}. "
+        f"Budget: {equal} {' or '.join(hours)} h of audio.",
+        f"Validation: {rule}.",
+        f"Machine: {' or '.join(hardware)}.",
+        EXPLANATION,
+        seeds_sentence(ranking),
+        *(f"Note: {note}." for note in ranking.notes),
     ]
-    chance, count = ranking.chance()
-    if count:
-        lines.append(
-            f"- Another seed alone changes {ranking.monitor} by about ±{chance:.2g} (standard deviation over the seeds "
-            f"of {count} configuration{'s' if count > 1 else ''}): smaller differences decide nothing."
-        )
-    return [*lines, "- The validation files chose the checkpoints; the test files only report. ± is over seeds (n)."]
+    return "\n".join(f"- {escaped(sentence)}" for sentence in sentences)
 
 
-def trained(run: Record) -> float:
-    """Seconds of audio of a run, 0 where that is not known."""
-    rows = run.get("curve") or []
-    steps = max((row.get("step") or 0 for row in rows), default=0)
-    steps = ((run.get("config") or {}).get("trainer") or {}).get("max_steps") or steps
-    return max(0, steps) * (run.get("batch_audio_seconds") or 0)
+def seconds_trained(run: Record) -> float:
+    """Return the seconds of audio that a run trained on, 0 where they are not known."""
+    steps = max((row.get("step") or 0 for row in run.get("curve") or ()), default=0)
+    return steps * (run.get("batch_audio_seconds") or 0)
 
 
-def _machine(run: Record) -> str:
-    return f"{run.get('hardware') or run.get('device')}, {run.get('precision')}"
+def _scores(configurations: Sequence[Configuration]) -> str:
+    base = configurations[0]
+    names = [f"{part}/{metric}" for part in ("val", "test") for metric in MAIN_METRICS]
+    columns = [PARAMETERS, GMACS, REAL_TIME_FACTOR, *map(score_column, names)]
+    lines = [["change", "n", *(column.heading for column in columns)]]
+    for c in configurations:
+        lines.append([_name(c, base), str(c.n), *(column.text(c) for column in columns)])
+    return markdown_table(lines)
 
 
-def _split(run: Record) -> str:
-    return escape(str((run.get("split") or {}).get("rule") or "as split.json of each run says"))
+def _differences(ranking: Ranking, configurations: Sequence[Configuration]) -> str:
+    base, *others = configurations
+    before = bootstrap.of_configuration(ranking.scores, base)
+    lines = [["minus the start", "test PESQ", "test STOI", "test SI-SDR dB", "val PESQ", "val SI-SDR dB"]]
+    for c in others:
+        intervals = bootstrap.compare(bootstrap.of_configuration(ranking.scores, c), before, MAIN_METRICS)
+        gains = []
+        for name in ("val/pesq", "val/si_sdr"):
+            value = score_column(name).value
+            gains.append(amount(name, c.over_seeds(value).mean - base.over_seeds(value).mean, sign=True))
+        lines.append([_name(c, base), *(intervals[m].text(m) for m in MAIN_METRICS), *gains])
+    return markdown_table(lines)
 
 
-def _scores(ranking: Ranking, base: Configuration, others: list[Configuration]) -> list[str]:
-    columns: list[Column] = [c for c in COSTS if c.key in SHOWN]
-    columns += [*scores(ranking, "val", SHARED), *scores(ranking, "test", SHARED)]
-    rows = [["change", "n", *(c.long for c in columns)]]
-    rows += [[_name(c, base), str(c.n), *(column.of(c) for column in columns)] for c in (base, *others)]
-    return markdown_table(rows)
-
-
-def _differences(ranking: Ranking, base: Configuration, others: list[Configuration]) -> list[str]:
-    averages = {
-        c.label: bootstrap.average([s for run in c.runs if (s := ranking.scores.get(run["folder"]))])
-        for c in (base, *others)
-    }
-    found = [(c, bootstrap.compare(averages[c.label], averages[base.label], SHARED)) for c in others]
-    if not any(interval[m].n for _, interval in found for m in SHARED):
-        return ["No per-file test scores to compare."]
-    rows = [["minus the start", *("PESQ", "STOI", "SI-SDR dB"), "validation PESQ", "validation SI-SDR dB"]]
-    for c, interval in found:
-        gains = [_gain(ranking, c, base, metric) for metric in ("pesq", "si_sdr")]
-        rows.append([_name(c, base), *(interval[m].text(m) for m in SHARED), *gains])
-    lines = ["## Differences", "", f"On the test files, mean [95 % interval] ({SOURCE}); ~ holds 0.", ""]
-    return [*lines, *markdown_table(rows), "", *caution()]
-
-
-def _gain(ranking: Ranking, one: Configuration, other: Configuration, metric: str) -> str:
-    value: Callable[[Record], Any] = next(c.value for c in scores(ranking, "val", [metric]) if c.key == f"val_{metric}")
-    return number(metric, one.spread(value).mean - other.spread(value).mean, sign=True)
-
-
-def _commands(base: Configuration, others: list[Configuration]) -> list[str]:
-    """What was typed: what all have in common once, then each row's own."""
-    own = {"name", "seed", "hydra.run.dir"}
-
-    def typed(configuration: Configuration) -> list[str]:
-        overrides = configuration.runs[0].get("overrides") or []
-        return [o for o in overrides if o.lstrip("+~").partition("=")[0] not in own]
-
-    every = [typed(c) for c in (base, *others)]
-    common = [o for o in every[0] if all(o in other for other in every)]
-    rows = [["row", "seeds", "overrides"]]
-    for c, overrides in zip((base, *others), every, strict=True):
+def _commands(configurations: Sequence[Configuration]) -> str:
+    """List the overrides that all rows have in common once, then those of each row."""
+    every = []
+    for c in configurations:
+        overrides = c.runs[0].get("overrides") or []
+        every.append([o for o in overrides if o.lstrip("+~").partition("=")[0] not in OWN])
+    common = [o for o in every[0] if all(o in overrides for overrides in every)]
+    lines = [["row", "seeds", "overrides"]]
+    for c, overrides in zip(configurations, every, strict=True):
         seeds = ", ".join(sorted(str(run.get("seed")) for run in c.runs))
-        rows.append([_name(c, base), seeds, " ".join(f"`{o}`" for o in overrides if o not in common) or "none"])
-    return ["```", f"python train.py {' '.join(common)} ...", "```", "", *markdown_table(rows)]
+        typed = " ".join(f"`{o}`" for o in overrides if o not in common)
+        lines.append([_name(c, configurations[0]), seeds, typed or "none"])
+    return f"```\npython train.py {' '.join(common)} ...\n```\n\n{markdown_table(lines)}"

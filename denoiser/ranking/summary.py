@@ -1,101 +1,66 @@
-"""What a ranking says in plain words, and how its values are written."""
+"""Sentences that say what a ranking shows."""
 
 from __future__ import annotations
 
 import math
 
 from denoiser.evaluation.metrics import METRICS
-from denoiser.ranking.configuration import (
-    SHARED,
-    Configuration,
-    Record,
-    Spread,
-    amount,
-    heading,
-    last_line,
-    mean_of_test,
-)
-from denoiser.ranking.rank import Ranking, order
+from denoiser.ranking.configuration import MAIN_METRICS, Configuration, mean_test_value
+from denoiser.ranking.format import amount, count, named, over_seeds
+from denoiser.ranking.ranking import Ranking
 
 
 def summary(ranking: Ranking) -> list[str]:
-    """What the table says, in plain words."""
-    if not (best := ranking.best):
+    """Return sentences about the best configuration, a cheaper one, and the effect of another seed."""
+    best = ranking.best
+    if best is None:
         return ["No run has finished, so there is nothing to rank."]
-    value, seeds = spread_text(ranking.monitor, ranking.quality(best)), f"{best.n} seed{'s' if best.n > 1 else ''}"
-    lines = [f"Best by validation: {best.label}, {phrase(ranking.monitor, value)} ({seeds})."]
-    if any(best.spread(mean_of_test(m)).n for m in SHARED):
-        after, before = (
-            ", ".join(phrase(m, amount(m, best.spread(mean_of_test(m, kind)).mean)) for m in SHARED)
-            for kind in ("enhanced", "noisy")
-        )
-        lines[0] += f" On the test files: {after}; the noisy files have {before}."
-        means = {m: [best.spread(mean_of_test(m, kind)).mean for kind in ("enhanced", "noisy")] for m in SHARED}
-        if worse := [METRICS[m].heading.removesuffix(" dB") for m, (one, other) in means.items() if one < other]:
-            lines[0] += f" It makes them worse in {' and '.join(worse)}."
-    lines.append(_cheaper(ranking, best))
-    chance, count = ranking.chance()
-    if count:
-        lines.append(
-            f"Another seed alone changes {phrase(ranking.monitor, 'by about ±' + amount(ranking.monitor, chance))} "
-            f"(standard deviation over the seeds of {count} configuration{'s' if count > 1 else ''}): smaller "
-            "differences decide nothing."
-        )
-    else:
-        lines.append(
-            "Every configuration ran with one seed: nothing here says how much another seed would change the order."
-        )
-    return [line for line in lines if line]
+    return [_best(ranking, best), *_cheaper(ranking, best), seeds_sentence(ranking)]
 
 
-def _cheaper(ranking: Ranking, best: Configuration) -> str:
-    """The best of those that cost half or less; else the best of those that cost a fifth less, at least."""
-    known = [c for c in ranking.comparable() if c is not best and ranking.cost(c) <= 0.8 * ranking.cost(best)]
-    known = [c for c in known if math.isfinite(ranking.quality(c).mean)]
-    if not known:
-        others = len(ranking.comparable()) > 1 and math.isfinite(ranking.cost(best))
-        return "None of the others needs much less computation (MACs/s)." if others else ""
-    half = [c for c in known if ranking.cost(c) <= ranking.cost(best) / 2]
-    other = min(half or known, key=lambda c: order(ranking, ranking.quality(c)))
-    loss, chance = ranking.gain(best, other), ranking.chance()[0]
-    share = f"{100 * ranking.cost(other) / ranking.cost(best):.0f} %"
-    way = "lower" if ranking.mode == "max" else "higher"
-    line = (
-        f"At {share} of its computation (MACs/s): {other.label}, "
-        f"{phrase(ranking.monitor, f'{way} by {amount(ranking.monitor, loss)}')}"
+def _best(ranking: Ranking, best: Configuration) -> str:
+    value = named(ranking.monitor, over_seeds(ranking.monitor, ranking.quality(best)))
+    line = f"Best by validation: {best.label}, {value} ({count(best.n, 'seed')})."
+    means = {}
+    for metric in MAIN_METRICS:
+        means[metric] = [best.over_seeds(mean_test_value(metric, kind)).mean for kind in ("enhanced", "noisy")]
+    if all(math.isnan(enhanced) for enhanced, _ in means.values()):
+        return line
+    after = ", ".join(named(m, amount(m, enhanced)) for m, (enhanced, _) in means.items())
+    before = ", ".join(named(m, amount(m, noisy)) for m, (_, noisy) in means.items())
+    line += f" On the test files: {after}; the noisy files have {before}."
+    worse = [METRICS[m].heading.removesuffix(" dB") for m, (enhanced, noisy) in means.items() if enhanced < noisy]
+    if worse:
+        line += f" It makes them worse in {' and '.join(worse)}."
+    return line
+
+
+def _cheaper(ranking: Ranking, best: Configuration) -> list[str]:
+    """Describe the best configuration that needs at most half of the computation."""
+    others = [c for c in ranking.comparable if ranking.cost(c) <= ranking.cost(best) / 2]
+    others = [c for c in others if math.isfinite(ranking.quality(c).mean)]
+    if not others:
+        return []
+    other = min(others, key=ranking.order)
+    share = 100 * ranking.cost(other) / ranking.cost(best)
+    loss = abs(ranking.quality(best).mean - ranking.quality(other).mean)
+    direction = "lower" if ranking.mode == "max" else "higher"
+    difference = named(ranking.monitor, f"{direction} by {amount(ranking.monitor, loss)}")
+    line = f"At {share:.0f} % of its computation (MACs/s): {other.label}, {difference}"
+    deviation = ranking.seed_deviation().std
+    if deviation > 0:
+        line += f", {loss / deviation:.1f} times the standard deviation over seeds"
+    return [f"{line}."]
+
+
+def seeds_sentence(ranking: Ranking) -> str:
+    """Say how much another seed alone changes the monitored value."""
+    deviation = ranking.seed_deviation()
+    if deviation.n == 0:
+        return "Every configuration ran with one seed: the effect of another seed on this order is not known."
+    change = named(ranking.monitor, f"by about ±{amount(ranking.monitor, deviation.std)}")
+    where = count(deviation.n, "configuration")
+    return (
+        f"Another seed alone changes {change} (standard deviation over the seeds of {where}): "
+        "smaller differences decide nothing."
     )
-    if not math.isfinite(chance):
-        return f"{line}."
-    if loss <= chance:
-        return f"{line}: no more than seeds differ by."
-    return f"{line}, {loss / chance:.1f} times what seeds differ by."
-
-
-def phrase(name: str, text: str) -> str:
-    """``val/si_sdr``, ``13.03`` → ``val SI-SDR 13.03 dB``."""
-    title = heading(name)
-    return f"{title[:-3]} {text} dB" if title.endswith(" dB") else f"{title} {text}"
-
-
-def spread_text(name: str, spread: Spread) -> str:
-    """``12.99 ± 0.12``; without ± for one seed."""
-    text = amount(name, spread.mean)
-    return f"{text} ± {amount(name, spread.std)}" if spread.n > 1 else text
-
-
-def reason(run: Record) -> str:
-    """``diverged: the loss became NaN at step 40``."""
-    status, why = run.get("status"), run.get("reason")
-    if status == "running" and not why:
-        why = f"since {run.get('started')}; killed, if nothing runs there"
-    why = last_line(why or "no reason was recorded")
-    return str(status) if why == status else f"{status}: {why}"
-
-
-def duration(seconds: float) -> str:
-    """``4 min 53 s``, without what is too small to count."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

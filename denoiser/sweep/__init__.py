@@ -1,1 +1,1 @@
-"""Many runs by one command: their folders, what is not repeated, what goes wrong, what ends early."""
+"""Many runs by one command: folders, resuming, early ends, launchers."""

@@ -1,4 +1,4 @@
-"""One run of a sweep: started, resumed, or left alone because it is done; what goes wrong with it stays with it."""
+"""One run of a sweep: started, resumed, or skipped because it is done. Its errors end only itself."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from denoiser.training import record
 from denoiser.training.folder import CHECKPOINTS, LOCK, differences
 from denoiser.training.run import train
 
-LOG = "log.txt"  # what a run says that is one of several at once
-REPLACED = "replaced"  # in the sweep's folder: what runs left that were run anew
+LOG = "log.txt"  # the output of a run that is one of several at once
+REPLACED = "replaced"  # in the sweep's folder: files of earlier runs that started anew
 
 
 def run(cfg: DictConfig, folder: Path) -> float | None:
-    """The best ``monitor`` of this run, now or from before; None where it has none.
+    """Train unless it is done, and return the best ``monitor`` of this run, or None if it has none.
 
     A run that finished with these settings is not repeated, one that was interrupted or failed goes on from its last
-    checkpoint, one that diverged or had other settings begins anew. What fails is a line on stderr and the ``reason``
+    checkpoint, one that diverged or had other settings begins anew. An error is a line on stderr and the ``reason``
     in ``run.json``: only Ctrl-C ends more than this run.
     """
     with filesystem.locked(folder / LOCK) as free:
@@ -54,16 +54,18 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
 
 
 def _final() -> tuple[str, ...]:
-    """What is not tried again. A search proposes some settings several times: that they diverge it has learnt once."""
-    searching = not str(HydraConfig.get().sweeper._target_).endswith(".BasicSweeper")
+    """Return the statuses of runs that are not tried again."""
+    # A search may propose the same settings several times; it already knows that they diverge.
+    searching = HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
     return ("finished", "pruned", "diverged") if searching else ("finished", "pruned")
 
 
 def _trained(cfg: DictConfig, folder: Path) -> float | None:
     try:
-        if str(HydraConfig.get().launcher._target_).endswith(".BasicLauncher"):
+        if HydraConfig.get().runtime.choices["hydra/launcher"] == "basic":
             value = train(cfg, folder, locked=True)
-        else:  # lines of several runs would be read as one's
+        else:
+            # Several runs at once would mix their lines on one terminal.
             print(f"{folder.name}: started, what it says is in {folder / LOG}", flush=True)
             with open(folder / LOG, "a", encoding="utf-8", errors="backslashreplace") as log, redirect_stdout(log):
                 value = train(cfg, folder, locked=True)
@@ -80,7 +82,7 @@ def _trained(cfg: DictConfig, folder: Path) -> float | None:
 
 
 def _before(folder: Path) -> dict[str, Any]:
-    """The record of an earlier start in this folder; empty where there is none, or none that can be read."""
+    """Return the record of an earlier start in this folder; empty if there is none that can be read."""
     try:
         return record.read(folder)
     except DenoiserError:
@@ -88,9 +90,10 @@ def _before(folder: Path) -> dict[str, Any]:
 
 
 def _changes(before: Mapping[str, Any], cfg: DictConfig) -> list[str]:
-    """A phrase for each setting that is another one than in the earlier start."""
+    """Return a phrase for each setting that differs from the earlier start."""
     stored, asked = before.get("config"), record.configuration(cfg)
-    if asked is None:  # cannot be resolved: training says so
+    if asked is None:
+        # The configuration cannot be resolved; training raises the error.
         return []
     if stored is None:
         return ["its settings are not known"]
@@ -98,7 +101,7 @@ def _changes(before: Mapping[str, Any], cfg: DictConfig) -> list[str]:
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's result follows from, as its record holds it."""
+    """Return the settings that decide a run's result, as its record holds them."""
     config = record.plain(config)
     for key in INCIDENTAL:
         *parents, last = key.split(".")
@@ -110,21 +113,22 @@ def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _set_aside(folder: Path) -> Path:
-    """Move what an earlier start left out of ``folder``, all but what this one has written; returns where it is."""
+    """Move the files of an earlier start out of ``folder`` and return their new place."""
     number = 1
     while (kept := folder.parent / REPLACED / f"{folder.name}-{number}").exists():
         number += 1
     kept.mkdir(parents=True)
     for path in folder.iterdir():
         if path.name not in (LOCK, ".hydra"):
-            # Under another name it is in no list of runs any more.
-            path.rename(kept / ("run.replaced.json" if path.name == record.RECORD else path.name))
+            # Under another name the record is not found as a run any more.
+            name = "run.replaced.json" if path.name == record.RECORD else path.name
+            path.rename(kept / name)
     return kept
 
 
 @contextmanager
 def _gpu(cfg: DictConfig, shared: Path) -> Iterator[None]:
-    """Of several GPUs, let this run take one that no other of the sweep's on this machine has."""
+    """Give this run one of several GPUs, a free one: no other run of the sweep on this machine holds its lock."""
     if cfg.trainer.gpus is not None or (count := torch.cuda.device_count()) < 2:
         yield
         return
@@ -134,7 +138,8 @@ def _gpu(cfg: DictConfig, shared: Path) -> Iterator[None]:
                 cfg.trainer.gpus = [index]
                 yield
                 return
-    yield  # more runs than GPUs: Lightning's choice
+    # There are more runs than GPUs: Lightning chooses.
+    yield
 
 
 def _text(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""A multirun as one thing: what is settled before its runs start, and said after the last."""
+"""Callbacks around a multirun of Hydra: before its runs start and after the last one."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from denoiser.settings import quoted
 from denoiser.sweep import naming
 from denoiser.training.folder import LOCK
 
-# conf/hydra/launcher/ gives the plugins' own launchers other defaults; also said, if let, in every worker.
+# conf/hydra/launcher/ gives the plugins' launchers other defaults. Hydra would warn of it, in every worker again.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 _PACKAGES = {"JoblibLauncher": "joblib", "LocalLauncher": "submitit", "SlurmLauncher": "submitit", "RayLauncher": "ray"}
 
 
 class Sweep(Callback):
-    """Around a multirun of ``train.py``: fixes the names of its folders, resumes its study, ranks its runs.
+    """Callback for a multirun of ``train.py``: names its folders, resumes its study, ranks its runs.
 
     Args:
-        ranking: False leaves the ranking, its page and the sounds on it to ``python -m denoiser rank``.
+        ranking: rank the runs at the end; otherwise ``python -m denoiser rank`` does so later.
     """
 
     def __init__(self, ranking: bool = True) -> None:
@@ -46,13 +46,15 @@ class Sweep(Callback):
             self.folder = Path(str(config.hydra.sweep.dir)).absolute()
             typed = [str(override) for override in config.hydra.overrides.hydra]
             with read_write(config), open_dict(config):
-                # Computed here, where all that is swept is known, and the same then wherever a run starts.
+                # All swept settings are known here. Runs get the names as overrides: a worker on another machine then
+                # uses the same ones.
                 config.hydra.sweep.dir = str(self.folder)
                 config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(self.folder))}")
                 if not any(override.startswith("hydra.sweep.subdir=") for override in typed):
                     name = f"'${{run_name:{','.join(naming.swept(config))}}}'"
                     config.hydra.overrides.hydra.append(f"hydra.sweep.subdir={name}")
             self.before = self._ends()
+            # An exclusive lock is only given to the first process that works on this sweep.
             alone = filesystem.lock(self.folder / LOCK)
             if config.hydra.sweeper.get("storage"):
                 from denoiser.sweep import study
@@ -60,11 +62,11 @@ class Sweep(Callback):
                 study.resume(config, alone=alone is not None)
             if alone is not None:
                 os.close(alone)
-            self.lock = filesystem.lock(self.folder / LOCK, shared=True)  # to the end, or until this process is killed
+            self.lock = filesystem.lock(self.folder / LOCK, shared=True)
         print(f"sweep folder: {os.path.relpath(self.folder)}; the same command goes on here, with new_sweep=true anew")
 
     def _ends(self) -> set[tuple[str, ...]]:
-        """How the runs that are there ended: what differs afterwards has ended since, whatever the clock says."""
+        """Return the state of all runs. Comparing states tells which runs ended since; clocks may be wrong."""
         from denoiser.training import record
 
         return {self._end(run) for run in record.find([self.folder])} if self.folder.is_dir() else set()
@@ -85,11 +87,11 @@ class Sweep(Callback):
             print()
             try:
                 rank(self.folder)
-            except DenoiserError as error:  # the runs are there all the same
+            except DenoiserError as error:
                 print(f"no ranking: {error}", file=sys.stderr)
         counts = ", ".join(f"{count} {status}" for status, count in Counter(r["status"] for r in found).most_common())
         print(f"\n{len(found)} runs: {counts}")
-        # Those of this command: what failed before it, and is still asked for, has been started again.
+        # Only runs of this command: an earlier failure that was asked for again has been started again.
         bad = [r for r in found if r["status"] in ("failed", "diverged") and self._end(r) not in self.before]
         for run in bad:
             print(f"{os.path.relpath(run['folder'])}: {run['status']}: {run['reason']}", file=sys.stderr)
@@ -98,21 +100,22 @@ class Sweep(Callback):
             sys.exit(2)
 
 
-class Spread(Callback):
-    """Around a multirun of ``infer.py``, which is to leave nothing but its outputs."""
+class InferenceSweep(Callback):
+    """Callback for a multirun of ``infer.py``: Hydra's files go to a temporary folder, only the outputs stay."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with console.one_line():
             prepare(config)
         self.folder = tempfile.TemporaryDirectory()
         with read_write(config), open_dict(config):
-            if "submitit_folder" in config.hydra.launcher:  # must be one that all machines see
+            if "submitit_folder" in config.hydra.launcher:
+                # All machines must see this one.
                 config.hydra.launcher.submitit_folder = ".submitit/%j"
-            config.hydra.sweep.dir = self.folder.name  # for Hydra's own note of the sweep; runs know another
+            config.hydra.sweep.dir = self.folder.name
 
 
 def prepare(config: DictConfig) -> None:
-    """Let what a launcher starts find this package. Raises ConfigError where the launcher cannot work."""
+    """Check the launcher and make this package importable in its workers. Raises ConfigError if it cannot work."""
     module, _, name = str(config.hydra.launcher._target_).rpartition(".")
     packages = [module.rpartition(".")[0], *filter(None, [_PACKAGES.get(name)])]
     if not all(_is_there(package) for package in packages):
@@ -121,18 +124,21 @@ def prepare(config: DictConfig) -> None:
         raise ConfigError(f'hydra/launcher={choice} needs a package that is missing: pip install "denoiser[{extra}]"')
     if name == "SlurmLauncher" and shutil.which("sbatch") is None:
         raise ConfigError("hydra/launcher=submitit_slurm: no sbatch here; start it where SLURM jobs are started")
-    root, paths = str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if root not in paths:  # the workers of SLURM and Ray do not begin where train.py lies
+    # Workers of SLURM and Ray do not start in the folder of train.py.
+    root = str(Path(__file__).resolve().parents[2])
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if root not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, *paths]))
 
 
 def in_multirun() -> bool:
-    """True in a run that Hydra started as one of several."""
+    """Return True in a run that Hydra started as one of several."""
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def _is_there(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ModuleNotFoundError:  # of its parent
+    except ModuleNotFoundError:
+        # Its parent package is missing.
         return False

@@ -1,6 +1,6 @@
-"""What a multirun's folder and its runs' are called, and the other names that ``conf/`` computes.
+"""Names of a multirun's folder and of its runs, and the other values that ``conf/`` computes.
 
-Light to import: every start of a command does.
+Every start of a command imports this module: it loads torch only where it is asked about GPUs.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 LONGEST = 80  # characters of a name
-# What is typed and does not change what a run computes: a sweep goes on though it differs.
-INCIDENTAL = ("new_sweep", "ckpt_path", "trainer.gpus", "callbacks.progress")
+# Settings that do not change the result of a run: a sweep goes on even if they differ.
+INCIDENTAL = ("new_sweep", "ckpt_path", "clips", "trainer.gpus", "callbacks.progress")
 
 
 def swept(config: DictConfig) -> list[str]:
-    """The settings that differ between the runs of a multirun, sorted."""
+    """Return the settings that differ between the runs of a multirun, sorted."""
     return sorted(key for key, fixed in _settings(config).items() if fixed is None)
 
 
 def sweep_folder(parent: str, *, _root_: DictConfig) -> str:
-    """The folder of a multirun under ``parent``: named by what is swept, and a hash of what is not.
+    """Return the folder of a multirun under ``parent``: named by the swept settings and a hash of all others.
 
-    The same settings give the same folder in whatever order they are typed, and so do other values of what is swept:
-    a sweep can be extended. ``new_sweep=true`` gives one of its own, named by the time too.
+    The same settings give the same folder in whatever order they are typed, and so do other values of the swept
+    settings: a sweep can be extended. ``new_sweep=true`` gives one of its own, named by the time too.
     """
     settings = _settings(_root_)
     keys = sorted(key for key, fixed in settings.items() if fixed is None)
@@ -43,7 +43,7 @@ def sweep_folder(parent: str, *, _root_: DictConfig) -> str:
 
 
 def run_name(*keys: str, _root_: DictConfig) -> str:
-    """What a run of a multirun is called: its values of the swept ``keys``, by default of all that was given."""
+    """Return the name of a run: its values of the swept ``keys``, by default of all overrides."""
     given = {}
     for override in OverridesParser.create().parse_overrides(list(_root_.hydra.overrides.task)):
         given[override.get_key_element()] = override.get_value_element_as_str()
@@ -52,25 +52,28 @@ def run_name(*keys: str, _root_: DictConfig) -> str:
 
 
 def name_of(key: str, value: str) -> str:
-    """``model=unet6`` → ``unet6``, but ``seed=1`` → ``seed1`` and ``optimizer.lr=1e-3`` → ``lr1e-3``."""
+    """Return the part that a setting has in a name.
+
+    ``model=unet6`` → ``unet6``, but ``seed=1`` → ``seed1`` and ``optimizer.lr=1e-3`` → ``lr1e-3``.
+    """
     value = value.strip("'\"")
     option = re.fullmatch(r"[\w/]+", key) and not re.fullmatch(r"null|true|false|[-+.\de]*", value)
     return value if option else f"{re.split('[./]', key)[-1]}{value}"
 
 
 def _settings(config: DictConfig) -> dict[str, str | None]:
-    """``{setting: its value}``, None where it is swept, of the sweeper's settings and then of those typed."""
+    """Return the sweeper's settings and the overrides with their values; the value is None where it is swept."""
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
     lines = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
     return {
-        # What is read, not how it was typed: 1e-3 is 0.001, and quotes are no part of a name.
+        # Parsed values, not the text as typed: 1e-3 is 0.001, and quotes are not part of a name.
         override.get_key_element(): None if override.is_sweep_override() else str(override.value())
         for override in OverridesParser.create().parse_overrides(lines)
     }
 
 
 def _safe(name: str) -> str:
-    """``name`` as a folder can be called everywhere; names that differ stay different."""
+    """Return ``name`` with characters and a length that every file system has; different names stay different."""
     plain = re.sub(r"[^\w.+-]+", "_", name, flags=re.ASCII)
     return name if plain == name and len(name) <= LONGEST else f"{plain[: LONGEST - 7]}-{_digest(name)}"
 
@@ -92,7 +95,7 @@ def _gpus() -> int:
 
 
 def _at_once() -> int:
-    """How many runs this machine takes at once: one per GPU, or on the CPU one per four cores, at least two."""
+    """Return the number of runs at once on this machine: one per GPU, or one per four cores, at least two."""
     return _gpus() or max(2, (os.cpu_count() or 1) // 4)
 
 
@@ -102,7 +105,7 @@ def _mode_of(monitor: str) -> str:
     return mode_of(monitor)
 
 
-# Here, and not in train.py: a worker that another machine starts imports this, and may know no train.py.
+# Registered here and not in train.py, which a worker on another machine does not import.
 for _resolver in (sweep_folder, run_name):
     OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
 OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)

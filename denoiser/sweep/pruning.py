@@ -1,4 +1,4 @@
-"""Runs of a sweep that are hopeless are ended early."""
+"""Early end of runs that are far behind the others of their sweep."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class MedianPruner(Callback):
     checkpoints, so it holds between processes and machines that share the folder, and over a restart.
 
     Args:
-        monitor: the value that is compared.
-        mode: ``max`` or ``min``: which is better.
-        first_epoch: nothing is pruned before the end of this epoch, from 1.
-        runs: nor before so many other runs came as far.
+        monitor: the metric to compare.
+        mode: ``max`` if higher is better, ``min`` otherwise.
+        first_epoch: no run ends before the end of this epoch, counted from 1.
+        runs: number of other runs that must have come as far.
     """
 
     def __init__(self, monitor: str, mode: str = "max", first_epoch: int = 5, runs: int = 4) -> None:
@@ -44,8 +44,9 @@ class MedianPruner(Callback):
             with open(folder / CURVE, "a", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerow([epoch, float(trainer.callback_metrics[self.monitor])])
         found = self._judge(folder, epoch) if trainer.is_global_zero and epoch >= self.first_epoch else None
-        found = trainer.strategy.broadcast(found)  # or one process would end and the others wait for it
-        if found and epoch != trainer.max_epochs:  # at its last epoch there is nothing left to save
+        # All processes end together, or the others would wait for the first.
+        found = trainer.strategy.broadcast(found)
+        if found and epoch != trainer.max_epochs:
             best, median, others = found
             raise PrunedError(
                 f"after epoch {epoch} its best {self.monitor}, {best:.4g}, is worse than the median of the {others} "
@@ -65,14 +66,14 @@ class MedianPruner(Callback):
 
 
 def averages_until(curves: Sequence[Mapping[int, float]], epoch: int) -> list[float]:
-    """Of each curve that reaches ``epoch``, the mean of its finite values until then."""
+    """Return the mean of the finite values up to ``epoch`` of each curve that reaches it."""
     reached = [curve for curve in curves if max(curve, default=0) >= epoch]
     values = [[v for e, v in curve.items() if e <= epoch and math.isfinite(v)] for curve in reached]
     return [statistics.fmean(v) for v in values if v]
 
 
 def read_curve(path: Path) -> dict[int, float]:
-    """``{epoch: value}``, the last value that was written of each; a line that is being written is left out."""
+    """Read ``{epoch: value}``, the last value of each epoch; skips a line that another process is still writing."""
     found = {}
     with open(path, newline="", encoding="utf-8") as file:
         for row in csv.reader(file):

@@ -1,27 +1,38 @@
-"""A study of Optuna's that goes on: what was under way when it was killed is asked for again, what is done counts."""
+"""Optuna studies that are resumed: killed trials are asked again, finished ones count."""
 
 from __future__ import annotations
 
 import logging
 import warnings
 
+import optuna
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from optuna.trial import FrozenTrial, TrialState
 
-AGAIN = "asked again"  # of a trial that another one repeats
+from denoiser.errors import DenoiserError
+
+ASKED_AGAIN = "asked again"  # an attribute of the study: numbers of the trials that another trial repeats
+
+
+class Storage(optuna.storages.RDBStorage):
+    """Optuna's database storage, with an error of one line for a study in which every run failed."""
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        if not self.get_all_trials(study_id, deepcopy=False, states=(TrialState.COMPLETE,)):
+            raise DenoiserError("no run of this sweep finished; each says why, above and in its run.json")
+        return super().get_best_trial(study_id)
 
 
 def resume(config: DictConfig, alone: bool) -> None:
-    """Set the sweeper's ``n_trials``, which is meant for the whole study, to what is left of it.
+    """Reduce the sweeper's ``n_trials``, which is the number for the whole study, by those that are done.
 
-    ``alone`` says that no other process works on the sweep. What is still noted as under way was killed then: it is
-    queued again with the same parameters, so that its run is resumed in its folder. Without a study nothing is done.
+    ``alone`` is True if no other process works on the sweep. Then a trial in state RUNNING was killed: it fails, and
+    its parameters are queued again, so that its run is resumed in its folder. Without a study nothing is done.
     """
-    import optuna
-    from optuna.trial import TrialState
-
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # of enqueue_trial
+    # enqueue_trial() is experimental in Optuna 2.
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
     sweeper = config.hydra.sweeper
     storage = instantiate(sweeper.storage) if OmegaConf.is_config(sweeper.storage) else str(sweeper.storage)
@@ -29,13 +40,17 @@ def resume(config: DictConfig, alone: bool) -> None:
         study = optuna.load_study(study_name=str(sweeper.study_name), storage=storage)
     except KeyError:
         return
-    for trial in study.get_trials(states=(TrialState.RUNNING,)) if alone else []:
-        study._storage.set_trial_user_attr(trial._trial_id, AGAIN, True)  # a study has no way to say it of old trials
-        study.tell(trial.number, state=TrialState.FAIL)
-        if trial.params:
-            study.enqueue_trial(trial.params)
+    repeated = set(study.user_attrs.get(ASKED_AGAIN, ()))
+    if alone:
+        killed = study.get_trials(states=(TrialState.RUNNING,))
+        repeated.update(trial.number for trial in killed)
+        study.set_user_attr(ASKED_AGAIN, sorted(repeated))
+        for trial in killed:
+            study.tell(trial.number, state=TrialState.FAIL)
+            if trial.params:
+                study.enqueue_trial(trial.params)
     trials = study.get_trials(deepcopy=False)
-    done = [t for t in trials if t.state != TrialState.WAITING and AGAIN not in t.user_attrs]
+    done = [trial for trial in trials if trial.state != TrialState.WAITING and trial.number not in repeated]
     with read_write(config), open_dict(config):
         sweeper.n_trials = max(0, sweeper.n_trials - len(done))
     print(f"study {study.study_name}: {len(done)} trials done or under way, {sweeper.n_trials} to go")

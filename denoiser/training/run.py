@@ -20,7 +20,7 @@ from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import check_names, missing_package
 from denoiser.inference.denoiser import Denoiser
 from denoiser.settings import check_range
-from denoiser.training import card, components, failure, history, pretrained, record
+from denoiser.training import card, clips, components, failure, history, pretrained, record
 from denoiser.training.folder import CHECKPOINTS, SPLIT, RunFolder, in_sweep, resume_from, run_folder
 from denoiser.training.interruption import Interruption
 from denoiser.training.launch import processes_of
@@ -123,6 +123,7 @@ def _finish(
             found["test"] = _write_scores(found, module, data, folder)
         _log_result(trainer.logger, found)
         card.write(folder, record.write(folder, found))
+        clips.write(folder, found, data, cfg.clips)
     if best_path:
         say(f"best checkpoint: {os.path.relpath(best_path)}")
     say(f"run folder: {folder}")
@@ -148,6 +149,7 @@ def build_module(plain: Mapping[str, Any], settings: Mapping[str, Any]) -> Denoi
 def _check_settings(cfg: DictConfig) -> None:
     check_range(cfg, "seed", 0)
     check_range(cfg, "metric_workers", 0)
+    check_range(cfg, "clips", 0)
     check_names(cfg.metrics)
     allowed = ["val/loss", *(f"val/{name}" for name in cfg.metrics)]
     if cfg.monitor not in allowed:

@@ -1,4 +1,4 @@
-"""What each change from one configuration is worth."""
+"""Ablation: the gain of each change from one configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def runs(tmp_path) -> Path:
     return tmp_path
 
 
-def test_rows_are_the_start_then_single_changes_then_several(runs, tmp_path):
+def test_rows_are_the_start_then_single_changes_then_combinations(runs, tmp_path):
     rank.main([f"runs={runs}", "base=unet6-huber-0", f"out={tmp_path / 'docs/ablation.md'}"])
     text = (tmp_path / "docs/ablation.md").read_text()
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
@@ -32,7 +32,7 @@ def test_rows_are_the_start_then_single_changes_then_several(runs, tmp_path):
     ]  # fmt: skip
     assert [row[1] for row in scores[1:]] == ["3", "1", "3", "1"]
     assert "11.10 ± 0.10" in scores[1][-1]
-    assert "every run saw 0.18 h of audio, in batches of 32 s" in text  # 20 steps
+    assert "every run saw 0.18 h of audio." in text  # 20 steps
 
 
 def test_differences_are_the_change_minus_the_start_over_files(runs, tmp_path):
@@ -43,18 +43,18 @@ def test_differences_are_the_change_minus_the_start_over_files(runs, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["ablation.md"]
 
 
-def test_commands_name_what_all_share_once(runs, tmp_path):
+def test_commands_name_common_overrides_once(runs, tmp_path):
     rank.main([f"runs={runs}", "base=unet6 huber", f"out={tmp_path}"])
     text = (tmp_path / "ablation.md").read_text()
     assert "| model unet8, loss l1 | 0 | `model=unet8` `loss=l1` |" in text
 
 
-def test_a_budget_that_was_not_equal_is_said(runs, tmp_path):
+def test_unequal_budgets_are_pointed_out(runs, tmp_path):
     write(runs / "longer", record("unet10", "l1", batch_audio_seconds=64.0))
     rank.main([f"runs={runs}", "base=unet6 huber", f"out={tmp_path}"])
     assert "**not the same for all**: the runs saw 0.18 or 0.36 h" in (tmp_path / "ablation.md").read_text()
 
 
-def test_a_start_that_is_not_there_is_one_line(runs):
+def test_an_unknown_start_is_refused(runs):
     with pytest.raises(ConfigError, match="no configuration unet99"):
         rank.main([f"runs={runs}", "base=unet99"])

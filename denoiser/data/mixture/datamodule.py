@@ -211,15 +211,16 @@ class MixtureData(PairedData):
         return FixedMixtures(self.mixtures(part), self.room_responses.get(part), limit)
 
     def facts(self, name: str) -> dict[str, Any]:
-        """Return ``noise_type`` (of the first noise) and ``snr_db`` (to the nearest 5) of a test mixture.
+        """Return ``noise_type`` of the first noise and ``snr_db``, to the nearest 5, of a validation or test mixture.
 
         Of a pair of ``test_root``, the same as :meth:`PairedData.facts`.
         """
         if self._facts_by_name is None:
             if self.test_root is None:
-                self._facts_by_name = self.fixed_mixtures("test", self.test_limit).facts
+                tests = self.fixed_mixtures("test", self.test_limit).facts
             else:
-                self._facts_by_name = gather(self.names["test"], read_logs(self.test_root))
+                tests = gather(self.names["test"], read_logs(self.test_root))
+            self._facts_by_name = {**self.fixed_mixtures("val", self.val_limit).facts, **tests}
         return self._facts_by_name.get(name, {})
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -42,6 +42,11 @@ class FixedMixtures(Dataset[Batch]):
         return {"noisy": noisy, "clean": clean, "level": level, "name": self._name(draw), "index": index}
 
     @property
+    def names(self) -> list[str]:
+        """Names of the mixtures, in order; two of them may have one name."""
+        return [self._name(self.mixtures.draw(0, index)) for index in self.indices]
+
+    @property
     def facts(self) -> dict[str, dict[str, Any]]:
         """The folder or kind of the first and loudest noise, and the ratio to the nearest 5 dB, by name."""
         found = {}

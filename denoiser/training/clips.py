@@ -1,0 +1,78 @@
+"""Clips that a finished run leaves for listening: the same few validation files, noisy, clean and enhanced."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from denoiser import audio
+from denoiser.errors import DenoiserError
+from denoiser.filesystem import atomic_write
+from denoiser.inference.denoiser import Denoiser
+
+FOLDER = "clips"  # in a run's folder
+INDEX = "clips.json"  # in that folder
+KINDS = ("noisy", "enhanced", "clean")
+SECONDS = 10.0  # of a clip, at most
+
+
+def write(folder: Path, record: Mapping[str, Any], data: Any, count: int) -> None:
+    """Enhance ``count`` validation files with a run's checkpoint and write them as MP3 to ``<folder>/clips``.
+
+    ``clips.json`` lists them: name, noise type and SNR where they are known, and the file of each kind.
+    Nothing is written if the run kept no checkpoint. An error is only printed: the run itself has finished.
+    """
+    if count == 0 or record["checkpoint"] is None:
+        return
+    try:
+        _write(folder, folder / record["checkpoint"], str(record["device"]), data, count)
+    except (DenoiserError, OSError) as error:
+        print(f"no clips to listen to: {error}")
+
+
+def _write(folder: Path, checkpoint: Path, device: str, data: Any, count: int) -> None:
+    denoiser = Denoiser.from_checkpoint(checkpoint, device)
+    rate = denoiser.sample_rate
+    dataset = data.val_dataloader().dataset
+    facts = {name: data.facts(name) for name in dataset.names}
+    clips = []
+    for number, name in enumerate(choose(facts, count), 1):
+        item = dataset[dataset.names.index(name)]
+        sounds = {kind: item[kind].reshape(-1)[: round(SECONDS * rate)] for kind in ("noisy", "clean")}
+        sounds["enhanced"] = torch.as_tensor(denoiser.enhance(sounds["noisy"], rate)).cpu()
+        clip = {"name": name, **facts[name]}
+        for kind in KINDS:
+            clip[kind] = f"{number}_{re.sub(r'[^A-Za-z0-9.-]+', '_', name)[-60:]}_{kind}.mp3"
+            with atomic_write(folder / FOLDER / clip[kind]) as partial:
+                partial.write_bytes(audio.mp3(sounds[kind][None], rate))
+        clips.append(clip)
+    with atomic_write(folder / FOLDER / INDEX) as partial:
+        partial.write_text(json.dumps(clips, indent=1) + "\n", encoding="utf-8")
+
+
+def choose(facts: Mapping[str, Mapping[str, Any]], count: int) -> list[str]:
+    """Choose files evenly over their noise types and SNRs, by name where those are not known.
+
+    The choice depends on the files alone, never on a result: every run of a corpus leaves the same clips.
+    """
+
+    def key(name: str) -> tuple[str, float, str]:
+        return str(facts[name].get("noise_type", "")), float(facts[name].get("snr_db", 0.0)), name
+
+    ordered = sorted(facts, key=key)
+    count = min(count, len(ordered))
+    return [ordered[(2 * i + 1) * len(ordered) // (2 * count)] for i in range(count)]
+
+
+def read(folder: Path) -> Sequence[Mapping[str, Any]]:
+    """Return the list of the clips in a run's folder, each kind as a path; empty if there are none."""
+    try:
+        clips = json.loads((folder / FOLDER / INDEX).read_text(encoding="utf-8"))
+        return [{**clip, **{kind: folder / FOLDER / Path(clip[kind]).name for kind in KINDS}} for clip in clips]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
