@@ -1,4 +1,4 @@
-"""Speed of training on a GPU: writes the section GPU of benchmarks/RESULTS.md.
+"""Speed of training on a GPU: writes the section GPU of docs/results.md.
 
     python benchmarks/gpu.py [hours=9.4] [steps=200] [batches=16,64,256] [models=unet10,experiment=best]
 
@@ -114,7 +114,7 @@ def main() -> None:
         table = expected(hours)
     command = " ".join(["python benchmarks/gpu.py", *sys.argv[1:]])
     head = f"`{command}`, {time.strftime('%Y-%m-%d')}. {machine()}."
-    print(write("## GPU", f"{head}\n\n{table}"))
+    print(write("GPU", f"{head}\n\n{table}"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Speed of training and inference beside others, all in one run: writes benchmarks/RESULTS.md.
+"""Speed of training and inference beside others, all in one run: writes sections of docs/results.md.
 
     python benchmarks/speed.py [rounds=3] [minutes=10] [hours=2] [steps=10] [only=training,floor,inference,start,growth]
 
@@ -348,15 +348,18 @@ def main() -> None:
         options = " ".join([f"only={name}", *(f"{key}={value}" for key, value in given.items())])
         head = f"`python benchmarks/speed.py {options}`, {time.strftime('%Y-%m-%d')}. {before}; load {load}.\n"
         head += f"{EXPLAINED[name].format(rounds=rounds)}\n"
-        print(write(f"## {name.capitalize()}", f"{head}\n{table}"))
+        print(write(name, f"{head}\n{table}"))
 
 
-def write(title: str, text: str) -> str:
-    """Puts one section where it belongs in RESULTS.md, and leaves the others."""
-    path = ROOT / "benchmarks/RESULTS.md"
-    sections = re.findall(r"^(## \w+)\n(.*?)(?=^## |\Z)", path.read_text() if path.exists() else "", re.M | re.S)
-    found, order = {**dict(sections), title: text}, [f"## {part.capitalize()}" for part in EXPLAINED] + ["## GPU"]
-    path.write_text("# Speed, side by side\n" + "".join(f"\n{t}\n\n{found[t].strip()}\n" for t in order if t in found))
+def write(part: str, text: str) -> str:
+    """Replace the text of the section ``Speed: <part>`` of docs/results.md, or add the section at the end."""
+    path = ROOT / "docs/results.md"
+    title = f"## Speed: {part}"
+    before, found, rest = path.read_text(encoding="utf-8").partition(f"\n{title}\n")
+    _, next_title, after = rest.partition("\n## ")
+    if not found:
+        before = f"{before.rstrip()}\n"
+    path.write_text(f"{before}\n{title}\n\n{text.strip()}\n{next_title}{after}", encoding="utf-8")
     return text
 
 
