@@ -86,7 +86,7 @@ class Sweep(Callback):
 
             print()
             try:
-                rank(self.folder)
+                rank([self.folder])
             except DenoiserError as error:
                 print(f"no ranking: {error}", file=sys.stderr)
         counts = ", ".join(f"{count} {status}" for status, count in Counter(r["status"] for r in found).most_common())
