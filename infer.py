@@ -20,7 +20,7 @@ with startup.importing():
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="infer")
 def main(cfg: DictConfig) -> None:
-    if multirun.in_multirun():
+    if multirun.in_sweep():
         os.chdir(HydraConfig.get().runtime.cwd)  # Ray starts its workers elsewhere
         infer.run(cfg, in_multirun=True)  # the parent reports an error once all shards have ended
         return

@@ -24,7 +24,7 @@ NAMES = (  # settings that are meant letter for letter
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    if multirun.in_multirun():
+    if multirun.in_sweep():
         from denoiser.sweep import job
 
         os.chdir(HydraConfig.get().runtime.cwd)  # Ray starts its workers elsewhere

@@ -234,7 +234,7 @@ def test_a_clock_that_went_back_repeats_no_work_and_hides_no_failure(denoiser, t
     sweep = Sweep(ranking=False)
     sweep.folder, sweep.lock = tmp_path / "sweep", None
     record.write(sweep.folder / "old", {"status": "failed", "reason": "long ago", "ended": "2030-01-01T00:00:00"})
-    sweep.before = sweep._ends()
+    sweep.before = record.find([sweep.folder])
     record.write(sweep.folder / "new", {"status": "failed", "reason": "just now", "ended": "1970-01-01T00:00:00"})
     with pytest.raises(SystemExit) as end:
         sweep.on_multirun_end(None)

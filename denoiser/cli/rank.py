@@ -27,13 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = key_values(defaults, USAGE, arguments)
     settings.require(given, "runs")
     flags = {key: choice(given, key, "true", "false") == "true" for key in ("page", "sounds")}
-    pair = given["compare"].split(",") if given["compare"] else None
-    if pair is not None and len(pair) != 2:
+    pair = given["compare"].split(",") if given["compare"] else []
+    if len(pair) not in (0, 2):
         raise errors.ConfigError(f"compare={given['compare']}: expected two configurations, A,B")
-    folders = [Path(given["runs"])] if Path(given["runs"]).is_dir() else [Path(f) for f in given["runs"].split(",")]
+    folders = [given["runs"]] if Path(given["runs"]).is_dir() else given["runs"].split(",")
 
     # Lightning takes seconds to import: a mistake in the settings is told before that.
     from denoiser.ranking.rank import rank
 
-    compared = (pair[0], pair[1]) if pair else None
-    rank(folders, given["out"] or None, compared, flags["page"], flags["sounds"], given["base"] or None)
+    rank(folders, given["out"], pair, flags["page"], flags["sounds"], given["base"])

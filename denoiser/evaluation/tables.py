@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,6 +34,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
         lines.append("  ".join(cells))
     return "\n".join(lines)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; columns whose first row is a number are aligned to the right."""
+    rule = ["---:" if re.match(r"[-+\d]|n/a", cell) else "---" for cell in (rows or [header])[0]]
+    first, *others = (f"| {' | '.join(map(escaped, row))} |" for row in (header, *rows))
+    return "\n".join([first, f"|{'|'.join(rule)}|", *others])
+
+
+def escaped(text: str) -> str:
+    """Escape the characters that end a cell of a Markdown table, begin a tag or strike text through."""
+    return re.sub(r"([|~])", r"\\\1", text.replace("<", "&lt;"))
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
@@ -146,6 +159,13 @@ def number(metric: str, value: float, sign: bool = False) -> str:
         return "n/a"
     digits = METRICS[metric].digits
     return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """Format seconds as ``4 min 53 s`` or ``2 h 10 min``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
 def _text(value: Any) -> str:

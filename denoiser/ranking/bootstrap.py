@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,9 @@ import numpy as np
 
 from denoiser import filesystem
 from denoiser.evaluation.tables import number
-from denoiser.ranking.configuration import Configuration
+from denoiser.ranking.configuration import Configuration, SeedStatistics
 
 RESAMPLES = 10_000
-LEVEL = 0.95
 AT_ONCE = 1_000_000  # drawn values held in memory: 8 MB
 Scores = dict[str, dict[str, float]]  # {file: {metric: value}}
 
@@ -29,23 +28,16 @@ class Interval:
     high: float
     n: int
 
-    @property
-    def includes_zero(self) -> bool:
-        """True if the two systems cannot be told apart, also because nothing is known."""
-        return not (self.low > 0 or self.high < 0)
-
     def text(self, metric: str) -> str:
         """Format as ``+0.12 [+0.05, +0.20]``, followed by ``~`` if the interval includes 0."""
         if not math.isfinite(self.mean):
             return "n/a"
         mean, low, high = (number(metric, value, sign=True) for value in (self.mean, self.low, self.high))
-        return f"{mean} [{low}, {high}]{' ~' if self.includes_zero else ''}"
+        return f"{mean} [{low}, {high}]{' ~' if self.low <= 0 <= self.high else ''}"
 
 
-def paired_bootstrap(
-    one: Sequence[float], other: Sequence[float], resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
-) -> Interval:
-    """Return the mean of ``one - other``, score by score, and its percentile interval over resampled files.
+def paired_bootstrap(one: Sequence[float], other: Sequence[float], seed: int = 0) -> Interval:
+    """Return the mean of ``one - other``, score by score, and its 95 % percentile interval over resampled files.
 
     Files are drawn with replacement, both systems' scores of a file together, so that a hard file counts against
     neither (Efron and Tibshirani 1993, ch. 13; for the comparison of two speech systems Bisani and Ney 2004). Pairs
@@ -59,11 +51,10 @@ def paired_bootstrap(
     rng = np.random.default_rng(seed)
     rows = max(1, AT_ONCE // n)
     means = []
-    for first in range(0, resamples, rows):
-        drawn = rng.integers(n, size=(min(rows, resamples - first), n))
+    for first in range(0, RESAMPLES, rows):
+        drawn = rng.integers(n, size=(min(rows, RESAMPLES - first), n))
         means.append(differences[drawn].mean(1))
-    tail = 50 * (1 - level)
-    low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
     return Interval(float(differences.mean()), float(low), float(high), n)
 
 
@@ -77,12 +68,12 @@ def compare(one: Scores, other: Scores, metrics: Sequence[str]) -> dict[str, Int
     return intervals
 
 
-def read_scores(folder: Path, kind: str = "enhanced") -> Scores:
-    """Read ``scores.csv`` of a run for its ``enhanced`` or ``noisy`` files; empty if it is missing or damaged."""
-    prefix = f"{kind}_"
+def read_scores(folder: Path) -> Scores:
+    """Read the scores of the enhanced files from ``scores.csv`` of a run; empty if it is missing or damaged."""
+    prefix = "enhanced_"
+    scores = {}
     try:
         lines = filesystem.read_text(folder / "scores.csv").splitlines()
-        scores = {}
         for row in csv.DictReader(line for line in lines if not line.startswith("#")):
             values = {key.removeprefix(prefix): float(row[key]) for key in row if key.startswith(prefix)}
             scores[row["name"]] = values
@@ -91,20 +82,16 @@ def read_scores(folder: Path, kind: str = "enhanced") -> Scores:
     return scores
 
 
-def of_configuration(scores: Mapping[str, Scores], configuration: Configuration) -> Scores:
-    """Average the test scores of a configuration's runs, file by file."""
-    return average([scores[run["folder"]] for run in configuration.runs if scores[run["folder"]]])
+def of_configuration(configuration: Configuration) -> Scores:
+    """Average the test scores of a configuration's runs, file by file; runs without scores do not count."""
+    runs = [read_scores(Path(run["folder"])) for run in configuration.runs]
+    return average([run for run in runs if run])
 
 
 def average(runs: Sequence[Scores]) -> Scores:
     """Average each metric of each file that all of these runs have, over the runs where it is defined."""
-    if not runs:
-        return {}
     means: Scores = {}
-    for file in sorted(set(runs[0]).intersection(*runs[1:])):
-        means[file] = {}
-        for metric in runs[0][file]:
-            values = [run[file].get(metric, math.nan) for run in runs]
-            defined = [value for value in values if math.isfinite(value)]
-            means[file][metric] = math.fsum(defined) / len(defined) if defined else math.nan
+    for file in sorted(set.intersection(*map(set, runs))) if runs else ():
+        metrics = runs[0][file]
+        means[file] = {m: SeedStatistics.of([run[file].get(m) for run in runs]).mean for m in metrics}
     return means

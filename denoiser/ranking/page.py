@@ -3,70 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from denoiser.evaluation.metrics import METRICS
 from denoiser.evaluation.page import base64_of, render
-from denoiser.ranking import figures
 from denoiser.ranking.configuration import Configuration
-from denoiser.ranking.format import count, heading, reason
+from denoiser.ranking.format import COSTS, count, heading, reason
 from denoiser.ranking.ranking import Ranking
 from denoiser.ranking.summary import summary
-from denoiser.ranking.tables import BOOTSTRAP, EXPLANATION, all_columns, difference_rows, noisy_row, rows
+from denoiser.ranking.tables import BOOTSTRAP, EXPLANATION, all_names, difference_rows, rows
 from denoiser.training import clips
 
 HEARD = 12  # configurations, the best, that have players
-DEFINITIONS = {
-    "parameters": "weights of the network",
-    "GMAC/s": "billions of multiply-accumulates for one second of audio",
-    "training": "wall-clock time of training, mean over seeds",
-    "audio-s/s": "seconds of training audio per second",
-    "RTF": "real-time factor: seconds of computing per second of audio; below 1 is faster than real time",
-}
 
 
 def write(ranking: Ranking, path: Path, sounds: bool = True) -> Path:
     """Write the page; without matplotlib it has no figures, and says so."""
     configurations = ranking.configurations
-    runs = sum(c.n for c in configurations)
-    drawn = figures.available() and ranking.best is not None
-    curves = figures.learning_curves(ranking) if drawn else ""
-    costs = figures.cost_figures(ranking) if drawn else []
-    definitions = {METRICS[m].heading: METRICS[m].definition for m in ranking.metrics if m in METRICS}
+    definitions = dict(COSTS.values())
+    definitions |= {METRICS[m].heading: METRICS[m].definition for m in ranking.metrics if m in METRICS}
     render(
         path,
         "ranking/ranking.html",
-        title=f"denoiser: {count(len(configurations), 'configuration')}, {count(runs, 'run')}",
+        title=f"denoiser: {count(len(configurations), 'configuration')}, {count(len(ranking.runs), 'run')}",
         summary=summary(ranking),
         notes=ranking.notes,
         monitor=heading(ranking.monitor),
         explanation=EXPLANATION,
         table=_table(ranking) if configurations else None,
-        drawn=drawn,
-        costs=[base64_of(svg.encode()) for svg in costs],
-        curves=base64_of(curves.encode()),
+        figures=_figures(ranking),
         differences=difference_rows(ranking),
         bootstrap=BOOTSTRAP,
         clips=_clips(configurations[:HEARD]) if sounds else [],
         unranked=[(name, reason(run), run["folder"]) for run, name in ranking.unranked],
-        definitions={**DEFINITIONS, **definitions},
+        definitions=definitions,
     )
     return path
 
 
 def _table(ranking: Ranking) -> dict[str, Any]:
     """Return the headings, the rows of cells, and the row of the noisy files; a cell is its text and its sort key."""
-    columns = all_columns(ranking)
-    headings, *body = rows(ranking, columns, ranking.columns)
-    first = headings.index("n") + 1
+    names = all_names(ranking)
+    headings, *lines = rows(ranking, names)
+    words = headings.index("n")
     cells = []
-    for c, texts in zip(ranking.configurations, body, strict=True):
-        keys: list[Any] = list(texts)
-        keys[first : first + len(columns)] = [c.over_seeds(column.value).mean for column in columns]
-        cells.append(list(zip(texts, keys, strict=True)))
-    noisy = noisy_row(ranking, columns, ranking.columns)
-    return {"headings": headings, "rows": cells, "noisy": noisy, "words": first - 1}
+    for c, line in zip(ranking.configurations, lines, strict=False):
+        keys: list[Any] = list(line)
+        keys[words + 1 : words + 1 + len(names)] = [c.over_seeds(name).mean for name in names]
+        cells.append(list(zip(line, keys, strict=True)))
+    return {"headings": headings, "rows": cells, "noisy": lines[-1] if ranking.tested else None, "words": words}
+
+
+def _figures(ranking: Ranking) -> dict[str, str] | None:
+    if find_spec("matplotlib") is None:
+        return None
+    from denoiser.ranking import figures
+
+    return figures.draw(ranking)
 
 
 def _clips(configurations: list[Configuration]) -> list[dict[str, Any]]:
@@ -76,19 +71,12 @@ def _clips(configurations: list[Configuration]) -> list[dict[str, Any]]:
         run = c.runs[0]
         label = f"{c.place}  {c.label}, seed {run.get('seed')}" if c.n > 1 else f"{c.place}  {c.label}"
         for clip in clips.read(Path(run["folder"])):
-            if clip["name"] not in found:
-                sounds = {"noisy": _sound(clip["noisy"])}
-                found[clip["name"]] = {"name": clip["name"], "heading": _heading(clip), "sounds": sounds,
-                                       "clean": _sound(clip["clean"])}  # fmt: skip
-            found[clip["name"]]["sounds"][label] = _sound(clip["enhanced"])
+            shown = {"name": clip["name"], "heading": _heading(clip), "noisy": clip["noisy"], "clean": clip["clean"]}
+            found.setdefault(clip["name"], {**shown, "enhanced": {}})["enhanced"][label] = clip["enhanced"]
     for clip in found.values():
-        clip["sounds"]["clean"] = clip.pop("clean")
+        sounds = {"noisy": clip["noisy"], **clip["enhanced"], "clean": clip["clean"]}
+        clip["sounds"] = {label: base64_of(path.read_bytes()) for label, path in sounds.items() if path.is_file()}
     return list(found.values())
-
-
-def _sound(path: Path) -> str:
-    """Read a sound for a ``data:`` address; empty if it is not there."""
-    return base64_of(path.read_bytes()) if path.is_file() else ""
 
 
 def _heading(clip: Mapping[str, Any]) -> str:

@@ -7,55 +7,50 @@ from pathlib import Path
 
 from denoiser.errors import ConfigError
 from denoiser.ranking import ablation, bootstrap, page, tables
-from denoiser.ranking.configuration import Record
+from denoiser.ranking.configuration import MAIN_METRICS, Record
 from denoiser.ranking.ranking import Ranking, build
 from denoiser.training import record
 
-NAME = "ranking"  # of the files, .csv, .md and .html
-
 
 def rank(
-    folders: str | Path | Sequence[str | Path],
-    out: str | Path | None = None,
-    compare: tuple[str, str] | None = None,
+    folders: Sequence[str | Path],
+    out: str | Path = "",
+    compare: Sequence[str] = (),
     write_page: bool = True,
     sounds: bool = True,
-    base: str | None = None,
+    base: str = "",
 ) -> Ranking:
     """Rank the runs below these folders, print the table and write it.
 
     Args:
-        folders: one or several, in which ``run.json`` is looked for at any depth.
-        out: the folder of ``ranking.csv``, ``ranking.md`` and ``ranking.html``; default: the first of ``folders``.
-        compare: two configurations to compare on the test files, each by its place, its name or a run's folder;
-            default: the best with each other.
+        folders: ``run.json`` is looked for in them at any depth.
+        out: the folder of ``ranking.csv``, ``.md`` and ``.html``; default: the first of ``folders``.
+        compare: two configurations, by place, name or a run's folder; default: the best with each other.
         write_page: write the HTML page too.
         sounds: put players of the clips that each run wrote on the page.
-        base: a configuration, named as for ``compare``. Then only ``ablation.md`` is written: the gain of each change
-            from it. ``out`` may be the name of that file.
+        base: a configuration, named likewise. Then only ``ablation.md`` is written, or ``out`` if that ends in .md.
 
     Raises ConfigError if a folder does not exist, no run is found, or ``compare`` or ``base`` names none.
     """
-    places = [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
-    ranking = build(_read(places))
+    ranking = build(_read([Path(folder) for folder in folders]))
     if not ranking.configurations and not ranking.unranked:
         raise ConfigError(
-            f"runs={', '.join(map(str, places))}: no {record.RECORD} below; a run writes one when it ends"
+            f"runs={', '.join(map(str, folders))}: no {record.RECORD} below; a run writes one when it ends"
         )
-    _compare(ranking, compare)
-    target = places[0] if out is None else Path(out)
-    if base is not None:
+    target = Path(out or folders[0])
+    if base:
         path = target if target.suffix == ".md" else target / "ablation.md"
         print(ablation.write(ranking, ranking.find(base), path))
         return ranking
+    _compare(ranking, compare)
     # Names may hold characters that the terminal's encoding lacks.
     print(tables.terminal(ranking).encode(errors="backslashreplace").decode())
     written = [
-        tables.write_csv(ranking, target / f"{NAME}.csv"),
-        tables.write_markdown(ranking, target / f"{NAME}.md"),
+        tables.write_csv(ranking, target / "ranking.csv"),
+        tables.write_markdown(ranking, target / "ranking.md"),
     ]
     if write_page:
-        written.append(page.write(ranking, target / f"{NAME}.html", sounds))
+        written.append(page.write(ranking, target / "ranking.html", sounds))
     print("", *written, sep="\n")
     return ranking
 
@@ -76,21 +71,15 @@ def _read(folders: Sequence[Path]) -> list[Record]:
     return list(records.values())
 
 
-def _compare(ranking: Ranking, pair: tuple[str, str] | None) -> None:
-    """Read the scores of all test files and compare configurations by the paired bootstrap."""
-    if ranking.best is None:
+def _compare(ranking: Ranking, pair: Sequence[str]) -> None:
+    """Compare configurations on the test files by the paired bootstrap: a pair, or the best with each other."""
+    chosen = [ranking.find(name) for name in pair] or ranking.comparable
+    if not chosen:
         return
-    for configuration in ranking.configurations:
-        for run in configuration.runs:
-            ranking.scores[run["folder"]] = bootstrap.read_scores(Path(run["folder"]))
-    if pair is None:
-        ranking.reference, others = ranking.best, ranking.comparable[1:]
-    else:
-        ranking.reference, other = (ranking.find(name) for name in pair)
-        others = [other]
-        if ranking.reference is other:
-            raise ConfigError(f"compare={','.join(pair)}: both name {other.label}; give two")
-    mine = bootstrap.of_configuration(ranking.scores, ranking.reference)
+    ranking.reference, *others = chosen
+    if ranking.reference in others:
+        raise ConfigError(f"compare={','.join(pair)}: both name {ranking.reference.label}; give two")
+    mine = bootstrap.of_configuration(ranking.reference)
     for other in others:
-        theirs = bootstrap.of_configuration(ranking.scores, other)
-        ranking.intervals[other.label] = bootstrap.compare(mine, theirs, ranking.metrics)
+        intervals = bootstrap.compare(mine, bootstrap.of_configuration(other), MAIN_METRICS)
+        ranking.intervals[other.label] = intervals

@@ -7,7 +7,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from omegaconf import DictConfig
 
 from denoiser import filesystem
 from denoiser.errors import DenoiserError, PrunedError
+from denoiser.ranking.configuration import flatten
 from denoiser.sweep.naming import INCIDENTAL
 from denoiser.training import record
-from denoiser.training.folder import CHECKPOINTS, LOCK, differences
+from denoiser.training.folder import CHECKPOINTS, LOCK
 from denoiser.training.run import train
 
 LOG = "log.txt"  # the output of a run that is one of several at once
@@ -37,9 +38,14 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
         if not free:
             print(f"{folder.name}: another process is at it")
             return None
-        before = _before(folder)
+        before: dict[str, Any] = {}
+        with suppress(record.RecordError):
+            before = record.read(folder)
         changes = _changes(before, cfg) if before else []
-        if before and not changes and before["status"] in _final():
+        # A search may propose the same settings several times; it already knows that they diverge.
+        searching = HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
+        final = ("finished", "pruned", "diverged") if searching else ("finished", "pruned")
+        if before and not changes and before["status"] in final:
             value, when = before["best"], before["ended"] or "before"
             print(f"{folder.name}: {before['status']} {when}, {cfg.monitor} {_text(value)}: not run again")
             return value
@@ -51,13 +57,6 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
             cfg.ckpt_path = "last"
         with _gpu(cfg, folder.parent):
             return _trained(cfg, folder)
-
-
-def _final() -> tuple[str, ...]:
-    """Return the statuses of runs that are not tried again."""
-    # A search may propose the same settings several times; it already knows that they diverge.
-    searching = HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
-    return ("finished", "pruned", "diverged") if searching else ("finished", "pruned")
 
 
 def _trained(cfg: DictConfig, folder: Path) -> float | None:
@@ -81,35 +80,18 @@ def _trained(cfg: DictConfig, folder: Path) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _before(folder: Path) -> dict[str, Any]:
-    """Return the record of an earlier start in this folder; empty if there is none that can be read."""
-    try:
-        return record.read(folder)
-    except DenoiserError:
-        return {}
-
-
 def _changes(before: Mapping[str, Any], cfg: DictConfig) -> list[str]:
-    """Return a phrase for each setting that differs from the earlier start."""
-    stored, asked = before.get("config"), record.configuration(cfg)
+    """Return a phrase for each setting that decides a run's result and differs from the earlier start."""
+    asked = record.configuration(cfg)
     if asked is None:
         # The configuration cannot be resolved; training raises the error.
         return []
-    if stored is None:
+    if before["config"] is None:
         return ["its settings are not known"]
-    return differences(_compared(stored), _compared(asked))
-
-
-def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that decide a run's result, as its record holds them."""
-    config = record.plain(config)
-    for key in INCIDENTAL:
-        *parents, last = key.split(".")
-        node: Any = config
-        for parent in parents:
-            node = node.get(parent) or {}
-        node.pop(last, None)
-    return dict(config)
+    old, new = (flatten(record.plain(config)) for config in (before["config"], asked))
+    # Settings at the top that only the earlier start has are those of an earlier version.
+    keys = [key for key in sorted({*old, *new}) if (key in new or "." in key) and not key.startswith(INCIDENTAL)]
+    return [f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
 
 
 def _set_aside(folder: Path) -> Path:

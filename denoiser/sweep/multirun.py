@@ -8,26 +8,24 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Mapping
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
 from denoiser import console, filesystem
 from denoiser.errors import ConfigError, DenoiserError
 from denoiser.settings import quoted
 from denoiser.sweep import naming
-from denoiser.training.folder import LOCK
+from denoiser.training import record
+from denoiser.training.folder import LOCK, in_sweep
 
 # conf/hydra/launcher/ gives the plugins' launchers other defaults. Hydra would warn of it, in every worker again.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
-_PACKAGES = {"JoblibLauncher": "joblib", "LocalLauncher": "submitit", "SlurmLauncher": "submitit", "RayLauncher": "ray"}
+__all__ = ["InferenceSweep", "Sweep", "in_sweep", "prepare"]
 
 
 class Sweep(Callback):
@@ -44,16 +42,15 @@ class Sweep(Callback):
         with console.one_line():
             prepare(config)
             self.folder = Path(str(config.hydra.sweep.dir)).absolute()
-            typed = [str(override) for override in config.hydra.overrides.hydra]
             with read_write(config), open_dict(config):
                 # All swept settings are known here. Runs get the names as overrides: a worker on another machine then
                 # uses the same ones.
                 config.hydra.sweep.dir = str(self.folder)
-                config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(self.folder))}")
-                if not any(override.startswith("hydra.sweep.subdir=") for override in typed):
-                    name = f"'${{run_name:{','.join(naming.swept(config))}}}'"
-                    config.hydra.overrides.hydra.append(f"hydra.sweep.subdir={name}")
-            self.before = self._ends()
+                overrides = config.hydra.overrides.hydra
+                if not any(override.startswith("hydra.sweep.subdir=") for override in overrides):
+                    overrides.append(f"hydra.sweep.subdir='${{run_name:{','.join(naming.swept(config))}}}'")
+                overrides.append(f"hydra.sweep.dir={quoted(str(self.folder))}")
+            self.before = record.find([self.folder])
             # An exclusive lock is only given to the first process that works on this sweep.
             alone = filesystem.lock(self.folder / LOCK)
             if config.hydra.sweeper.get("storage"):
@@ -65,19 +62,7 @@ class Sweep(Callback):
             self.lock = filesystem.lock(self.folder / LOCK, shared=True)
         print(f"sweep folder: {os.path.relpath(self.folder)}; the same command goes on here, with new_sweep=true anew")
 
-    def _ends(self) -> set[tuple[str, ...]]:
-        """Return the state of all runs. Comparing states tells which runs ended since; clocks may be wrong."""
-        from denoiser.training import record
-
-        return {self._end(run) for run in record.find([self.folder])} if self.folder.is_dir() else set()
-
-    @staticmethod
-    def _end(run: Mapping[str, Any]) -> tuple[str, ...]:
-        return str(run["folder"]), str(run["status"]), str(run["started"]), str(run["ended"])
-
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from denoiser.training import record
-
         if self.lock is not None:
             os.close(self.lock)
         found = record.find([self.folder])
@@ -86,13 +71,13 @@ class Sweep(Callback):
 
             print()
             try:
-                rank(self.folder)
+                rank([self.folder])
             except DenoiserError as error:
                 print(f"no ranking: {error}", file=sys.stderr)
         counts = ", ".join(f"{count} {status}" for status, count in Counter(r["status"] for r in found).most_common())
         print(f"\n{len(found)} runs: {counts}")
-        # Only runs of this command: an earlier failure that was asked for again has been started again.
-        bad = [r for r in found if r["status"] in ("failed", "diverged") and self._end(r) not in self.before]
+        # Only runs of this command; times do not tell them, for clocks may be wrong.
+        bad = [run for run in found if run["status"] in ("failed", "diverged") and run not in self.before]
         for run in bad:
             print(f"{os.path.relpath(run['folder'])}: {run['status']}: {run['reason']}", file=sys.stderr)
         print(f"sweep folder: {os.path.relpath(self.folder)}")
@@ -117,11 +102,13 @@ class InferenceSweep(Callback):
 def prepare(config: DictConfig) -> None:
     """Check the launcher and make this package importable in its workers. Raises ConfigError if it cannot work."""
     module, _, name = str(config.hydra.launcher._target_).rpartition(".")
-    packages = [module.rpartition(".")[0], *filter(None, [_PACKAGES.get(name)])]
-    if not all(_is_there(package) for package in packages):
+    try:
+        import_module(module)
+    except ImportError as error:
         choice = config.hydra.runtime.choices["hydra/launcher"]
         extra = "ray" if choice == "ray" else "sweep"
-        raise ConfigError(f'hydra/launcher={choice} needs a package that is missing: pip install "denoiser[{extra}]"')
+        advice = f'pip install "denoiser[{extra}]"'
+        raise ConfigError(f"hydra/launcher={choice} needs a package that is missing: {advice}") from error
     if name == "SlurmLauncher" and shutil.which("sbatch") is None:
         raise ConfigError("hydra/launcher=submitit_slurm: no sbatch here; start it where SLURM jobs are started")
     # Workers of SLURM and Ray do not start in the folder of train.py.
@@ -129,16 +116,3 @@ def prepare(config: DictConfig) -> None:
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if root not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, *paths]))
-
-
-def in_multirun() -> bool:
-    """Return True in a run that Hydra started as one of several."""
-    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
-
-
-def _is_there(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ModuleNotFoundError:
-        # Its parent package is missing.
-        return False

@@ -1,7 +1,4 @@
-"""Names of a multirun's folder and of its runs, and the other values that ``conf/`` computes.
-
-Every start of a command imports this module: it loads torch only where it is asked about GPUs.
-"""
+"""Names of a multirun's folder and of its runs, and the other values that ``conf/`` computes."""
 
 from __future__ import annotations
 
@@ -9,10 +6,16 @@ import hashlib
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+
+from denoiser.evaluation.metrics import mode_of
+from denoiser.training.folder import run_folder
 
 LONGEST = 80  # characters of a name
 # Settings that do not change the result of a run: a sweep goes on even if they differ.
@@ -82,34 +85,21 @@ def _digest(*lines: str) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:6]
 
 
-def _run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> str:
-    from denoiser.training.folder import run_folder
-
-    return run_folder(parent, ckpt_path, seed)
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
 def _at_once() -> int:
     """Return the number of runs at once on this machine: one per GPU, or one per four cores, at least two."""
-    return _gpus() or max(2, (os.cpu_count() or 1) // 4)
-
-
-def _mode_of(monitor: str) -> str:
-    from denoiser.evaluation.metrics import mode_of
-
-    return mode_of(monitor)
+    return torch.cuda.device_count() or max(2, (os.cpu_count() or 1) // 4)
 
 
 # Registered here and not in train.py, which a worker on another machine does not import.
-for _resolver in (sweep_folder, run_name):
-    OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
-OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("mode_of", _mode_of, replace=True)
-OmegaConf.register_new_resolver("gpus", _gpus, replace=True)
-OmegaConf.register_new_resolver("gpu_each", lambda: min(1, _gpus()), replace=True)
-OmegaConf.register_new_resolver("at_once", _at_once, replace=True)
+RESOLVERS: dict[str, Callable[..., Any]] = {
+    "sweep_folder": sweep_folder,
+    "run_name": run_name,
+    "run_folder": run_folder,
+    "mode_of": mode_of,
+    "gpus": lambda: torch.cuda.device_count(),
+    "gpu_each": lambda: min(1, torch.cuda.device_count()),
+    "at_once": _at_once,
+}
+for _name, _resolver in RESOLVERS.items():
+    # The folder of a run is named by the time: it is made up once.
+    OmegaConf.register_new_resolver(_name, _resolver, use_cache=_name == "run_folder", replace=True)

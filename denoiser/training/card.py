@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def text(folder: Path, record: Record, pictured: bool = False) -> str:
         precision=record["precision"],
         processes=f", {processes} processes" if processes > 1 else "",
         hardware=escaped(record["hardware"]),
-        duration=_duration(record["fit_seconds"]),
+        duration=tables.duration(record["fit_seconds"]),
         ended=record["ended"],
         speed=_speed(record),
         picture=f"\n![Learning curve]({CURVE})\n" if pictured else "",
@@ -82,7 +82,7 @@ def _test_scores(record: Record) -> list[str]:
     header = [f"mean of {test['n']} test files", *(METRICS[name].heading for name in names)]
     rows = [[kind, *(_score(name, test[kind][name]) for name in names)] for kind in ("noisy", "enhanced")]
     undefined = [f"{METRICS[name].heading} is not defined for {n} of them" for name, n in test["undefined"].items()]
-    return [_table(header, rows), *([f"{'; '.join(undefined)}."] if undefined else [])]
+    return [tables.markdown_table(header, rows), *([f"{'; '.join(undefined)}."] if undefined else [])]
 
 
 def _validation_scores(record: Record) -> list[str]:
@@ -141,19 +141,8 @@ def _shown(override: str) -> str:
     return f"{key}{equals}{bare}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _score(metric: str, value: float | None) -> str:
     return "n/a" if value is None else tables.number(metric, value)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
 def _save_curve(path: Path, record: Record) -> None:

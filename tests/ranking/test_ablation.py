@@ -8,7 +8,6 @@ import pytest
 from records import record, write
 
 from denoiser.cli import rank
-from denoiser.errors import ConfigError
 
 
 @pytest.fixture
@@ -35,26 +34,16 @@ def test_rows_are_the_start_then_single_changes_then_combinations(runs, tmp_path
     assert "every run saw 0.18 h of audio." in text  # 20 steps
 
 
-def test_differences_are_the_change_minus_the_start_over_files(runs, tmp_path):
+def test_differences_are_over_files_and_common_overrides_are_named_once(runs, tmp_path):
     rank.main([f"runs={runs}", "base=unet6 huber", f"out={tmp_path}"])
     text = (tmp_path / "ablation.md").read_text()
     row = next(line for line in text.splitlines() if line.startswith("| loss l1 | +"))
     assert "+0.30 [+0.30, +0.30]" in row
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["ablation.md"]
-
-
-def test_commands_name_common_overrides_once(runs, tmp_path):
-    rank.main([f"runs={runs}", "base=unet6 huber", f"out={tmp_path}"])
-    text = (tmp_path / "ablation.md").read_text()
     assert "| model unet8, loss l1 | 0 | `model=unet8` `loss=l1` |" in text
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["ablation.md"]
 
 
 def test_unequal_budgets_are_pointed_out(runs, tmp_path):
     write(runs / "longer", record("unet10", "l1", batch_audio_seconds=64.0))
     rank.main([f"runs={runs}", "base=unet6 huber", f"out={tmp_path}"])
     assert "**not the same for all**: the runs saw 0.18 or 0.36 h" in (tmp_path / "ablation.md").read_text()
-
-
-def test_an_unknown_start_is_refused(runs):
-    with pytest.raises(ConfigError, match="no configuration unet99"):
-        rank.main([f"runs={runs}", "base=unet99"])

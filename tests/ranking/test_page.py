@@ -12,7 +12,7 @@ from conftest import make_noise, make_voice
 from records import record, write
 
 from denoiser import audio
-from denoiser.ranking import figures
+from denoiser.ranking import page
 from denoiser.ranking.rank import rank
 from denoiser.training import clips
 
@@ -40,24 +40,22 @@ def leave_clip(run: Path) -> None:
 
 
 def test_the_page_has_players_of_the_sounds_that_runs_left(runs):
-    rank(runs)
-    page = (runs / "ranking.html").read_text()
-    assert page.count("<audio") == 4  # noisy, two configurations, clean
-    assert "bus noise, SNR 2.5 dB" in page
-    assert "p226 &lt;1&gt;" in page
-    assert page.count("data:image/svg+xml") == 4  # PESQ, STOI and SI-SDR against cost, learning curves
-    assert not re.search(r"https?:|//\w", re.sub(r"base64,[\w+/=]+", "", page))
-    rank(runs, sounds=False)
-    assert "<audio" not in (runs / "ranking.html").read_text()
+    rank([runs])
+    text = (runs / "ranking.html").read_text()
+    assert text.count("<audio") == 4  # noisy, two configurations, clean
+    assert "bus noise, SNR 2.5 dB" in text
+    assert "p226 &lt;1&gt;" in text
+    assert text.count("data:image/svg+xml") == 4  # PESQ, STOI and SI-SDR against cost, learning curves
+    assert not re.search(r"https?:|//\w", re.sub(r"base64,[\w+/=]+", "", text))
 
 
-def test_a_page_without_matplotlib_has_no_figures_and_says_so(runs, monkeypatch):
-    monkeypatch.setattr(figures, "find_spec", lambda name: None)
-    rank(runs)
-    page = (runs / "ranking.html").read_text()
-    assert "Figures need matplotlib" in page
-    assert "data:image/svg" not in page
-    assert page.count("<audio") == 4
+def test_a_page_without_matplotlib_and_sounds_has_no_figures_and_players_and_says_so(runs, monkeypatch):
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
+    rank([runs], sounds=False)
+    text = (runs / "ranking.html").read_text()
+    assert "Figures need matplotlib" in text
+    assert "data:image/svg" not in text
+    assert "<audio" not in text
 
 
 def test_a_list_of_clips_names_no_file_outside_its_folder(tmp_path):
@@ -73,7 +71,7 @@ def test_a_list_of_clips_names_no_file_outside_its_folder(tmp_path):
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
 def test_the_page_opens_from_disk_sorts_plays_and_fetches_nothing(runs):
     sync_api = pytest.importorskip("playwright.sync_api")
-    rank(runs)
+    rank([runs])
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = chromium.new_page(viewport={"width": 390, "height": 800})

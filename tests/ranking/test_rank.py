@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from records import MODELS, record, write_sweep
+from records import record, write, write_sweep
 
 from denoiser.cli import rank as command
 from denoiser.errors import ConfigError
@@ -30,7 +31,7 @@ def sweep(tmp_path) -> Path:
 def test_seeds_of_a_configuration_are_one_row():
     ranking = build([record(seed=s) for s in (0, 1, 2)] + [record("unet6", seed=5)])
     assert [(c.label, c.n) for c in ranking.configurations] == [("unet10", 3), ("unet6", 1)]
-    best = ranking.quality(ranking.configurations[0])
+    best = ranking.configurations[0].over_seeds(ranking.monitor)
     assert best.mean == pytest.approx(13.1)
     assert best.std == pytest.approx(0.1)  # of a sample: n - 1
     assert [run["seed"] for run in ranking.configurations[0].runs] == [2, 1, 0]  # the best seed first
@@ -55,22 +56,16 @@ def test_a_data_seed_is_a_difference_only_where_it_does_not_follow_the_seed():
     assert build(moved).columns == ["seed"]
 
 
-@pytest.mark.parametrize(("mode", "first"), [("max", "unet10"), ("min", "unet6")])
-def test_sorted_by_validation_in_the_direction_of_the_mode(mode, first):
-    runs = [
-        record(model, monitor="val/loss", mode=mode, best=MODELS[model][2]) for model in ("unet8", "unet10", "unet6")
-    ]
-    runs[0]["test"]["enhanced"] = {"pesq": 4.5, "stoi": 1.0, "si_sdr": 99.0}  # the test chooses nothing
-    labels = [c.label for c in build(runs).configurations]
-    assert labels[0] == first
-    assert labels[1] == "unet8"
-    assert f"Best by validation: {first}" in summary(build(runs))[0]
-
-
-def test_an_undefined_score_is_last_in_either_direction():
-    for mode in ("min", "max"):
-        runs = [record("unet6", mode=mode, best=None), record("unet8", mode=mode)]
-        assert [c.label for c in build(runs).configurations] == ["unet8", "unet6"]
+@pytest.mark.parametrize(
+    ("mode", "order"), [("max", ["unet10", "unet8", "unet6"]), ("min", ["unet8", "unet10", "unet6"])]
+)
+def test_sorted_by_validation_in_the_direction_of_the_mode_and_an_undefined_score_last(mode, order):
+    scores = {"unet6": None, "unet8": 12.0, "unet10": 13.0}
+    runs = [record(model, monitor="val/loss", mode=mode, best=best) for model, best in scores.items()]
+    runs[1]["test"]["enhanced"] = {"pesq": 4.5, "stoi": 1.0, "si_sdr": 99.0}  # the test chooses nothing
+    ranking = build(runs)
+    assert [c.label for c in ranking.configurations] == order
+    assert f"Best by validation: {order[0]}" in summary(ranking)[0]
 
 
 def test_labels_hold_settings_that_differ_and_that_no_choice_implies():
@@ -88,47 +83,35 @@ def test_labels_hold_settings_that_differ_and_that_no_choice_implies():
 
 
 def test_the_choice_of_a_head_is_a_difference_and_the_device_is_none():
-    def headed(model, head, gpus, **limit):
-        run = record(model)
-        run["config"]["model"]["head"] = {"name": head, **limit}
+    def headed(model, head, gpus, seed=0):
+        run = record(model, seed=seed)
+        run["choices"]["model/head"] = head
+        run["config"]["model"]["head"] = {"name": head, "limit": 1.2} if head == "mask" else {"name": head}
         run["config"] |= {"trainer": {"gpus": gpus, "processes": gpus}, "deterministic": gpus == 0}
-        return {**run, "choices": {**run["choices"], "model/head": head}}
+        return run
 
-    runs = [headed("unet6", "noise", 0), headed("unet6", "mask", 1, limit=1.2), headed("unet8", "noise", 0)]
-    ranking = build(
-        [
-            *runs,
-            {**headed("unet6", "noise", 4), "seed": 1, "config": {**headed("unet6", "noise", 4)["config"], "seed": 1}},
-        ]
-    )
-    assert {(c.label, c.n) for c in ranking.configurations} == {
-        ("unet6 noise", 2),
-        ("unet6 mask", 1),
-        ("unet8 noise", 1),
-    }
-    assert set(ranking.configurations[0].values) == {"model", "head"}
+    runs = [headed("unet6", "noise", 0), headed("unet6", "mask", 1), headed("unet8", "noise", 0)]
+    ranking = build([*runs, headed("unet6", "noise", 4, seed=1)])
+    assert {c.label: c.n for c in ranking.configurations} == {"unet6 noise": 2, "unet6 mask": 1, "unet8 noise": 1}
+    assert ranking.columns == ["model", "head"]
 
 
-def test_the_summary_says_if_files_become_worse():
-    run = record()
-    run["test"]["enhanced"] = {"pesq": 1.2, "stoi": 0.9, "si_sdr": 4.0}
-    assert "It makes them worse in PESQ and SI-SDR." in summary(build([run]))[0]
-    assert "worse" not in summary(build([record()]))[0]
-
-
-def test_settings_of_the_same_last_name_keep_their_whole_name():
-    runs = [record(), record()]
-    for run, (width, other) in zip(runs, ((8, 1), (16, 2)), strict=True):
-        run["config"] |= {"extra": {"width": width}, "other": {"width": other}}
-        run["overrides"] += ["+extra.width=1", "+other.width=1"]
-    assert build(runs).columns == ["extra.width", "other.width"]
-
-
-def test_interpolations_are_not_named_twice():
-    runs = [record(overrides=["trainer.max_epochs=5"]), record(overrides=["trainer.max_epochs=9"])]
-    for run, epochs in zip(runs, (5, 9), strict=True):
-        run["config"] |= {"trainer": {"max_epochs": epochs}, "scheduler": {"epochs": epochs}}
-    assert build(runs).columns == ["max_epochs"]
+@pytest.mark.parametrize(
+    ("settings", "typed", "columns"),
+    [
+        # Settings of the same last name keep their whole name.
+        ({"one.width": (8, 16), "two.width": (1, 2)}, ["one.width", "two.width"], ["one.width", "two.width"]),
+        # An interpolation is not named twice.
+        ({"trainer.max_epochs": (5, 9), "scheduler.epochs": (5, 9)}, ["trainer.max_epochs"], ["max_epochs"]),
+    ],
+)
+def test_columns_are_named_by_as_little_as_tells_them_apart(settings, typed, columns):
+    runs = [record(overrides=[f"+{key}=1" for key in typed]) for _ in range(2)]
+    for key, values in settings.items():
+        group, _, name = key.partition(".")
+        for run, value in zip(runs, values, strict=True):
+            run["config"].setdefault(group, {})[name] = value
+    assert build(runs).columns == columns
 
 
 @pytest.mark.parametrize(
@@ -146,17 +129,11 @@ def test_runs_scored_on_other_files_or_by_other_versions_come_last_with_a_note(c
     assert "1 of the configurations cannot be compared" in ranking.notes[0]
     assert words in terminal(ranking)
     assert "Best by validation: unet8" in summary(ranking)[0]
-
-
-def test_seeds_that_were_scored_otherwise_are_a_row_of_their_own():
-    ranking = build([record(seed=0), record(seed=1), record(seed=2, versions={"pesq": "9.9"})])
-    assert [c.n for c in ranking.configurations] == [2, 1]
-    assert [bool(c.note) for c in ranking.configurations] == [False, True]
-
-
-def test_a_run_without_a_test_is_compared_by_its_validation():
-    ranking = build([record("unet6"), record("unet8", test=None)])
-    assert [c.note for c in ranking.configurations] == ["", ""]
+    # A seed that was scored otherwise is a row of its own.
+    seeds = build([record(seed=0), record(seed=1), record(seed=2, **change)])
+    assert [(c.n, bool(c.note)) for c in seeds.configurations] == [(2, False), (1, True)]
+    # A run without a test is compared by its validation.
+    assert not any(c.note for c in build([record("unet6"), record("unet8", test=None)]).configurations)
 
 
 def test_pesq_never_stands_alone():
@@ -168,14 +145,14 @@ def test_pesq_never_stands_alone():
         assert all(f"{part} {metric}" in header for metric in ("PESQ", "STOI", "SI-SDR"))
 
 
-def test_the_cheaper_and_the_seeds_are_described():
-    runs = [record("unet10", seed=0), record("unet10", seed=2), record("unet6", seed=0), record("unet6", seed=2)]
-    lines = summary(build(runs))
-    assert (
-        "At 27 % of its computation (MACs/s): unet6, val SI-SDR lower by 2.00 dB, 14.1 times the standard" in lines[1]
-    )
-    assert "by about ±0.14 dB" in lines[2]
-    assert "one seed" in summary(build(runs[::2]))[2]
+def test_the_summary_says_if_files_become_worse_and_how_much_another_seed_changes():
+    run = record()
+    run["test"]["enhanced"] = {"pesq": 1.2, "stoi": 0.9, "si_sdr": 4.0}
+    assert "It makes them worse in PESQ and SI-SDR." in summary(build([run]))[0]
+    assert "worse" not in summary(build([record()]))[0]
+    runs = [record(model, seed=seed) for model in ("unet10", "unet6") for seed in (0, 2)]
+    assert "by about ±0.14 dB" in summary(build(runs))[1]
+    assert "one seed" in summary(build(runs[::2]))[1]
     assert "nothing to rank" in summary(build([record(status="failed")]))[0]
 
 
@@ -212,14 +189,8 @@ def test_common_files_are_compared_after_averaging_over_seeds():
     assert SeedStatistics.of([1.0, None, math.nan, 3.0]) == SeedStatistics(2.0, math.sqrt(2), 2)
 
 
-def test_damaged_scores_are_no_scores(tmp_path):
-    assert read_scores(tmp_path) == {}
-    (tmp_path / "scores.csv").write_text("name,enhanced_pesq\na,2.5\nb\n")
-    assert read_scores(tmp_path) == {}
-
-
 def test_a_folder_of_runs_becomes_a_table_and_a_page(sweep, tmp_path, capsys):
-    rank(sweep, tmp_path / "out")
+    command.main([f"runs={sweep}", f"out={tmp_path / 'out'}"])
     shown = capsys.readouterr().out
     assert [line.split()[:4] for line in shown.splitlines() if re.match(r"[1-6] ", line)] == [
         ["1", "unet10", "l1", "2"], ["2", "unet10", "huber", "2"], ["3", "unet8", "l1", "1"],
@@ -245,27 +216,21 @@ def test_a_folder_of_runs_becomes_a_table_and_a_page(sweep, tmp_path, capsys):
 def test_a_run_of_an_earlier_version_ranks_beside_those_of_today(sweep, tmp_path):
     """``old_run`` is a run as version 0.1.0 left it before its modules moved."""
     shutil.copytree(Path(__file__).parent / "old_run", sweep / "old")
-    ranking = rank(sweep, tmp_path, write_page=False)
+    ranking = rank([sweep], tmp_path, write_page=False)
     (old,) = (c for c in ranking.configurations if c.runs[0]["folder"] == str(sweep / "old"))
     assert old.label == "vctk_demand unet6 huber root=corpus (scored otherwise)"
-    assert ranking.scores[str(sweep / "old")]["p232_000"]["si_sdr"] == pytest.approx(-19.5166)
+    assert read_scores(sweep / "old")["p232_000"]["si_sdr"] == pytest.approx(-19.5166)
 
 
 def test_two_configurations_are_compared_by_place_name_or_folder(sweep, tmp_path, capsys):
     for pair in (("1", "2"), ("unet10 l1", "unet10 huber"), ("unet10-l1-0", str(sweep / "unet10-huber-1"))):
-        ranking = rank([sweep], tmp_path, pair, write_page=False)
+        # Folders that overlap count a run once.
+        ranking = rank([sweep, sweep / "unet10-l1-0", sweep / "../sweep"], tmp_path / "out", pair, write_page=False)
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ranking.csv", "ranking.md"]
+        assert sum(c.n for c in ranking.configurations) == 10
+        assert not ranking.notes
         assert list(ranking.intervals) == ["unet10 huber"]
         assert "+0.30 [+0.30, +0.30]" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="no configuration unet99"):
-        rank(sweep, tmp_path, ("1", "unet99"), write_page=False)
-    with pytest.raises(ConfigError, match="both name"):
-        rank(sweep, tmp_path, ("1", "unet10 l1"), write_page=False)
-
-
-def test_folders_that_overlap_count_a_run_once(sweep, tmp_path):
-    ranking = rank([sweep, sweep / "unet10-l1-0", sweep / "../sweep"], tmp_path, write_page=False)
-    assert sum(c.n for c in ranking.configurations) == 10
-    assert not ranking.notes
 
 
 @pytest.mark.parametrize(
@@ -274,18 +239,48 @@ def test_folders_that_overlap_count_a_run_once(sweep, tmp_path):
         (["runs=nowhere"], "runs=nowhere: no such folder"),
         (["runs=empty"], "no run.json below"),
         ([], "runs missing"),
-        (["runs=empty", "compare=1"], "expected two configurations"),
+        (["runs=sweep", "compare=1"], "expected two configurations"),
+        (["runs=sweep", "compare=1,unet99"], "no configuration unet99"),
+        (["runs=sweep", "compare=1,unet10 l1"], "both name unet10 l1"),
+        (["runs=sweep", "base=unet99"], "no configuration unet99"),
         (["rnus=x"], "did you mean runs"),
     ],
 )
-def test_a_mistake_is_one_line(arguments, line, tmp_path, capsys, monkeypatch):
+def test_a_mistake_is_one_line(arguments, line, sweep, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=re.escape(line)):
         command.main(arguments)
 
 
-def test_the_command_ranks(sweep, tmp_path, capsys):
-    command.main([f"runs={sweep}", f"out={tmp_path / 'out'}", "page=false"])
-    assert "Best by validation: unet10 l1" in capsys.readouterr().out
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ranking.csv", "ranking.md"]
+@pytest.mark.parametrize("part", [{"config": None}, {"config": [1]}, {"monitor": 7}, {"mode": None}])
+def test_a_damaged_record_costs_only_itself(tmp_path, part):
+    for index, more in enumerate(({}, part)):
+        write(tmp_path / "runs" / str(index), {**record(seed=index), **more, "test": None})
+    ranking = rank([tmp_path / "runs"], tmp_path / "out")
+    assert [run["folder"] for run in ranking.runs] == [str(tmp_path / "runs/0")]
+    assert [run["status"] for run, _ in ranking.unranked] == ["damaged"]
+    (tmp_path / "scores.csv").write_text("name,enhanced_pesq\na,2.5\nb\n")
+    assert read_scores(tmp_path) == {}
+
+
+def test_a_text_that_no_encoding_has_is_shown_escaped(tmp_path):
+    write(tmp_path / "runs/one", {**record(), "choices": {"model": "\ud800"}, "overrides": ["x=\ud800"]})
+    write(tmp_path / "runs/two", {**record("unet6"), "name": "\ud800", "status": "failed"})
+    rank([tmp_path / "runs"], tmp_path / "out")
+    rank([tmp_path / "runs"], tmp_path / "out", base="1")
+    assert r"\ud800" in (tmp_path / "out/ranking.md").read_text()
+
+
+def test_files_that_never_end_are_no_texts(tmp_path):
+    run = write(tmp_path / "runs/one", {**record(), "test": None})
+    os.mkfifo(run / "scores.csv")
+    assert read_scores(run) == {}
+    (run / "split.json").symlink_to("/dev/zero")
+    for name in ("two", "three"):
+        (tmp_path / "runs" / name).mkdir()
+    os.mkfifo(tmp_path / "runs/two/run.json")
+    (tmp_path / "runs/three/run.json").write_text("[" * 100_000)
+    ranking = rank([tmp_path / "runs"], tmp_path / "out")
+    assert len(ranking.configurations) == 1
+    assert {run["status"] for run, _ in ranking.unranked} == {"damaged"}

@@ -19,6 +19,7 @@ from denoiser import Denoiser, audio, filesystem
 from denoiser.errors import ConfigError, DenoiserError, DivergedError
 from denoiser.inference.batch import enhance_files
 from denoiser.inference.jobs import Job, plan, select_shard
+from denoiser.settings import check_shard
 from denoiser.sweep import job, naming
 from denoiser.sweep.pruning import CURVE, averages_until, read_curve
 from denoiser.training import record
@@ -37,25 +38,24 @@ def sweep_of(*overrides: str, new_sweep: bool = False, **params: str):
     return OmegaConf.create({"hydra": hydra, "new_sweep": new_sweep})
 
 
-def folder_of(*overrides: str, **more) -> str:
-    return naming.sweep_folder("sweeps", _root_=sweep_of(*overrides, **more))
-
-
-def test_the_same_sweep_has_the_same_folder_however_it_is_typed():
-    first = folder_of("model=unet6,unet8", "seed=0,1", "data=synthetic", "optimizer.lr=1e-3")
+@pytest.mark.parametrize(
+    ("typed", "more", "same"),
+    [
+        ("optimizer.lr=0.001 seed=1,0 data='synthetic' model=unet8,unet6", {}, True),
+        ("model=unet6,unet8,unet14 seed=range(5) data=synthetic optimizer.lr=1e-3", {}, True),  # more of it
+        ("model=unet6,unet8 data=synthetic optimizer.lr=1e-3 trainer.gpus=0", {"seed": "1,2"}, True),
+        ("model=unet6,unet8 seed=0,1 data=synthetic optimizer.lr=2e-3", {}, False),
+        ("model=unet6,unet8 seed=0 data=synthetic optimizer.lr=1e-3", {}, False),
+        ("model=unet6,unet8 seed=0,1 data=synthetic optimizer.lr=1e-3", {"new_sweep": True}, False),
+    ],
+)
+def test_the_same_sweep_has_the_same_folder_however_it_is_typed(typed, more, same):
+    first, other = (
+        naming.sweep_folder("sweeps", _root_=sweep_of(*overrides.split(), **settings))
+        for overrides, settings in (("model=unet6,unet8 seed=0,1 data=synthetic optimizer.lr=1e-3", {}), (typed, more))
+    )
     assert re.fullmatch(r"sweeps/synthetic-model-seed-[0-9a-f]{6}", first)
-    same = [
-        folder_of("optimizer.lr=0.001", "seed=1,0", "data='synthetic'", "model=unet8,unet6"),
-        folder_of("model=unet6,unet8,unet14", "seed=range(5)", "data=synthetic", "optimizer.lr=1e-3"),  # more of it
-        folder_of("model=unet6,unet8", "data=synthetic", "optimizer.lr=1e-3", "trainer.gpus=0", seed="1,2"),
-    ]  # fmt: skip
-    assert set(same) == {first}
-    others = [
-        folder_of("model=unet6,unet8", "seed=0,1", "data=synthetic", "optimizer.lr=2e-3"),
-        folder_of("model=unet6,unet8", "seed=0", "data=synthetic", "optimizer.lr=1e-3"),
-        folder_of("model=unet6,unet8", "seed=0,1", "data=synthetic", "optimizer.lr=1e-3", new_sweep=True),
-    ]
-    assert len({first, *others}) == 4
+    assert (first == other) == same
 
 
 def test_a_run_is_named_by_the_swept_settings_in_any_order():
@@ -338,7 +338,5 @@ def test_an_archive_in_shards_gives_the_same_files_as_in_one(checkpoint, tmp_pat
     ],
 )
 def test_a_shard_out_of_range_is_refused(arguments, message):
-    from denoiser.settings import check_shard
-
     with pytest.raises(ConfigError, match=message):
         check_shard(composed("ckpt=a", "input=b", *arguments, config="infer"))

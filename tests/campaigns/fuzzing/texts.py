@@ -159,7 +159,7 @@ def rankings(_: Path) -> Callable[[random.Random, Path], None]:
             split = json.dumps({"train": ["a"], "val": ["b"], "test": [f"p{i}" for i in range(4)]}).encode()
             (run / "split.json").write_bytes(damaged(rng, split) if rng.random() < 0.1 else split)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            ranking = rank(folder / "runs", folder / "out", base="1" if rng.random() < 0.1 else None)
+            ranking = rank([folder / "runs"], folder / "out", base="1" if rng.random() < 0.1 else "")
         places = [run["folder"] for c in ranking.configurations for run in c.runs]
         places += [run["folder"] for run, _ in ranking.unranked]
         others = {str(folder / "runs" / str(n)) for n in range(3) if n != index}
