@@ -108,13 +108,11 @@ def check(paths: Sequence[Path]) -> tuple[audio.Info | None, list[str]]:
     problems: list[str] = []
     for path in paths:
         try:
-            info = audio.probe(path)
+            infos.append(audio.probe(path))
         except AudioError as error:
             problems.append(str(error))
-            continue
-        infos.append(info)
-        if info.frames == 0:
-            problems.append(f"{path}: holds no samples, or its header does not say how many; convert it to WAV")
+    unknown = "holds no samples, or its header does not say how many; convert it to WAV"
+    problems += [f"{info.path}: {unknown}" for info in infos if info.frames == 0]
     if problems:
         return None, problems
     first = infos[0]

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from conftest import write_pair
@@ -76,13 +74,6 @@ def test_epochs_and_seeds_differ_and_repeat(vctk, tmp_path):
     assert torch.equal(torch.cat(waveforms(fixed, 0), 1), torch.cat(waveforms(fixed, 5), 1))
 
 
-def test_an_utterance_is_cut_elsewhere_in_every_epoch(vctk, tmp_path):
-    crops = make_data(vctk, tmp_path).training_set(read=False)
-    first, second, again = (crops.__getitems__([(e, i) for i in range(len(crops))]) for e in (0, 1, 0))
-    assert not torch.isclose(first["offsets"], second["offsets"]).any()
-    assert torch.equal(first["offsets"], again["offsets"])
-
-
 def test_patches_are_the_spectra_of_the_crops(vctk, tmp_path):
     data = make_data(vctk, tmp_path, frames=256, batch_size=4)
     batch = data.waveforms(next(iter(data.train_dataloader())))
@@ -106,16 +97,6 @@ def test_validation_and_test_serve_whole_utterances(vctk, tmp_path):
     assert [batch["name"][0] for batch in data.test_dataloader()] == ["p232_000", "p257_001"]
     batch = next(iter(data.test_dataloader()))
     assert batch["noisy"].shape == batch["clean"].shape == (1, 16_000)
-
-
-def test_the_split_is_written_with_its_rule(vctk, tmp_path):
-    data = make_data(vctk, tmp_path)
-    data.write_split(tmp_path / "split.json")
-    split = json.loads((tmp_path / "split.json").read_text())
-    assert split["val"] == ["p226_001", "p226_005", "p287_002", "p287_006"]
-    assert "p226 + p287" in split["rule"]
-    assert "p226 + p287" in data.describe()
-    assert not set(split["train"]) & set(split["val"])
 
 
 def test_folders_without_a_test_split_hold_one_out(tmp_path):
