@@ -47,7 +47,7 @@ from torch.utils.data import DataLoader, Dataset
 from denoiser import audio
 from denoiser.data import pairs
 from denoiser.data.datamodule import PairedData
-from denoiser.data.preparation import paired, prepare
+from denoiser.data.preparation import prepare
 from denoiser.data.resident import Resident
 from denoiser.inference.denoiser import Denoiser
 from denoiser.losses import Huber
@@ -94,7 +94,8 @@ class Common(Dataset[tuple[Tensor, Tensor]]):
     """Common data path of the field: read, resample, crop and transform each item in each epoch."""
 
     def __init__(self, data: PairedData, transform: bool) -> None:
-        files = {p.name: p.paths for p in pairs.match(data.root / "noisy", data.root / "clean")[0]}
+        matched = pairs.match(data.root / "noisy", data.root / "clean")[0]
+        files = dict(zip(matched.names, matched.files, strict=True))
         self.files = [files[name] for name in data.names["train"]]
         self.rate, self.length = data.spectral.sample_rate, data.spectral.samples(FRAMES)
         self.stft = torchaudio.transforms.Spectrogram(data.spectral.n_fft, hop_length=data.spectral.hop, power=1)
@@ -248,7 +249,11 @@ def child(root: Path, cache: Path) -> None:
             data.patches(data.waveforms(batch))
     with peak_of(stages, "training"):
         fit(data, 2)
-    print(json.dumps({**stages, "hours": data.store.seconds / 3600, "gb": data.store.size / 1e9}))
+    print(
+        json.dumps(
+            {**stages, "hours": data.store.lengths.sum() / data.store.sample_rate / 3600, "gb": data.store.size / 1e9}
+        )
+    )
 
 
 def memory(folder: Path, hours: float) -> list[list[str]]:
@@ -313,10 +318,11 @@ def main() -> None:
         root = write_corpus(folder / "corpus", options.files, 48_000, 2.5)
         matched = pairs.match(root / "noisy", root / "clean")[0]
         begin = time.perf_counter()
-        (store,) = prepare([paired(matched)], 16_000, folder / "test")
+        (store,) = prepare([matched], 16_000, folder / "test")
         seconds = time.perf_counter() - begin
-        print(f"Preparing {len(matched)} pairs, {store.seconds:,.0f} s, 48 to 16 kHz, just written: {seconds:.1f} s, "
-              f"{store.seconds / seconds:,.0f} times real time\n", flush=True)  # fmt: skip
+        sound = store.lengths.sum() / store.sample_rate
+        print(f"Preparing {len(matched.names)} pairs, {sound:,.0f} s, 48 to 16 kHz, just written: {seconds:.1f} s, "
+              f"{sound / seconds:,.0f} times real time\n", flush=True)  # fmt: skip
         data = open_data(root, folder / "prepared")
         header = ["loading", "what is done", "workers", "audio-s/s", "times the first"]
         print(markdown(header, loading(data, options.seconds)), flush=True)

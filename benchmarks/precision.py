@@ -45,7 +45,7 @@ def train(data: SyntheticData, denoiser: Denoiser, steps: int, fast: bool) -> fl
     step, times = 0, []
     while step < steps:
         loader = data.train_dataloader()
-        loader.sampler.set_epoch(step)
+        loader.batch_sampler.sampler.set_epoch(step)
         for batch in list(loader)[: steps - step]:
             begin = time.perf_counter()
             patches = data.patches(data.waveforms(batch))

@@ -52,9 +52,9 @@ def aligned(enhanced: np.ndarray, clean: np.ndarray) -> np.ndarray:
 def load(root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     folders = pairs.vctk_demand(root) if any(root.glob("*testset_wav")) else pairs.folders(root)
     matched, problems = pairs.match(*(folders.test or folders.train))
-    if problems or not matched:
+    if problems or not matched.names:
         sys.exit(f"{root}: {problems or 'no pairs'}")
-    read = [[audio.resample(*audio.read(path), RATE)[0].numpy() for path in (p.noisy, p.clean)] for p in matched]
+    read = [[audio.resample(*audio.read(path), RATE)[0].numpy() for path in paths] for paths in matched.files]
     return [(noisy, clean) for noisy, clean in read]
 
 

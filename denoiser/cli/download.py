@@ -7,8 +7,7 @@ from pathlib import Path
 
 from denoiser import console, settings
 from denoiser.cli.arguments import choice, key_values
-from denoiser.data.vctk_demand import ARCHIVES, URL, fetch
-from denoiser.data.vctk_demand.corpus import Archive
+from denoiser.data.vctk_demand import ARCHIVES, URL, Archive, fetch
 from denoiser.errors import ConfigError
 
 HELP = f"""\

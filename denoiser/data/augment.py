@@ -23,8 +23,8 @@ class Transform(ABC):
     """Random change of noise and clean speech, made by :meth:`change`; noisy is their sum before and after.
 
     Transforms are applied in the order of ``place``, that of the world: sources, their mixture, the channel, the
-    converter, the level. A transform draws from a stream that follows from its place, so that adding or removing one
-    does not alter what the others draw.
+    converter, the level. Each draws from a stream of its own, so that adding or removing one does not alter what the
+    others draw.
 
     Args:
         probability: of a row to be changed. The other rows stay exactly as they are.
@@ -49,15 +49,10 @@ class Transform(ABC):
         rows = to_device(chosen, noise.device)
         old_noise, old_clean, old_level = noise[rows], clean[rows], level[rows]
         new_noise, new_clean = self.change(old_noise, old_clean, old_level, rng)
-        if self.keeps_level:
-            new_level = old_level
-        else:
+        if not self.keeps_level:
             new_level = changed_level(old_level, old_clean + old_noise, new_clean + new_noise)
-        return (
-            noise.index_copy(0, rows, new_noise),
-            clean.index_copy(0, rows, new_clean),
-            level.index_copy(0, rows, new_level),
-        )
+            level = level.index_copy(0, rows, new_level)
+        return noise.index_copy(0, rows, new_noise), clean.index_copy(0, rows, new_clean), level
 
     @abstractmethod
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:

@@ -60,7 +60,7 @@ class Utterances(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         name = self.names[index]
         noisy, clean = self.store.read(name)
-        level = torch.tensor([self.store.utterances[name].level])
+        level = torch.from_numpy(self.store.levels[[self.store.rows[name]]])
         return {"noisy": noisy, "clean": clean, "level": level, "name": name, "index": index}
 
 
@@ -93,20 +93,14 @@ class DistributedBatchSampler(Sampler[list[Any]]):
     """Batch sampler for distributed training: every rank takes every ``world_size``-th item of the global batch.
 
     All ranks yield the same number of batches. If the last batch has fewer items than ranks, the idle ranks repeat its
-    first item with :meth:`weight` 0.
-
-    Args:
-        sampler: order of the items.
-        batch_size: items of a global batch.
-        rank: of this process.
-        world_size: number of processes.
+    first item with :meth:`weight` 0. ``batch_size`` is that of the global batch.
     """
 
-    def __init__(self, sampler: Sampler[Any], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, sampler: Any, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.sampler, self.batch_size, self.rank, self.world_size = sampler, batch_size, rank, world_size
 
     def __len__(self) -> int:
-        return -(-len(self.sampler) // self.batch_size)  # type: ignore[arg-type]
+        return -(-len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Any]]:
         items = list(self.sampler)
@@ -116,7 +110,7 @@ class DistributedBatchSampler(Sampler[list[Any]]):
 
     def size(self, index: int) -> int:
         """Return the number of items in global batch ``index``."""
-        return min(self.batch_size, len(self.sampler) - index * self.batch_size)  # type: ignore[arg-type]
+        return min(self.batch_size, len(self.sampler) - index * self.batch_size)
 
     def weight(self, index: int) -> float:
         """Return the factor for this rank's mean over batch ``index``; the mean over ranks is then that over items."""

@@ -17,14 +17,12 @@ from denoiser import distributed
 from denoiser.data import metadata, pairs, vctk_demand
 from denoiser.data.augment import Augment
 from denoiser.data.crops import Batch, Crops, DistributedBatchSampler, EpochSampler, Utterances
-from denoiser.data.preparation import paired, prepare
+from denoiser.data.preparation import prepare
 from denoiser.data.resident import Resident, fits
 from denoiser.data.store import Store, to_float
-from denoiser.errors import ConfigError, CorpusError
+from denoiser.errors import ConfigError
 from denoiser.filesystem import atomic_write
 from denoiser.spectral import Spectral
-
-DEVICES = ("auto", "cpu", "gpu")
 
 
 class PairedData(LightningDataModule):
@@ -37,21 +35,9 @@ class PairedData(LightningDataModule):
 
     Args:
         spectral: the representation, shared with the network that is trained.
-        root: folder of the corpus.
-        layout: ``vctk_demand`` or ``folders``.
-        download: download VCTK-DEMAND with 28 speakers to ``root``, unless it is complete there.
-        cache: folder of prepared corpora.
-        batch_size: crops per batch, of all processes together.
-        frames: length of a patch.
-        device: place of the prepared training corpus: ``auto`` is the training GPU if it takes less than half of the
-            memory that is free there, else a memory map on the disk. ``cpu`` is always the memory map, ``gpu`` the
-            GPU or an error.
-        workers: processes that read crops from the memory map; null: none for a CPU, up to 4 for a GPU.
-        val_limit: validate on at most this many utterances, evenly spaced; null for all.
-        shuffle: False gives the same crops in the same order every epoch.
-        seed: of order, crops and augmentation.
-        augment: augmentation of training batches; null for the corpus as it is.
-        licence: of the corpus, in words, for the model card; null if it is not known.
+        augment: augmentation of training batches; None for the corpus as it is.
+
+    The other arguments are settings, explained in ``conf/data/default.yaml`` and ``conf/data/vctk_demand.yaml``.
     """
 
     def __init__(
@@ -80,8 +66,8 @@ class PairedData(LightningDataModule):
             raise ConfigError(
                 f"data: batch_size={batch_size}, frames={frames}, workers={workers}; expected at least 1, 1 and 0"
             )
-        if device not in DEVICES:
-            raise ConfigError(f"data.device={device}: expected {', '.join(DEVICES)}")
+        if device not in ("auto", "cpu", "gpu"):
+            raise ConfigError(f"data.device={device}: expected auto, cpu, gpu")
         self.spectral = spectral
         self.root, self.layout, self.download = Path(root).expanduser(), layout, download
         self.cache = Path(cache).expanduser()
@@ -91,50 +77,39 @@ class PairedData(LightningDataModule):
         # Names of the utterances by split, and the rule of the split, after setup.
         self.names: dict[str, list[str]] = {}
         self.rule = ""
-        # The training corpus if it lives on the training device.
         self.resident: Resident | None = None
-        self._stores: tuple[Store, Store] | None = None
+        self._stores: list[Store] = []
 
     def teardown(self, stage: str | None = None) -> None:
-        # The test needs the memory.
+        """Free the memory of the training device, which the test needs."""
         self.resident = None
 
     def prepare_data(self) -> None:
         """Find, check and prepare the corpus; raises one CorpusError for all its problems."""
-        if self._stores is None:
-            if self.download:
-                vctk_demand.fetch(self.root)
-            self._stores = self._open()
+        if self._stores:
+            return
+        if self.download:
+            vctk_demand.fetch(self.root)
+        folders = pairs.LAYOUTS[self.layout](self.root)
+        matched = [pairs.match(*side) for side in (folders.train, folders.test) if side]
+        problems = [problem for _, found in matched for problem in found]
+        self._stores = prepare([corpus for corpus, _ in matched], self.spectral.sample_rate, self.cache, problems)
 
     def setup(self, stage: str | None = None) -> None:
         if self.names:
             return
-        # Only the first rank has prepared them.
-        self.store, self.test_store = self._stores or self._open()
-        names = self.store.names
+        self.prepare_data()  # only the first rank has done so
+        self.store, self.test_store = self._stores[0], self._stores[-1]
+        names, test = self.store.names, self.test_store.names
         if self.test_store is self.store:
             # A corpus without a test set: hold one out first, then validate on others.
-            if len(names) < 3:
-                raise CorpusError(
-                    f"data.root={self.root}: {len(names)} pairs; training, validation and test need three"
-                )
             names, test, test_rule = pairs.split(names, part="test")
             self.rule = f"test: {test_rule}; "
-        else:
-            test = self.test_store.names
         train, val, rule = pairs.split(names, pairs.LAYOUTS[self.layout](self.root).held_out)
         self.rule += f"validation: {rule}"
         self.names = {"train": train, "val": val, "test": test}
         self.logs = metadata.read_logs(self.root)
         self._facts = {**metadata.gather(val, self.logs), **metadata.gather(test, self.logs)}
-
-    def _open(self) -> tuple[Store, Store]:
-        folders = pairs.LAYOUTS[self.layout](self.root)
-        matched = [pairs.match(*side) for side in (folders.train, folders.test) if side]
-        problems = [problem for _, found in matched for problem in found]
-        corpora = [paired(side) for side, _ in matched]
-        stores = prepare(corpora, self.spectral.sample_rate, self.cache, problems=problems)
-        return stores[0], stores[-1]
 
     def facts(self, name: str) -> dict[str, Any]:
         """Return metadata of a validation or test utterance: any of ``noise_type``, ``snr_db``, ``speaker``."""
@@ -147,14 +122,12 @@ class PairedData(LightningDataModule):
 
     def same_split(self, path: Path) -> bool:
         """Return True if the split written there has the same utterances, or if there is none."""
-        if not path.is_file():
-            return True
-        written = json.loads(path.read_text())
+        written = json.loads(path.read_text()) if path.is_file() else self.names
         return all(written.get(part) == names for part, names in self.names.items())
 
     def describe(self) -> str:
         counts = ", ".join(f"{part} {len(names)}" for part, names in self.names.items())
-        noises = f"; noise types and SNRs from {self.logs}" if self.logs.files else ""
+        noises = f"; noise types and SNRs of {len(self.logs)} from log files" if self.logs else ""
         return f"{self.root}: {counts} utterances at {self.spectral.sample_rate} Hz; {self.rule}{noises}"
 
     @property
@@ -162,14 +135,13 @@ class PairedData(LightningDataModule):
         """Stores that training reads."""
         return [self.store]
 
-    def training_set(self, read: bool) -> Dataset[Batch]:
+    def training_set(self, read: bool) -> Any:
         """Return the dataset of training batches; with ``read=False`` they hold only the places of their crops."""
         return Crops(self.store, self.names["train"], self.spectral.samples(self.frames), self.seed, read)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        trainer, device = self.trainer, torch.device("cpu")
-        if trainer is not None:
-            device = trainer.strategy.root_device
+        trainer = self.trainer
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
         if self.resident is None and fits(device, self.device, sum(store.size for store in self.sources)):
             self.resident = Resident(self.sources, device)
         workers = self.workers
@@ -177,20 +149,16 @@ class PairedData(LightningDataModule):
             # A GPU must not wait for the disk, while a CPU has no core to spare.
             workers = 0 if self.resident or device.type == "cpu" else min(4, os.cpu_count() or 1)
         crops = self.training_set(read=self.resident is None)
-        order = EpochSampler(crops, self.seed, self.shuffle)  # type: ignore[arg-type]
-        if trainer is not None:
+        order = EpochSampler(crops, self.seed, self.shuffle)
+        if trainer:
             # A training that is resumed in the middle of an epoch begins with the next batch.
             loop: Any = trainer.fit_loop
             progress = loop.epoch_loop.batch_progress
             order.set_epoch(loop.epoch_progress.current.processed)
             order.skip = 0 if progress.is_last_batch else progress.current.processed * self.batch_size
-        batches: dict[str, Any] = {"batch_size": self.batch_size, "sampler": order}
-        if distributed.world_size() > 1:
-            sampler = DistributedBatchSampler(order, self.batch_size, distributed.rank(), distributed.world_size())
-            batches = {"batch_sampler": sampler}
         return DataLoader(
             crops,
-            **batches,
+            batch_sampler=DistributedBatchSampler(order, self.batch_size, distributed.rank(), distributed.world_size()),
             num_workers=workers,
             # The dataset gives whole batches.
             collate_fn=default_convert,
@@ -210,8 +178,10 @@ class PairedData(LightningDataModule):
     def calibration(self, limit: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield up to ``limit`` whole training utterances, evenly spaced: noisy ``[N]`` and its level ``[1]``."""
         names = self.names["train"]
-        for name in names[:: -(-len(names) // limit)]:
-            yield self.store.read(name)[0], torch.tensor([self.store.utterances[name].level])
+        utterances = Utterances(self.store, names[:: -(-len(names) // limit)])
+        for index in range(len(utterances)):
+            item = utterances[index]
+            yield item["noisy"], item["level"]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.trainer is None or not self.trainer.training:
@@ -242,16 +212,15 @@ class PairedData(LightningDataModule):
         The batch of all processes is made once more: everything drawn for it follows from the epoch and its index.
         """
         dataset = self.training_set(read=self.resident is None)
-        order = EpochSampler(dataset, self.seed, self.shuffle)  # type: ignore[arg-type]
+        order = EpochSampler(dataset, self.seed, self.shuffle)
         order.set_epoch(epoch)
         items = list(order)[index * self.batch_size : (index + 1) * self.batch_size]
-        batch = dataset.__getitems__(items)  # type: ignore[attr-defined]
+        batch = dataset.__getitems__(items)
         if self.resident is not None:
             batch = self.transfer_batch_to_device(batch, self.resident.samples.device, 0)
         waveforms = self.augmented(batch)
         finite = (waveforms["noisy"] + waveforms["clean"]).isfinite().all(dim=1).tolist()
-        names = dataset.names_of([item for _, item in items])  # type: ignore[attr-defined]
-        return [name for name, good in zip(names, finite, strict=True) if not good]
+        return [name for name, good in zip(dataset.names_of([i for _, i in items]), finite, strict=True) if not good]
 
 
 def utterance_loader(dataset: Dataset[Batch]) -> DataLoader[Batch]:

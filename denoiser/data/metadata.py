@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,57 +17,28 @@ SPEAKER = re.compile(r"[A-Za-z]*\d+")  # p232, LS1034, 1089; not the take of tak
 MAX_SPEAKERS = 20
 
 
-@dataclass
-class Logs:
-    """Log files of VCTK-DEMAND: ``{name: (noise type, SNR in dB)}``, and the number of ignored lines."""
+def read_logs(*folders: Path) -> dict[str, tuple[str, float]]:
+    """Return ``{name: (noise type, SNR in dB)}`` from the log files of VCTK-DEMAND in these folders.
 
-    noises: dict[str, tuple[str, float]] = field(default_factory=dict)
-    files: list[Path] = field(default_factory=list)
-    ignored: int = 0
-
-    def __str__(self) -> str:
-        names = ", ".join(path.name for path in self.files) or "no log file"
-        return f"{names} (lines ignored: {self.ignored})" if self.ignored else names
-
-
-def read_logs(*folders: Path) -> Logs:
-    """Read the log files in these folders, and in ``logfiles/`` in them, where ``logfiles.zip`` is unpacked.
-
-    A line is ``<name> <noise type> <SNR in dB>``. Other lines, and files that cannot be read, count as ignored.
+    They may also lie in ``logfiles/``, where ``logfiles.zip`` is unpacked. A line is ``<name> <noise type> <SNR>``.
+    Other lines, and files that cannot be read, are ignored.
     """
+    logs: dict[str, tuple[str, float]] = {}
     places = [place for folder in folders for place in (folder, folder / "logfiles")]
-    files = {os.path.realpath(path): path for place in places for path in sorted(place.glob(LOGS))}
-    logs = Logs()
-    for path in files.values():
+    for path in [path for place in places for path in sorted(place.glob(LOGS))]:
         try:
             lines = filesystem.read_text(path, "utf-8-sig", "replace").splitlines()
         except OSError:
-            logs.ignored += 1
             continue
-        logs.files.append(path)
         for line in lines:
-            if not line.strip():
-                continue
-            entry = _parse(line.split())
-            if entry is None:
-                logs.ignored += 1
-            else:
-                name, noise, snr = entry
-                logs.noises[name] = (noise, snr)
+            with suppress(ValueError):
+                name, noise, snr = line.split()
+                if math.isfinite(float(snr)):
+                    logs[name.removesuffix(".wav")] = (noise, float(snr))
     return logs
 
 
-def _parse(words: Sequence[str]) -> tuple[str, str, float] | None:
-    """Return the name of the utterance, the noise type and the SNR, or None for a line of another form."""
-    try:
-        name, noise, text = words
-        snr = float(text)
-    except ValueError:
-        return None
-    return (name.removesuffix(".wav"), noise, snr) if math.isfinite(snr) else None
-
-
-def gather(names: Sequence[str], logs: Logs) -> dict[str, dict[str, Any]]:
+def gather(names: Sequence[str], logs: Mapping[str, tuple[str, float]]) -> dict[str, dict[str, Any]]:
     """Return ``{name: {"noise_type": str, "snr_db": float, "speaker": str}}``, with those entries that are known.
 
     A log file has the last part of a name. Speakers count as known if all names begin with one, there are 2 to 20, and
@@ -79,7 +49,7 @@ def gather(names: Sequence[str], logs: Logs) -> dict[str, dict[str, Any]]:
     known = 2 <= len(distinct) <= min(MAX_SPEAKERS, len(names) / 2) and all(map(SPEAKER.fullmatch, distinct))
     found: dict[str, dict[str, Any]] = {}
     for name in names:
-        noise = logs.noises.get(name, logs.noises.get(name.rsplit("/", 1)[-1]))
+        noise = logs.get(name, logs.get(name.rsplit("/", 1)[-1]))
         found[name] = dict(zip(("noise_type", "snr_db"), noise, strict=True)) if noise else {}
         if known and speakers[name] != name:
             found[name]["speaker"] = speakers[name]

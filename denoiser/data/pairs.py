@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from denoiser import audio
-from denoiser.data.split import PREFIX, divide, speaker
+from denoiser.data.split import FEWEST, PREFIX, hold_out, speaker
 from denoiser.errors import AudioError, CorpusError
 
 VCTK_HELD_OUT = ("p226", "p287")  # as in SpeechBrain, so that results compare
@@ -16,16 +15,12 @@ LISTED = 10  # problems in a message
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A noisy and a clean file of the same name."""
+class Corpus:
+    """Files of one store: the names of the utterances, and for each of them one file per track."""
 
-    name: str
-    noisy: Path
-    clean: Path
-
-    @property
-    def paths(self) -> tuple[Path, Path]:
-        return self.noisy, self.clean
+    tracks: tuple[str, ...]
+    names: list[str]
+    files: list[tuple[Path, ...]]
 
 
 @dataclass(frozen=True)
@@ -42,13 +37,12 @@ def vctk_demand(root: Path) -> Folders:
 
     Raises CorpusError that names the missing ones.
     """
-    sets = ["28spk", "56spk"]
-    trains = [s for s in sets if (root / f"noisy_trainset_{s}_wav").is_dir()]
-    wanted = f"trainset_{trains[0] if trains else sets[0]}_wav"
-    names = [f"noisy_{wanted}", f"clean_{wanted}", "noisy_testset_wav", "clean_testset_wav"]
+    trains = [f"trainset_{speakers}spk_wav" for speakers in (28, 56)]
+    train = next((name for name in trains if (root / f"noisy_{name}").is_dir()), trains[0])
+    names = [f"noisy_{train}", f"clean_{train}", "noisy_testset_wav", "clean_testset_wav"]
     if missing := [name for name in names if not (root / name).is_dir()]:
         raise CorpusError(
-            f"data.root={root}: not VCTK-DEMAND, {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; "
+            f"data.root={root}: not VCTK-DEMAND, missing: {', '.join(missing)}; "
             f"python -m denoiser download root={root} fetches it, and so does data.download=true; "
             "or use data=folders or data=synthetic"
         )
@@ -61,16 +55,14 @@ def folders(root: Path) -> Folders:
 
     Raises CorpusError if there is no such pair of folders.
     """
-    for base in (root, root / "train"):
-        if (base / "noisy").is_dir() and (base / "clean").is_dir():
-            test = root / "test"
-            has_test = (test / "noisy").is_dir() and (test / "clean").is_dir()
-            return Folders((base / "noisy", base / "clean"), (test / "noisy", test / "clean") if has_test else None)
-    if root.is_dir():
-        state = "no noisy/ and clean/ folders in it (nor in train/)"
-    else:
-        state = "not a folder" if root.exists() else "no such folder"
-    raise CorpusError(f"data.root={root}: {state}; put the noisy files in noisy/ and their clean twins in clean/")
+    found = [(base / "noisy", base / "clean") for base in (root, root / "train", root / "test")]
+    here, train, test = [sides if all(side.is_dir() for side in sides) else None for sides in found]
+    if sides := here or train:
+        return Folders(sides, test)
+    raise CorpusError(
+        f"data.root={root}: no noisy/ and clean/ folders in it (nor in train/); put the noisy files in noisy/ and "
+        "their clean twins in clean/"
+    )
 
 
 LAYOUTS = {"vctk_demand": vctk_demand, "folders": folders}
@@ -82,22 +74,19 @@ def unnest(folder: Path) -> Path:
     return inner if inner.is_dir() else folder
 
 
-def match(noisy: Path, clean: Path) -> tuple[list[Pair], list[str]]:
+def match(noisy: Path, clean: Path) -> tuple[Corpus, list[str]]:
     """Pair the sound files of two folders by their relative names without extension, sorted by name.
 
-    Returns the pairs, and a line for each file without a twin and for a folder without sound files. Raises CorpusError
-    if one is no folder.
+    Returns the pairs, and a line for each file without a twin and for a folder without sound files.
     """
     sides: list[dict[str, Path]] = []
     problems: list[str] = []
     for folder in (noisy, clean):
-        if not folder.is_dir():
-            raise CorpusError(f"{folder}: no such folder; check data.root")
         side: dict[str, Path] = {}
         try:
             files = audio.list_files(folder)
         except AudioError as error:
-            return [], [str(error)]
+            return Corpus(("noisy", "clean"), [], []), [str(error)]
         for path in files:
             name = path.relative_to(folder).with_suffix("").as_posix()
             if name in side:
@@ -106,40 +95,33 @@ def match(noisy: Path, clean: Path) -> tuple[list[Pair], list[str]]:
         sides.append(side)
     for mine, other, folder in ((sides[0], sides[1], clean), (sides[1], sides[0], noisy)):
         problems += [f"{mine[name]}: no file of this name in {folder}" for name in sorted(set(mine) - set(other))]
-    return [Pair(name, path, sides[1][name]) for name, path in sorted(sides[0].items()) if name in sides[1]], problems
+    names = sorted(set(sides[0]) & set(sides[1]))
+    return Corpus(("noisy", "clean"), names, [(sides[0][name], sides[1][name]) for name in names]), problems
 
 
-def check(items: Sequence[Sequence[Path]], workers: int) -> tuple[list[audio.Info], list[str]]:
-    """Read the headers of all files; returns the header of each item's first file, and a line for each problem.
+def check(paths: Sequence[Path]) -> tuple[audio.Info | None, list[str]]:
+    """Read the headers of the files of one recording, which must agree in rate and length, as noisy and clean do.
 
-    The files of an item belong to one recording, as noisy and clean do, and must agree in rate and length.
+    Returns the header of the first file, and a line for each problem.
     """
-
-    def probe(paths: Sequence[Path]) -> tuple[audio.Info | None, list[str]]:
-        infos, problems = [], []
-        for path in paths:
-            try:
-                info = audio.probe(path)
-            except AudioError as error:
-                problems.append(str(error))
-                continue
-            infos.append(info)
-            if info.frames == 0:
-                problems.append(f"{path}: holds no samples, or its header does not say how many; convert it to WAV")
-        if problems:
-            return None, problems
-        first = infos[0]
-        for twin in infos[1:]:
-            if first.sample_rate != twin.sample_rate:
-                return None, [f"{first.path}: {first.sample_rate} Hz, its clean twin {twin.sample_rate} Hz"]
-            if first.frames != twin.frames:
-                return None, [f"{first.path}: {first.frames} samples, its clean twin {twin.frames}"]
-        return first, []
-
-    with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(probe, items))
-    usable = [info for info, _ in results if info is not None]
-    return usable, [problem for _, problems in results for problem in problems]
+    infos: list[audio.Info] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            infos.append(audio.probe(path))
+        except AudioError as error:
+            problems.append(str(error))
+    unknown = "holds no samples, or its header does not say how many; convert it to WAV"
+    problems += [f"{info.path}: {unknown}" for info in infos if info.frames == 0]
+    if problems:
+        return None, problems
+    first = infos[0]
+    for twin in infos[1:]:
+        if first.sample_rate != twin.sample_rate:
+            return None, [f"{first.path}: {first.sample_rate} Hz, its clean twin {twin.sample_rate} Hz"]
+        if first.frames != twin.frames:
+            return None, [f"{first.path}: {first.frames} samples, its clean twin {twin.frames}"]
+    return first, []
 
 
 def refuse(problems: Sequence[str]) -> None:
@@ -157,11 +139,18 @@ def split(names: Sequence[str], held_out: Sequence[str] = (), part: str = "val")
     each on average; else a tenth of the files. Raises CorpusError for fewer than two names.
     """
     if len(names) < 2:
-        raise CorpusError(f"{len(names)} pair in the corpus; at least two are needed, one of them for validation")
-    names = sorted(names)
-    speakers = [speaker(name, PREFIX) for name in names]
-    cuts, rule = divide(
-        names, speakers, None, ("train", part), "speaker", held_out=held_out, files_per_group=2, cut=False
-    )
-    train, held = ([names[index] for index, *_ in cuts[key]] for key in ("train", part))
+        raise CorpusError("too few pairs in the corpus; training, validation and test need one each")
+    labels = [speaker(name, PREFIX) for name in names]
+    distinct = set(labels)
+    named = [label for label in held_out if label in distinct]
+    if named and len(named) < len(distinct):
+        part_of, rule = dict.fromkeys(named, part), f"speakers {' + '.join(named)} held out"
+    elif FEWEST <= len(distinct) <= len(names) / 2:
+        part_of, rule = hold_out(labels, ("train", part), "speaker")
+    else:
+        labels = list(names)
+        part_of, rule = hold_out(labels, ("train", part), "file")
+        rule += ", as there are too few speakers"
+    train = sorted(name for name, label in zip(names, labels, strict=True) if label not in part_of)
+    held = sorted(name for name, label in zip(names, labels, strict=True) if label in part_of)
     return train, held, rule

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from denoiser import audio, filesystem
 from denoiser.audio.blocks import resampling
-from denoiser.data.pairs import Pair, check, refuse
+from denoiser.data.pairs import Corpus, check, refuse
 from denoiser.data.store import FULL_SCALE, VERSION, Store, checksums, is_complete
 from denoiser.errors import AudioError, CorpusError
 
@@ -32,37 +31,17 @@ HELD_SECONDS = 60.0  # longest recording that a worker keeps in memory; a longer
 LARGEST = 1 - 1 / FULL_SCALE
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """Files of one store: the names of the utterances, and for each of them one file per track."""
-
-    tracks: tuple[str, ...]
-    names: tuple[str, ...]
-    files: tuple[tuple[Path, ...], ...]
-
-
-def paired(pairs: Sequence[Pair]) -> Corpus:
-    """Return the corpus of these pairs, with the tracks ``noisy`` and ``clean``."""
-    return Corpus(("noisy", "clean"), tuple(p.name for p in pairs), tuple(p.paths for p in pairs))
-
-
 def clips(track: str, folder: Path, files: Sequence[Path] | None = None) -> Corpus:
     """Return a corpus of one track: ``files``, by default all sound files under ``folder``, named by their paths there.
 
     Raises AudioError if there is no sound file.
     """
     files = audio.list_files(folder) if files is None else files
-    names = (path.relative_to(folder).as_posix() for path in files)
-    return Corpus((track,), tuple(names), tuple((path,) for path in files))
+    names = [path.relative_to(folder).as_posix() for path in files]
+    return Corpus((track,), names, [(path,) for path in files])
 
 
-def prepare(
-    corpora: Sequence[Corpus],
-    sample_rate: int,
-    cache: Path,
-    workers: int | None = None,
-    problems: Sequence[str] = (),
-) -> list[Store]:
+def prepare(corpora: Sequence[Corpus], sample_rate: int, cache: Path, problems: Sequence[str] = ()) -> list[Store]:
     """Return the stores of these corpora at ``sample_rate`` Hz under ``cache``, prepared unless they are there.
 
     The key of a store follows from the names, sizes and times of its files, the rate and the format, so it is prepared
@@ -73,25 +52,28 @@ def prepare(
     Raises one CorpusError for the ``problems`` found before and all files whose headers show that they cannot be used,
     before any is prepared, and one for all files that are damaged when they are read.
     """
-    workers = workers or os.cpu_count() or 1
     folders = [cache / f"{sample_rate}hz-{_key(corpus, sample_rate)}" for corpus in corpora]
     missing = [(c, folder) for c, folder in zip(corpora, folders, strict=True) if not is_complete(folder)]
-    checked = [check(corpus.files, workers) for corpus, _ in missing]
-    refuse([*problems, *(problem for _, found in checked for problem in found)])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        checked = [list(pool.map(check, corpus.files)) for corpus, _ in missing]
+    refuse([*problems, *(problem for corpus in checked for _, found in corpus for problem in found)])
     damaged: list[str] = []
-    for (corpus, folder), (infos, _) in zip(missing, checked, strict=True):
+    for (corpus, folder), headers in zip(missing, checked, strict=True):
         try:
-            damaged += _build(corpus, infos, sample_rate, folder, workers)
+            damaged += _build(corpus, [info for info, _ in headers if info], sample_rate, folder)
         except OSError as error:
             raise CorpusError(f"data.cache={cache}: cannot be written ({error}); name another place") from error
     refuse(damaged)
     return [Store(folder) for folder in folders]
 
 
-def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder: Path, workers: int) -> list[str]:
+def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder: Path) -> list[str]:
     """Write one store, or none if files are damaged; returns a line for each of those."""
-    lengths = [_length(info, sample_rate) for info in infos]
-    starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
+    lengths = []
+    for info in infos:
+        old, new = audio.ratio(info.sample_rate, sample_rate)
+        lengths.append(math.ceil(info.frames * new / old))
+    starts = np.cumsum([0, *lengths]).tolist()
 
     def convert(index: int) -> float | str:
         try:
@@ -100,7 +82,6 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
             return str(error)
 
     with filesystem.atomic_folder(folder) as partial:
-        _require_space(partial, 2 * len(corpus.tracks) * starts[-1])
         targets = [partial / f"{track}.i16" for track in corpus.tracks]
         for target in targets:
             target.touch()
@@ -108,7 +89,7 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
         threads = torch.get_num_threads()
         try:
             # One file per thread: decoding and filtering release the interpreter, and files are short.
-            with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 results = pool.map(convert, range(len(infos)))
                 levels = list(tqdm(results, "preparing", len(infos), unit="file", disable=None))
         finally:
@@ -118,10 +99,9 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
         rows = zip(corpus.names, starts, lengths, levels, checksums(targets, starts), strict=False)
         utterances = [dict(zip(("name", "start", "length", "level", "checksum"), row, strict=True)) for row in rows]
         index = {"version": VERSION, "sample_rate": sample_rate, "tracks": corpus.tracks, "utterances": utterances}
-        with filesystem.atomic_write(partial / "index.json") as path:
-            path.write_text(json.dumps(index))
-        for target in targets:
-            with open(target, "rb") as file:
+        (partial / "index.json").write_text(json.dumps(index))
+        for path in partial.iterdir():
+            with open(path, "rb") as file:
                 os.fsync(file.fileno())
         try:
             # A store that was damaged since is replaced.
@@ -133,11 +113,6 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
             if not is_complete(folder):
                 raise
     return []
-
-
-def _length(info: audio.Info, sample_rate: int) -> int:
-    old, new = audio.ratio(info.sample_rate, sample_rate)
-    return math.ceil(info.frames * new / old)
 
 
 def _convert(paths: Sequence[Path], info: audio.Info, sample_rate: int, targets: Sequence[Path], start: int) -> float:
@@ -195,12 +170,3 @@ def _key(corpus: Corpus, sample_rate: int) -> str:
             stat = path.stat()
             digest.update(f"\n{name} {path.name} {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
-
-
-def _require_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed * 1.05:
-        raise CorpusError(
-            f"{folder.parent}: the prepared corpus needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; "
-            "free some, or name another place by data.cache="
-        )

@@ -45,21 +45,14 @@ class Resident:
 
 
 def fits(device: torch.device, choice: str, size: int, free: int | None = None) -> bool:
-    """Return True if a corpus is to live on the training device.
+    """Return True if a corpus of ``size`` bytes is to live on the training device.
 
-    Args:
-        device: that trains.
-        choice: ``auto`` for a GPU with enough free memory, ``cpu`` for never, ``gpu`` for always.
-        size: of the corpus, bytes.
-        free: memory of the device, bytes; by default it is asked.
-
-    Raises ConfigError if ``gpu`` is impossible.
+    ``choice`` is ``auto`` for a GPU with enough free memory, ``cpu`` for never, ``gpu`` for always. ``free`` is the
+    memory of the device in bytes; by default it is asked. Raises ConfigError if ``gpu`` is impossible.
     """
-    if device.type != "cuda":
-        if choice == "gpu":
-            raise ConfigError("data.device=gpu: this training runs on the CPU; use data.device=auto")
-        return False
-    if choice == "cpu":
+    if device.type != "cuda" and choice == "gpu":
+        raise ConfigError("data.device=gpu: this training runs on the CPU; use data.device=auto")
+    if device.type != "cuda" or choice == "cpu":
         return False
     free = torch.cuda.mem_get_info(device)[0] if free is None else free
     if choice == "gpu" and size > free:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -73,52 +72,49 @@ def _search(kind: str, pattern: str, name: str) -> str:
 
 
 def divide(
-    names: Sequence[str],
-    groups: Sequence[str],
-    sizes: Sequence[int] | None,
-    parts: Sequence[str],
-    kind: str,
-    *,
-    held_out: Sequence[str] = (),
-    files_per_group: float = 1.0,
-    cut: bool = True,
+    names: Sequence[str], groups: Sequence[str], sizes: Sequence[int], parts: Sequence[str], kind: str
 ) -> tuple[dict[str, list[Cut]], str]:
     """Divide files into parts; returns the cuts of each part, and the rule that was used, in words.
 
-    Each part but training gets a tenth of the groups, at least one; if there are too few groups, a tenth of the files;
-    if there are too few files, all are cut in time. The choice follows a hash of the names, so it does not depend on
-    their order and hardly changes when files are added.
+    Each part but the first gets a tenth of the groups; if there are fewer than four groups, a tenth of the files; if
+    there are fewer than four files, all are cut in time.
 
     Args:
         names: of the files, each unique.
         groups: speaker or recording of each file.
-        sizes: of each file, in any unit. A group with more than a fifth of the total is held out only if there is
-            no other. None if sizes do not matter.
+        sizes: of each file, in any unit.
         parts: training first.
         kind: name of a group, "speaker" or "recording".
-        held_out: groups that form the second part, if the corpus has them and others.
-        files_per_group: files that a group needs on average to count as one.
-        cut: cut fewer than four files in time; False holds whole files out.
     """
-    distinct = set(groups)
-    named = [group for group in held_out if group in distinct]
-    if named and len(named) < len(distinct):
-        return _assign(groups, dict.fromkeys(named, parts[1]), parts), f"{kind}s {' + '.join(named)} held out"
-    if len(distinct) >= FEWEST and files_per_group * len(distinct) <= len(names):
-        return _divide_by_hash(groups, sizes, parts, kind)
-    if len(names) >= (FEWEST if cut else len(parts)):
-        cuts, rule = _divide_by_hash(names, sizes, parts, "file")
-        few = f"of fewer than {FEWEST} {kind}s" if len(distinct) < FEWEST else f"as {kind}s have too few files"
-        return cuts, f"{rule}, {few}"
-    return _cut_in_time(len(names), parts)
+    if len(set(groups)) >= FEWEST:
+        labels = groups
+        part_of, rule = hold_out(labels, parts, kind, sizes)
+    elif len(names) >= FEWEST:
+        labels = names
+        part_of, rule = hold_out(labels, parts, "file", sizes)
+        rule += f", of fewer than {FEWEST} {kind}s"
+    else:
+        edges = (0.0, *CUTS[-len(parts) + 1 :], 1.0)
+        spans = dict(zip(parts, pairwise(edges), strict=True))
+        shares = ", ".join(f"{part} {100 * start:.0f} to {100 * end:.0f} %" for part, (start, end) in spans.items())
+        cuts = {part: [(index, *span) for index in range(len(names))] for part, span in spans.items()}
+        return cuts, f"{len(names)} file{'s' if len(names) > 1 else ''} cut in time, {shares}"
+    whole: dict[str, list[Cut]] = {part: [] for part in parts}
+    for index, label in enumerate(labels):
+        whole[part_of.get(label, parts[0])].append((index, 0.0, 1.0))
+    return whole, rule
 
 
-def _divide_by_hash(
-    labels: Sequence[str], sizes: Sequence[int] | None, parts: Sequence[str], kind: str
-) -> tuple[dict[str, list[Cut]], str]:
-    """Divide files by their labels, which are their groups or their own names."""
-    total: dict[str, int] = defaultdict(int)
-    for label, size in zip(labels, sizes or [0] * len(labels), strict=True):
+def hold_out(
+    labels: Sequence[str], parts: Sequence[str], kind: str, sizes: Sequence[int] | None = None
+) -> tuple[dict[str, str], str]:
+    """Choose a tenth of the labels, at least one, for each part but the first; returns their parts, and the rule.
+
+    The choice follows a hash of the labels, so it does not depend on their order and hardly changes when files are
+    added. With ``sizes``, a label with more than a fifth of the total is chosen only if there is no other.
+    """
+    total = dict.fromkeys(labels, 0)
+    for label, size in zip(labels, sizes or [], strict=False):
         total[label] += size
     large = 2 * HELD_OUT * sum(total.values())
     order = sorted(total, key=lambda label: (total[label] > large, hashed(label)))
@@ -126,26 +122,7 @@ def _divide_by_hash(
     part_of: dict[str, str] = {}
     for index, part in enumerate(parts[1:]):
         part_of |= dict.fromkeys(order[index * count : (index + 1) * count], part)
-    return _assign(
-        labels, part_of, parts
-    ), f"{count} of {len(order)} {kind}s each for {' and '.join(parts[1:])}, by hash"
-
-
-def _assign(labels: Sequence[str], part_of: dict[str, str], parts: Sequence[str]) -> dict[str, list[Cut]]:
-    """Return whole files by part: that of their label, or training."""
-    cuts: dict[str, list[Cut]] = {part: [] for part in parts}
-    for index, label in enumerate(labels):
-        cuts[part_of.get(label, parts[0])].append((index, 0.0, 1.0))
-    return cuts
-
-
-def _cut_in_time(count: int, parts: Sequence[str]) -> tuple[dict[str, list[Cut]], str]:
-    """Return a span of every file by part."""
-    edges = (0.0, *CUTS[-len(parts) + 1 :], 1.0)
-    spans = dict(zip(parts, pairwise(edges), strict=True))
-    cuts = {part: [(index, start, end) for index in range(count)] for part, (start, end) in spans.items()}
-    shares = ", ".join(f"{part} {100 * start:.0f} to {100 * end:.0f} %" for part, (start, end) in spans.items())
-    return cuts, f"{count} file{'s' if count > 1 else ''} cut in time, {shares}"
+    return part_of, f"{count} of {len(order)} {kind}s each for {' and '.join(parts[1:])}, by hash"
 
 
 def hashed(name: str) -> str:

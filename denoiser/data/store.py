@@ -9,7 +9,6 @@ import itertools
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,25 +20,6 @@ from denoiser.errors import CorpusError
 
 VERSION = 3  # of the format; a store of another version is prepared again
 FULL_SCALE = 32_768.0
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """Place of an utterance in the maps.
-
-    Args:
-        name: of the utterance.
-        start: first sample.
-        length: in samples.
-        level: RMS about the mean of the first track, the noisy, with full scale at 1.
-        checksum: CRC-32 of its samples, one track after the other.
-    """
-
-    name: str
-    start: int
-    length: int
-    level: float
-    checksum: int
 
 
 def is_complete(folder: Path) -> bool:
@@ -68,20 +48,23 @@ class Store:
     """A prepared corpus on disk, for reading. It can be forked and pickled: the maps open on first use.
 
     Tracks are simultaneous: ``("noisy", "clean")``, or ``("speech",)`` alone. Rows are utterances in the order of
-    ``names``, with ``starts`` and ``lengths`` in samples and ``levels``.
+    ``names``, with ``starts`` and ``lengths`` in samples, and ``levels``: the RMS about the mean of the first track,
+    the noisy, with full scale at 1.
     """
 
     def __init__(self, folder: Path) -> None:
         index = json.loads((folder / "index.json").read_text())
+        utterances = index["utterances"]
         self.folder = folder
         self.sample_rate: int = index["sample_rate"]
         self.tracks: tuple[str, ...] = tuple(index["tracks"])
-        self.utterances = {u["name"]: Utterance(**u) for u in index["utterances"]}
-        self.names = list(self.utterances)
+        self.names: list[str] = [utterance["name"] for utterance in utterances]
         self.rows = {name: row for row, name in enumerate(self.names)}
-        self.starts = np.array([u.start for u in self.utterances.values()], np.int64)
-        self.lengths = np.array([u.length for u in self.utterances.values()], np.int64)
-        self.levels = np.array([u.level for u in self.utterances.values()], np.float32)
+        self.starts = np.array([utterance["start"] for utterance in utterances], np.int64)
+        self.lengths = np.array([utterance["length"] for utterance in utterances], np.int64)
+        self.levels = np.array([utterance["level"] for utterance in utterances], np.float32)
+        # CRC-32 of an utterance, one track after the other.
+        self.checksums: list[int] = [utterance["checksum"] for utterance in utterances]
         self._maps: tuple[NDArray[np.int16], ...] | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -91,7 +74,7 @@ class Store:
     def maps(self) -> tuple[NDArray[np.int16], ...]:
         """Samples of each track, one utterance after the other."""
         if self._maps is None:
-            paths = (self.folder / f"{track}.i16" for track in self.tracks)
+            paths = [self.folder / f"{track}.i16" for track in self.tracks]
             try:
                 # Plain arrays, as a slice of a memmap costs ten times a slice of an array.
                 self._maps = tuple(np.asarray(np.memmap(path, np.int16, mode="r")) for path in paths)
@@ -106,21 +89,11 @@ class Store:
         """Size of all samples in bytes."""
         return 2 * len(self.tracks) * int(self.lengths.sum())
 
-    @property
-    def seconds(self) -> float:
-        return int(self.lengths.sum()) / self.sample_rate
-
-    def read(self, name: str, start: int = 0, length: int | None = None) -> tuple[Tensor, ...]:
-        """Return float32 ``[length]`` per track, from sample ``start`` of an utterance on, with zeros beyond its end.
-
-        Raises CorpusError if the whole utterance is read and its checksum is wrong.
-        """
+    def read(self, name: str) -> tuple[Tensor, ...]:
+        """Return a whole utterance, float32 ``[N]`` per track. Raises CorpusError if its checksum is wrong."""
         row = self.rows[name]
-        total = int(self.lengths[row])
-        length = total - start if length is None else length
-        samples = self.gather([row], np.array([start]), length)[:, 0]
-        is_whole = (start, length) == (0, total)
-        if is_whole and zlib.crc32(samples.numpy().data) != self.utterances[name].checksum:
+        samples = self.gather([row], np.array([0]), int(self.lengths[row]))[:, 0]
+        if zlib.crc32(samples.numpy().data) != self.checksums[row]:
             raise CorpusError(
                 f"{name}: its checksum is wrong, it was damaged since it was prepared; delete {self.folder}, and it is "
                 "prepared again at the next start"

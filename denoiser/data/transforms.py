@@ -97,12 +97,7 @@ class SNR(Transform):
 class BandStop(Transform):
     """One band removed from speech and noise, to be inferred from the rest (Défossez et al. 2020).
 
-    The band is up to ``width`` of the mel scale wide (``2595 log10(1 + f / 700)``), anywhere on it.
-
-    Args:
-        sample_rate: Hz.
-        width: share of the mel scale, at most.
-        probability: of each row.
+    The band lies anywhere on the mel scale, ``2595 log10(1 + f / 700)``, and takes up to the share ``width`` of it.
     """
 
     place = 5
@@ -119,21 +114,15 @@ class BandStop(Transform):
         low, high = (700 * (10 ** (share * top) - 1) for share in (first, first + width))
         kernel = lowpass(column(low, noise), self.sample_rate) - lowpass(column(high, noise), self.sample_rate)
         kernel[:, kernel.shape[1] // 2] += 1
-        noise, clean = convolve(torch.stack([noise, clean]), kernel)
-        return noise, clean
+        return convolve(noise, clean, kernel)
 
 
 class BandLimit(Transform):
     """Speech and noise through a narrow channel, with a lower and an upper cut-off, each drawn log-uniformly.
 
     A telephone passes 300 to 3400 Hz (ITU-T G.712), a headset or a wide-band call 50 to 7000 Hz (G.722), and either
-    may be in a file of any rate. A cut-off beyond half the sample rate cuts nothing.
-
-    Args:
-        sample_rate: Hz.
-        low: range of the lower cut-off, Hz.
-        high: range of the upper cut-off, Hz.
-        probability: of each row.
+    may be in a file of any rate. A cut-off beyond half the sample rate cuts nothing. ``low`` and ``high`` are the
+    ranges of the two cut-offs in Hz.
     """
 
     place = 6
@@ -156,8 +145,7 @@ class BandLimit(Transform):
         ranges = np.log([self.low, self.high])
         low, high = np.exp(rng.uniform(ranges[:, :1], ranges[:, 1:], (2, len(noise))))
         kernel = lowpass(column(high, noise), self.sample_rate) - lowpass(column(low, noise), self.sample_rate)
-        noise, clean = convolve(torch.stack([noise, clean]), kernel)
-        return noise, clean
+        return convolve(noise, clean, kernel)
 
 
 class Clip(Transform):
@@ -214,10 +202,11 @@ def lowpass(cutoff: Tensor, sample_rate: int) -> Tensor:
     return band * torch.sinc(band * time) * window
 
 
-def convolve(waveform: Tensor, kernel: Tensor) -> Tensor:
-    """Filter ``[..., B, N]`` by centred kernels ``[B, K]``, one per row: no delay, zeros beyond the ends."""
-    length, taps = waveform.shape[-1], kernel.shape[-1]
+def convolve(noise: Tensor, clean: Tensor, kernel: Tensor) -> Pair:
+    """Filter ``[B, N]`` by centred kernels ``[B, K]``, one per row: no delay, zeros beyond the ends."""
+    length, taps = noise.shape[-1], kernel.shape[-1]
     # A multiple of 1024 has small factors; other sizes take up to three times as long.
     size = -(-(length + taps - 1) // 1024) * 1024
-    spectrum = torch.fft.rfft(waveform, size) * torch.fft.rfft(kernel, size)
-    return torch.fft.irfft(spectrum, size)[..., taps // 2 : taps // 2 + length]
+    spectra = torch.fft.rfft(torch.stack([noise, clean]), size) * torch.fft.rfft(kernel, size)
+    noise, clean = torch.fft.irfft(spectra, size)[..., taps // 2 : taps // 2 + length]
+    return noise, clean

@@ -39,15 +39,12 @@ class Spoil(Transform):
 
 
 def test_a_batch_that_is_not_finite_ends_the_training_and_names_the_files(root, tmp_path):
-    arguments = options(
-        root, "data.shuffle=false", "trainer.log_every_n_steps=1", "+augment.spoil._target_=test_bad_samples.Spoil"
-    )
+    settings = ("data.shuffle=false", "trainer.log_every_n_steps=1")
     with pytest.raises(DivergedError) as failure:
-        train_here(tmp_path / "bad", *arguments)
+        train_here(tmp_path / "bad", *options(root, *settings, "+augment.spoil._target_=test_bad_samples.Spoil"))
     third = sorted(name for store in stores(root) for name in store.names if name[:4] in ("p225", "p288"))[2]
-    assert f"the loss is nan at step 1, in epoch 1: the batch held no finite numbers, for {third}; is it" in str(
-        failure.value
-    )
+    expected = f"the loss is nan at step 1, in epoch 1: the batch held no finite numbers, for {third}; is it"
+    assert expected in str(failure.value)
     assert record.read(tmp_path / "bad")["reason"] == str(failure.value)
     assert not (tmp_path / "bad/checkpoints/last.ckpt").exists()
 
@@ -64,9 +61,7 @@ def test_samples_that_are_not_finite_are_refused_with_the_name_of_the_file(root,
 
 
 def test_training_with_silent_files_works(root, tmp_path):
-    for path in root.glob("*_trainset*/p225_*.wav"):
-        soundfile.write(path, np.zeros(9600), 16_000)
-    for path in root.glob("*_trainset*/p226_*.wav"):
+    for path in root.glob("*_trainset*/p22[56]_*.wav"):
         soundfile.write(path, np.zeros(9600), 16_000)
     train_here(tmp_path / "run", *options(root, "data.batch_size=1"))
     assert record.read(tmp_path / "run")["status"] == "finished"

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from conftest import write_pair
@@ -13,9 +11,8 @@ from denoiser.spectral import Spectral
 
 
 def make_data(root, tmp_path, **options) -> PairedData:
-    data = PairedData(
-        Spectral(), str(root), cache=str(tmp_path / "cache"), **{"batch_size": 3, "frames": 64, **options}
-    )
+    options = {"batch_size": 3, "frames": 64, **options}
+    data = PairedData(Spectral(), str(root), cache=str(tmp_path / "cache"), **options)
     data.prepare_data()
     data.setup()
     data.spectral.fit(data.calibration())
@@ -28,7 +25,7 @@ def waveforms(data: PairedData, *epochs: int, context: str | None = None) -> lis
     if context:
         loader.multiprocessing_context = context
     for epoch in epochs:
-        loader.sampler.set_epoch(epoch)
+        loader.batch_sampler.sampler.set_epoch(epoch)
         batches += [data.waveforms(batch) for batch in loader]
     assert all(batch["level"].shape == (len(batch["noisy"]), 1) for batch in batches)
     return [torch.stack([batch["noisy"], batch["clean"]]) for batch in batches]
@@ -54,10 +51,10 @@ def test_a_resident_corpus_gives_the_same_batches(vctk, tmp_path, frames):
 def test_a_corpus_lives_on_a_gpu_with_room_for_it():
     cpu, gpu = torch.device("cpu"), torch.device("cuda:0")
     assert not fits(cpu, "auto", 1)
-    assert not fits(gpu, "cpu", 1, free=100)
-    assert fits(gpu, "auto", 49, free=100)
-    assert not fits(gpu, "auto", 50, free=100)
-    assert fits(gpu, "gpu", 100, free=100)
+    found = [
+        fits(gpu, choice, size, free=100) for choice, size in (("cpu", 1), ("auto", 49), ("auto", 50), ("gpu", 99))
+    ]
+    assert found == [False, True, False, True]
     with pytest.raises(ConfigError, match=r"takes 2.00 GB and 1.00 GB are free on cuda:0"):
         fits(gpu, "gpu", 2 * 10**9, free=10**9)
     with pytest.raises(ConfigError, match="runs on the CPU"):
@@ -77,17 +74,9 @@ def test_epochs_and_seeds_differ_and_repeat(vctk, tmp_path):
     assert torch.equal(torch.cat(waveforms(fixed, 0), 1), torch.cat(waveforms(fixed, 5), 1))
 
 
-def test_an_utterance_is_cut_elsewhere_in_every_epoch(vctk, tmp_path):
-    crops = make_data(vctk, tmp_path).training_set(read=False)
-    first, second, again = (crops.__getitems__([(e, i) for i in range(len(crops))]) for e in (0, 1, 0))
-    assert not torch.isclose(first["offsets"], second["offsets"]).any()
-    assert torch.equal(first["offsets"], again["offsets"])
-
-
 def test_patches_are_the_spectra_of_the_crops(vctk, tmp_path):
     data = make_data(vctk, tmp_path, frames=256, batch_size=4)
-    batch = next(iter(data.train_dataloader()))
-    batch = data.waveforms(batch)
+    batch = data.waveforms(next(iter(data.train_dataloader())))
     assert batch["noisy"].shape == (4, data.spectral.samples(256))
     patch = data.patches(batch)
     for key in ("noisy", "clean"):
@@ -98,9 +87,8 @@ def test_patches_are_the_spectra_of_the_crops(vctk, tmp_path):
 
 def test_levels_are_of_the_whole_utterance(vctk, tmp_path):
     data = make_data(vctk, tmp_path)
-    levels = {round(float(level), 6) for batch in data.train_dataloader() for level in batch["level"]}
-    whole = {round(u.level, 6) for u in data.store.utterances.values()}
-    assert levels <= whole
+    levels = torch.cat([batch["level"] for batch in data.train_dataloader()])
+    assert set(levels.flatten().tolist()) <= set(data.store.levels.tolist())
 
 
 def test_validation_and_test_serve_whole_utterances(vctk, tmp_path):
@@ -111,25 +99,14 @@ def test_validation_and_test_serve_whole_utterances(vctk, tmp_path):
     assert batch["noisy"].shape == batch["clean"].shape == (1, 16_000)
 
 
-def test_the_split_is_written_with_its_rule(vctk, tmp_path):
-    data = make_data(vctk, tmp_path)
-    data.write_split(tmp_path / "split.json")
-    split = json.loads((tmp_path / "split.json").read_text())
-    assert split["val"] == ["p226_001", "p226_005", "p287_002", "p287_006"]
-    assert "p226 + p287" in split["rule"]
-    assert "p226 + p287" in data.describe()
-    assert not set(split["train"]) & set(split["val"])
-
-
 def test_folders_without_a_test_split_hold_one_out(tmp_path):
     for i in range(6):
-        write_pair(tmp_path / f"noisy/p287_{i:03d}.wav", tmp_path / f"clean/p287_{i:03d}.wav", 0.5, 16_000, i)
+        write_pair(tmp_path / f"noisy/p287_{i}.wav", tmp_path / f"clean/p287_{i}.wav", 0.5, 16_000, i)
     data = make_data(tmp_path, tmp_path, layout="folders")
     parts = [set(data.names[part]) for part in ("train", "val", "test")]
     assert [len(part) for part in parts] == [4, 1, 1]
     assert len(set.union(*parts)) == 6
-    for i in range(2, 6):
-        (tmp_path / f"noisy/p287_{i:03d}.wav").unlink()
-        (tmp_path / f"clean/p287_{i:03d}.wav").unlink()
-    with pytest.raises(CorpusError, match="need three"):
+    for path in tmp_path.glob("*/p287_[2-5].wav"):
+        path.unlink()
+    with pytest.raises(CorpusError, match="too few pairs"):
         make_data(tmp_path, tmp_path, layout="folders")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import resource
 import signal
 import subprocess
 import sys
@@ -13,23 +12,27 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, make_noise, make_voice, train_here, write_pair, write_vctk
+from conftest import ROOT, TINY, largest_file, make_noise, make_voice, train_here, write_pair, write_vctk
+from torch.nn import functional as F
 
 from denoiser import audio
 from denoiser.data import pairs, preparation
-from denoiser.data.preparation import clips, paired
+from denoiser.data.preparation import clips
 from denoiser.data.resident import Resident
 from denoiser.data.store import FULL_SCALE, to_float
 from denoiser.errors import CorpusError
 from denoiser.spectral import Spectral
 
 
-def matched(root):
-    return pairs.match(root / "noisy", root / "clean")[0]
+def prepare(root, rate=16_000):
+    """Return the store of the pairs in ``root``."""
+    corpus, _ = pairs.match(root / "noisy", root / "clean")
+    return preparation.prepare([corpus], rate, root / "cache")[0]
 
 
-def prepare(matched, rate, cache):
-    return preparation.prepare([paired(matched)], rate, cache)[0]
+def prepare_clips(root, cache="cache"):
+    """Return the store of the noises in ``root``, of one track."""
+    return preparation.prepare([clips("noise", root / "noise")], 16_000, root / cache)[0]
 
 
 @pytest.fixture
@@ -40,71 +43,48 @@ def root(tmp_path):
 
 
 def test_the_store_holds_the_files_at_the_new_rate(root):
-    prepared = prepare(matched(root), 16_000, root / "cache")
+    prepared = prepare(root)
     for i, rate in enumerate((48_000, 44_100, 16_000)):
         for side, got in zip(("noisy", "clean"), prepared.read(f"u{i}"), strict=True):
             expected = audio.resample(audio.read(root / side / f"u{i}.wav")[0][0], rate, 16_000)
             assert torch.allclose(got, expected - expected.mean(), atol=1e-4)
-        level = float(Spectral.level(prepared.read(f"u{i}")[0]))
-        assert prepared.utterances[f"u{i}"].level == pytest.approx(level, rel=1e-4)
+        assert float(prepared.levels[i]) == pytest.approx(float(Spectral.level(prepared.read(f"u{i}")[0])), rel=1e-4)
 
 
-def test_crops_lie_at_the_same_place_in_both(root):
-    prepared = prepare(matched(root), 16_000, root / "cache")
-    noisy, clean = prepared.read("u1")
-    crop = prepared.read("u1", 1_000, 500)
-    assert torch.equal(crop[0], noisy[1_000:1_500])
-    assert torch.equal(crop[1], clean[1_000:1_500])
-    beyond, _ = prepared.read("u1", len(noisy) - 10, 30)  # never into the neighbour
-    assert torch.equal(beyond, torch.cat([noisy[-10:], torch.zeros(20)]))
-
-
-def test_a_batch_of_crops_is_read_as_one(root):
-    prepared = prepare(matched(root), 16_000, root / "cache")
-    rows, offsets = [2, 0, 1, 0], np.array([100, 4_000, 9_000, 12])
-    crops = prepared.gather(rows, offsets, 5_000)
-    assert (crops.shape, crops.dtype) == ((2, 4, 5_000), torch.int16)
-    for i, (row, offset) in enumerate(zip(rows, offsets, strict=True)):
-        expected = torch.stack(prepared.read(prepared.names[row], int(offset), 5_000))
-        assert torch.equal(to_float(crops[:, i]), expected)
-    assert not crops[:, 1, 4_000:].any()  # beyond the end of a short one, never its neighbour
-
-
-def test_a_crop_may_begin_before_its_utterance(root):
-    prepared = prepare(matched(root), 16_000, root / "cache")
-    rows, offsets = np.array([0, 1, 2]), np.array([-300, -50, -2_000])
-    crops = prepared.gather(rows, offsets, 1_000)
-    for i in range(3):
-        silent = min(1_000, -offsets[i])
-        assert not crops[:, i, :silent].any()  # never its neighbour
-        assert torch.equal(crops[:, i, silent:], prepared.gather([i], np.array([0]), 1_000)[:, 0, : 1_000 - silent])
+def test_a_batch_of_crops_is_read_as_one_with_zeros_beyond_the_ends_of_an_utterance(root):
+    prepared = prepare(root)
+    rows, offsets, length = np.array([2, 0, 1, 0, 2]), np.array([100, 4_000, -300, 7_990, -6_000]), 5_000
+    crops = prepared.gather(rows, offsets, length)
+    assert (crops.shape, crops.dtype) == ((2, 5, length), torch.int16)
+    for crop, row, offset in zip(crops.unbind(1), rows, offsets, strict=True):
+        whole = torch.stack(prepared.read(prepared.names[row]))
+        padded = F.pad(whole, (6_000, 20_000))[:, 6_000 + offset :][:, :length]
+        assert torch.equal(to_float(crop), padded)
     resident = Resident([prepared, prepared], torch.device("cpu"))  # two stores, as one
     for first in (0, len(prepared.names)):
-        got = resident.gather(torch.from_numpy(rows + first), torch.from_numpy(offsets), 1_000)
-        assert torch.equal(got, crops)
+        assert torch.equal(resident.gather(torch.from_numpy(rows + first), torch.from_numpy(offsets), length), crops)
 
 
 def test_a_folder_of_single_clips_is_a_store_of_one_track(tmp_path):
     audio.write(tmp_path / "noise/deep/er/a.flac", make_noise(0.5, 44_100).repeat(2, 1), 44_100)
     audio.write(tmp_path / "noise/a.wav", make_noise(0.25, 8_000, 1), 8_000)
-    (prepared,) = preparation.prepare([clips("noise", tmp_path / "noise")], 16_000, tmp_path / "cache")
+    prepared = prepare_clips(tmp_path)
     assert prepared.tracks == ("noise",)
     assert prepared.names == ["a.wav", "deep/er/a.flac"]
     (got,) = prepared.read("deep/er/a.flac")
     expected = audio.resample(make_noise(0.5, 44_100), 44_100, 16_000)[0]
     assert torch.allclose(got, expected - expected.mean(), atol=1e-4)
-    assert prepared.utterances["a.wav"].length == 4_000
+    assert prepared.lengths[0] == 4_000
 
 
 @pytest.mark.parametrize("loud", [1.0, 20.0])
 @pytest.mark.parametrize("rate", [44_100, 16_000, 8_000])
 def test_a_long_recording_in_blocks_equals_the_whole(tmp_path, monkeypatch, rate, loud):
     audio.write(tmp_path / "noise/a.wav", loud * make_noise(1.0, rate), rate, subtype="FLOAT")
-    corpus = clips("noise", tmp_path / "noise")
-    (at_once,) = preparation.prepare([corpus], 16_000, tmp_path / "at_once")
+    at_once = prepare_clips(tmp_path, "at_once")
     monkeypatch.setattr(preparation, "BLOCK_SECONDS", 0.1)
     monkeypatch.setattr(preparation, "HELD_SECONDS", 0.1)
-    (in_blocks,) = preparation.prepare([corpus], 16_000, tmp_path / "in_blocks")
+    in_blocks = prepare_clips(tmp_path, "in_blocks")
     (expected,), (got,) = at_once.read("a.wav"), in_blocks.read("a.wav")
     assert got.shape == expected.shape == (16_000,)
     assert torch.allclose(got, expected, atol=1.01 / FULL_SCALE)
@@ -127,7 +107,7 @@ def test_a_long_recording_is_read_in_blocks_that_are_not_kept(tmp_path, monkeypa
     monkeypatch.setattr(audio, "Reader", Reader)
     monkeypatch.setattr(preparation, "BLOCK_SECONDS", 0.1)
     monkeypatch.setattr(preparation, "HELD_SECONDS", 1.0)
-    preparation.prepare([clips("noise", tmp_path / "noise")], 16_000, tmp_path / "cache")
+    prepare_clips(tmp_path)
     assert max(lengths) == 4_800
     assert sum(lengths) == 2 * 4 * 48_000
 
@@ -139,33 +119,27 @@ def test_the_mean_of_each_track_is_removed(tmp_path, monkeypatch, held_seconds):
     voice, noise = make_voice(0.5, 16_000), make_noise(0.5, 16_000)
     audio.write(tmp_path / "noisy/a.wav", voice + noise + 0.3, 16_000, subtype="FLOAT")
     audio.write(tmp_path / "clean/a.wav", voice - 0.2, 16_000, subtype="FLOAT")
-    store = prepare(matched(tmp_path), 16_000, tmp_path / "cache")
+    store = prepare(tmp_path)
     noisy, clean = store.read("a")
     assert torch.allclose(noisy, (voice + noise - (voice + noise).mean())[0], atol=1e-4)
     assert torch.allclose(clean, (voice - voice.mean())[0], atol=1e-4)
     assert store.levels[0] == pytest.approx(float(Spectral.level(voice + noise + 0.3)), rel=1e-3)
 
 
-def test_a_store_of_another_version_is_prepared_again(root, monkeypatch):
-    first = prepare(matched(root), 16_000, root / "cache")
-    monkeypatch.setattr(preparation, "VERSION", preparation.VERSION - 1)
-    assert prepare(matched(root), 16_000, root / "cache").folder != first.folder
-
-
 def test_a_store_that_was_cut_short_is_prepared_again(root):
-    first = prepare(matched(root), 16_000, root / "cache")
+    first = prepare(root)
     before = first.read("u0")
     with open(first.folder / "noisy.i16", "r+b") as file:
         file.truncate(1000)
-    again = prepare(matched(root), 16_000, root / "cache")
+    again = prepare(root)
     assert again.folder == first.folder
     assert all(torch.equal(a, b) for a, b in zip(before, again.read("u0"), strict=True))
 
 
 def test_an_utterance_that_was_damaged_since_is_named(root):
-    store = prepare(matched(root), 16_000, root / "cache")
+    store = prepare(root)
     samples = np.memmap(store.folder / "clean.i16", np.int16, mode="r+")
-    samples[store.utterances["u1"].start + 1000] += 1
+    samples[store.starts[1] + 1000] += 1
     samples.flush()
     store.read("u0")
     with pytest.raises(CorpusError, match=r"^u1: its checksum is wrong, .* delete "):
@@ -173,44 +147,39 @@ def test_an_utterance_that_was_damaged_since_is_named(root):
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(root):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        with pytest.raises(CorpusError, match=r"data\.cache=.*cannot be written.*name another place") as error:
-            prepare(matched(root), 16_000, root / "cache")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = r"data\.cache=.*cannot be written.*name another place"
+    with largest_file(20_000), pytest.raises(CorpusError, match=message) as error:
+        prepare(root)
     assert "\n" not in str(error.value)
     assert list((root / "cache").iterdir()) == []
 
 
-def test_prepared_once_and_again_when_something_changes(root):
-    cache = root / "cache"
-    first = prepare(matched(root), 16_000, cache)
+def test_prepared_once_and_again_when_something_changes(root, monkeypatch):
+    first = prepare(root)
     stamp = (first.folder / "noisy.i16").stat().st_mtime_ns
-    assert prepare(matched(root), 16_000, cache).folder == first.folder
+    assert prepare(root).folder == first.folder
     assert (first.folder / "noisy.i16").stat().st_mtime_ns == stamp
-    assert prepare(matched(root), 8_000, cache).folder != first.folder
+    assert prepare(root, 8_000).folder != first.folder
     write_pair(root / "noisy/u0.wav", root / "clean/u0.wav", 0.5, 48_000, 99)
     os.utime(root / "noisy/u0.wav", ns=(1, 1))
-    again = prepare(matched(root), 16_000, cache)
+    again = prepare(root)
     assert again.folder != first.folder
     assert not torch.equal(again.read("u0")[0], first.read("u0")[0])
-    (root / "noisy/u2.wav").unlink()
-    (root / "clean/u2.wav").unlink()
-    assert len(prepare(matched(root), 16_000, cache).utterances) == 2
+    for side in ("noisy", "clean"):
+        (root / side / "u2.wav").unlink()
+    assert prepare(root).names == ["u0", "u1"]
+    monkeypatch.setattr(preparation, "VERSION", preparation.VERSION - 1)
+    assert prepare(root).folder not in (first.folder, again.folder)
 
 
 def test_damage_found_while_preparing_leaves_nothing(root):
-    path = root / "noisy/u0.wav"
-    audio.write(root / "noisy/x.flac", audio.read(path)[0], 48_000)
-    data = bytearray((root / "noisy/x.flac").read_bytes())
-    path.unlink()
-    data[len(data) // 2 :] = b"\0" * (len(data) - len(data) // 2)
-    (root / "noisy/x.flac").write_bytes(data)
-    (root / "clean/u0.wav").rename(root / "clean/x.wav")
-    with pytest.raises(CorpusError, match=r"1 problem in the corpus.*x\.flac"):
-        prepare(matched(root), 16_000, root / "cache")
+    path = root / "noisy/u0.flac"
+    audio.write(path, audio.read(root / "noisy/u0.wav")[0], 48_000)
+    (root / "noisy/u0.wav").unlink()
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2].ljust(len(data), b"\0"))
+    with pytest.raises(CorpusError, match=r"1 problem in the corpus.*u0\.flac"):
+        prepare(root)
     assert list((root / "cache").iterdir()) == []
 
 
@@ -224,10 +193,10 @@ def test_a_header_with_a_wrong_length_is_refused(tmp_path, samples, said):
     data[22:26] = samples.to_bytes(4, "big")  # of STREAMINFO; 0: unknown, as a FLAC written to a pipe has it
     path.write_bytes(data)
     with pytest.raises(CorpusError, match=rf"1 problem.*a\.flac: .*header .*{said}"):
-        preparation.prepare([clips("noise", path.parent)], 16_000, tmp_path / "cache")
+        prepare_clips(tmp_path)
 
 
-# A process that prepares a corpus, and is killed in the middle of its fourth file.
+# A process that prepares a corpus, and is killed at its eighth block.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -235,17 +204,17 @@ from denoiser import audio
 from denoiser.data import pairs, preparation
 
 class Reader(audio.Reader):
-    opened = 0
+    blocks = 0
 
     def read(self, frames):
-        Reader.opened += 1
-        if Reader.opened == 8:
+        Reader.blocks += 1
+        if Reader.blocks == 8:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().read(frames)
 
 audio.Reader = Reader
-found = pairs.match(*pairs.vctk_demand(Path(sys.argv[1])).train)[0]
-preparation.prepare([preparation.paired(found)], 16_000, Path(sys.argv[2]), workers=1)
+corpus, _ = pairs.match(*pairs.vctk_demand(Path(sys.argv[1])).train)
+preparation.prepare([corpus], 16_000, Path(sys.argv[2]))
 """
 
 
@@ -254,8 +223,9 @@ def test_after_a_killed_preparation_the_next_one_starts_over(vctk, tmp_path):
     killed = subprocess.run([sys.executable, "-c", KILLED, str(vctk), str(cache)], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
     assert sorted(path.name for path in cache.glob("*.partial-*/*")) == ["clean.i16", "noisy.i16"]
-    prepared = prepare(pairs.match(*pairs.vctk_demand(vctk).train)[0], 16_000, cache)
-    assert all(noisy.any() for noisy, _ in map(prepared.read, prepared.utterances))
+    corpus, _ = pairs.match(*pairs.vctk_demand(vctk).train)
+    (prepared,) = preparation.prepare([corpus], 16_000, cache)
+    assert all(noisy.any() for noisy, _ in map(prepared.read, prepared.names))
     assert [path.name for path in cache.iterdir()] == [prepared.folder.name]
 
 
@@ -263,7 +233,7 @@ def test_pairs_beyond_full_scale_are_scaled_down_together(tmp_path):
     voice, noise = 1.5 * make_voice(0.5, 16_000), 10 * make_noise(0.5, 16_000)
     audio.write(tmp_path / "noisy/a.wav", voice + noise, 16_000, subtype="FLOAT")
     audio.write(tmp_path / "clean/a.wav", voice, 16_000, subtype="FLOAT")
-    noisy, clean = prepare(matched(tmp_path), 16_000, tmp_path / "cache").read("a")
+    noisy, clean = prepare(tmp_path).read("a")
     gain = float(noisy.std() / (voice + noise).std())
     assert gain < 1
     assert torch.allclose((noisy - clean) / gain, (noise - noise.mean())[0], atol=1e-3)
@@ -273,7 +243,7 @@ def test_stereo_is_averaged_and_the_store_travels_to_workers(tmp_path):
     voice = make_voice(0.3, 16_000)
     audio.write(tmp_path / "noisy/a.wav", torch.cat([voice, 0 * voice]), 16_000)
     audio.write(tmp_path / "clean/a.wav", voice / 2, 16_000)
-    prepared = prepare(matched(tmp_path), 16_000, tmp_path / "cache")
+    prepared = prepare(tmp_path)
     noisy, clean = prepared.read("a")
     assert torch.allclose(noisy, clean, atol=1e-4)
     assert torch.equal(pickle.loads(pickle.dumps(prepared)).read("a")[0], noisy)

@@ -88,7 +88,7 @@ def test_what_a_run_leaves_behind(trained):
     assert [(row["name"], row["noise_type"], row["snr_db"]) for row in rows] == [
         ("p232_000", "bus", "2.5"), ("p257_001", "living", "17.5")
     ]  # fmt: skip
-    assert "noise types and SNRs from log_testset.txt (lines ignored: 1)" in printed
+    assert "noise types and SNRs of 2 from log files" in printed
     assert "by noise type" in printed
     scores = json.loads((folder / "scores.json").read_text())
     assert scores["n"] == 2

@@ -20,7 +20,7 @@ from denoiser.data.mixture.fixed import FixedMixtures
 from denoiser.data.mixture.mix import mix
 from denoiser.data.mixture.recipe import Recipe
 from denoiser.data.mixture.segments import LONGEST, SHORTEST, Collection, Segments
-from denoiser.data.preparation import clips, paired, prepare
+from denoiser.data.preparation import clips, prepare
 from denoiser.data.split import PARTS, divide, hashed
 from denoiser.data.store import Store, to_float
 from denoiser.data.synthesis.generated import write_noises
@@ -101,7 +101,7 @@ class MixtureData(PairedData):
             found.append(("generated", clips("noise", write_noises(self.cache, self.spectral.sample_rate))))
         if self.test_root:
             matched, problems = folders.test_pairs(self.test_root)
-            found.append(("tests", paired(matched)))
+            found.append(("tests", matched))
         corpora = [corpus for _, corpus in found]
         stores = prepare(corpora, self.spectral.sample_rate, self.cache, problems=problems)
         for (kind, _), store in zip(found, stores, strict=True):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from denoiser import audio
-from denoiser.data.pairs import Pair, match, unnest
-from denoiser.data.preparation import Corpus, clips
+from denoiser.data.pairs import Corpus, match, unnest
+from denoiser.data.preparation import clips
 from denoiser.errors import AudioError, ConfigError, CorpusError
 
 Paths = str | Sequence[str]
@@ -57,7 +57,7 @@ def check_apart(speech: Sequence[Path], noise: Sequence[Path]) -> None:
                 )
 
 
-def test_pairs(root: Path) -> tuple[list[Pair], list[str]]:
+def test_pairs(root: Path) -> tuple[Corpus, list[str]]:
     """Return the pairs of ``data.test_root`` and a line for each problem. Raises CorpusError where it has none."""
     for noisy, clean in TESTS:
         if (root / noisy).is_dir() and (root / clean).is_dir():

@@ -6,17 +6,32 @@ Edinburgh DataShare, doi 10.7488/ds/2117, CC BY 4.0. The MD5 sums are those publ
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from denoiser import filesystem
 from denoiser.data.vctk_demand import download
-from denoiser.data.vctk_demand.corpus import Archive, is_complete, required_bytes
-from denoiser.errors import ConfigError, DownloadError
+from denoiser.errors import CorpusError, DownloadError
 
 URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/2791"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published ZIP file ``<name>.zip`` and the folder ``<name>`` it is unpacked to."""
+
+    name: str
+    md5: str  # of the ZIP file, in hexadecimal
+    size: int  # of the ZIP file, bytes, about
+    unpacked: int  # size of its files, bytes, about
+    files: int | None  # number of files, None if it is not known
+    suffix: str = ".wav"  # of the names of its files
+
+
 # Unpacked: hours x 3600 s x 48 kHz x 2 bytes; 18.7 h for 56 speakers, from the mean length of the others.
 ARCHIVES = (
     Archive("logfiles", "0d16f5b6afe12d64238d1e4a0e6ff6e8", 1_000_000, 5_000_000, None, ".txt"),
@@ -29,14 +44,38 @@ ARCHIVES = (
 )
 
 
-def select(speakers: int, part: str, archives: Sequence[Archive]) -> list[Archive]:
-    """Return the archives of a training set and a part; arguments and ConfigError as in :func:`fetch`."""
-    if speakers not in (28, 56) or part not in ("all", "test"):
-        raise ConfigError(f"speakers={speakers} part={part}: expected 28 or 56, and all or test")
+def select(speakers: int, part: str, archives: Sequence[Archive] = ARCHIVES) -> list[Archive]:
+    """Return the archives of a training set and a part; arguments as in :func:`fetch`."""
     sets = ["logfiles", "testset"]
     if part == "all":
         sets.append(f"trainset_{speakers}spk")
     return [archive for archive in archives if any(name in archive.name for name in sets)]
+
+
+def required_bytes(archives: Sequence[Archive], keep_archives: bool = False) -> int:
+    """Return the disk space, in bytes, to download and unpack the archives one after the other, about."""
+    sizes = [archive.size for archive in archives]
+    packed = sum(sizes) if keep_archives else max(sizes, default=0)
+    return packed + sum(archive.unpacked for archive in archives)
+
+
+def is_complete(root: Path, archive: Archive) -> bool:
+    """Return True if the folder of the archive holds all of its files, False if there is no such folder.
+
+    An archive is unpacked beside its folder and renamed, so the number of files tells enough: it takes milliseconds.
+    Raises CorpusError if the folder holds something else. It may be a person's, and is never replaced.
+    """
+    folder = root / archive.name
+    if not folder.exists():
+        return False
+    with os.scandir(folder) as entries:
+        count = sum(download.is_wanted(entry.name, archive.suffix) and entry.stat().st_size > 0 for entry in entries)
+    if count == 0 or archive.files not in (None, count):
+        raise CorpusError(
+            f"{folder}: holds {count} {archive.suffix} files that are not empty, expected {archive.files or 'some'}; "
+            "move it away and run this again to download it, or train on it without data.download"
+        )
+    return True
 
 
 def fetch(
@@ -62,7 +101,6 @@ def fetch(
         archives: that are published there.
 
     Raises:
-        ConfigError: a setting has no meaning.
         CorpusError: a folder in ``root`` holds other files than it should.
         DownloadError: an archive cannot be downloaded or is not the published one, or the disk cannot be written.
     """
@@ -71,9 +109,6 @@ def fetch(
     wanted = select(speakers, part, archives)
     try:
         if work.exists() or not all(is_complete(root, archive) for archive in wanted):
-            with filesystem.locked(lock) as free:
-                if not free:
-                    print(f"{root}: waiting for another process that downloads to it", flush=True)
             with filesystem.locked(lock, wait=True):
                 work.mkdir(exist_ok=True)
                 _fetch_missing(root, work, wanted, url, keep_archives)
@@ -95,10 +130,7 @@ def _fetch_missing(root: Path, work: Path, archives: Sequence[Archive], url: str
     needed = required_bytes(missing, keep_archives) - present
     free = shutil.disk_usage(root).free
     if needed > free:
-        raise DownloadError(
-            f"{root}: about {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free; free some space, or "
-            "choose another folder"
-        )
+        raise DownloadError(f"{root}: about {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free")
     for archive in archives:
         name = f"{archive.name}.zip"
         own, downloaded = root / name, work / name

@@ -7,7 +7,6 @@ import shutil
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
 from http.client import HTTPException, InvalidURL
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +15,6 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from denoiser.data.vctk_demand.corpus import is_wanted
 from denoiser.errors import DownloadError
 
 ATTEMPTS = 6  # in a row without progress
@@ -46,10 +44,7 @@ def fetch_archive(url: str, path: Path, md5: str) -> None:
 
 
 def download(url: str, path: Path) -> None:
-    """Download a file by GET. If ``<path>.part`` is there, from an earlier call, only the rest is requested.
-
-    A part may be of an older version of the file: only the checksum of the whole can tell.
-    """
+    """Download a file by GET. If ``<path>.part`` is there, from an earlier call, only the rest is requested."""
     part = Path(f"{path}.part")
     furthest, failures = _size(part), 0
     while True:
@@ -93,7 +88,7 @@ def _request_rest(url: str, part: Path) -> None:
             open(part, "ab" if start else "wb") as file,
             tqdm(total=total, initial=start, desc=part.stem, unit="B", unit_scale=True, disable=None) as bar,
         ):
-            for block in _body(response):
+            while block := _receive(response):
                 file.write(block)
                 bar.update(len(block))
     if total not in (None, _size(part)):
@@ -121,16 +116,12 @@ def _open(url: str, start: int) -> Any:
         raise _TransientError(str(error) or type(error).__name__) from error
 
 
-def _body(response: Any) -> Iterator[bytes]:
-    """Yield the blocks of a response; an error of the connection is transient, unlike one of the disk."""
-    while True:
-        try:
-            block = response.read1(BLOCK)
-        except (OSError, HTTPException) as error:
-            raise _TransientError(str(error) or type(error).__name__) from error
-        if not block:
-            return
-        yield block
+def _receive(response: Any) -> bytes:
+    """Return the next bytes of a response; an error of the connection is transient, unlike one of the disk."""
+    try:
+        return response.read1(BLOCK)
+    except (OSError, HTTPException) as error:
+        raise _TransientError(str(error) or type(error).__name__) from error
 
 
 def unpack(path: Path, folder: Path, suffix: str) -> None:
@@ -144,12 +135,16 @@ def unpack(path: Path, folder: Path, suffix: str) -> None:
                 name = PurePosixPath(info.filename.replace("\\", "/"))
                 if name.is_absolute() or ".." in name.parts or ":" in info.filename:
                     raise DownloadError(f"{path}: {info.filename!r} in it lies outside of the folder; refused")
-                if info.is_dir() or "__MACOSX" in name.parts or not is_wanted(name.name, suffix):
-                    continue
-                with archive.open(info) as source, open(folder / name.name, "xb") as target:
-                    shutil.copyfileobj(source, target, BLOCK)
+                if is_wanted(name.name, suffix):
+                    with archive.open(info) as source, open(folder / name.name, "xb") as target:
+                        shutil.copyfileobj(source, target)
     except zipfile.BadZipFile as error:
         raise DownloadError(f"{path}: is damaged ({error})") from error
+
+
+def is_wanted(name: str, suffix: str) -> bool:
+    """Return True for a file of the corpus, False for other types and for the hidden files that macOS adds."""
+    return name.lower().endswith(suffix) and not name.startswith(".")
 
 
 def md5_of(path: Path) -> str:

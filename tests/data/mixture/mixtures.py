@@ -38,7 +38,7 @@ def write_corpus(root: Path, voice=make_voice, seconds: float = 2.5) -> tuple[Pa
 
 def mixed(data: MixtureData, epoch: int = 0) -> Draws:
     loader = data.train_dataloader()
-    loader.sampler.set_epoch(epoch)
+    loader.batch_sampler.sampler.set_epoch(epoch)
     return [data.waveforms(batch) for batch in loader]
 
 
