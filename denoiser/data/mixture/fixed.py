@@ -50,10 +50,5 @@ class FixedMixtures(Dataset[Batch]):
         batch["crops"] = to_float(batch["crops"])
         mixed = mix(batch, draw.length, self.mixtures.sample_rate, self.rooms)
         noisy, clean = mixed["noisy"][0], mixed["clean"][0]
-        return {
-            "noisy": noisy,
-            "clean": clean,
-            "level": Spectral.level(noisy),
-            "name": self.names[index],
-            "index": index,
-        }
+        level = Spectral.level(noisy)
+        return {"noisy": noisy, "clean": clean, "level": level, "name": self.names[index], "index": index}
