@@ -23,10 +23,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from data import SECONDS, machine, write_corpus
 from floor import FRAMES, PASSES, traffic
 from speed import child, markdown, write
 
+from data import SECONDS, machine, write_corpus
 from denoiser.inference.denoiser import Denoiser
 
 PEAK, BANDWIDTH = 989e12 / 2, 4.8e12  # of an H200: bfloat16 multiplications, dense, and bytes a second

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import collections
 import json
+import math
 import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
@@ -21,15 +21,13 @@ from tqdm import tqdm
 from denoiser import audio
 from denoiser.data.activity import active_power
 from denoiser.data.synthesis.noises import NOISES, Response, pink, shape, unit
-from denoiser.data.synthesis.sentences import SENTENCES
-from denoiser.data.synthesis.voices import SPEAKERS, Array, Voice, espeak, resample, speak
+from denoiser.data.synthesis.voices import SENTENCES, SPEAKERS, Array, Voice, espeak, resample, speak
 from denoiser.errors import ConfigError, CorpusError
 from denoiser.filesystem import atomic_folder
 
 CORPUS = "denoiser synthetic"
 MARKER = "synthetic.json"  # holds the settings of a corpus; the last file written
 FORMAT = 1  # raised when the same settings would give other samples
-MOST_MINUTES = 6000
 SECONDS = 3.3  # of a mean utterance
 LEVEL = (-30.0, -22.0)  # dBFS of active speech
 FLOOR = -75.0  # dBFS of the room: no recording has the digital silence of espeak
@@ -132,28 +130,19 @@ def _plan(split: str, minutes: float, seed: int) -> list[Utterance]:
 
 
 def _enter_worker() -> None:
-    """Compute with one thread, and leave Ctrl-C to the parent process."""
+    """Leave Ctrl-C to the parent process, and compute with one thread: their number may change the bits of a sum."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_all(plan: list[Utterance], root: Path, rate: int, workers: int) -> None:
     write = partial(Utterance.write, root=root, rate=rate)
-    progress = partial(tqdm, total=len(plan), desc="synthetic corpus", unit="utterance", disable=None)
-    if workers > 1:
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _enter_worker)
-        try:
-            collections.deque(progress(pool.map(write, plan, chunksize=2)), maxlen=0)
-        finally:
-            pool.shutdown(cancel_futures=True)
-        return
-    threads = torch.get_num_threads()
-    # One thread as in a worker, since the last bit of a sum may depend on the number of threads.
-    torch.set_num_threads(1)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _enter_worker)
     try:
-        collections.deque(progress(map(write, plan)), maxlen=0)
+        written = pool.map(write, plan, chunksize=2)
+        list(tqdm(written, "synthetic corpus", len(plan), unit="utterance", disable=None))
     finally:
-        torch.set_num_threads(threads)
+        pool.shutdown(cancel_futures=True)
 
 
 def _settings_in(root: Path) -> dict[str, Any] | None:
@@ -189,19 +178,16 @@ def write_corpus(
         test_minutes: of test audio, about; 4 utterances at least.
         seed: 0 or more.
         sample_rate: of the files, Hz, at least 8000. Speech ends at 11 kHz.
-        workers: processes; 1 works in this one. Default: one per processor, 8 at most.
+        workers: processes; by default one per processor, 8 at most.
 
     Raises:
         ConfigError: a setting is out of range.
         CorpusError: ``root`` holds anything else, which stays, or cannot be written.
         DenoiserError: espeak-ng is missing or does not work.
     """
-    for name, value in (("minutes", minutes), ("test_minutes", test_minutes)):
-        if not 0 <= value <= MOST_MINUTES:
-            raise ConfigError(f"{name}={value}, expected 0 to {MOST_MINUTES}")
-    if seed < 0:
-        raise ConfigError(f"seed={seed}, expected 0 or more")
-    workers = min(os.cpu_count() or 1, 8) if workers is None else workers
+    for name, value in (("minutes", minutes), ("test_minutes", test_minutes), ("seed", seed)):
+        if not 0 <= value < math.inf:
+            raise ConfigError(f"{name}={value}, expected 0 or more")
     settings = {"corpus": CORPUS, "format": FORMAT, "seed": seed, "sample_rate": sample_rate}
     settings |= {"minutes": minutes, "test_minutes": test_minutes}
     root = Path(root).resolve()
@@ -213,7 +199,7 @@ def write_corpus(
     try:
         with atomic_folder(root) as folder:
             new, old = folder / "new", folder / "old"
-            _write_all([*plans["train"], *plans["test"]], new, sample_rate, workers)
+            _write_all([*plans["train"], *plans["test"]], new, sample_rate, workers or min(os.cpu_count() or 1, 8))
             for split, plan in plans.items():
                 log = "".join(sorted(f"{u.name} {u.noise} {u.snr:g}\n" for u in plan))
                 (new / f"log_{SETS[split]}.txt").write_text(log)

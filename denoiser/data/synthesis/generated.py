@@ -111,11 +111,8 @@ def write_noises(cache: Path, sample_rate: int) -> Path:
                     noise /= max(1.0, np.abs(noise).max())  # a key's click may stand out by more than 26 dB
                     path = new / part / kind / f"{kind}_{i:02d}.wav"
                     audio.write(path, torch.from_numpy(noise).float()[None], sample_rate)
-            try:
-                os.rename(new, folder)
-            except OSError:
-                if not folder.is_dir():  # else another process was faster, with the same result
-                    raise
+            os.rename(new, folder)
     except OSError as error:
-        raise CorpusError(f"data.cache={cache}: cannot be written ({error}); name another place") from error
+        if not folder.is_dir():  # else another process was faster, with the same result
+            raise CorpusError(f"data.cache={cache}: cannot be written ({error}); name another place") from error
     return folder

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 
-from denoiser.data.synthesis import sentences
-from denoiser.data.synthesis.voices import CROWDS, ESPEAK_RATE, Array, Voice, resample, speak
+from denoiser.data.synthesis.voices import CROWDS, ESPEAK_RATE, SENTENCES, Array, Voice, resample, speak
 
 Response = Callable[[Array], Array]  # of frequencies in Hz
 Noise = Callable[[Generator, int, int], Array]  # (rng, samples, rate) at any level
@@ -43,6 +42,10 @@ def _coloured(rng: Generator, n: int, rate: int, gain: Response) -> Array:
     f = np.fft.rfftfreq(size, 1 / rate)
     spectrum = np.fft.rfft(rng.standard_normal(size)) * gain(np.maximum(f, 20)) * (f >= 20)
     return unit(np.fft.irfft(spectrum, size)[:n])
+
+
+_white: Noise = partial(_coloured, gain=np.ones_like)
+pink: Noise = partial(_coloured, gain=lambda f: f**-0.5)
 
 
 def _band(f: Array, low: float | Array, high: float | Array) -> Array:
@@ -90,18 +93,10 @@ def _talk(rng: Generator, n: int, rate: int, split: str) -> Array:
         voice = Voice(name, "", *(int(v) for v in rng.integers([40, 40, 145], [60, 60, 180])))
         speech: Array = np.zeros(0)
         while len(speech) < length + ESPEAK_RATE:  # a second more, to begin anywhere in it
-            speech = np.append(speech, speak(rng, rng.choice(sentences.SENTENCES[split]), voice))
+            speech = np.append(speech, speak(rng, rng.choice(SENTENCES[split]), voice))
         start = rng.integers(len(speech) - length)
         crowd += rng.uniform(0.7, 1.4) * unit(speech[start : start + length])
     return resample(crowd, rate)[:n]
-
-
-def _white(rng: Generator, n: int, rate: int) -> Array:
-    return _coloured(rng, n, rate, np.ones_like)
-
-
-def pink(rng: Generator, n: int, rate: int) -> Array:
-    return _coloured(rng, n, rate, lambda f: f**-0.5)
 
 
 def _bandlimited(rng: Generator, n: int, rate: int) -> Array:

@@ -1,4 +1,4 @@
-"""Synthetic voices of espeak-ng, through the library that the package ``espeakng-loader`` carries."""
+"""Synthetic voices of espeak-ng, which the package ``espeakng-loader`` carries, and the sentences that they read."""
 
 from __future__ import annotations
 
@@ -65,6 +65,11 @@ SPEAKERS = {
 CROWDS = {
     "train": ["en-us+john", "en-029+grandma", "en-gb-x-rp+paul", "de+Gene", "fr+m5", "es+shelby", "nl+Andrea", "pl+f5"],
     "test": ["en+victor", "en+belinda", "sv+Mike", "it+robert", "pt+Nguyen", "fi+steph", "ro+anika", "cy+Alicia"],
+}
+# None of the test set is in the training set.
+SENTENCES = {
+    split: Path(__file__).with_name(f"sentences_{split}.txt").read_text(encoding="utf-8").splitlines()
+    for split in ("train", "test")
 }
 
 
