@@ -51,18 +51,14 @@ def one_line() -> Iterator[None]:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
-    except (DenoiserError, HydraException, OmegaConfBaseException) as error:
-        if TRACEBACK:
-            raise
-        _leave(f"error: {_explain(error)}", error.code if isinstance(error, UnfinishedError) else 2)
-    except OSError as error:
-        if TRACEBACK or error.errno not in SYSTEM_ERRORS:
-            raise
-        _leave(f"error: {shown(error.filename or 'the disk')}: {error.strerror}", 2)
     except KeyboardInterrupt as error:
         if TRACEBACK:
             raise
         _leave(str(error) or "interrupted", error.code if isinstance(error, StopError) else 130)
+    except (DenoiserError, HydraException, OmegaConfBaseException, OSError) as error:
+        if TRACEBACK or (isinstance(error, OSError) and error.errno not in SYSTEM_ERRORS):
+            raise
+        _leave(f"error: {_explain(error)}", error.code if isinstance(error, UnfinishedError) else 2)
 
 
 def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> None:
@@ -102,6 +98,8 @@ def _leave(line: str, code: int) -> None:
 
 def _explain(error: BaseException) -> str:
     """Return the message of an error as one line, with the advice that Hydra's own lacks."""
+    if isinstance(error, OSError):
+        return f"{shown(error.filename or 'the disk')}: {error.strerror}"
     if isinstance(error, MissingConfigException):
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         if group in ("hydra/sweeper", "hydra/launcher"):

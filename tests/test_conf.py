@@ -126,11 +126,6 @@ def test_every_family_takes_every_spectral_representation(model, spectral):
     assert build_module(plain, {}).denoiser.spectral.bins == {"8k": 128, "16k": 256, "48k": 768}[spectral]
 
 
-def test_infer_composes():
-    cfg = composed("ckpt=a.ckpt", "input=b.wav", config="infer")
-    assert (cfg.output, cfg.device, cfg.plot) == (None, "auto", False)
-
-
 def test_a_run_goes_on_in_the_folder_of_its_checkpoint(tmp_path):
     parent = tmp_path / "runs"
     old, new = parent / "2020-01-01_00-00-00", parent / "2021-01-01_00-00-00"
