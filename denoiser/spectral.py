@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -190,45 +189,63 @@ class Spectrum:
         phase: Tensor | Spectrum | None = None,
     ) -> None:
         self.spectral = spectral
-        self._same_phase = phase if isinstance(phase, Spectrum) else None
-        # A form that is given takes the place of the computed one.
-        forms = {"linear": linear, "magnitude": magnitude, "phase": phase}
-        vars(self).update({name: form for name, form in forms.items() if isinstance(form, Tensor)})
+        self._linear = linear
+        self._magnitude = magnitude
+        self._phase = phase
+        self._waveform: Tensor | None = None
 
-    @cached_property
+    @property
     def linear(self) -> Tensor:
-        return self.spectral.unscale(self.magnitude) * self.phase
+        if self._linear is None:
+            self._linear = self.spectral.unscale(self.magnitude) * self.phase
+        return self._linear
 
-    @cached_property
+    @property
     def magnitude(self) -> Tensor:
-        # torch.stft lays the bins of a frame side by side. In the usual order a loss between this and the output
-        # of a network saves 5 % of a training step.
-        return self.spectral.scale(self.linear.abs().contiguous())
+        if self._magnitude is None:
+            # torch.stft lays the bins of a frame side by side. In the usual order a loss between this and the output
+            # of a network saves 5 % of a training step.
+            self._magnitude = self.spectral.scale(self.linear.abs().contiguous())
+        return self._magnitude
 
-    @cached_property
+    @property
     def phase(self) -> Tensor:
-        return torch.sgn(self.linear) if self._same_phase is None else self._same_phase.phase
+        if self._phase is None:
+            self._phase = torch.sgn(self.linear)
+        elif isinstance(self._phase, Spectrum):
+            self._phase = self._phase.phase
+        return self._phase
 
     @property
     def compressed(self) -> Tensor:
         """The complex values with compressed magnitude, on the scale of ``magnitude + 1``: moduli of 0 to 2."""
         return (self.magnitude + 1) * self.phase
 
-    @cached_property
+    @property
     def waveform(self) -> Tensor:
         """The waveform ``[B, (T - 1) * hop]``, see :meth:`Spectral.waveform`."""
-        return self.spectral.waveform(self.linear)
+        if self._waveform is None:
+            self._waveform = self.spectral.waveform(self.linear)
+        return self._waveform
 
     @property
     def shape(self) -> torch.Size:
-        return (self.linear if "linear" in vars(self) else self.magnitude).shape
+        known = self._magnitude if self._linear is None else self._linear
+        assert known is not None
+        return known.shape
 
     def frames(self, wanted: slice) -> Spectrum:
         """Return the spectrum of these frames alone, in the forms that have been computed already."""
-        forms = {name: vars(self)[name][..., wanted] for name in ("linear", "magnitude", "phase") if name in vars(self)}
-        if self._same_phase is not None and "phase" not in forms:
-            forms["phase"] = self._same_phase.frames(wanted)
-        return Spectrum(self.spectral, **forms)
+        part = Spectrum(self.spectral)
+        if self._linear is not None:
+            part._linear = self._linear[..., wanted]
+        if self._magnitude is not None:
+            part._magnitude = self._magnitude[..., wanted]
+        if isinstance(self._phase, Spectrum):
+            part._phase = self._phase.frames(wanted)
+        elif self._phase is not None:
+            part._phase = self._phase[..., wanted]
+        return part
 
     def to(self, device: torch.device | str) -> Spectrum:
         return Spectrum(self.spectral, linear=self.linear.to(device))
