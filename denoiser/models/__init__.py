@@ -53,6 +53,7 @@ def _check_types(types: Mapping[str, Any], arguments: Mapping[str, Any]) -> None
 
 
 def _fits(value: Any, kind: Any) -> bool:
+    """Return True for a value of this type, and for any value of a type that no network here has."""
     parts = get_args(kind)
     if get_origin(kind) is UnionType:
         return any(_fits(value, part) for part in parts)
@@ -62,4 +63,4 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, Sequence) and all(_fits(part, parts[0]) for part in value)
     if kind is float:
         return type(value) in (int, float) and abs(value) < math.inf
-    return type(value) is kind
+    return type(value) is kind or kind not in (bool, int, str, type(None))
