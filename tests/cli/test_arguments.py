@@ -132,15 +132,23 @@ def test_a_name_that_no_file_can_have_is_one_line(capsys):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "line"),
+    "overrides",
     [
-        (["trainer.gpus=1"], "trainer.gpus=1 .*"),
-        (["model.depht=3"], "model.depht: .*did you mean model.depth.*"),
-        (["scheduler=null"], ".*scheduler.*"),
-        (["loss.terms={mse: {weight: 1}}", "loss=sum"], "loss.terms.mse: no such setting.*"),
+        ["trainer.gpus=1"],
+        ["model=unet99"],
+        ["model.depht=3"],
+        ["scheduler=null"],
+        ["loss.terms={mse: {weight: 1}}", "loss=sum"],
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(vctk, tmp_path, overrides, line):
+def test_a_mistake_is_one_line_and_exit_code_2(vctk, tmp_path, overrides):
     result = run_command("train.py", f"data.root={vctk}", *overrides, cwd=tmp_path)
     assert result.returncode == 2
-    assert re.fullmatch(f"error: {line}\n", result.stderr)
+    assert result.stderr.startswith("error: ")
+    assert overrides[0].split("=")[0].split(".")[-1] in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    if overrides == ["model.depht=3"]:
+        assert "did you mean model.depth" in result.stderr
+    if "loss=sum" in overrides:  # what is not there lies within what was given
+        assert "loss.terms.mse: no such setting" in result.stderr
+        assert "+loss.terms.mse={weight: 1}" in result.stderr
