@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,14 +16,8 @@ __all__ = ["Denoiser", "Options", "__version__"]
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: a mistyped command should not wait for torch to load.
-    if name == "Denoiser":
-        from denoiser.inference.denoiser import Denoiser
-
-        return Denoiser
-    if name == "Options":
-        from denoiser.inference.options import Options
-
-        return Options
+    if name in ("Denoiser", "Options"):
+        return getattr(import_module(f"denoiser.inference.{name.lower()}"), name)
     if name == "__version__":
         from importlib.metadata import version
 

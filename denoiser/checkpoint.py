@@ -82,6 +82,7 @@ def check_settings(settings: Any, depth: int = 0) -> int:
     Raises ValueError unless it consists of dicts, lists, numbers and texts, and is of the size that settings have.
     """
     parts: list[Any] = []
+    plain = settings is None or type(settings) in (bool, float, str)
     if isinstance(settings, Mapping):
         parts = [*settings.keys(), *settings.values()]
         plain = all(isinstance(key, str) for key in settings)
@@ -89,9 +90,7 @@ def check_settings(settings: Any, depth: int = 0) -> int:
         parts = list(settings)
         plain = True
     elif type(settings) is int:
-        plain = -(1 << 63) <= settings < 1 << 63
-    else:
-        plain = settings is None or type(settings) in (bool, float, str)
+        plain = settings.bit_length() < 64
     if not plain or depth > MAX_DEPTH:
         raise ValueError(f"a setting that is nested too deeply, too large or a {type(settings).__name__}")
     count = 1
@@ -104,7 +103,7 @@ def check_settings(settings: Any, depth: int = 0) -> int:
 
 
 def _checked(path: Path) -> dict[str, Any]:
-    """Read a checkpoint file and check all of it that is used; ValueError says what is wrong with it."""
+    """Read a checkpoint file; ValueError says what is wrong with it."""
     _check_archive(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -132,10 +131,9 @@ def _check_archive(path: Path) -> None:
             distinct = len({part.filename for part in parts}) == len(parts)
             stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
             fits = sum(part.file_size for part in parts) <= path.stat().st_size
-            if distinct and stored and fits:
-                pickles = [archive.read(part) for part in parts if part.filename.endswith(".pkl")]
-            else:
+            if not (distinct and stored and fits):
                 raise zipfile.BadZipFile
+            pickles = [archive.read(part) for part in parts if part.filename.endswith(".pkl")]
     except Exception as error:  # zipfile raises half a dozen kinds for a damaged file
         raise ValueError("damaged, or packed by another program") from error
     if any(len(content) > MAX_PICKLE for content in pickles):

@@ -21,8 +21,7 @@ def shown(text: object) -> str:
 
 def brief(error: BaseException | str) -> str:
     """Return the message of an error as one printable line of at most 200 characters: it may quote a whole file."""
-    printable = "".join(character if character.isprintable() else " " for character in str(error))
-    text = " ".join(printable.split())
+    text = shown(" ".join(str(error).split()))
     return (text if len(text) <= 200 else f"{text[:197]}...") or type(error).__name__
 
 

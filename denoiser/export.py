@@ -110,17 +110,16 @@ def _graph(net: nn.Module, example: Tensor) -> Any:
 def _metadata(denoiser: Denoiser) -> dict[str, Any]:
     """Return what a program needs to know beside the graph: spectral settings, head, blocks, version."""
     spectral, net, head = denoiser.spectral, denoiser.net, denoiser.head
-    settings = {name: getattr(spectral, name) for name in ("sample_rate", "n_fft", "hop", "power")}
-    options = {name: getattr(head, name) for name in ("limit", "taps", "lowest") if hasattr(head, name)}
+    names = {kind: name for name, kind in (*MODELS.items(), *HEADS.items())}
     return {
-        "model": next((name for name, kind in MODELS.items() if type(net) is kind), type(net).__name__),
+        "model": names.get(type(net), type(net).__name__),
         "denoiser_version": version("denoiser"),
-        **settings,
+        **{name: getattr(spectral, name) for name in ("sample_rate", "n_fft", "hop", "power")},
         "peak": float(spectral.peak),
         "stride": int(net.stride),
         "context": int(net.context),
-        "head": next(name for name, kind in HEADS.items() if type(head) is kind),
-        **options,
+        "head": names[type(head)],
+        **{name: getattr(head, name) for name in ("limit", "taps", "lowest") if hasattr(head, name)},
     }
 
 

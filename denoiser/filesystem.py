@@ -68,24 +68,18 @@ def locked(path: Path, *, folder: bool = False, wait: bool = False) -> Iterator[
 
 
 def lock(path: Path, *, folder: bool = False, shared: bool = False, wait: bool = False) -> int | None:
-    """Lock a file or a folder until the descriptor is closed or the process ends.
+    """Lock a file, created if needed, or an existing ``folder``; return the descriptor, or None if it cannot be had.
 
-    Windows and some network file systems have no such locks. There a file counts as locked, a folder never does.
-
-    Args:
-        path: of a file, created if needed: on NFS an exclusive lock needs write access. Or of a folder.
-        folder: True for the lock of an existing folder.
-        shared: other processes may hold a shared lock at the same time.
-        wait: wait for the lock as long as another process has it.
-
-    Returns the descriptor that holds the lock, or None if it cannot be had.
+    The lock ends when the descriptor is closed or the process ends. Several processes may have a ``shared`` one. With
+    ``wait``, wait as long as another process has it. Windows and some network file systems have no such locks. There
+    a file counts as locked, a folder never does.
     """
     try:
         if folder:
             descriptor = os.open(path, os.O_RDONLY)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # writable for NFS
     except OSError:
         if folder:
             return None

@@ -115,9 +115,7 @@ def register() -> None:
 def check_range(cfg: DictConfig, key: str, low: float, high: float = math.inf) -> None:
     """Raise ConfigError where this setting is a number outside ``low`` to ``high``; None passes."""
     value = OmegaConf.select(cfg, key)
-    if value is None:
-        return
-    if isinstance(value, str) or not low <= value <= high:
+    if isinstance(value, str) or (value is not None and not low <= value <= high):
         expected = f"{low:g} or more" if high == math.inf else f"a number from {low:g} to {high:g}"
         raise ConfigError(f"{key}={value}: expected {expected}")
 
@@ -125,21 +123,19 @@ def check_range(cfg: DictConfig, key: str, low: float, high: float = math.inf) -
 def check_shard(cfg: DictConfig) -> None:
     """Raise ConfigError unless ``shards`` is 1 or more, and ``shard`` names one of several."""
     check_range(cfg, "shards", 1)
-    if cfg.shards > 1 and cfg.shard is None:
-        raise ConfigError(
-            f"shards={cfg.shards}: which? shard=0 to {cfg.shards - 1}, or all: -m 'shard=range({cfg.shards})'"
-        )
-    if cfg.shards == 1 and cfg.shard not in (None, 0):
+    shards = cfg.shards
+    if shards > 1 and cfg.shard is None:
+        raise ConfigError(f"shards={shards}: which? shard=0 to {shards - 1}, or all: -m 'shard=range({shards})'")
+    if shards == 1 and cfg.shard not in (None, 0):
         raise ConfigError(f"shard={cfg.shard}: of how many? Give it with shards=")
-    check_range(cfg, "shard", 0, cfg.shards - 1)
+    check_range(cfg, "shard", 0, shards - 1)
 
 
 def require(cfg: Any, *keys: str) -> None:
-    """Raise ConfigError naming those of these settings that were not given."""
-    missing = [key for key in keys if cfg.get(key, None) in (None, "")]
-    if missing:
-        examples = " ".join(f"{key}=..." for key in missing)
-        raise ConfigError(f"{', '.join(missing)} missing; give it as {examples}")
+    """Raise ConfigError for the first of these settings that was not given."""
+    for key in keys:
+        if cfg.get(key) in (None, ""):
+            raise ConfigError(f"{key} missing; give it as {key}=...")
 
 
 def quoted(text: str) -> str:
@@ -157,10 +153,8 @@ def unquoted(value: str) -> str:
     if not in_quotes or os.path.lexists(value):
         return value
     try:
-        parsed = OverridesParser.create().parse_override(f"x={value}").value()
+        parsed = str(OverridesParser.create().parse_override(f"x={value}").value())
     except HydraException:
-        return value
-    if not isinstance(parsed, str):
         return value
     # The escape that quoted() makes of ${ is undone: under DDP the script runs again on its own arguments.
     return re.sub(r"(?<!\\)((?:\\\\)*)\\\$\{", lambda match: match[1][::2] + "${", parsed)

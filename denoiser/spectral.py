@@ -46,20 +46,20 @@ class Spectral(nn.Module):
         self, sample_rate: int = 16_000, n_fft: int = 510, hop: int = 128, power: float = 0.3, peak: float = 0.0
     ) -> None:
         super().__init__()
-        given = f"spectral: sample_rate={sample_rate}, n_fft={n_fft}, hop={hop}, power={power}, peak={peak}"
-        if not all(isinstance(value, int | float) for value in (sample_rate, n_fft, hop, power, peak)):
-            raise ConfigError(f"{given}; expected numbers")
-        if not MIN_RATE <= sample_rate <= MAX_RATE:
-            raise ConfigError(f"{given}; expected a sample rate of {MIN_RATE} to {MAX_RATE} Hz")
-        if not 2 <= n_fft <= sample_rate or int(n_fft) != n_fft:
-            raise ConfigError(f"{given}; expected a window (n_fft) of at least 2 samples and at most a second")
-        if not n_fft / MAX_OVERLAP <= hop <= n_fft // 2 or int(hop) != hop:
-            raise ConfigError(
-                f"{given}; expected a hop of at most half a window, else samples between windows are lost, "
-                f"and of at least 1/{MAX_OVERLAP} of it"
-            )
-        if not 0 < power <= 1 or not peak >= 0:
-            raise ConfigError(f"{given}; expected 0 < power <= 1 and peak >= 0")
+        given = {"sample_rate": sample_rate, "n_fft": n_fft, "hop": hop, "power": power, "peak": peak}
+        expected = ""
+        if not all(isinstance(value, int | float) for value in given.values()):
+            expected = "numbers"
+        elif not MIN_RATE <= sample_rate <= MAX_RATE:
+            expected = f"a sample rate of {MIN_RATE} to {MAX_RATE} Hz"
+        elif not 2 <= n_fft <= sample_rate or int(n_fft) != n_fft:
+            expected = "a window (n_fft) of at least 2 samples and at most a second"
+        elif not n_fft / MAX_OVERLAP <= hop <= n_fft // 2 or int(hop) != hop:
+            expected = f"a hop of 1/{MAX_OVERLAP} to 1/2 of a window; beyond that samples are lost"
+        elif not 0 < power <= 1 or not peak >= 0:
+            expected = "0 < power <= 1 and peak >= 0"
+        if expected:
+            raise ConfigError(f"spectral: {given}; expected {expected}")
         self.sample_rate = sample_rate
         self.n_fft = n_fft
         self.hop = hop
@@ -93,11 +93,9 @@ class Spectral(nn.Module):
     def inverse(self, magnitude: Tensor, phase: Tensor, level: Tensor, length: int, phase_iters: int = 0) -> Tensor:
         """Return the waveform ``[..., length]`` of a spectrum ``[..., F, T]`` at the level ``[..., 1]``.
 
-        Args:
-            magnitude: scaled.
-            phase: complex values of modulus 1.
-            phase_iters: how many times the phase is replaced by the phase of the resulting sound, which fits this
-                magnitude better (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984).
+        ``magnitude`` is scaled, ``phase`` has modulus 1. ``phase_iters`` times the phase is replaced by that of the
+        resulting sound, which fits this magnitude better (Griffin & Lim, "Signal estimation from modified short-time
+        Fourier transform", 1984).
         """
         with torch.autocast(magnitude.device.type, enabled=False):
             linear = self.unscale(magnitude.float()).reshape(-1, *magnitude.shape[-2:])
@@ -160,15 +158,8 @@ class Spectral(nn.Module):
         if center:
             flat = F.pad(flat, (0, -flat.shape[-1] % self.hop))
         with torch.autocast(waveform.device.type, enabled=False):
-            spectrum = torch.stft(
-                flat,
-                self.n_fft,
-                self.hop,
-                window=self.window,
-                center=center,
-                pad_mode="constant",
-                return_complex=True,
-            )
+            n_fft, hop, window = self.n_fft, self.hop, self.window
+            spectrum = torch.stft(flat, n_fft, hop, n_fft, window, center, "constant", return_complex=True)
         return spectrum.reshape(*waveform.shape[:-1], *spectrum.shape[-2:])
 
     def _istft(self, spectrum: Tensor, length: int) -> Tensor:
@@ -185,14 +176,9 @@ class Spectral(nn.Module):
 class Spectrum:
     """Complex spectra ``[..., F, T]`` at level 1, as linear values or as scaled magnitude and phase.
 
-    Each form is computed from the other when it is first asked for, and then kept.
-
-    Args:
-        spectral: the representation, with its scale.
-        linear: complex values, instead of the other two.
-        magnitude: scaled.
-        phase: complex values of modulus 1, or 0 where there is no sound; or a spectrum with the same phase, which is
-            then computed only if somebody asks for it.
+    Each form is computed from the other when it is first asked for, and then kept. Made of ``linear`` complex values,
+    or of a scaled ``magnitude`` and a ``phase``: complex values of modulus 1, or 0 where there is no sound; or
+    a spectrum with the same phase, which is then computed only if somebody asks for it.
     """
 
     def __init__(

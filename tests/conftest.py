@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from denoiser import Denoiser, audio, losses, models
 from denoiser.models import heads
-from denoiser.spectral import Spectral
+from denoiser.spectral import Spectral, Spectrum
 from denoiser.training.module import DenoisingModule
 
 # The same examples every time: a failure is then a change's, and no accident's.
@@ -65,6 +65,15 @@ def make_noise(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
     noise = rng.standard_normal(round(seconds * rate) + 3)
     noise = np.convolve(noise, np.ones(4) / 2, mode="valid")
     return torch.from_numpy(0.1 * noise / noise.std()).float()[None]
+
+
+def spectra(seconds: float = 0.5) -> tuple[Spectrum, Spectrum]:
+    """Return a noisy and a clean spectrum, in a representation fitted to them."""
+    clean = make_voice(seconds, 16_000)
+    noisy = clean + make_noise(seconds, 16_000)
+    spectral, level = Spectral(), Spectral.level(noisy)
+    spectral.fit([(noisy[0], level[0])])
+    return spectral(noisy, level, center=False), spectral(clean, level, center=False)
 
 
 def write_pair(noisy: Path, clean: Path, seconds: float, rate: int, seed: int) -> None:

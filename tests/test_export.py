@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import MODEL, ROOT, checkpoint_of, run_command
+from conftest import MODEL, ROOT, checkpoint_of
 from torch import nn
 
 from denoiser import Denoiser, __version__
@@ -160,12 +160,3 @@ def test_a_mistake_on_the_command_line_is_refused_in_one_line(here, arguments, m
     Path("model.onnx").write_text("a graph")
     with pytest.raises(DenoiserError, match=message):
         command.main(arguments)
-
-
-def test_infer_refuses_an_onnx_file_in_one_line(here):
-    Path("model.onnx").write_text("a graph")
-    Path("talk.wav").write_text("sound")
-    result = run_command("infer.py", "ckpt=model.onnx", "input=talk.wav", cwd=here)
-    assert result.returncode == 2
-    assert result.stderr.count("\n") == 1
-    assert "an ONNX file is for other programs" in result.stderr

@@ -49,13 +49,6 @@ def test_bfloat16_changes_the_sound_by_a_thousandth_of_it(name):
     assert float(difference.abs().max()) < 2e-3 * float(enhanced.abs().max())
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_bfloat16_is_chosen_on_a_cpu_that_computes_it(name, monkeypatch):
-    for there, expected in ((True, "bf16"), (False, "32")):
-        monkeypatch.setattr("denoiser.inference.denoiser.cpu_has_bf16", lambda there=there: there)
-        assert Denoiser.from_checkpoint(name, "cpu").precision == expected
-
-
 def test_infer_needs_no_checkpoint(tmp_path):
     audio.write(tmp_path / "talk.wav", make_voice(1, RATE) + make_noise(1, RATE), RATE)
     command = [sys.executable, "infer.py", str(tmp_path / "talk.wav"), f"output={tmp_path / 'clean.wav'}"]

@@ -18,13 +18,12 @@ from denoiser.settings import quoted, unquoted
 _SETTING = re.compile(r"(?P<sign>\+{0,2})(?P<key>[\w./@$:-]+)=(?P<value>.*)", re.DOTALL)
 _MULTIRUN = frozenset({"-m", "--multirun"})
 _FLAGS = _MULTIRUN | set("-h --help --hydra-help --version --resolve -r --run -sc --shell-completion".split())
-_VALUED = frozenset(  # of Hydra's options, those that a value follows
-    "-c --cfg -p --package -cp --config-path -cn --config-name -cd --config-dir -i --info --experimental-rerun".split()
-)
+# Of Hydra's options, those that a value follows.
+_VALUED = set("-c --cfg -p --package -cp --config-path -cn --config-name -cd --config-dir -i --info".split())
 
 
 def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | None = None) -> list[str]:
-    """The arguments for Hydra: what is given to a setting of ``names``, which name files, is meant letter for letter.
+    """Return the arguments for Hydra; those of the settings ``names``, which name files, are meant letter for letter.
 
     Only a name wholly in quotes of its own loses them, as Hydra would have it, unless such a file exists.
 
@@ -70,7 +69,7 @@ def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | Non
 
 
 def _is_hydras(value: str, multirun: bool) -> bool:
-    """True for ``null``, a list and, in a multirun, what Hydra reads as a sweep, unless there is such a file."""
+    """Return True for ``null``, a list and, in a multirun, what Hydra reads as a sweep, unless there is such a file."""
     if os.path.lexists(value):
         return False
     try:

@@ -7,20 +7,9 @@ Each is a module of ``(estimate, clean, noisy) -> scalar``, a mean over the batc
 
 from denoiser.losses.compressed import Compressed
 from denoiser.losses.mrstft import MultiResolution
-from denoiser.losses.noise import L1, MSE, Huber, NoiseLoss
+from denoiser.losses.noise import L1, MSE, Huber
 from denoiser.losses.pmsqe import Pmsqe
 from denoiser.losses.si_sdr import SiSdr
 from denoiser.losses.sum import WeightedSum, sees_phase
 
-__all__ = [
-    "L1",
-    "MSE",
-    "Compressed",
-    "Huber",
-    "MultiResolution",
-    "NoiseLoss",
-    "Pmsqe",
-    "SiSdr",
-    "WeightedSum",
-    "sees_phase",
-]
+__all__ = ["L1", "MSE", "Compressed", "Huber", "MultiResolution", "Pmsqe", "SiSdr", "WeightedSum", "sees_phase"]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoiser.errors import ConfigError
-from denoiser.spectral import Spectral, Spectrum
+from denoiser.spectral import Spectrum
 
 # Of a spectrum whose signal has an RMS of 1. The slope of a power has no bound at 0, so it is linear below this.
 LEAST = 1e-3
@@ -22,8 +22,7 @@ class Compressed(nn.Module):
     noisy speech, so the default weights make the magnitude the largest.
 
     Args:
-        magnitude: weight of the mean squared difference of magnitudes.
-        complex: weight of the mean squared difference of the complex values.
+        magnitude, complex: weights of the mean squared difference of magnitudes, and of complex values.
         consistency: weight of the complex term after the inverse STFT and another STFT.
         waveform: weight of the mean absolute difference of waveforms, of a noisy signal of RMS 1.
     """
@@ -39,17 +38,13 @@ class Compressed(nn.Module):
         self.sees_phase = complex + consistency + waveform > 0
 
     def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
-        weights = self.weights
-        terms = []
-        if weights["magnitude"]:
-            terms.append(weights["magnitude"] * F.mse_loss(estimate.magnitude, clean.magnitude))
-        if weights["complex"]:
-            terms.append(weights["complex"] * _mean_square(estimate.compressed - clean.compressed))
-        if weights["consistency"]:
-            difference = _compressed_again(estimate) - _compressed_again(clean)
-            terms.append(weights["consistency"] * _mean_square(difference))
-        if weights["waveform"]:
-            terms.append(weights["waveform"] * F.l1_loss(estimate.waveform, clean.waveform))
+        distances = {
+            "magnitude": lambda: F.mse_loss(estimate.magnitude, clean.magnitude),
+            "complex": lambda: _mean_square(estimate.compressed - clean.compressed),
+            "consistency": lambda: _mean_square(_compressed_again(estimate) - _compressed_again(clean)),
+            "waveform": lambda: F.l1_loss(estimate.waveform, clean.waveform),
+        }
+        terms = [weight * distances[name]() for name, weight in self.weights.items() if weight]
         return torch.stack(terms).sum()
 
 
@@ -59,7 +54,7 @@ def _mean_square(difference: Tensor) -> Tensor:
 
 def _compressed_again(spectrum: Spectrum) -> Tensor:
     """Return the compressed complex spectrum of the waveform that ``spectrum`` makes."""
-    spectral: Spectral = spectrum.spectral
+    spectral = spectrum.spectral
     linear = spectral.stft(spectrum.waveform, center=False)
     power = linear.real.square() + linear.imag.square()
     modulus = power.clamp(min=LEAST**2)

@@ -10,8 +10,7 @@ from denoiser.spectral import Spectral, Spectrum
 class NoiseLoss(nn.Module):
     """A distance between the scaled noise of the estimate and the true one, noisy minus clean magnitude, for any head.
 
-    Args:
-        distance: module of (estimate, target), both ``[B, F, T]`` in the scale of tanh, -1 to 1.
+    ``distance`` is a module of (estimate, target), both ``[B, F, T]`` in the scale of tanh, -1 to 1.
     """
 
     sees_phase = False

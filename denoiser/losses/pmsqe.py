@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
-from denoiser.spectral import Spectral, Spectrum
+from denoiser.spectral import Spectrum
 
 HIGHEST, BANDS = 8_000, 42  # Hz that wide-band PESQ hears, and the bands of half a Bark that this is
+WIDTH = 7 * math.asinh(HIGHEST / 650) / BANDS  # Bark per band
 CALIBRATION = 10**7.9  # power of speech at 79 dB SPL, the level that P.862 brings both signals to
 SPEECH = (325, 3250)  # Hz between which that level is taken
 AUDIBLE = 100  # times the threshold: what counts for the long-term mean
@@ -32,14 +36,9 @@ class Pmsqe(nn.Module):
 
     sees_phase = False
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._of: tuple[int, int, torch.device] | None = None
-        self._tables: tuple[Tensor, Tensor, Tensor, float] | None = None
-
     def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
         with torch.autocast(clean.waveform.device.type, enabled=False):
-            bands, threshold, speech, width = self._bands(clean.spectral, clean.waveform.device)
+            bands, threshold, speech = _bands(clean.spectral.sample_rate, clean.spectral.n_fft, clean.waveform.device)
             x, s = (bands @ _levelled(part, speech) for part in (estimate, clean))  # [B, bands, T]
             x, s = _compensated(x, s, threshold)
             x_sone, s_sone = _loudness(x, threshold), _loudness(s, threshold)
@@ -48,38 +47,25 @@ class Pmsqe(nn.Module):
             added = ((x + 50) / (s + 50)) ** 1.2
             added = torch.where(added < 3, 0.0, added.clamp(max=12))
             weight = ((_total(s, threshold) + 1e5) / 1e7) ** 0.04  # quiet moments count for more
-            symmetric = width * (disturbance.square().sum(1) * len(threshold) * width + EPSILON).sqrt()
-            asymmetric = width * (disturbance * added).sum(1)
+            symmetric = WIDTH * (disturbance.square().sum(1) * len(threshold) * WIDTH + EPSILON).sqrt()
+            asymmetric = WIDTH * (disturbance * added).sum(1)
             size = max(1, round(SYLLABLE * clean.spectral.frame_rate))
             lost = SYMMETRIC * _pooled(symmetric / weight, size) + ASYMMETRIC * _pooled(asymmetric / weight, size)
             heard = clean.waveform.square().mean(-1) > SILENT
             return (lost * heard).sum() / heard.sum().clamp(min=1)
 
-    def _bands(self, spectral: Spectral, device: torch.device) -> tuple[Tensor, Tensor, Tensor, float]:
-        """Return the bins of each band ``[bands, F]``, thresholds ``[bands, 1]``, speech ``[F, 1]``, Bark per band."""
-        of = (spectral.sample_rate, spectral.n_fft, device)
-        if self._tables is None or self._of != of:
-            hertz = torch.arange(spectral.bins, dtype=torch.float64) * spectral.sample_rate / spectral.n_fft
-            width = _bark(torch.tensor(float(HIGHEST))).item() / BANDS
-            heard = (hertz > 1.5 * spectral.sample_rate / spectral.n_fft) & (hertz <= HIGHEST)  # and no offset
-            band = (_bark(hertz) / width).long().clamp(max=BANDS - 1)
-            bands = torch.stack([(band == index) & heard for index in torch.unique(band[heard])]).double()
-            threshold = _threshold(bands @ hertz / bands.sum(1)).unsqueeze(1)
-            speech = ((hertz >= SPEECH[0]) & (hertz <= SPEECH[1])).unsqueeze(1)
-            self._of = of
-            self._tables = (bands.float().to(device), threshold.float().to(device), speech.float().to(device), width)
-        return self._tables
 
-
-def _bark(hertz: Tensor) -> Tensor:
-    return 7 * torch.asinh(hertz / 650)
-
-
-def _threshold(hertz: Tensor) -> Tensor:
-    """Return the threshold of hearing as a power, 1 at 0 dB SPL."""
-    kilo = hertz / 1000
-    decibels = 3.64 * kilo**-0.8 - 6.5 * torch.exp(-0.6 * (kilo - 3.3) ** 2) + 1e-3 * kilo**4
-    return 10 ** (decibels / 10)
+@lru_cache(maxsize=4)
+def _bands(sample_rate: int, n_fft: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the bins of each band ``[bands, F]``, thresholds of hearing ``[bands, 1]``, bins of speech ``[F, 1]``."""
+    hertz = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * sample_rate / n_fft
+    heard = (hertz > 1.5 * sample_rate / n_fft) & (hertz <= HIGHEST)  # and no offset
+    band = (7 * torch.asinh(hertz / 650) / WIDTH).long().clamp(max=BANDS - 1)
+    bands = torch.stack([(band == index) & heard for index in torch.unique(band[heard])]).double()
+    kilo = (bands @ hertz / bands.sum(1)).unsqueeze(1) / 1000
+    decibels = 3.64 * kilo**-0.8 - 6.5 * torch.exp(-0.6 * (kilo - 3.3) ** 2) + 1e-3 * kilo**4  # SPL
+    speech = ((hertz >= SPEECH[0]) & (hertz <= SPEECH[1])).unsqueeze(1)
+    return bands.float().to(device), (10 ** (decibels / 10)).float().to(device), speech.float().to(device)
 
 
 def _levelled(spectrum: Spectrum, speech: Tensor) -> Tensor:

@@ -15,9 +15,8 @@ from denoiser.spectral import Spectrum
 class WeightedSum(nn.Module):
     """Several losses at once.
 
-    Args:
-        terms: by a name of any choice, ``{"loss": module, "weight": number}``; the weight is 1 where it is not given,
-            and None in the place of a term leaves it out.
+    ``terms`` are, by a name of any choice, ``{"loss": module, "weight": number}``, the weight 1 where it is not given;
+    None in the place of a term leaves it out.
     """
 
     def __init__(self, terms: Mapping[str, Mapping[str, Any] | None]) -> None:
@@ -35,7 +34,7 @@ class WeightedSum(nn.Module):
                 self.terms[name] = term["loss"]
         if not self.weights:
             raise ConfigError(f"loss=sum: no term has a weight; there are: {', '.join(terms) or 'none'}")
-        self.sees_phase = any(sees_phase(loss) for loss in self.terms.values())
+        self.sees_phase = any(map(sees_phase, self.terms.values()))
 
     def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
         parts = [weight * self.terms[name](estimate, clean, noisy) for name, weight in self.weights.items()]

@@ -1,6 +1,6 @@
 """Networks: features of a head ``[B, inputs, F, T]`` → its outputs ``[B, outputs, F, T]``, for any F and T.
 
-Every network has two attributes, with which a long signal can be processed in blocks with the result of the whole:
+Two attributes let a long signal be processed in blocks with the result of the whole:
 
 - ``stride``: frames spanned by one step of its deepest level; a block begins at a multiple of it.
 - ``context``: frames on either side of a block that can change the result inside it, a multiple of ``stride``.
@@ -10,10 +10,10 @@ A network that has ``narrows`` can be called with a slice of the wanted frames, 
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from torch import nn
 
@@ -36,27 +36,31 @@ def build(name: str, bins: int | None = None, **arguments: Any) -> nn.Module:
     Raises ConfigError for an unknown name and for arguments that the network refuses.
     """
     with building("model", MODELS, name, arguments) as network:
-        parameters = inspect.signature(network).parameters
-        _check_types(parameters, arguments)
-        if bins is not None and "bins" in parameters:
+        types = get_type_hints(network.__init__)
+        _check_types(types, arguments)
+        if bins is not None and "bins" in types:
             arguments["bins"] = bins
         return network(**arguments)
 
 
-# By the text of an annotation: annotations are texts here, see ``from __future__ import annotations``.
-_TYPES: dict[str, Callable[[Any], bool]] = {
-    "bool": lambda value: isinstance(value, bool),
-    "int": lambda value: type(value) is int,
-    "int | None": lambda value: value is None or type(value) is int,
-    "float": lambda value: type(value) in (int, float) and abs(value) < math.inf,
-    "str": lambda value: isinstance(value, str),
-    "Sequence[int]": lambda value: isinstance(value, Sequence) and all(type(v) is int for v in value),
-}
-
-
-def _check_types(parameters: Mapping[str, inspect.Parameter], arguments: Mapping[str, Any]) -> None:
+def _check_types(types: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
     """Raise TypeError for an argument of the wrong type: ``bidirectional=no`` is a text, which would count as true."""
     for name, value in arguments.items():
-        annotation = str(parameters[name].annotation) if name in parameters else ""
-        if annotation in _TYPES and not _TYPES[annotation](value):
-            raise TypeError(f"{name}={value} is not of type {annotation}")
+        kind = types.get(name)
+        if kind and not _fits(value, kind):
+            expected = [getattr(part, "__name__", part) for part in get_args(kind) or [kind]]
+            raise TypeError(f"{name}={value}: expected {', '.join(expected)}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Return True for a value of this type, and for any value of a type that no network here has."""
+    parts = get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(_fits(value, part) for part in parts)
+    if get_origin(kind) is Literal:
+        return value in parts
+    if get_origin(kind) is Sequence:
+        return isinstance(value, Sequence) and all(_fits(part, parts[0]) for part in value)
+    if kind is float:
+        return type(value) in (int, float) and abs(value) < math.inf
+    return type(value) is kind or kind not in (bool, int, str, type(None))

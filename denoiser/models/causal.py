@@ -47,28 +47,16 @@ class CausalPad(nn.Module):
 class TimeConv(nn.Module):
     """Convolution over a frame and its neighbours in time: ``[B, inputs, F, T]`` → ``[B, outputs, F / stride, T]``.
 
-    Args:
-        inputs, outputs: channels.
-        kernel: bins and frames, both odd.
-        stride: in frequency.
-        causal: see only earlier frames, as many as lie on both sides otherwise.
-        bias: add one to the result; not needed before a normalisation.
+    ``kernel`` are bins and frames, both odd. A ``causal`` one sees only earlier frames, as many as lie on both sides
+    otherwise. Without bias, for a normalisation follows.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: tuple[int, int],
-        stride: int = 1,
-        causal: bool = True,
-        bias: bool = True,
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], stride: int, causal: bool) -> None:
         super().__init__()
         bins, frames = kernel
         self.past = CausalPad(frames - 1) if causal and frames > 1 else None
         padding = (bins // 2, 0 if causal else frames // 2)
-        self.conv = nn.Conv2d(inputs, outputs, kernel, (stride, 1), padding, bias=bias)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, (stride, 1), padding, bias=False)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         if self.past is not None:

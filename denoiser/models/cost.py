@@ -40,9 +40,9 @@ def count_macs(net: nn.Module, bins: int, frame_rate: float, inputs: int = 1) ->
 def growth(net: nn.Module, bins: int) -> float:
     """Estimate the size of the largest tensor inside ``net``, relative to its input of one channel.
 
-    A checkpoint of a few bytes may describe a network that fills any memory: a 1x1 convolution to a million channels
-    has two million weights. The estimate follows from the sizes of the layers alone, so ``net`` may be on the device
-    ``meta``. Raises ValueError where it exceeds :data:`MAX_GROWTH` or :data:`MAX_BLOCK`.
+    A checkpoint of a few bytes may describe a network that fills any memory. The estimate follows from the sizes of
+    the layers alone, so ``net`` may be on the device ``meta``. Raises ValueError where it exceeds :data:`MAX_GROWTH`
+    or :data:`MAX_BLOCK`.
     """
     reduction = 2 ** len(net.steps) if isinstance(net, UNet) else int(getattr(net, "reduction", 1))
     stem = net.stem if isinstance(net, UNet) else 1  # bins that become channels
@@ -57,7 +57,7 @@ def growth(net: nn.Module, bins: int) -> float:
         elif isinstance(layer, nn.Linear):
             sizes.append(max(layer.in_features, layer.out_features) * bands / bins)
         elif isinstance(layer, nn.GRU):
-            gates = 3 * layer.hidden_size * (2 if layer.bidirectional else 1)
+            gates = 3 * layer.hidden_size * (1 + layer.bidirectional)
             sizes.append(gates * bands / bins)
     if isinstance(net, DualPath):
         # Every band attends to every other band.

@@ -15,6 +15,21 @@ from denoiser.models.causal import LIMITS, MAX_LEVELS, MAX_REACH, Memory, Recurr
 SLOPE = 0.2  # of the LeakyReLU
 
 
+class FrameRecurrence(nn.Module):
+    """Recurrence over time on all channels and bands of a frame at once, added to its input ``[B, C, F, T]``."""
+
+    def __init__(self, channels: int, bands: int, hidden: int, causal: bool, segment: int) -> None:
+        super().__init__()
+        self.recurrence = Recurrence(channels * bands, hidden, causal, segment)
+        self.out = nn.Linear(hidden, channels * bands)
+
+    def forward(self, x: Tensor, memory: Memory | None) -> Tensor:
+        batch, channels, bands, frames = x.shape
+        rows = x.permute(0, 3, 2, 1).reshape(batch, frames, bands * channels)
+        y = self.out(self.recurrence(rows, memory)).view(batch, frames, bands, channels)
+        return x + y.permute(0, 3, 2, 1)
+
+
 class CRN(nn.Module):
     """``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, unbounded: a :class:`~denoiser.models.heads.Head` bounds it.
 
@@ -34,6 +49,8 @@ class CRN(nn.Module):
         bins: F of the spectral representation, for which the bottleneck is made.
         inputs, outputs: channels that the head gives and takes.
     """
+
+    layer: type[nn.Module] = FrameRecurrence  # of the bottleneck
 
     def __init__(
         self,
@@ -65,9 +82,7 @@ class CRN(nn.Module):
         self.stem = nn.Conv2d(inputs, widths[0], (2 * stem + 1, 1), (stem, 1), (stem, 0))
         self.first = _Unit(widths[0], widths[0], kernel, 1, causal)
         self.encoder = nn.ModuleList(_Down(upper, lower, kernel, causal) for upper, lower in levels)
-        self.bottleneck = nn.ModuleList(
-            self.bottleneck_layer(widths[-1], bands, hidden, causal, segment) for _ in range(layers)
-        )
+        self.bottleneck = nn.ModuleList(self.layer(widths[-1], bands, hidden, causal, segment) for _ in range(layers))
         self.decoder = nn.ModuleList(_Up(lower, upper, kernel, causal) for upper, lower in levels)
         self.last = _Unit(widths[0], widths[0], kernel, 1, causal)
         self.head = nn.ConvTranspose2d(widths[0], outputs, (3 * stem, 1), (stem, 1), (stem, 0))
@@ -79,11 +94,6 @@ class CRN(nn.Module):
         decoder = (kernel // 2) * (1 + len(levels))
         around = math.ceil(decoder / self.stride) * self.stride + encoder
         self.context = 0 if causal else math.ceil(around / self.stride) * self.stride
-
-    @staticmethod
-    def bottleneck_layer(channels: int, bands: int, hidden: int, causal: bool, segment: int) -> nn.Module:
-        """Return one layer of the bottleneck, ``[B, C, F', T]`` → the same shape."""
-        return _FrameRecurrence(channels, bands, hidden, causal, segment)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         bins, frames = x.shape[-2:]
@@ -108,7 +118,7 @@ class _Unit(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, causal: bool) -> None:
         super().__init__()
-        self.conv = TimeConv(inputs, outputs, (3, kernel), stride, causal, bias=False)
+        self.conv = TimeConv(inputs, outputs, (3, kernel), stride, causal)
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor, memory: Memory | None) -> Tensor:
@@ -139,18 +149,3 @@ class _Up(nn.Module):
     def forward(self, x: Tensor, skip: Tensor, memory: Memory | None) -> Tensor:
         x = self.up(x) + skip
         return x + self.refine(x, memory)
-
-
-class _FrameRecurrence(nn.Module):
-    """Recurrence over time on all channels and bands of a frame at once, added to its input."""
-
-    def __init__(self, channels: int, bands: int, hidden: int, causal: bool, segment: int) -> None:
-        super().__init__()
-        self.recurrence = Recurrence(channels * bands, hidden, causal, segment)
-        self.out = nn.Linear(hidden, channels * bands)
-
-    def forward(self, x: Tensor, memory: Memory | None) -> Tensor:
-        batch, channels, bands, frames = x.shape
-        rows = x.permute(0, 3, 2, 1).reshape(batch, frames, bands * channels)
-        y = self.out(self.recurrence(rows, memory)).view(batch, frames, bands, channels)
-        return x + y.permute(0, 3, 2, 1)

@@ -12,23 +12,7 @@ from denoiser.models.crn import CRN
 HEADS = 4  # of the attention
 
 
-class DualPath(CRN):
-    """:class:`CRN` with another bottleneck: all bands share one recurrence over time, and attend to each other.
-
-    Of the family of DPRNN (Luo, Chen and Yoshioka 2020), DPCRN (Le et al. 2021), GTCRN (Rong et al. 2024) and
-    FastEnhancer (Ahn et al. 2025): few parameters, each used many times.
-
-    Args:
-        hidden: units of the recurrence, for one band.
-        layers: of the bottleneck, each a recurrence and an attention.
-    """
-
-    @staticmethod
-    def bottleneck_layer(channels: int, bands: int, hidden: int, causal: bool, segment: int) -> nn.Module:
-        return _Layer(channels, bands, hidden, causal, segment)
-
-
-class _Layer(nn.Module):
+class DualPathLayer(nn.Module):
     """Recurrence along time, attention along frequency, two linear layers; each normalised first and added."""
 
     def __init__(self, channels: int, bands: int, hidden: int, causal: bool, segment: int) -> None:
@@ -64,3 +48,13 @@ class _Layer(nn.Module):
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
         mixed = torch.softmax(scores, dim=-1) @ value
         return mixed.transpose(1, 2).reshape(batch, frames, bands, channels)
+
+
+class DualPath(CRN):
+    """:class:`CRN` with another bottleneck: all bands share one recurrence over time, and attend to each other.
+
+    Of the family of DPRNN (Luo, Chen and Yoshioka 2020), DPCRN (Le et al. 2021), GTCRN (Rong et al. 2024) and
+    FastEnhancer (Ahn et al. 2025): few parameters, each used many times. ``hidden`` are units for one band.
+    """
+
+    layer = DualPathLayer

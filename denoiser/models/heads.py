@@ -27,7 +27,7 @@ class Head(nn.Module, ABC):
     """Noisy spectrum → input of the network; output of the network → estimate of the clean spectrum.
 
     Attributes:
-        inputs, outputs: channels of the network, ``[B, inputs, F, T]`` → ``[B, outputs, F, T]``.
+        inputs, outputs: channels of the network.
         activation: bounds the network's output, value by value; part of an exported network.
         start: added to each output of an untrained network, before the activation.
         context: frames on either side that a frame of the estimate depends on, beside those that the network sees.
@@ -54,10 +54,8 @@ class Head(nn.Module, ABC):
     def forward(self, output: Tensor, noisy: Spectrum, memory: Memory | None = None) -> Spectrum:
         """Return the estimate of the clean spectrum, which may lie below silence.
 
-        Args:
-            output: of the network, after the activation, ``[B, outputs, F, T]``.
-            noisy: the spectrum that the network's input was made of, ``[B, F, T]``.
-            memory: what a causal head keeps from one piece of a signal to the next.
+        ``output`` of the network ``[B, outputs, F, T]`` has passed the activation; its input was made of ``noisy``
+        ``[B, F, T]``. In ``memory`` a causal head keeps frames from one piece of a signal to the next.
         """
 
 
@@ -150,10 +148,7 @@ class Filter(Mask):
     Schröter et al., "DeepFilterNet" (2022). Beside the magnitude the network sees how far the phase of each bin has
     advanced since the frame before.
 
-    Args:
-        limit: the largest gain.
-        taps: frames of the filter, odd.
-        lowest: number of bins that are filtered, from the first on.
+    ``limit`` is the largest gain; ``taps`` (odd) are frames of the filter, for the first ``lowest`` bins.
     """
 
     inputs = 3

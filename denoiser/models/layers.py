@@ -70,21 +70,14 @@ class Upsample2x(nn.ConvTranspose2d):
         return rows.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
-class Gate(nn.Sequential):
-    """Up-sampled signal and skip connection ``[B, 2 C, F, T]`` → weights of the skip ``[B, 1, F, T]`` in (0, 1).
+def gate(channels: int, slope: float) -> nn.Module:
+    """Return a map of up-sampled signal and skip connection ``[B, 2 C, F, T]`` to weights of the skip in (0, 1).
 
-    Additive attention of Oktay et al., "Attention U-Net" (2018). The up-sampled signal is the gating signal, so that
-    nothing has to be interpolated.
+    Additive attention of Oktay et al., "Attention U-Net" (2018), gated by the up-sampled signal.
     """
-
-    def __init__(self, channels: int, slope: float) -> None:
-        middle = max(1, channels // 2)
-        super().__init__(
-            nn.Conv2d(2 * channels, middle, 1),
-            nn.LeakyReLU(slope, inplace=True),
-            nn.Conv2d(middle, 1, 1),
-            nn.Sigmoid(),
-        )
+    middle = max(1, channels // 2)
+    activation = nn.LeakyReLU(slope, inplace=True)
+    return nn.Sequential(nn.Conv2d(2 * channels, middle, 1), activation, nn.Conv2d(middle, 1, 1), nn.Sigmoid())
 
 
 def max_pool(x: Tensor, step: tuple[int, int]) -> Tensor:
@@ -101,8 +94,7 @@ def max_pool(x: Tensor, step: tuple[int, int]) -> Tensor:
 def upsample(kind: str, inputs: int, outputs: int, time: int) -> nn.Module:
     """Return a layer ``[B, inputs, F, T]`` → ``[B, outputs, 2 F, time T]``; ``time`` is 1 or 2.
 
-    Args:
-        kind: ``transposed``, ``nearest`` (then a 3x3 convolution) or ``subpixel``.
+    ``kind`` is ``transposed`` (2x2, stride 2), ``nearest`` (then a 3x3 convolution) or ``subpixel``.
     """
     if kind == "nearest":
         return nn.Sequential(nn.Upsample(scale_factor=(2.0, float(time))), nn.Conv2d(inputs, outputs, 3, padding=1))
@@ -121,10 +113,8 @@ class TemporalLayer(nn.Module):
     ``2 * reach - 1``: a block with these around it that begins at a chunk gives the result of the whole signal. After
     Vaswani et al., "Attention is all you need" (2017), with the norm first.
 
-    Args:
-        kind: ``gru`` (Cho et al., 2014), from state zero in every three chunks, or ``attention``, to exactly ``reach``
-            frames on either side.
-        bidirectional: let the GRU run backwards as well; otherwise no frame sees a later one.
+    ``kind`` is ``gru`` (Cho et al., 2014), from state zero in every three chunks and, if ``bidirectional``, backwards
+    as well; or ``attention``, to exactly ``reach`` frames on either side.
     """
 
     def __init__(self, kind: str, channels: int, reach: int, bidirectional: bool) -> None:
@@ -175,22 +165,19 @@ class _ChunkAttention(nn.Module):
 
     def forward(self, chunks: Tensor) -> Tensor:
         query, key, value = self.qkv(chunks).chunk(3, dim=-1)
-        query, key, value = self._split(query), self._split(_with_neighbours(key)), self._split(_with_neighbours(value))
+        parts = query, _with_neighbours(key), _with_neighbours(value)
+        # [R, n, time, C] → [R, n heads, time, C / heads]
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(2, 3).flatten(1, 2) for part in parts)
         mixed = F.scaled_dot_product_attention(query, key, value, self._mask(chunks).to(query.dtype))
         return mixed.unflatten(1, (-1, self.heads)).transpose(2, 3).flatten(-2)
-
-    def _split(self, part: Tensor) -> Tensor:
-        """``[R, n, time, C]`` → ``[R, n heads, time, C / heads]``."""
-        return part.unflatten(-1, (self.heads, -1)).transpose(2, 3).flatten(1, 2)
 
     def _mask(self, chunks: Tensor) -> Tensor:
         """Return what is added to the scores, ``[n heads, reach, 3 reach]``: learnt biases, or :data:`MASKED`."""
         reach = chunks.shape[2]
-        # A query and the next one see the same biases, moved on by one. Values repeated with a period of 3 reach + 1
-        # and read as rows of 3 reach do just that.
-        period = F.pad(self.bias, (0, reach), value=MASKED)[:, None]
-        repeated = period.expand(-1, reach, -1).flatten(1)
-        bias = repeated[:, : reach * 3 * reach].reshape(-1, reach, 3 * reach)  # [heads, reach, 3 reach]
+        # From 1 - 2 reach to 2 reach - 1: the distance of each frame seen from each query.
+        frames = torch.arange(3 * reach, device=chunks.device)
+        distances = frames - frames[reach : 2 * reach, None]
+        bias = F.pad(self.bias, (reach - 1, reach - 1), value=MASKED)[:, distances + 2 * reach - 1]
         # The first chunk has none before it, and the last none after it.
         outside = _with_neighbours(torch.zeros_like(chunks[:1, :, :, :1]), MASKED)[0].transpose(1, 2)  # [n, 1, 3 reach]
         return (bias + outside[:, None]).flatten(0, 1)

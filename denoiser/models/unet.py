@@ -3,61 +3,44 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from denoiser.errors import ConfigError
+from denoiser.models import layers
 from denoiser.models.causal import LIMITS, MAX_LEVELS, MAX_REACH, pad_with_silence
-from denoiser.models.layers import (
-    Gate,
-    PairConv,
-    Residual,
-    TemporalLayer,
-    he_normal,
-    in_training_on_cpu,
-    max_pool,
-    upsample,
-)
-
-CHOICES = {
-    "norm": ("none", "batch"),
-    "upsampling": ("transposed", "nearest", "subpixel"),
-    "convolution": ("full", "separable", "grouped"),
-    "bottleneck": ("none", "gru", "attention"),
-}
+from denoiser.models.layers import PairConv, Residual, TemporalLayer
 
 
 class UNet(nn.Module):
     """``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, unbounded: a :class:`~denoiser.models.heads.Head` bounds it.
 
     After Ronneberger, Fischer and Brox, "U-Net" (2015), on spectrograms. The encoder has ``depth * convs``
-    convolutions: 10 in the first network of this project, ``unet10``. Weights start He-normal, biases at zero.
+    convolutions. Weights start He-normal, biases at zero.
 
     Args:
         depth: levels, with a 2x2 max-pooling between neighbours.
         convs: convolutions per level, in the encoder and in the decoder.
         stem: neighbouring bins that become the channels of one band before the first level, and bins again after the
             last: sub-pixel, as in Shi et al., "Real-time single image and video super-resolution" (2016).
-        width: channels of the first level, doubled at every level.
-        max_width: limit of that doubling.
+        width, max_width: channels of the first level, doubled at every level up to a limit.
         kernel: side of the convolutions, odd.
         slope: of the LeakyReLU below zero.
-        dropout: probability that a value is dropped at the end of a deep level of the encoder.
-        dropout_levels: number of these levels, counted from the deepest.
-        norm: ``none`` or ``batch``. With a norm over time, a block would differ from the whole signal.
-        upsampling: ``transposed`` (2x2, stride 2), ``nearest`` (then a 3x3 convolution) or ``subpixel``.
+        dropout, dropout_levels: probability that a value is dropped at the end of the deepest levels of the encoder.
+        norm: with a norm over time, a block would differ from the whole signal.
+        upsampling: see :func:`~denoiser.models.layers.upsample`.
         residual: add the input of each level to its output.
         gates: weight the skip connections (attention gates).
         convolution: ``full``; or two steps, within groups of channels and then across them by 1x1: ``separable``
             (groups of one channel: Howard et al., "MobileNets", 2017) or ``grouped``. The first one stays full.
         groups: of ``grouped``.
         time_levels: number of poolings, from the first on, that halve time as well as frequency; None for all.
-        bottleneck: ``none``, ``gru`` or ``attention`` over time, on every row of the deepest level.
+        bottleneck: layer over time, on every row of the deepest level.
         reach: frames of the spectrogram that the bottleneck sees on either side, a multiple of the frames that one
-            step of the deepest level spans; 125 frames are a second.
+            step of the deepest level spans.
         bidirectional: let the GRU of the bottleneck see later frames.
         inputs, outputs: channels that the head gives and takes.
     """
@@ -75,14 +58,14 @@ class UNet(nn.Module):
         slope: float = 0.2,
         dropout: float = 0.2,
         dropout_levels: int = 2,
-        norm: str = "none",
-        upsampling: str = "transposed",
+        norm: Literal["none", "batch"] = "none",
+        upsampling: Literal["transposed", "nearest", "subpixel"] = "transposed",
         residual: bool = False,
         gates: bool = False,
-        convolution: str = "full",
+        convolution: Literal["full", "separable", "grouped"] = "full",
         groups: int = 4,
         time_levels: int | None = None,
-        bottleneck: str = "none",
+        bottleneck: Literal["none", "gru", "attention"] = "none",
         reach: int = 128,
         bidirectional: bool = True,
         inputs: int = 1,
@@ -97,10 +80,6 @@ class UNet(nn.Module):
                 f"outputs={outputs}, kernel={kernel}, dropout={dropout}; "
                 "expected at least one of each, an odd kernel, 0 <= dropout < 1"
             )
-        chosen = {"norm": norm, "upsampling": upsampling, "convolution": convolution, "bottleneck": bottleneck}
-        for name, value in chosen.items():
-            if value not in CHOICES[name]:
-                raise ConfigError(f"unet: {name}={value}; expected {', '.join(CHOICES[name])}")
         poolings = depth - 1
         if time_levels is None:
             time_levels = poolings
@@ -113,16 +92,24 @@ class UNet(nn.Module):
         if bottleneck != "none" and (reach < 1 or reach % spans[-1]):
             raise ConfigError(f"unet: reach={reach}; expected a multiple of {spans[-1]}, the frames of a deepest step")
 
-        stage = partial(
-            _stage,
-            convs=convs,
-            kernel=kernel,
-            slope=slope,
-            norm=norm,
-            residual=residual,
-            convolution=convolution,
-            groups=groups,
-        )
+        def convolve(inputs: int, outputs: int, kernel: int, groups: int = 1) -> list[nn.Module]:
+            layer = PairConv(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=norm == "none")
+            activation = nn.LeakyReLU(slope, inplace=True)
+            return [layer, nn.BatchNorm2d(outputs), activation] if norm == "batch" else [layer, activation]
+
+        def stage(inputs: int, outputs: int, first: bool = False) -> nn.Module:
+            """Return the convolutions of one level, ``[B, inputs, F, T]`` → ``[B, outputs, F, T]``."""
+            parts: list[nn.Module] = []
+            for index in range(convs):
+                source = inputs if index == 0 else outputs
+                if convolution == "full" or (first and index == 0):
+                    parts += convolve(source, outputs, kernel)
+                else:
+                    parts += convolve(source, source, kernel, groups if convolution == "grouped" else source)
+                    parts += convolve(source, outputs, 1)
+            body = nn.Sequential(*parts)
+            return Residual(body, inputs, outputs) if residual else body
+
         levels = list(pairwise(channels))
         self.stem = stem
         self.steps = [(2, lower // upper) for upper, lower in pairwise(spans)]  # bins and frames that a pooling joins
@@ -134,14 +121,14 @@ class UNet(nn.Module):
         if bottleneck != "none":
             self.bottleneck = TemporalLayer(bottleneck, channels[-1], reach // spans[-1], bidirectional)
         self.up = nn.ModuleList(
-            upsample(upsampling, lower, upper, time)
+            layers.upsample(upsampling, lower, upper, time)
             for (upper, lower), (_, time) in zip(levels, self.steps, strict=True)
         )
         self.takes_pairs = convolution == "full"  # convolutions within groups need both inputs as one tensor
         self.decoder = nn.ModuleList(stage(2 * upper, upper) for upper, _ in levels)
-        self.gates = nn.ModuleList(Gate(upper, slope) for upper, _ in levels if gates)
+        self.gates = nn.ModuleList(layers.gate(upper, slope) for upper, _ in levels if gates)
         self.head = nn.Conv2d(width, outputs * stem, 1)
-        self.apply(lambda module: he_normal(module, slope))
+        self.apply(lambda module: layers.he_normal(module, slope))
 
         # Steps on either side that a result depends on: of all convolutions of a level, and of its up-sampling.
         self.seen_by_stage = convs * (kernel // 2)
@@ -165,7 +152,7 @@ class UNet(nn.Module):
         skips = []
         for level, stage in enumerate(self.encoder):
             if level > 0:
-                x = max_pool(x, self.steps[level - 1])
+                x = layers.max_pool(x, self.steps[level - 1])
             x = stage(x)
             if level >= self.dropout_from:
                 x = self.dropout(x)
@@ -186,7 +173,7 @@ class UNet(nn.Module):
                 begin = first
             if self.gates:
                 skip = skip * self.gates[level](torch.cat([x, skip], dim=1))
-            both = (x, skip) if self.takes_pairs and in_training_on_cpu(x) else torch.cat([x, skip], dim=1)
+            both = (x, skip) if self.takes_pairs and layers.in_training_on_cpu(x) else torch.cat([x, skip], dim=1)
             # Tensors that are not needed again are freed: they are half of the memory of a long block.
             del x, skip
             x = self.decoder[level](both)
@@ -217,35 +204,3 @@ class UNet(nn.Module):
             last = math.ceil((last + self.seen_by_upsampling) / time)
             frames //= time
         return ranges
-
-
-def _stage(
-    inputs: int,
-    outputs: int,
-    first: bool = False,
-    *,
-    convs: int,
-    kernel: int,
-    slope: float,
-    norm: str,
-    residual: bool,
-    convolution: str,
-    groups: int,
-) -> nn.Module:
-    """Return the convolutions of one level, ``[B, inputs, F, T]`` → ``[B, outputs, F, T]``; see :class:`UNet`."""
-
-    def convolve(inputs: int, outputs: int, kernel: int, groups: int = 1) -> list[nn.Module]:
-        layer = PairConv(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=norm == "none")
-        activation = nn.LeakyReLU(slope, inplace=True)
-        return [layer, nn.BatchNorm2d(outputs), activation] if norm == "batch" else [layer, activation]
-
-    layers = []
-    for index in range(convs):
-        source = inputs if index == 0 else outputs
-        if convolution == "full" or (first and index == 0):
-            layers += convolve(source, outputs, kernel)
-        else:
-            layers += convolve(source, source, kernel, groups if convolution == "grouped" else source)
-            layers += convolve(source, outputs, 1)
-    body = nn.Sequential(*layers)
-    return Residual(body, inputs, outputs) if residual else body

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import TINY as QUICK
-from conftest import make_loss, make_noise, make_voice, train_here
+from conftest import make_loss, make_noise, make_voice, spectra, train_here
 
 from denoiser.errors import CheckpointError, ConfigError
 from denoiser.inference.denoiser import Denoiser
@@ -14,15 +14,6 @@ from denoiser.models.heads import HEADS
 from denoiser.spectral import Spectral, Spectrum
 
 TINY = {"name": "unet", "depth": 2, "width": 4, "dropout": 0}
-
-
-def spectra(seconds: float = 0.5) -> tuple[Spectrum, Spectrum]:
-    """Return a noisy and a clean spectrum, in a representation fitted to them."""
-    clean = make_voice(seconds, 16_000)
-    noisy = clean + make_noise(seconds, 16_000)
-    spectral, level = Spectral(), Spectral.level(noisy)
-    spectral.fit([(noisy[0], level[0])])
-    return spectral(noisy, level, center=False), spectral(clean, level, center=False)
 
 
 def answer(name: str, noisy: Spectrum, clean: Spectrum) -> torch.Tensor:
@@ -141,15 +132,8 @@ def test_a_wrong_head_is_one_line(wrong):
 
 
 def test_a_head_that_gives_more_begins_as_the_one_it_grew_from(vctk, tmp_path):
-    arguments = [
-        f"data.root={vctk}",
-        *QUICK,
-        "model.width=8",
-        "loss=compressed",
-        "trainer.max_epochs=1",
-        "test=false",
-        f"data.cache={tmp_path}/cache",
-    ]
+    arguments = [*QUICK, "model.width=8", "loss=compressed", "trainer.max_epochs=1", "test=false"]
+    arguments += [f"data.root={vctk}", f"data.cache={tmp_path}/cache"]
     train_here(tmp_path / "a", *arguments, "model/head=mask", "model.stem=2")
     path = tmp_path / "a/checkpoints/last.ckpt"
     grown = (*arguments, "model/head=filter", "model.stem=2", "optimizer.lr=0", f"init_from={path}")
