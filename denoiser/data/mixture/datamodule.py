@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from denoiser.data import split
 from denoiser.data.crops import Batch, Utterances
 from denoiser.data.datamodule import PairedData, utterance_loader
-from denoiser.data.metadata import Logs, gather, read_logs
+from denoiser.data.metadata import gather, read_logs
 from denoiser.data.mixture import folders, rooms
 from denoiser.data.mixture.draw import OTHERS, Mixtures, crop_length
 from denoiser.data.mixture.fixed import FixedMixtures
@@ -152,7 +152,7 @@ class MixtureData(PairedData):
                 self._facts |= self._fixed[part].facts
                 if self.recipe.babble and "babble" not in mixtures.kinds:
                     self.rule += f"; no babble in {part}: it takes {OTHERS + 1} speakers"
-        self.logs = Logs()
+        self.logs: dict[str, tuple[str, float]] = {}
         if self.test_root:
             self.logs = read_logs(self.test_root)
             self._facts |= gather(self.names["test"], self.logs)
