@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,14 +36,15 @@ def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -
     shown = {name: w.detach().cpu().float().reshape(-1, w.shape[-1])[0, :limit] for name, w in waveforms.items()}
     if any(w.shape[-1] > limit for w in waveforms.values()):
         title += f" (first {PLOT_SECONDS:.0f} s)"
-    levels = {name: decibels(w, sample_rate) for name, w in shown.items()}
-    top = loudest(levels.values())
+    levels = {name: _decibels(w, sample_rate) for name, w in shown.items()}
+    # At least -60 dB, so that silence looks like silence.
+    top = max(-60.0, *(float(level.max()) for level in levels.values()))
     peak = max(max(float(w.abs().max()) for w in shown.values()), 1e-6)
 
     fig = Figure(figsize=(5 * len(shown), 5.5), layout="constrained")
     axes = fig.subplots(2, len(shown), squeeze=False, height_ratios=[1, 2], sharex="col")
     for column, (name, w) in enumerate(shown.items()):
-        wave, image = axes[0][column], axes[1][column]
+        wave, image = axes[:, column]
         seconds = len(w) / sample_rate
         times, lowest, highest = _envelope(w, sample_rate)
         wave.fill_between(times, lowest, highest, linewidth=0.4)
@@ -79,16 +80,11 @@ def _envelope(waveform: Tensor, sample_rate: int) -> tuple[Tensor, Tensor, Tenso
     return times, columns.amin(1), columns.amax(1)
 
 
-def decibels(waveform: Tensor, sample_rate: int) -> Tensor:
+def _decibels(waveform: Tensor, sample_rate: int) -> Tensor:
     """Return the levels of the spectrogram of ``[N]`` in dB, ``[F, T]``, with windows of 32 ms."""
     window = max(16, round(0.032 * sample_rate / 2) * 2)
     spectral = Spectral(sample_rate, window, window // 4)
     return 20 * torch.log10(spectral.stft(waveform).abs().clamp(min=1e-10))
-
-
-def loudest(levels: Iterable[Tensor]) -> float:
-    """Return the reference of spectrograms on one scale in dB; at least -60, so that silence looks like silence."""
-    return max(-60.0, *(float(level.max()) for level in levels))
 
 
 def before_and_after(source: Path, target: Path, title: str = "") -> Figure:
