@@ -44,7 +44,7 @@ def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -
     fig = Figure(figsize=(5 * len(shown), 5.5), layout="constrained")
     axes = fig.subplots(2, len(shown), squeeze=False, height_ratios=[1, 2], sharex="col", sharey="row")
     for column, (name, w) in enumerate(shown.items()):
-        wave, image = axes[0][column], axes[1][column]
+        wave, image = axes[:, column]
         seconds = len(w) / sample_rate
         times, lowest, highest = _envelope(w, sample_rate)
         wave.fill_between(times, lowest, highest, linewidth=0.4)

@@ -5,10 +5,9 @@ Waveforms are float32 ``[C, N]`` (channels, samples) with full scale at ±1.
 
 from denoiser.audio.formats import EXTENSIONS, FLOATING, output_suffix
 from denoiser.audio.listing import is_junk, list_files
-from denoiser.audio.player import mp3
 from denoiser.audio.reader import Info, Reader, probe, read
 from denoiser.audio.resampling import match_length, ratio, reach, resample
-from denoiser.audio.writer import Writer, write
+from denoiser.audio.writer import Writer, mp3, write
 
 __all__ = [
     "EXTENSIONS",

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from denoiser.audio.formats import DEMUXERS
-from denoiser.audio.tags import select_tags
+from denoiser.audio.formats import DEMUXERS, select_tags
 from denoiser.errors import AudioError
 
 _ENTRIES = "stream=codec_name,sample_rate,channels,duration:stream_tags:format=duration:format_tags"
@@ -34,12 +33,14 @@ class Source:
     """The first sound stream of a file, decoded while it is read.
 
     ``length`` is 0, unknown: containers state only durations, which are near. ``seconds`` is that duration, or 0.
-    Raises AudioError if the programs are not installed, or find no sound in the file.
+    Raises AudioError if ffmpeg is not installed, or finds no sound in the file.
     """
 
     length = 0
 
     def __init__(self, path: Path, demuxer: str | None = None) -> None:
+        if not is_installed():
+            raise AudioError(f"{path}: {path.suffix} is decoded by ffmpeg; install ffmpeg, or convert the file to WAV")
         self.path = path
         self.format = demuxer or DEMUXERS[path.suffix.lower()]
         # The decoder starts at the first block.
@@ -82,7 +83,7 @@ class Source:
 
     def _start(self) -> subprocess.Popen[bytes]:
         output = ["-map", "0:a:0", "-ar", str(self.samplerate), "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1"]
-        command = [self._find("ffmpeg"), "-nostdin", "-xerror", *self._input, *output]
+        command = ["ffmpeg", "-nostdin", "-xerror", *self._input, *output]
         # Errors go to a file: a pipe that nobody reads fills up, and the program waits.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors)
@@ -90,29 +91,17 @@ class Source:
 
     def _probe(self) -> dict[str, Any]:
         output = ["-select_streams", "a:0", "-show_entries", _ENTRIES, "-of", "json"]
-        command = [self._find("ffprobe"), *self._input, *output]
+        command = ["ffprobe", *self._input, *output]
         try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS, check=False
-            )
-        except (subprocess.TimeoutExpired, OSError) as error:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS)
+        except subprocess.TimeoutExpired as error:
             raise AudioError(f"{self.path}: ffprobe does not get through it") from error
         if done.returncode:
             raise AudioError(f"{self.path}: not readable as {self.format} by ffmpeg ({_last_line(done.stderr)})")
         return dict(json.loads(done.stdout.decode(errors="replace")))
 
-    def _find(self, program: str) -> str:
-        found = shutil.which(program)
-        if found is None:
-            raise AudioError(
-                f"{self.path}: {self.path.suffix} is decoded by ffmpeg, and there is no {program} here; "
-                "install ffmpeg, or convert the file to WAV"
-            )
-        return found
-
 
 def _last_line(errors: bytes) -> str:
     """Return the last thing the program said, without the names of its modules and of the file."""
-    lines = [line for line in errors.decode(errors="replace").split("\n") if line.strip()]
-    last = lines[-1] if lines else "no reason given"
+    last = errors.decode(errors="replace").strip().rpartition("\n")[2]
     return re.sub(r"^(\[[^]]*\]|file:.*:) *", "", last).strip()

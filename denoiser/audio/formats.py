@@ -1,7 +1,8 @@
-"""Sound formats by file extension: those that are written, and those that ffmpeg decodes."""
+"""Sound formats by file extension, those that are written and those that ffmpeg decodes; the tags they hold."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import soundfile
@@ -40,6 +41,9 @@ BITS = {
 }  # fmt: skip
 _KEPT = frozenset(BITS) | {"ULAW", "ALAW", "OPUS"}
 
+TAGS = ("title", "artist", "album", "tracknumber", "date", "genre", "comment", "copyright", "license", "software")
+_MAX_BYTES = 2000  # of UTF-8; longer ones break a WAV
+
 
 def output_suffix(path: str | Path) -> str:
     """Return the extension for the enhanced version of a file: its own if that can be written, else ``.wav``."""
@@ -70,3 +74,9 @@ def encoding(path: Path, format: str | None, subtype: str | None) -> tuple[str, 
     if suffix == ".opus" and format == "OGG":
         return format, "OPUS"
     return format, str(soundfile.default_subtype(format))
+
+
+def select_tags(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the non-empty TAGS among ``texts``, each cut to the bytes that every format can hold."""
+    cut = {name: texts.get(name, "").encode()[:_MAX_BYTES].decode(errors="ignore") for name in TAGS}
+    return {name: text for name, text in cut.items() if text}

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from denoiser.audio.tags import TAGS, select_tags
+from denoiser.audio.formats import TAGS, select_tags
 
 # The exceptions that a SoundFile raises.
 ERRORS = (soundfile.SoundFileError, TypeError, ValueError, AssertionError, OSError)
-UNRECOGNISED, SYSTEM = 1, 2  # SF_ERR_UNRECOGNISED_FORMAT and SF_ERR_SYSTEM of sndfile.h
+_SYSTEM = 2  # SF_ERR_SYSTEM of sndfile.h
 _UNKNOWN_LENGTH = 1 << 62  # streamed FLAC claims 2**63 - 1 samples
 
 
@@ -75,7 +75,7 @@ def _has_index(path: Path) -> bool:
 def reason(error: BaseException) -> str:
     """Return why libsndfile or the system refused, in few words."""
     if isinstance(error, soundfile.LibsndfileError):
-        if error.code == SYSTEM:
+        if error.code == _SYSTEM:
             return "the system refuses: no permission, or no space"
         return error.error_string.removeprefix("Error : ").rstrip(".")
     return (isinstance(error, OSError) and error.strerror) or str(error)

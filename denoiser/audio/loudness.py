@@ -26,15 +26,15 @@ class Meter:
     def __init__(self, sample_rate: int, channels: int) -> None:
         try:
             from pyloudnorm import IIRfilter
-            from scipy.signal import lfilter
+            from scipy.signal import sosfilt
         except ImportError:
             raise DenoiserError('loudness= needs pyloudnorm: pip install "denoiser[loudness]"') from None
-        self._lfilter = lfilter
+        self._sosfilt = sosfilt
         # K-weighting: the head as a shelf of 4 dB from 1.5 kHz on, and a high pass at 38 Hz.
         shelf = IIRfilter(4.0, 1 / math.sqrt(2), 1500.0, sample_rate, "high_shelf")
         high_pass = IIRfilter(0.0, 0.5, 38.0, sample_rate, "high_pass")
-        self._filters = [(stage.b, stage.a) for stage in (shelf, high_pass)]
-        self._states = [np.zeros((channels, 2)) for _ in self._filters]
+        self._sections = np.array([[*stage.b, *stage.a] for stage in (shelf, high_pass)])
+        self._state = np.zeros((len(self._sections), channels, 2))
         self._weights = np.array([1.41 if channels == 5 and c >= 3 else 1.0 for c in range(channels)])
         # Gating blocks of 400 ms begin every 100 ms.
         self._step = sample_rate // 10
@@ -43,9 +43,7 @@ class Meter:
 
     def add(self, block: Tensor) -> None:
         """Take the next ``[C, N]``."""
-        samples = block.double().numpy()
-        for index, (b, a) in enumerate(self._filters):
-            samples, self._states[index] = self._lfilter(b, a, samples, zi=self._states[index])
+        samples, self._state = self._sosfilt(self._sections, block.double().numpy(), zi=self._state)
         held = np.concatenate([self._held, samples], axis=1)
         whole = held.shape[1] // self._step
         steps = held[:, : whole * self._step].reshape(len(held), whole, self._step)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +26,8 @@ class Info:
     """The facts of a file's header.
 
     ``frames`` is the number of samples per channel, 0 if the header does not know it: MP3 without an index, streamed
-    FLAC, everything that ffmpeg decodes. ``seconds`` is a guess then, or 0. ``tags`` are those of TAGS that are there.
-    ``format`` and ``subtype`` are libsndfile's names, or else ffmpeg's.
+    FLAC, everything that ffmpeg decodes. ``seconds`` is a guess then, or 0. ``format`` and ``subtype`` are libsndfile's
+    names, or else ffmpeg's.
     """
 
     path: Path
@@ -37,13 +36,8 @@ class Info:
     channels: int
     format: str
     subtype: str
-    tags: Mapping[str, str] = field(default_factory=dict, compare=False)
-    estimate: float = 0.0  # seconds, if frames is 0
-
-    @property
-    def seconds(self) -> float:
-        """The duration."""
-        return self.frames / self.sample_rate if self.frames else self.estimate
+    tags: Mapping[str, str]
+    seconds: float
 
 
 class Reader:
@@ -57,18 +51,11 @@ class Reader:
     """
 
     def __init__(self, path: str | Path) -> None:
-        path = Path(path)
-        self._done, self._source = 0, _open(path)
+        self._done, self._source = 0, _open(Path(path))
         source = self._source
+        encoding = source.format, source.subtype
         self.info = Info(
-            path,
-            source.samplerate,
-            source.length,
-            source.channels,
-            source.format,
-            source.subtype,
-            source.tags,
-            source.seconds,
+            Path(path), source.samplerate, source.length, source.channels, *encoding, source.tags, source.seconds
         )
 
     def read(self, samples: int) -> Tensor:
@@ -146,8 +133,6 @@ def _open(path: Path) -> libsndfile.Source | ffmpeg.Source:
         raise AudioError(f"{path}: not a file")
     if found.st_size == 0:
         raise AudioError(f"{path}: the file is empty")
-    if not os.access(path, os.R_OK):
-        raise AudioError(f"{path}: no permission to read it")
     source = _decoder(path)
     if not MIN_RATE <= source.samplerate <= MAX_RATE:
         source.close()

@@ -1,27 +1,30 @@
-"""Sound files out."""
+"""Sound files out, and sound for the players of a web page."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import soundfile
 import torch
 from torch import Tensor
 
 from denoiser.audio import libsndfile
-from denoiser.audio.formats import BITS, FLOATING, encoding
-from denoiser.audio.tags import select_tags
+from denoiser.audio.formats import BITS, FLOATING, encoding, select_tags
+from denoiser.audio.resampling import resample
 from denoiser.errors import AudioError
 from denoiser.filesystem import atomic_write
 
 MAX_BYTES = (1 << 32) - (1 << 20)  # of samples, with room for headers: the most that a 32 bit length can state
 _LIMITED = ("WAV", "WAVEX", "AIFF", "AU")  # formats with lengths of 32 bits
-_LONG = {"WAV": "RF64", "WAVEX": "RF64"}
+_TOO_LONG = "it would pass 4 GB; .w64, .caf and .flac can"
 # Samples encoded at once: minutes of Vorbis in one call overflow libsndfile's stack.
 _STEP = 1 << 14
+# Hz. MP3 knows lower rates too, but they sound muffled.
+_MP3_RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 
 
 class Writer:
@@ -50,8 +53,8 @@ class Writer:
         self._path, self._rate, self._channels = Path(path), sample_rate, channels
         self._format, self._subtype = encoding(self._path, format, subtype)
         self._expected = frames or 0
-        if self._is_too_long(self._expected) and self._format in _LONG:
-            self._format, self._subtype = encoding(self._path, _LONG[self._format], self._subtype)
+        if self._format in ("WAV", "WAVEX") and self._is_too_long(self._expected):
+            self._format, self._subtype = encoding(self._path, "RF64", self._subtype)
         self._tags = select_tags(tags or {})
         self._pending = torch.empty(channels, 0)
         self._written = 0
@@ -60,7 +63,8 @@ class Writer:
         with self._explained(), ExitStack() as stack:
             self._check_request()
             self._partial = stack.enter_context(atomic_write(self._path))
-            self._sound = stack.enter_context(self._open())
+            sound = libsndfile.Sound(self._partial, "w", self._rate, self._channels, self._subtype, format=self._format)
+            self._sound = stack.enter_context(sound)
             self._sound.set_tags(self._tags)
             self._stack = stack.pop_all()
         return self
@@ -74,13 +78,11 @@ class Writer:
                 self._encode(self._pending[:, :_STEP])
                 self._pending = self._pending[:, _STEP:]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        if kind is not None:
             # A second error, of closing what is thrown away, must not hide the first.
             with suppress(*libsndfile.ERRORS):
-                self._stack.__exit__(kind, error, trace)
+                self._stack.__exit__(kind, *error)
             return
         with self._explained(), self._stack:
             if self._pending.numel():
@@ -88,27 +90,15 @@ class Writer:
             self._sound.close()
             self._check_result()
 
-    def _open(self) -> libsndfile.Sound:
-        try:
-            return libsndfile.Sound(self._partial, "w", self._rate, self._channels, self._subtype, format=self._format)
-        except soundfile.LibsndfileError as error:
-            # Format and subtype go together, so it is the number of channels that libsndfile does not recognise.
-            if error.code == libsndfile.UNRECOGNISED:
-                raise ValueError("not so many channels; .wav can") from error
-            raise
-
     def _encode(self, samples: Tensor) -> None:
         self._written += samples.shape[1]
-        self._check_length(self._written)
+        if self._is_too_long(self._written):
+            raise ValueError(_TOO_LONG)
         self._sound.write(_quantised(samples, self._subtype).T.numpy())
 
     def _is_too_long(self, frames: int) -> bool:
         size = frames * self._channels * BITS.get(self._subtype, 8) // 8
         return self._format in _LIMITED and size > MAX_BYTES
-
-    def _check_length(self, frames: int) -> None:
-        if self._is_too_long(frames):
-            raise ValueError("it would pass 4 GB; .w64, .caf and .flac can")
 
     def _check_request(self) -> None:
         if self._path.exists() and not self._path.is_file():
@@ -116,18 +106,14 @@ class Writer:
         if self._format == "OGG" and self._channels > 255:
             # libsndfile 1.2.2 crashes instead of refusing.
             raise ValueError("at most 255 channels")
-        self._check_length(self._expected)
+        if self._is_too_long(self._expected):
+            raise ValueError(_TOO_LONG)
 
     def _check_result(self) -> None:
         """Raise ValueError if the file lacks samples: some codecs do not report a full disk."""
-        try:
-            with libsndfile.Sound(self._partial) as sound:
-                frames = sound.frames
-        except libsndfile.ERRORS as error:
-            why = "the result cannot be read" if self._written else "it cannot be without samples"
-            raise ValueError(why) from error
-        if frames < self._written:
-            raise ValueError(f"only {frames} of {self._written} samples got there")
+        with libsndfile.Sound(self._partial) as sound:
+            if sound.frames < self._written:
+                raise ValueError(f"only {sound.frames} of {self._written} samples got there")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -151,16 +137,25 @@ def _quantised(samples: Tensor, subtype: str) -> Tensor:
     return (samples * scale).round().clamp(-scale, scale - 1) / scale
 
 
-def write(
-    path: str | Path,
-    waveform: Tensor,
-    sample_rate: int,
-    *,
-    format: str | None = None,
-    subtype: str | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> None:
-    """Write ``[C, N]`` floats in ±1 as one file; arguments and errors as of :class:`Writer`."""
+def write(path: str | Path, waveform: Tensor, sample_rate: int, **options: Any) -> None:
+    """Write ``[C, N]`` floats in ±1 as one file; ``format``, ``subtype``, ``tags`` and errors as of :class:`Writer`."""
     channels, frames = waveform.shape
-    with Writer(path, sample_rate, channels, format=format, subtype=subtype, tags=tags, frames=frames) as writer:
+    with Writer(path, sample_rate, channels, frames=frames, **options) as writer:
         writer.write(waveform)
+
+
+def mp3(waveform: Tensor, sample_rate: int) -> bytes:
+    """Encode the first two channels of ``[C, N]`` in ±1 as MP3, at the same rate or one that MP3 knows.
+
+    Raises AudioError if this libsndfile has no encoder.
+    """
+    target = sample_rate
+    if sample_rate not in _MP3_RATES:
+        target = 48_000 if sample_rate > 48_000 else 16_000
+    samples = resample(waveform[:2], sample_rate, target).clamp(-1, 1).numpy().T
+    buffer = io.BytesIO()
+    try:
+        soundfile.write(buffer, samples, target, format="MP3")
+    except (soundfile.SoundFileError, ValueError) as error:
+        raise AudioError(f"players need an MP3 encoder, which libsndfile lacks here: {error}") from error
+    return buffer.getvalue()

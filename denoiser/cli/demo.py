@@ -39,10 +39,7 @@ def find_checkpoints(given: str) -> dict[str, Path]:
     from denoiser.checkpoint import SHIPPED, shipped
 
     if given in SHIPPED:
-        names = [given, *(name for name in SHIPPED if name != given)]
-        installed = {name: shipped(name) for name in names if shipped(name).is_file()}
-        if installed:
-            return installed
+        return {name: shipped(name) for name in sorted(SHIPPED, key=lambda name: name != given)}
     path = Path(given)
     if not path.is_dir():
         return {path.name: path}

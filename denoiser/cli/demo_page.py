@@ -15,7 +15,6 @@ from denoiser.errors import DenoiserError
 from denoiser.inference.denoiser import Denoiser
 from denoiser.inference.options import Options
 
-NO_LIMIT = 60  # dB, the end of the slider
 CHECKED, KEPT = 600, 3600  # seconds: clips and results older than KEPT are deleted every CHECKED
 AT_ONCE = 2  # clips enhanced at the same time
 
@@ -31,11 +30,10 @@ def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> gr.Bl
         clip: str | None,
         name: str,
         dry: float,
-        limit: float,
+        limit: float | None,
         iterations: float,
         full_band: bool,
-        loud: bool,
-        lufs: float,
+        loudness: float | None,
     ) -> tuple[str, str, Any, str]:
         if not clip:
             raise gr.Error("Drop or record a clip first.")
@@ -44,27 +42,29 @@ def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> gr.Bl
         private.mkdir(mode=0o700)
         target = private / f"{source.stem}_enhanced{audio.output_suffix(source)}"
         try:
-            options = Options(dry, limit if limit < NO_LIMIT else None, int(iterations), full_band)
-            done = load(name).enhance_file(source, target, options, loudness=lufs if loud else None)
+            options = Options(dry, limit, int(iterations), full_band)
+            done = load(name).enhance_file(source, target, options, loudness=loudness)
             figure = figures.before_and_after(source, target)
         except DenoiserError as error:
             # The visitor knows the clip by its name, not by the folder that Gradio put it in.
             raise gr.Error(str(error).replace(f"{source.parent}{os.sep}", "")) from error
-        plural = "" if done.channels == 1 else "s"
-        facts = f"{done.seconds:.1f} s at {done.sample_rate} Hz, {done.channels} channel{plural}"
-        if done.gain < 1:
-            facts += f"; turned down to {done.gain:.3f} to stay within full scale"
+        facts = f"{done.seconds:.1f} s at {done.sample_rate} Hz, channels: {done.channels}, gain {done.gain:.3f}"
         return str(target), str(target), figure, facts
 
-    with gr.Blocks(title="denoiser", analytics_enabled=False, delete_cache=(CHECKED, KEPT)) as page:
+    with gr.Blocks(title="denoiser", delete_cache=(CHECKED, KEPT)) as page:
         gr.Markdown("# denoiser\nDrop or record a clip. Nothing leaves this machine.")
         with gr.Row():
             with gr.Column():
-                clip = gr.Audio(
-                    sources=["upload", "microphone"], type="filepath", label="before", elem_id="before", buttons=[]
-                )
+                clip = gr.Audio(type="filepath", label="before", elem_id="before", buttons=[])
                 name = gr.Dropdown(list(checkpoints), value=next(iter(checkpoints)), label="checkpoint")
-                settings = _build_settings()
+                with gr.Accordion("settings", open=False):
+                    settings = [
+                        gr.Slider(0, 1, 0, step=0.05, label="dry", info="share of the input in the output"),
+                        gr.Number(None, minimum=0, label="max_attenuation_db", info="dB; empty: no limit"),
+                        gr.Slider(0, 20, 0, step=1, label="phase_iters", info="rounds of Griffin-Lim"),
+                        gr.Checkbox(True, label="full_band", info="keep the sound above the model's band"),
+                        gr.Number(None, label="loudness", info="LUFS of the result; empty: as it is"),
+                    ]
                 button = gr.Button("Denoise", variant="primary", elem_id="denoise")
             with gr.Column():
                 after = gr.Audio(label="after", interactive=False, elem_id="after", buttons=[])
@@ -73,23 +73,3 @@ def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> gr.Bl
         picture = gr.Plot(label="before and after", elem_id="picture")
         button.click(enhance, [clip, name, *settings], [after, file, picture, facts], concurrency_limit=AT_ONCE)
     return page
-
-
-def _build_settings() -> list[Any]:
-    """Return the controls of the settings, in the order of their arguments."""
-    with gr.Accordion("settings", open=False):
-        return [
-            gr.Slider(0, 1, 0, step=0.05, label="dry", info="share of the input in the output"),
-            gr.Slider(
-                0,
-                NO_LIMIT,
-                NO_LIMIT,
-                step=1,
-                label="max_attenuation_db",
-                info=f"nothing is turned down by more; {NO_LIMIT}: no limit",
-            ),
-            gr.Slider(0, 20, 0, step=1, label="phase_iters", info="rounds of Griffin-Lim"),
-            gr.Checkbox(True, label="full_band", info="keep the sound above the model's band"),
-            gr.Checkbox(False, label="set the loudness"),
-            gr.Slider(-40, -10, -16, step=1, label="loudness", info="LUFS"),
-        ]

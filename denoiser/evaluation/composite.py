@@ -9,8 +9,7 @@ come from the authors' program, so this follows the program where the paper diff
 - Waveforms have full scale at ±1. Neither level nor delay is matched.
 - LLR and WSS are the mean of the lowest 95 % of their frames, segmental SNR the mean of all.
 
-Every measure takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz, and is NaN without a frame. Frames are
-computed ``BLOCK`` at a time, so that an hour needs no more memory than a minute.
+Every measure takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz, and is NaN without a frame.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-BLOCK = 1024  # frames
+BLOCK = 1024  # frames computed at once, so that an hour needs no more memory than a minute
 KEPT = 0.95  # share of the frames, sorted
 # White noise added to a frame, as a share of its power: the predictor of a pure tone stays computable.
 WHITE = 1e-12

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 from torch import Tensor
@@ -14,10 +16,9 @@ from tqdm import tqdm
 
 from denoiser import audio
 from denoiser.data.metadata import gather, read_logs
-from denoiser.errors import AudioError, DenoiserError
+from denoiser.errors import AudioError, ConfigError, DenoiserError
 from denoiser.evaluation import metrics, scoring, tables
 from denoiser.evaluation.page import Entry, write_page
-from denoiser.evaluation.references import Triple, match_references
 from denoiser.evaluation.tables import Row
 
 Job = tuple[Path, Path]  # a noisy file and its enhanced version
@@ -28,6 +29,16 @@ TOLERANCE = 0.1  # seconds that lengths may differ by; the longer is cut at its 
 FILES_PER_WORKER = 8
 MAX_WORKERS = 61  # the limit of Windows
 NAMES = ("pesq", "stoi", "si_sdr", "csig", "cbak", "covl", "estoi", "seg_snr", "pesq_nb", "lsd")
+
+
+@dataclass(frozen=True)
+class Triple:
+    """A noisy file, its enhanced version and its clean reference; ``name`` is unique among those scored together."""
+
+    name: str
+    noisy: Path
+    enhanced: Path
+    reference: Path
 
 
 def evaluate(
@@ -45,9 +56,7 @@ def evaluate(
         gains: the gain that each (input, output) pair was given.
         reference: the clean file of the only input, or the folder of them; None scores nothing.
         root: the folder that the inputs were found in; the tree of the references may be the same.
-        page: write ``report.html``.
-        settings: a line that the page shows.
-        failures: a line for each file without output; the page shows them.
+        page: write ``report.html``, with the line ``settings`` and a line for each of the ``failures``.
         folder: the place for scores and page; by default beside the outputs.
 
     Raises DenoiserError if the reference does not exist, or a page cannot be made.
@@ -62,16 +71,14 @@ def evaluate(
         rows, unscored = score_files(triples)
         problems += unscored
         if rows:
-            by_name = {row["name"]: row for row in rows}
-            scores = {(t.noisy, t.enhanced): by_name[t.name] for t in triples if t.name in by_name}
+            jobs = {triple.name: (triple.noisy, triple.enhanced) for triple in triples}
+            scores = {jobs[row["name"]]: row for row in rows}
             summary = tables.write_scores(rows, folder)
             print(f"\n{tables.scores_table(summary)}\n\nscores: {folder / 'scores.csv'}")
     if page:
         entries = []
         for job, gain in gains.items():
-            row = scores.get(job, {})
-            sides: dict[str, dict[str, float]] = {kind: row[kind] for kind in tables.KINDS if kind in row}
-            entries.append(Entry(*job, audio.probe(job[1]).seconds, gain, sides))
+            entries.append(Entry(*job, audio.probe(job[1]).seconds, gain, scores.get(job)))
         write_page(folder / "report.html", entries, settings, [*failures, *problems])
         print(f"report: {folder / 'report.html'}")
     if problems:
@@ -82,6 +89,51 @@ def evaluate(
 def folder_of(jobs: Sequence[Job]) -> Path:
     """Return the folder that holds all outputs, relative to the working folder."""
     return Path(os.path.relpath(os.path.commonpath([target.parent.resolve() for _, target in jobs])))
+
+
+def match_references(jobs: Sequence[Job], reference: Path, root: Path | None = None) -> tuple[list[Triple], list[str]]:
+    """Find the reference of each (noisy, enhanced) pair of paths; neither has to exist yet.
+
+    ``reference`` is the file of the only job, or a folder. In a folder, a reference has the path of the noisy file
+    relative to ``root``, or else its name; extensions may differ. Returns the triples and a line for each file without
+    a reference. Raises AudioError if ``reference`` does not exist or holds no sound, ConfigError for one file to
+    several jobs.
+    """
+    is_folder = reference.is_dir()
+    if not is_folder and not reference.is_file():
+        raise AudioError(f"reference={reference}: no such file or folder")
+    if not is_folder and len(jobs) != 1:
+        raise ConfigError(f"reference={reference}: one file for {len(jobs)} inputs; give a folder of references")
+    by_path, by_stem = defaultdict(list), defaultdict(list)
+    for file in audio.list_files(reference) if is_folder else ():
+        by_path[file.relative_to(reference).with_suffix("")].append(file)
+        by_stem[file.stem].append(file)
+    names = _unique_names([noisy for noisy, _ in jobs], root)
+    triples, problems = [], []
+    for name, (noisy, enhanced) in zip(names, jobs, strict=True):
+        found = [reference]
+        if is_folder:
+            found = by_path[_relative(noisy, root).with_suffix("")] or by_stem[noisy.stem]
+        found = [file for file in found if file.suffix == noisy.suffix] or found
+        if len(found) > 1:
+            problems.append(f"{noisy}: {len(found)} references of this name, {found[0]} and {found[1]}")
+        elif not found:
+            problems.append(f"{noisy}: no reference of this name in {reference}")
+        elif found[0].resolve() == noisy.resolve():
+            problems.append(f"{noisy}: is its own reference; reference= names the clean recordings")
+        else:
+            triples.append(Triple(name, noisy, enhanced, found[0]))
+    return triples, problems
+
+
+def _relative(path: Path, root: Path | None) -> Path:
+    return path.relative_to(root) if root and path.is_relative_to(root) else Path(path.name)
+
+
+def _unique_names(files: Sequence[Path], root: Path | None) -> list[str]:
+    """Return the relative paths without extension if they differ, else the whole paths."""
+    names = [_relative(file, root).with_suffix("").as_posix() for file in files]
+    return names if len(set(names)) == len(names) else [file.as_posix() for file in files]
 
 
 def score_files(
@@ -99,74 +151,35 @@ def score_files(
             spawned, so a script must call this under ``if __name__ == "__main__":``.
         names: of the metrics.
 
-    Raises:
-        ConfigError: a metric is unknown.
-        DenoiserError: processes cannot be started.
+    Raises ConfigError if a metric is unknown.
     """
     metrics.check_names(names)
     if workers is None:
         workers = min(os.cpu_count() or 1, -(-len(triples) // FILES_PER_WORKER), MAX_WORKERS)
-    results: list[Row | str] = []
-    with tqdm(total=len(triples), desc="scoring", unit="file", disable=None) as bar, scoring.one_thread():
-        if workers > 1:
-            results = _score_in_processes(triples, names, workers, bar)
-        else:
-            for triple in triples:
-                results.append(_score(triple, names))
-                bar.update()
-    rows = [result for result in results if isinstance(result, dict)]
-    problems = [result for result in results if isinstance(result, str)]
+    results = _score_in_processes(triples, names, workers) if workers > 1 else map(_score, triples, repeat(names))
+    with scoring.one_thread():
+        scored = list(tqdm(results, desc="scoring", total=len(triples), unit="file", disable=None))
+    rows = [result for result in scored if isinstance(result, dict)]
+    problems = [result for result in scored if isinstance(result, str)]
     parents = {triple.noisy.resolve().parent for triple in triples}
     logs = read_logs(*sorted(parents | {parent.parent for parent in parents}))
     known = gather([row["name"] for row in rows], logs)
     return [{**row, **known[row["name"]]} for row in rows], problems
 
 
-def _score_in_processes(triples: Sequence[Triple], names: Sequence[str], workers: int, bar: tqdm) -> list[Row | str]:
-    """Score in several processes. Should one die, for lack of memory say, the remaining files go one by one."""
-    results: dict[int, Row | str] = {}
-    left = dict(enumerate(triples))
-    while left:
-        results.update(_run_pool(left, names, min(workers, len(left)), bar))
-        left = {index: triple for index, triple in left.items() if index not in results}
-        if left and workers == 1:
-            # The first was at work when the process died.
-            index = min(left)
-            results[index] = f"{left.pop(index).noisy}: the process that scored it died; is there memory enough?"
-        elif left:
-            bar.write("a process that scored files died; going on with one", file=sys.stderr)
-            workers = 1
-        bar.n = len(results)
-    return [results[index] for index in range(len(triples))]
-
-
-def _run_pool(triples: Mapping[int, Triple], names: Sequence[str], workers: int, bar: tqdm) -> dict[int, Row | str]:
-    """Return the results of one pool of processes: all, or those that were done when a process died."""
+def _score_in_processes(triples: Sequence[Triple], names: Sequence[str], workers: int) -> Iterator[Row | str]:
+    """Yield the results in order; once a process has died, a line for each file that is left."""
     pool = scoring.start_processes(workers)
-    futures: dict[Future[Row | str], int] = {}
+    done = 0
     try:
-        _wait_for_start(pool)
-        for index, triple in triples.items():
-            futures[pool.submit(_score, triple, names)] = index
-        for future in as_completed(futures):
-            future.result()
-            bar.update()
+        for result in pool.map(_score, triples, repeat(names)):
+            yield result
+            done += 1
     except BrokenProcessPool:
-        pass
+        for triple in triples[done:]:
+            yield f'{triple.noisy}: its process died: no memory left, or a script without if __name__ == "__main__":'
     finally:
         pool.shutdown(cancel_futures=True)
-    done = [future for future in futures if not future.cancelled() and future.exception() is None]
-    return {futures[future]: future.result() for future in done}
-
-
-def _wait_for_start(pool: ProcessPoolExecutor) -> None:
-    try:
-        pool.submit(scoring.ready).result()
-    except BrokenProcessPool:
-        raise DenoiserError(
-            "scoring: no process could be started; a script that scores files does so under "
-            'if __name__ == "__main__":, or with workers=1'
-        ) from None
 
 
 def _score(triple: Triple, names: Sequence[str]) -> Row | str:

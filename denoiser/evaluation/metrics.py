@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -20,6 +21,7 @@ from denoiser.audio import resample
 from denoiser.errors import ConfigError
 from denoiser.evaluation import composite
 
+Measure = Callable[[Tensor, Tensor, int], float]
 NAN = math.nan
 # dB. 16 bit hold 98: a higher SI-SDR measures the arithmetic, not the signal.
 LIMIT = 100.0
@@ -50,21 +52,33 @@ def _in_pieces(measure: Callable[[Tensor, Tensor], float], clean: Tensor, estima
     """Return the mean of a measure over equal pieces of at most ``limit`` samples, without undefined ones."""
     count = max(1, math.ceil(len(clean) / limit))
     pairs = zip(clean.tensor_split(count), estimate.tensor_split(count), strict=True)
-    return _mean([measure(x.contiguous(), y.contiguous()) for x, y in pairs])
+    return _mean([measure(x.contiguous(), y.contiguous()) if x.any() else NAN for x, y in pairs])
 
 
-def _pesq(clean: Tensor, estimate: Tensor, sample_rate: int, mode: str) -> float:
+def _at_speech_rate(measure: Measure) -> Measure:
+    """Return the measure at 8 or 16 kHz, with other rates resampled to 16 kHz: as PESQ, to be combined with it."""
+
+    def at_speech_rate(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
+        if sample_rate not in (8_000, 16_000):
+            clean, estimate = (resample(x, sample_rate, 16_000) for x in (clean, estimate))
+            sample_rate = 16_000
+        return measure(clean, estimate, sample_rate)
+
+    return at_speech_rate
+
+
+def pesq(clean: Tensor, estimate: Tensor, sample_rate: int, mode: str = "wb") -> float:
+    """Return PESQ of ITU-T P.862 by the package ``pesq``.
+
+    ``wb`` is wide-band at 16 kHz (P.862.2, 1.04 to 4.64), ``nb`` narrow-band (MOS-LQO of P.862.1, 1.02 to 4.55), which
+    is all that 8 kHz have. Beyond 19 s, the mean over equal pieces that are shorter: PESQ is made for 8 to 12 s.
+    """
     try:
         import pesq as package
     except ImportError:
         return NAN
-    if sample_rate not in (8_000, 16_000):
-        clean, estimate = (resample(x, sample_rate, 16_000) for x in (clean, estimate))
-        sample_rate = 16_000
 
     def measure(x: Tensor, y: Tensor) -> float:
-        if not x.any():
-            return NAN
         try:
             return float(package.pesq(sample_rate, x.numpy(), y.numpy(), mode if sample_rate == 16_000 else "nb"))
         except (package.PesqError, ValueError, ZeroDivisionError):
@@ -74,28 +88,18 @@ def _pesq(clean: Tensor, estimate: Tensor, sample_rate: int, mode: str) -> float
     return _in_pieces(measure, clean, estimate, PESQ_SECONDS * sample_rate)
 
 
-def pesq(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Return wide-band PESQ (ITU-T P.862.2, 1.04 to 4.64) at 16 kHz; at 8 kHz the narrow-band P.862 (``pesq`` package).
+def stoi(clean: Tensor, estimate: Tensor, sample_rate: int, extended: bool = False) -> float:
+    """Return short-time objective intelligibility, 0 to 1, by the package ``pystoi`` (Taal et al. 2011).
 
-    Beyond 19 s, the mean over equal pieces that are shorter: PESQ is made for 8 to 12 s.
+    ``extended`` is the variant for fluctuating noise (Jensen and Taal 2016). Beyond a minute, the mean over equal
+    pieces that are shorter.
     """
-    return _pesq(clean, estimate, sample_rate, "wb")
-
-
-def pesq_nb(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Return narrow-band PESQ (ITU-T P.862 as MOS-LQO of P.862.1, 1.02 to 4.55) at 16 kHz or 8 kHz, as :func:`pesq`."""
-    return _pesq(clean, estimate, sample_rate, "nb")
-
-
-def _stoi(clean: Tensor, estimate: Tensor, sample_rate: int, extended: bool) -> float:
     try:
         import pystoi
     except ImportError:
         return NAN
 
     def measure(x: Tensor, y: Tensor) -> float:
-        if not x.any():
-            return NAN
         with warnings.catch_warnings():
             # pystoi warns and answers 1e-5 where fewer than 30 frames hold speech: that is "not defined".
             warnings.simplefilter("error", RuntimeWarning)
@@ -113,31 +117,6 @@ def _stoi(clean: Tensor, estimate: Tensor, sample_rate: int, extended: bool) -> 
         np.random.set_state(state)
 
 
-def stoi(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Return short-time objective intelligibility, 0 to 1 (Taal et al. 2011; ``pystoi`` package).
-
-    Beyond a minute, the mean over equal pieces that are shorter.
-    """
-    return _stoi(clean, estimate, sample_rate, extended=False)
-
-
-def estoi(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Return extended STOI, for fluctuating noise (Jensen and Taal 2016; ``pystoi`` package), as :func:`stoi`."""
-    return _stoi(clean, estimate, sample_rate, extended=True)
-
-
-def _at_speech_rate(measure: Callable[[Tensor, Tensor, int], float]) -> Callable[[Tensor, Tensor, int], float]:
-    """Return the measure at 8 or 16 kHz, with other rates resampled to 16 kHz: as PESQ, to be combined with it."""
-
-    def at_speech_rate(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-        if sample_rate not in (8_000, 16_000):
-            clean, estimate = (resample(x, sample_rate, 16_000) for x in (clean, estimate))
-            sample_rate = 16_000
-        return measure(clean, estimate, sample_rate)
-
-    return at_speech_rate
-
-
 @dataclass(frozen=True)
 class Metric:
     """Definition of a metric and its presentation.
@@ -148,7 +127,7 @@ class Metric:
 
     heading: str
     definition: str  # one line
-    measure: Callable[[Tensor, Tensor, int], float] | None = None
+    measure: Measure | None = None
     weights: dict[str, float] | None = None
     package: str | None = None  # of the extra `metrics`
     digits: int = 2
@@ -158,10 +137,16 @@ class Metric:
 # The constants of Hu and Loizou (2008), fitted to what listeners said under ITU-T P.835.
 _RATING = "1 to 5 (Hu and Loizou 2008): "
 METRICS: dict[str, Metric] = {
-    "pesq": Metric("PESQ", "PESQ-WB, ITU-T P.862.2 at 16 kHz (P.862 at 8 kHz), 1.04 to 4.64", pesq, package="pesq"),
-    "pesq_nb": Metric("PESQ-NB", "PESQ-NB, ITU-T P.862 and P.862.1, 1.02 to 4.55", pesq_nb, package="pesq"),
+    "pesq": Metric(
+        "PESQ", "PESQ-WB, ITU-T P.862.2 at 16 kHz (P.862 at 8 kHz), 1.04 to 4.64",
+        _at_speech_rate(pesq), package="pesq",
+    ),
+    "pesq_nb": Metric(
+        "PESQ-NB", "PESQ-NB, ITU-T P.862 and P.862.1, 1.02 to 4.55",
+        _at_speech_rate(partial(pesq, mode="nb")), package="pesq",
+    ),
     "stoi": Metric("STOI", "short-time objective intelligibility, 0 to 1", stoi, package="pystoi", digits=3),
-    "estoi": Metric("ESTOI", "extended STOI, 0 to 1", estoi, package="pystoi", digits=3),
+    "estoi": Metric("ESTOI", "extended STOI, 0 to 1", partial(stoi, extended=True), package="pystoi", digits=3),
     "si_sdr": Metric("SI-SDR dB", "scale-invariant signal-to-distortion ratio, no mean removed, ±100 dB", si_sdr),
     "seg_snr": Metric(
         "SSNR dB", "segmental SNR, frames of 30 ms by 7.5 ms, all of them, each within -10 to 35 dB",

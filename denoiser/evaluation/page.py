@@ -7,11 +7,12 @@ import io
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 from torch import Tensor
 
 from denoiser import figures
@@ -26,17 +27,17 @@ LISTENED = 50  # files, the worst, that have players and a picture; the table ha
 
 @dataclass
 class Entry:
-    """A file before and after; ``scores`` are ``{"noisy": {metric: value}, "enhanced": {...}}``, or empty."""
+    """A file before and after, and its scores if there are any."""
 
     source: Path
     target: Path
     seconds: float
     gain: float = 1.0
-    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    scores: tables.Row | None = None
 
     def score(self, kind: str, name: str) -> float:
         """Return a metric of ``noisy`` or ``enhanced``; NaN without scores."""
-        return self.scores[kind][name] if self.scores else math.nan
+        return float(self.scores[kind][name]) if self.scores else math.nan
 
 
 def write_page(path: Path, entries: Sequence[Entry], settings: str = "", failures: Sequence[str] = ()) -> None:
@@ -48,11 +49,13 @@ def write_page(path: Path, entries: Sequence[Entry], settings: str = "", failure
     names = next((list(entry.scores["enhanced"]) for entry in entries if entry.scores), [])
     rows = [_row(entry, names, path.parent) for entry in entries]
     if names:
-        rows.sort(key=lambda row: _undefined_last(row["entry"].score("enhanced", names[0])))
+        worst = [entry.score("enhanced", names[0]) for entry in entries]
         order = f"Sorted by {METRICS[names[0]].heading} after, the worst first; a click on a heading sorts by it."
     else:
-        rows.sort(key=lambda row: -row["removed"])
+        worst = [-row["removed"] for row in rows]
         order = "Sorted by how much was taken away, the most first; a click on a heading sorts by it."
+    # NaN comes last.
+    rows = [rows[index] for index in np.argsort(worst, kind="stable")]
     for row in rows[:LISTENED]:
         row.update(_players_and_picture(row["entry"]))
     render(
@@ -64,7 +67,6 @@ def write_page(path: Path, entries: Sequence[Entry], settings: str = "", failure
         headings=["file", "seconds", "removed dB", *(METRICS[name].heading for name in names)],
         entries=rows,
         order=order,
-        means=_means(entries, names),
     )
 
 
@@ -89,14 +91,14 @@ def _row(entry: Entry, names: Sequence[str], folder: Path) -> dict[str, Any]:
     removed = 10 * math.log10(_power(before) / _power(after))
     cells = [(entry.seconds, f"{entry.seconds:.1f}"), (removed, f"{removed:.1f}")]
     cells += [(entry.score("enhanced", name), _change(name, entry)) for name in names]
-    facts = f"{entry.seconds:.1f} s at {rate} Hz, {len(before)} channel{'' if len(before) == 1 else 's'}"
+    facts = f"{entry.seconds:.1f} s at {rate} Hz, channels: {len(before)}"
     if entry.gain != 1:
-        facts += f", turned {'down' if entry.gain < 1 else 'up'} by {abs(20 * math.log10(entry.gain)):.1f} dB"
+        facts += f", gain {20 * math.log10(entry.gain):+.1f} dB"
     name = os.path.relpath(entry.target, folder)
     return {
         "entry": entry,
         "name": name,
-        "cells": [{"value": value, "text": text} for value, text in cells],
+        "cells": cells,
         "facts": facts,
         "link": quote(name.replace(os.sep, "/")),
         "removed": removed,
@@ -127,20 +129,6 @@ def _players_and_picture(entry: Entry) -> dict[str, Any]:
     return {"sounds": sounds, "picture": base64_of(picture.getvalue())}
 
 
-def _means(entries: Sequence[Entry], names: Sequence[str]) -> list[str]:
-    scored = [entry for entry in entries if entry.scores]
-    if not names or not scored:
-        return []
-    summary = tables.summarise([{"name": entry.source.name, **entry.scores} for entry in scored])
-    seconds = sum(entry.seconds for entry in scored) / len(scored)
-    mean = Entry(Path(), Path(), seconds, scores=summary)
-    return [f"{seconds:.1f}", "", *(_change(name, mean) for name in names)]
-
-
 def _change(name: str, entry: Entry) -> str:
     before, after = (tables.number(name, entry.score(kind, name)) for kind in ("noisy", "enhanced"))
     return f"{before} → {after}"
-
-
-def _undefined_last(value: float) -> float:
-    return value if math.isfinite(value) else math.inf

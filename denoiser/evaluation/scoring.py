@@ -46,7 +46,7 @@ class Scoring:
             self._pool = start_processes(workers)
             with one_thread():
                 for _ in range(workers):
-                    self._pool.submit(ready)
+                    self._pool.submit(_do_nothing)
 
     def score(self, clean: Tensor, estimate: Tensor, rate: int, names: Sequence[str]) -> Future[Scores]:
         """Begin :func:`metrics.score` on ``[N]`` each; :func:`result` waits for it.
@@ -87,7 +87,7 @@ def _explain_dead_workers() -> Iterator[None]:
 def one_thread() -> Iterator[None]:
     """Limit torch here, and the numeric libraries of processes started here, to one thread: workers are many."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before, threads = {name: os.environ.get(name) for name in names}, torch.get_num_threads()
+    before, threads = {name: os.environ[name] for name in names if name in os.environ}, torch.get_num_threads()
     os.environ.update(dict.fromkeys(names, "1"))
     # In this process too, as the last bit of a sum may depend on the number of threads.
     torch.set_num_threads(1)
@@ -95,11 +95,9 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in names:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def start_processes(workers: int) -> ProcessPoolExecutor:
@@ -107,8 +105,8 @@ def start_processes(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, get_context("spawn"), _initialise)
 
 
-def ready() -> None:
-    """Do nothing: a worker that does so has started."""
+def _do_nothing() -> None:
+    """Take no time: a worker that does so has started."""
 
 
 def _score(clean: np.ndarray, estimate: np.ndarray, rate: int, names: Sequence[str]) -> Scores:
@@ -116,10 +114,7 @@ def _score(clean: np.ndarray, estimate: np.ndarray, rate: int, names: Sequence[s
 
 
 def _initialise() -> None:
-    """Ignore the signals that a whole process group gets, and end when the parent does.
-
-    The parent handles them, and may still be waiting for scores.
-    """
+    """Ignore the signals of a process group, as the parent may still be waiting for scores, and end with the parent."""
     for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_IGN)

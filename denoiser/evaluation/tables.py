@@ -74,7 +74,8 @@ def groups(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     for fact in FACTS:
         values = sorted({row[fact] for row in rows if row.get(fact) is not None})
         if 2 <= len(values) <= MAX_GROUPS:
-            members = {_text(value): [row for row in rows if row.get(fact) == value] for value in values}
+            names = {value: f"{value:g}" if isinstance(value, float) else value for value in values}
+            members = {name: [row for row in rows if row.get(fact) == value] for value, name in names.items()}
             members["unknown"] = [row for row in rows if row.get(fact) is None]
             found[fact] = {name: summarise(group) for name, group in members.items() if group}
     return found
@@ -92,10 +93,9 @@ def scores_table(summary: Mapping[str, Any]) -> str:
     ]
     text = table([f"mean of {summary['n']} files", *headings], lines)
     for name, count in summary["undefined"].items():
-        missing = metrics.missing_package(name)
         why = "silent, too short or no speech found"
-        if missing:
-            why = f'install it by: pip install "denoiser[metrics]" ({missing})'
+        if metrics.missing_package(name):
+            why = 'install it by: pip install "denoiser[metrics]"'
         text += f"\n{METRICS[name].heading}: not defined for {count} of {summary['n']} files ({why})"
     for fact, members in summary.get("groups", {}).items():
         lines = []
@@ -132,14 +132,12 @@ def _write_csv(path: Path, rows: Sequence[Row], definitions: Mapping[str, str]) 
         for name, definition in definitions.items():
             file.write(f"# {name}: {definition}\n")
         file.write(f"# {', '.join(f'{package} {release}' for package, release in versions().items())}\n")
-        plain, quoted = (csv.writer(file, quoting=style) for style in (csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC))
-        plain.writerow(["name", *known, *(f"{kind}_{name}" for kind, name in columns)])
+        # Texts are quoted: in a name without quotes, a '#' would begin a comment.
+        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
+        writer.writerow(["name", *known, *(f"{kind}_{name}" for kind, name in columns)])
         for row in rows:
-            cells = [row["name"], *("" if row.get(fact) is None else _text(row[fact]) for fact in known)]
-            scores = [f"{row[kind][name]:.6g}" for kind, name in columns]
-            # Unquoted, a '#' in a name would begin a comment.
-            writer = quoted if any("#" in cell for cell in cells) else plain
-            writer.writerow([*cells, *scores])
+            scores = [float(f"{row[kind][name]:.6g}") for kind, name in columns]
+            writer.writerow([row["name"], *(row.get(fact) for fact in known), *scores])
 
 
 def versions() -> dict[str, str]:

@@ -8,15 +8,11 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from conftest import make_noise, make_voice
 
 from denoiser import audio
-from denoiser.audio import ffmpeg
 from denoiser.errors import AudioError
-
-needs_ffmpeg = pytest.mark.skipif(not ffmpeg.is_installed(), reason="ffmpeg and ffprobe are not on the PATH")
 
 
 def wav_bytes(rate=16_000, channels=1, bits=16, claimed=None, kind=1, data=b"\x00\x01" * 500):
@@ -28,6 +24,7 @@ def wav_bytes(rate=16_000, channels=1, bits=16, claimed=None, kind=1, data=b"\x0
     return b"RIFF" + struct.pack("<I", min(36 + size, 0xFFFFFFFF)) + chunks
 
 
+BROKEN = {"infinity": float("inf"), "3e38": 3e38, "NaN": float("nan")}
 READABLE = {
     "4 GB claimed in 1 KB": (wav_bytes(claimed=0xFFFFFFF0), 500),
     "a recorder that could not go back": (wav_bytes(claimed=0xFFFFFFFF), 500),
@@ -45,9 +42,7 @@ UNREADABLE = {
     "rate 2**31 - 1": wav_bytes(rate=2**31 - 1),
     "rate 2**31": wav_bytes(rate=2**31),
     "0 bits": wav_bytes(bits=0),
-    "infinity": wav_bytes(bits=32, kind=3, data=struct.pack("<f", float("inf"))),
-    "3e38": wav_bytes(bits=32, kind=3, data=struct.pack("<f", 3e38)),
-    "NaN": wav_bytes(bits=32, kind=3, data=struct.pack("<f", float("nan"))),
+    **{name: wav_bytes(bits=32, kind=3, data=struct.pack("<f", value)) for name, value in BROKEN.items()},
     "cut header": wav_bytes()[:30],
     "empty": b"",
     "text": b"this is text, not sound\n" * 40,
@@ -98,27 +93,9 @@ def test_damage_is_an_error_or_leaves_a_shorter_recording(tmp_path, name):
 
 def test_a_flac_that_is_cut_off_is_an_error_not_a_short_file(tmp_path):
     audio.write(tmp_path / "a.flac", make_noise(3.0, 16_000), 16_000)
-    (tmp_path / "a.flac").write_bytes((tmp_path / "a.flac").read_bytes()[:-2000])
+    os.truncate(tmp_path / "a.flac", 40_000)
     with pytest.raises(AudioError, match=r"a\.flac: damaged after \d+ samples"):
         audio.read(tmp_path / "a.flac")
-
-
-@needs_ffmpeg
-@pytest.mark.parametrize("cut", [0, 20])
-def test_an_mp3_without_an_index_is_read_to_its_end(tmp_path, cut):
-    # Variable bit rate: from the first frames, which are large, libsndfile guesses that there are few.
-    sound = torch.cat([make_noise(1.0, 16_000), torch.zeros(1, 48_000)], dim=1)
-    audio.write(tmp_path / "a.mp3", sound, 16_000)
-    whole, _ = audio.read(tmp_path / "a.mp3")
-    assert whole.shape == sound.shape
-    _, index, frames = (tmp_path / "a.mp3").read_bytes().split(b"\xff\xf3", 2)
-    assert b"Xing" in index
-    (tmp_path / "b.mp3").write_bytes(b"\xff\xf3" + frames[: len(frames) - cut])
-    assert soundfile.info(tmp_path / "b.mp3").frames < 50_000
-    back, _ = audio.read(tmp_path / "b.mp3")
-    assert audio.probe(tmp_path / "b.mp3").frames == 0
-    # 1105 samples are LAME's delay.
-    assert torch.allclose(back[:, 1105 : 1105 + 60_000], whole[:, :60_000], atol=1e-5)
 
 
 def test_an_extension_that_lies_does_not_matter(tmp_path):
@@ -141,15 +118,6 @@ def test_only_regular_files_are_opened(tmp_path):
         with pytest.raises(AudioError, match="is not a file"):
             audio.write(tmp_path / name, torch.zeros(1, 10), 16_000, format="WAV")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder.wav", "loop.wav", "pipe.wav"]
-
-
-def test_a_file_that_may_not_be_read_is_named(tmp_path):
-    audio.write(tmp_path / "a.wav", torch.zeros(1, 10), 16_000)
-    (tmp_path / "a.wav").chmod(0)
-    if os.access(tmp_path / "a.wav", os.R_OK):
-        pytest.skip("this user may read every file")
-    with pytest.raises(AudioError, match="no permission"):
-        audio.read(tmp_path / "a.wav")
 
 
 @pytest.mark.parametrize(

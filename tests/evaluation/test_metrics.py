@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SHARED, make_noise, make_voice, needs_recordings
+from conftest import make_noise, make_voice
 
 from denoiser import audio
 from denoiser.errors import ConfigError
@@ -22,28 +20,6 @@ pytest.importorskip("pystoi")
 ALL = tuple(METRICS)
 
 
-@needs_recordings
-def test_the_noisy_test_files_have_their_known_scores():
-    rows = []
-    corpus = SHARED / "vctk_demand_mini"
-    for path in sorted((corpus / "noisy_testset_wav").glob("*.wav")):
-        noisy, clean = (
-            audio.resample(audio.read(p)[0][0], 48_000, 16_000)
-            for p in (path, corpus / "clean_testset_wav" / path.name)
-        )
-        rows.append(metrics.score(clean, noisy, 16_000, ALL))
-    mean = metrics.mean(rows)
-    assert len(rows) == 24
-    assert mean["pesq"] == pytest.approx(1.66, abs=0.01)
-    assert mean["stoi"] == pytest.approx(0.876, abs=0.001)
-    assert mean["estoi"] == pytest.approx(0.696, abs=0.001)
-    assert mean["si_sdr"] == pytest.approx(4.55, abs=0.01)
-    # By the package sonusai 1.2.1 (metrics/calc_speech.py, with all waveforms in ±1), for the same files.
-    known = {"llr": 0.7697, "wss": 41.850, "seg_snr": -1.0044, "csig": 2.9224, "cbak": 2.0689, "covl": 2.2393}
-    for name, value in known.items():
-        assert mean[name] == pytest.approx(value, rel=1e-3), name
-
-
 @pytest.mark.parametrize(
     ("rate", "llr", "wss", "seg_snr"), [(8_000, 0.900916, 32.783167, 3.358081), (16_000, 1.398728, 22.902501, 3.240151)]
 )
@@ -54,15 +30,6 @@ def test_the_parts_of_the_composites_are_those_of_another_program(rate, llr, wss
     assert composite.llr(clean, noisy, rate) == pytest.approx(llr, rel=1e-5)
     assert composite.wss(clean, noisy, rate) == pytest.approx(wss, rel=1e-5)
     assert composite.seg_snr(clean, noisy, rate) == pytest.approx(seg_snr, rel=1e-5)
-
-
-def test_llr_of_a_known_predictor_is_the_logarithm_of_its_power():
-    white = torch.randn(32_000, generator=torch.Generator().manual_seed(0))
-    red = white.clone()
-    for n in range(1, len(red)):
-        red[n] += 0.9 * red[n - 1]
-    # White noise through 1 - 0.9 z⁻¹ has 1 + 0.9² of its power, less what a predictor of 30 ms finds by chance.
-    assert composite.llr(white, red, 16_000) == pytest.approx(math.log(1 + 0.9**2), abs=0.06)
 
 
 def test_lsd_of_a_gain_is_the_gain():
@@ -154,29 +121,14 @@ def test_other_rates_are_scored():
     assert metrics.score(voice, noisy, 48_000, names) == metrics.score(*at_16k, 16_000, names)
 
 
-def test_many_utterances_do_not_overrun_the_tables_of_pesq():
-    # 80 bursts with pauses: as a whole, the package writes beyond a table of 50, and the process ends without a word.
-    script = """
-import sys, torch
-sys.path[:0] = sys.argv[1:]
-from conftest import make_noise
-from denoiser.evaluation import metrics
-time = torch.arange(80 * 9_600) / 16_000
-clean = make_noise(48.0, 16_000)[0] * (time % 0.6 < 0.3)
-found = metrics.score(clean, clean + 0.05 * make_noise(48.0, 16_000, 1)[0], 16_000, ["pesq", "pesq_nb"])
-assert 1 < found["pesq"] < found["pesq_nb"] < 4.5, found
-"""
-    folders = [str(ROOT), str(ROOT / "tests")]
-    result = subprocess.run([sys.executable, "-c", script, *folders], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-
-
 def test_a_long_recording_scores_as_its_pieces_do():
-    voice = make_voice(30.0, 16_000)[0]
-    noisy = voice + 0.1 * make_noise(30.0, 16_000)[0]
-    halves = zip(voice.split(15 * 16_000), noisy.split(15 * 16_000), strict=True)
-    expected = metrics.mean([metrics.score(x, y, 16_000, ["pesq"]) for x, y in halves])
-    assert metrics.score(voice, noisy, 16_000, ["pesq"]) == pytest.approx(expected)
+    # 80 bursts with pauses: as a whole, the package writes beyond a table of 50, and the process ends without a word.
+    clean = make_noise(48.0, 16_000)[0] * (torch.arange(80 * 9_600) % 9_600 < 4_800)
+    noisy, names = clean + 0.05 * make_noise(48.0, 16_000, 1)[0], ["pesq", "pesq_nb"]
+    thirds = zip(clean.split(16 * 16_000), noisy.split(16 * 16_000), strict=True)
+    expected = metrics.mean([metrics.score(x, y, 16_000, names) for x, y in thirds])
+    assert metrics.score(clean, noisy, 16_000, names) == pytest.approx(expected)
+    assert 1 < expected["pesq"] < expected["pesq_nb"] < 4.5
 
 
 def test_estoi_gives_the_same_twice_and_leaves_the_generator_of_others_alone():
@@ -184,9 +136,9 @@ def test_estoi_gives_the_same_twice_and_leaves_the_generator_of_others_alone():
     # Its second half is digital silence, which the metric fills with noise.
     estimate = voice * (torch.arange(len(voice)) < 16_000)
     np.random.seed(7)
-    first = metrics.estoi(voice, estimate, 16_000)
+    first = metrics.stoi(voice, estimate, 16_000, extended=True)
     drawn = np.random.standard_normal()
-    assert metrics.estoi(voice, estimate, 16_000) == first
+    assert metrics.stoi(voice, estimate, 16_000, extended=True) == first
     np.random.seed(7)
     assert np.random.standard_normal() == drawn
 

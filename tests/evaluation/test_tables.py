@@ -14,12 +14,8 @@ from denoiser.evaluation.metrics import METRICS
 
 
 def row(name, pesq, gained=1.0, **facts):
-    return {
-        "name": name,
-        "noisy": {"pesq": pesq, "stoi": 0.5},
-        "enhanced": {"pesq": pesq + gained, "stoi": 0.6},
-        **facts,
-    }
+    noisy, enhanced = {"pesq": pesq, "stoi": 0.5}, {"pesq": pesq + gained, "stoi": 0.6}
+    return {"name": name, "noisy": noisy, "enhanced": enhanced, **facts}
 
 
 def read(path):
@@ -27,32 +23,24 @@ def read(path):
     return list(csv.DictReader(line for line in path.open(newline="", encoding="utf-8") if not line.startswith("#")))
 
 
-def test_the_summary_counts_files_without_a_metric(tmp_path):
-    rows = [
-        {"name": "a", "noisy": {"pesq": 1.0, "si_sdr": 2.0}, "enhanced": {"pesq": 2.0, "si_sdr": 8.0}},
-        {"name": "b", "noisy": {"pesq": 3.0, "si_sdr": 4.0}, "enhanced": {"pesq": math.nan, "si_sdr": 6.0}},
-    ]
-    summary = tables.write_scores(rows, tmp_path, seed=3)
+def test_the_summary_counts_files_without_a_metric_and_names_definitions_and_versions(tmp_path):
+    summary = tables.write_scores([row("a", 1.0), row("b", 3.0, math.nan)], tmp_path, seed=3)
     # For PESQ, b counts on neither side.
-    assert summary["noisy"] == {"pesq": 1.0, "si_sdr": 3.0}
-    assert summary["enhanced"] == {"pesq": 2.0, "si_sdr": 7.0}
+    assert summary["noisy"] == {"pesq": 1.0, "stoi": 0.5}
+    assert summary["enhanced"] == {"pesq": 2.0, "stoi": 0.6}
     assert summary["undefined"] == {"pesq": 1}
     assert read(tmp_path / "scores.csv")[1] == {
-        "name": "b", "noisy_pesq": "3", "noisy_si_sdr": "4", "enhanced_pesq": "nan", "enhanced_si_sdr": "6"
+        "name": "b", "noisy_pesq": "3.0", "noisy_stoi": "0.5", "enhanced_pesq": "nan", "enhanced_stoi": "0.6"
     }  # fmt: skip
-    assert json.loads((tmp_path / "scores.json").read_text())["seed"] == 3
     text = tables.scores_table(summary)
-    assert "+4.00" in text
+    assert "+0.100" in text
     assert "PESQ: not defined for 1 of 2 files" in text
     assert "by " not in text
-
-
-def test_definitions_and_versions_are_in_the_csv(tmp_path):
-    tables.write_scores([row("a", 1.0)], tmp_path)
     notes = [line for line in (tmp_path / "scores.csv").read_text().splitlines() if line.startswith("#")]
     assert any(line.startswith("# pesq: ") and "P.862.2" in line for line in notes)
     assert any("pystoi" in line and "torch 2" in line for line in notes)
     content = json.loads((tmp_path / "scores.json").read_text())
+    assert content["seed"] == 3
     assert set(content["definitions"]) == {"pesq", "stoi"}
     assert "pesq" in content["versions"]
 
@@ -83,7 +71,7 @@ def test_scores_are_broken_down_by_noise_type_snr_and_speaker(tmp_path):
     assert groups["noise_type"]["bus"]["enhanced"]["pesq"] == 3.25
     assert groups["speaker"]["p2"]["enhanced"]["pesq"] == 3.5
     first, *_, last = read(tmp_path / "scores.csv")
-    assert (first["noise_type"], first["snr_db"], first["speaker"]) == ("bus", "15", "p1")
+    assert (first["noise_type"], first["snr_db"], first["speaker"]) == ("bus", "15.0", "p1")
     assert (last["noise_type"], last["snr_db"], last["speaker"]) == ("", "", "p2")
     lines = tables.scores_table(summary).splitlines()
     bus = next(line.split() for line in lines if line.startswith("bus"))
