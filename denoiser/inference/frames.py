@@ -40,6 +40,8 @@ class Frames:
         self.frames = max(1, frames)
         self._hop, self._n_fft = estimator.spectral.hop, estimator.spectral.n_fft
         self._half = self._n_fft // 2
+        # Input samples after a sample until it is out, at most.
+        self.delay = self._n_fft
         self._memory: Memory = {}
         self._band = CausalUpperBand(band)
         self._received = self._returned = 0  # samples
@@ -49,11 +51,6 @@ class Frames:
         self._low = torch.zeros(0)
         # Sums of windowed estimates and of squared windows, from the next sample to be returned on.
         self._sums = self._weights = torch.zeros(0)
-
-    @property
-    def delay(self) -> int:
-        """Input samples after a sample until it is out, at most."""
-        return self._n_fft
 
     def push(self, samples: Tensor) -> Iterable[Tensor]:
         """Take ``[C, n]`` and yield what is ready, as layers ``[L, C, m]`` of :class:`UpperBand`."""
@@ -90,7 +87,7 @@ class Frames:
                 yield self._output(complete)
 
     def _add_frames(self, piece: Tensor, count: int) -> None:
-        spectral, level = self.estimator.spectral, self.level().to(piece.device)
+        spectral, level = self.estimator.spectral, self.level()
         noisy = spectral(piece - level.mean, level.rms, center=False)
         magnitude, phase = self.estimator.magnitudes(noisy, self.options, self._memory)
         self._band.add(noisy.magnitude, magnitude)

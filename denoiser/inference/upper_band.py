@@ -76,19 +76,21 @@ class UpperBand:
         # Noise and speech may cancel, and a sum be softer than its parts: never louder than the input.
         gains = (after / before.clamp(min=1e-20)).clamp(max=1).sqrt()
         places = torch.arange(start, start + enhanced.shape[-1], device=gains.device)
-        frame, share = places // self.spectral.hop, places % self.spectral.hop / self.spectral.hop
-        following = (frame + 1).clamp(max=gains.shape[-1] - 1)
-        gain = torch.lerp(gains[:, frame], gains[:, following], share)
+        gain = _interpolated(gains, places, self.spectral.hop)
         return torch.stack([enhanced - gain * low, gain])
 
     def _upsample(self, layers: Tensor, wanted: slice) -> Tensor:
         old, new = ratio(self.spectral.sample_rate, self.sample_rate)
         low = resample(layers[0], self.spectral.sample_rate, self.sample_rate)[..., wanted]
         places = (torch.arange(low.shape[-1], device=low.device) + wanted.start) * old
-        before, share = places // new, places % new / new
-        after = (before + 1).clamp(max=layers.shape[-1] - 1)
-        gain = torch.lerp(layers[1][..., before], layers[1][..., after], share)
-        return torch.stack([low, gain])
+        return torch.stack([low, _interpolated(layers[1], places, new)])
+
+
+def _interpolated(values: Tensor, places: Tensor, spacing: int) -> Tensor:
+    """Return ``[C, n]`` at these places, linear between the values ``[C, T]``, which are ``spacing`` places apart."""
+    before, share = places // spacing, places % spacing / spacing
+    after = (before + 1).clamp(max=values.shape[-1] - 1)
+    return torch.lerp(values[..., before], values[..., after], share)
 
 
 class CausalUpperBand:

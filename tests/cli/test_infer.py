@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 from conftest import NAMES, composed
-from untrained import noisy_voice
+from untrained import files_in, write_voices
 
-from denoiser import audio
 from denoiser.cli import infer as command
 from denoiser.cli.arguments import as_typed
 from denoiser.console import one_line
@@ -24,17 +23,8 @@ def infer(*arguments: str) -> None:
         main(composed("device=cpu", *as_typed(arguments, command.NAMES, inputs="input"), config="infer"))
 
 
-def write(*names: str) -> None:
-    for name in names:
-        audio.write(name, noisy_voice(0.2, 16_000), 16_000, format="FLAC" if name.endswith(".flac") else "WAV")
-
-
-def files_in(folder: Path | str) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
-
-
 def test_a_single_file_is_made_anew_and_several_only_when_asked(checkpoint, here, capsys):
-    write("talk.wav", "other.wav")
+    write_voices("talk.wav", "other.wav")
     infer(f"ckpt={checkpoint}", "talk.wav", "other.wav")
     for arguments, expected in (
         (["talk.wav", "other.wav"], "2 of 2 files skipped"),
@@ -48,7 +38,7 @@ def test_a_single_file_is_made_anew_and_several_only_when_asked(checkpoint, here
 
 
 def test_a_bad_file_costs_only_itself(checkpoint, here, capsys):
-    write("in/good.wav", "in/sub/fine.flac", "in/sub/fine.wav")
+    write_voices("in/good.wav", "in/sub/fine.flac", "in/sub/fine.wav")
     Path("in/bad.wav").write_text("not sound")
     with pytest.raises(SystemExit) as stop:
         infer(f"ckpt={checkpoint}", "in", "plot=true")
@@ -69,7 +59,7 @@ def test_a_bad_file_costs_only_itself(checkpoint, here, capsys):
 
 
 def test_any_name_is_found_and_given_back(denoiser, checkpoint, here, capsys):
-    write(*(f"in/{name}" for name in NAMES))
+    write_voices(*(f"in/{name}" for name in NAMES))
     shutil.copy(checkpoint, "in/my best (1), ${x}.ckpt")
     os.chdir("in")
     infer("ckpt=my best (1), ${x}.ckpt", "output=../a (${b}) 'c'", "--", *NAMES)
@@ -85,7 +75,7 @@ def test_any_name_is_found_and_given_back(denoiser, checkpoint, here, capsys):
 
 
 def test_a_page_states_the_options(checkpoint, here):
-    write("talk.wav")
+    write_voices("talk.wav")
     infer(f"ckpt={checkpoint}", "talk.wav", "report=true", "dry=0.25")
     assert "dry=0.25, max_attenuation_db=None, phase_iters=0, full_band=True" in Path("report.html").read_text()
 
@@ -125,10 +115,3 @@ def test_a_mistake_is_one_line_and_exit_code_2(checkpoint, here, capsys, argumen
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(message, line)
     assert sorted(path.name for path in here.iterdir()) == ["m.ckpt", "talk.wav"]
-
-
-def test_an_interruption_says_how_to_go_on(capsys):
-    with pytest.raises(SystemExit) as stop, one_line():
-        raise KeyboardInterrupt("interrupted: 1 of 4 files are done")
-    assert stop.value.code == 130
-    assert capsys.readouterr().err == "interrupted: 1 of 4 files are done\n"

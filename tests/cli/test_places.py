@@ -47,11 +47,10 @@ def test_a_name_that_gets_too_long_is_one_line_before_any_work(checkpoint, here,
         # "_enhanced" has no room.
         infer(f"ckpt={checkpoint}", "x" * 251 + ".wav")
     assert stop.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(r"_enhanced\.wav: a name of 264 bytes, .* at most 255; give output=", line)
+    assert re.fullmatch(r"error: x+_enhanced\.wav: File name too long\n", capsys.readouterr().err)
     with pytest.raises(SystemExit):
         infer(f"ckpt={checkpoint}", "b.wav", f"output={'y' * 300}.wav")
-    assert "a name of 304 bytes" in capsys.readouterr().err
+    assert re.fullmatch(r"error: y+\.wav: File name too long\n", capsys.readouterr().err)
     assert sorted(os.listdir()) == ["b.wav", "x" * 251 + ".wav"]
 
 

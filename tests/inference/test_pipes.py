@@ -44,12 +44,6 @@ def test_a_pipe_carries_the_sound_alone(checkpoint, here):
     assert not list(private.iterdir())
 
 
-def test_a_misspelt_setting_and_a_missing_file_are_told_apart(checkpoint, here):
-    result = run_infer(f"ckpt={checkpoint}", "inptu=my talk.wav")
-    assert (result.returncode, result.stdout) == (2, b"")
-    assert result.stderr == b"error: inptu: no such setting; did you mean input? All settings: --cfg job\n"
-
-
 class Stdin:
     def __init__(self, content: bytes) -> None:
         self.buffer = io.BytesIO(content)
