@@ -49,8 +49,8 @@ class Frames:
         # Samples from the beginning of the next frame on, and from the next to be returned on.
         self._ahead: Tensor | None = None
         self._low = torch.zeros(0)
-        # Sums of windowed estimates and of squared windows, from the next sample to be returned on.
-        self._sums = self._weights = torch.zeros(0)
+        # Sums of windowed estimates, and in the last row of squared windows, from the next sample to be returned on.
+        self._sums = torch.zeros(0)
 
     def push(self, samples: Tensor) -> Iterable[Tensor]:
         """Take ``[C, n]`` and yield what is ready, as layers ``[L, C, m]`` of :class:`UpperBand`."""
@@ -58,6 +58,7 @@ class Frames:
             # The first window is centred on the first sample; silence lies before it.
             self._ahead = samples.new_zeros(len(samples), self._half)
             self._low = samples[:, :0]
+            self._sums = samples.new_zeros(len(samples) + 1, 0)
         self._ahead = torch.cat([self._ahead, samples], dim=-1)
         self._low = torch.cat([self._low, samples], dim=-1)
         self._received += samples.shape[-1]
@@ -92,27 +93,20 @@ class Frames:
         magnitude, phase = self.estimator.magnitudes(noisy, self.options, self._memory)
         self._band.add(noisy.magnitude, magnitude)
         windows = torch.fft.irfft((spectral.unscale(magnitude) * phase).mT, self._n_fft)
-        self._sums = self._overlap_add(self._sums, windows * spectral.window * level.rms[..., None])
-        self._weights = self._overlap_add(self._weights, (spectral.window**2).expand(1, count, -1))
-
-    def _overlap_add(self, sums: Tensor, windows: Tensor) -> Tensor:
-        """Return sums ``[C, m]`` from the next sample to be returned on, with windows ``[C, count, n_fft]`` added."""
-        new = overlap_added(windows, self._hop)
+        windows = windows * spectral.window * level.rms[..., None]
+        squares = (spectral.window**2).expand(1, count, -1)
+        new = overlap_added(torch.cat([windows, squares]), self._hop)
         first = self._frames_done * self._hop - self._half - self._returned
         if first < 0:  # half of the first window lies before the signal
             new, first = new[:, -first:], 0
-        if not sums.numel():
-            return new
-        sums = F.pad(sums, (0, first + new.shape[-1] - sums.shape[-1]))
-        sums[:, first:] += new
-        return sums
+        self._sums = F.pad(self._sums, (0, first + new.shape[-1] - self._sums.shape[-1]))
+        self._sums[:, first:] += new
 
     def _output(self, until: int) -> Tensor:
         """Return the layers of all samples before ``until`` that have not been returned."""
         count = until - self._returned
-        enhanced = self._sums[:, :count] / self._weights[:, :count]
+        enhanced = self._sums[:-1, :count] / self._sums[-1:, :count]
         layers = self._band.layers(enhanced, self._low[:, :count])
-        self._low = self._low[:, count:]
-        self._sums, self._weights = self._sums[:, count:], self._weights[:, count:]
+        self._low, self._sums = self._low[:, count:], self._sums[:, count:]
         self._returned = until
         return layers

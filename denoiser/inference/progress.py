@@ -22,9 +22,9 @@ class Progress:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.seconds = {job: seconds_of(job.source) for job in jobs}
-        # None hides the bar unless stderr is a terminal.
-        hidden = None if any(self.seconds.values()) else True
         total = sum(self.seconds.values())
+        # None hides the bar unless stderr is a terminal.
+        hidden = None if total else True
         self.bar = tqdm(total=total, desc="enhancing", bar_format=BAR, smoothing=0.05, leave=False, disable=hidden)
         self._stopped = False
         self._lock = threading.Lock()

@@ -10,6 +10,7 @@ import pytest
 from conftest import NAMES, composed
 from untrained import files_in, write_voices
 
+from denoiser import audio
 from denoiser.cli import infer as command
 from denoiser.cli.arguments import as_typed
 from denoiser.console import one_line
@@ -64,7 +65,7 @@ def test_any_name_is_found_and_given_back(denoiser, checkpoint, here, capsys):
     os.chdir("in")
     infer("ckpt=my best (1), ${x}.ckpt", "output=../a (${b}) 'c'", "--", *NAMES)
     os.chdir("..")
-    expected = [f"{Path(name).stem}_enhanced{Path(name).suffix}" for name in NAMES]
+    expected = [f"{Path(name).stem}_enhanced{audio.output_suffix(name)}" for name in NAMES]
     assert files_in("a (${b}) 'c'") == sorted(expected)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(NAMES) + 1  # a line each, whatever is in the name
@@ -85,7 +86,6 @@ def test_a_page_states_the_options(checkpoint, here):
     [
         (["ckpt=", "input=talk.wav"], "ckpt missing"),
         (["ckpt=m.ckpt", "input="], "input missing"),
-        (["ckpt=m.ckpt", "talk.wav", "plot=maybe"], "plot=maybe: .*bool"),
         (["ckpt=.", "talk.wav"], "a folder without"),
         (["ckpt=m.ckpt", "missing.wav"], "missing.wav: no such file"),
         (["ckpt=m.ckpt", "talk.wav"], "not readable as audio"),
@@ -93,11 +93,9 @@ def test_a_page_states_the_options(checkpoint, here):
         (["ckpt=m.ckpt", "talk.wav", "device=cuda:99"], "not there"),
         (["ckpt=7", "talk.wav"], "7: no such checkpoint"),
         (["ckpt=m.ckpt", "talk.wav", "dry=1.5"], "dry=1.5: expected"),
-        (["ckpt=m.ckpt", "talk.wav", "dry=wet"], "dry=wet: .*Float"),
         (["ckpt=m.ckpt", "talk.wav", "dry=null"], "dry=None: .*not Optional"),
         (["ckpt=m.ckpt", "talk.wav", "dry=nan"], "dry=nan: expected"),
         (["ckpt=m.ckpt", "talk.wav", "max_attenuation_db=-1"], "max_attenuation_db=-1.*: expected"),
-        (["ckpt=m.ckpt", "talk.wav", "phase_iters=1.5"], "phase_iters=1.5: .*Integer"),
         (["ckpt=m.ckpt", "talk.wav", "phase_iters=101"], "phase_iters=101: expected"),
         (["ckpt=m.ckpt", "talk.wav", "loudness=16"], "loudness=16.0: expected a number from -70 to -5"),
         (["ckpt=m.ckpt", "talk.wav", "precision=16"], "precision=16.*expected"),

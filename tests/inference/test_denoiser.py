@@ -10,7 +10,7 @@ from conftest import MODEL, checkpoint_of
 from untrained import noisy_voice
 
 from denoiser import Denoiser
-from denoiser.errors import CheckpointError, ConfigError, DenoiserError
+from denoiser.errors import CheckpointError, DenoiserError
 from denoiser.spectral import Spectral
 
 
@@ -119,10 +119,3 @@ def test_checkpoints_that_cannot_be_trusted_are_refused(denoiser, tmp_path, cont
         Denoiser.from_checkpoint(path)
     assert "m.ckpt" in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_a_missing_checkpoint_and_device_are_refused(checkpoint, tmp_path):
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
-        Denoiser.from_checkpoint(tmp_path / "nothing.ckpt")
-    with pytest.raises(ConfigError, match="not there"):
-        Denoiser.from_checkpoint(checkpoint, device="cuda:99")

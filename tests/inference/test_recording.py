@@ -4,11 +4,10 @@ import pyloudnorm
 import pytest
 import soundfile
 import torch
-from untrained import build, noisy_voice
+from untrained import noisy_voice
 
 from denoiser import Denoiser, audio
 from denoiser.errors import AudioError, ConfigError
-from denoiser.inference.options import Options
 from denoiser.spectral import Spectral
 
 
@@ -82,21 +81,3 @@ def test_a_file_gets_the_loudness_asked_for(denoiser, tmp_path):
     with pytest.raises(ConfigError, match="loudness"):
         denoiser.enhance_file(tmp_path / "in.wav", tmp_path / "out3.wav", loudness=3.0)
     assert not (tmp_path / "out3.wav").exists()
-
-
-def test_several_blocks_at_once_are_shorter_for_about_the_memory_of_one(tmp_path, monkeypatch):
-    denoiser = build(name="unet", depth=2, width=2, convs=1)
-    denoiser.block_seconds = 32.0
-    audio.write(tmp_path / "in.wav", noisy_voice(50, 16_000), 16_000)
-    lengths, segment = [], denoiser.segment
-
-    def recorded(low, *rest):
-        lengths.append(low.shape[-1])
-        return segment(low, *rest)
-
-    monkeypatch.setattr(denoiser, "segment", recorded)
-    beside = 2 * (denoiser.context(Options()) + denoiser.net.stride + 2) * denoiser.spectral.hop
-    for count, most in ((1, 32), (2, 16), (4, 16)):
-        lengths.clear()
-        denoiser.enhance_file(tmp_path / "in.wav", tmp_path / "out.wav", blocks_at_once=count)
-        assert most * 15_000 < max(lengths) <= most * 16_000 + beside
