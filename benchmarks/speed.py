@@ -198,6 +198,7 @@ def ours(name: str, source: Path, target: Path) -> None:
     from denoiser import Denoiser, startup
     from denoiser.checkpoint import SHIPPED
     from denoiser.inference.batch import enhance_files
+    from denoiser.inference.jobs import Job
 
     startup.keep_freed_memory()  # as infer.py does
     base, _, kind = name.partition(", ")
@@ -209,7 +210,7 @@ def ours(name: str, source: Path, target: Path) -> None:
     found: dict[str, float] = {}
     with watched(found), redirect_stdout(io.StringIO()):
         begin = time.perf_counter()
-        enhance_files(denoiser, [(source, target)])
+        enhance_files(denoiser, [Job(source, target)])
         found["seconds"] = time.perf_counter() - begin
     print(json.dumps(found))
 

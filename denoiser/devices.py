@@ -24,9 +24,7 @@ def resolve_device(device: str) -> torch.device:
     except RuntimeError:
         raise ConfigError(f"device={device} is no device; expected auto, cpu, cuda or cuda:N") from None
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device={device} is not there: {_visible(torch.cuda.device_count())}; use device=cpu or device=auto"
-        )
+        raise ConfigError(f"device={device} is not there: {torch.cuda.device_count()} GPUs visible; use device=cpu")
     return resolved
 
 
@@ -55,42 +53,27 @@ def trainer_devices(
         raise ConfigError(
             f"trainer.processes={processes} is for the CPU, with trainer.gpus=0; a GPU has one of its own"
         )
-    wanted = _numbers_of(gpus, count)
+    wanted: Any = gpus
+    if isinstance(gpus, int) and gpus >= -1:
+        wanted = list(range(count if gpus == -1 else gpus))
+    listed = isinstance(wanted, Sequence) and all(isinstance(gpu, int) and gpu >= 0 for gpu in wanted)
+    if not listed or not gpus or len(wanted) > len(set(wanted)):
+        raise ConfigError(f"trainer.gpus={gpus} has no meaning; expected null, 0, 1, 2, [0,2] or -1 (all)")
     if not wanted or max(wanted) >= count:
         raise ConfigError(
-            f"trainer.gpus={gpus} asks for a GPU that is not there: {_visible(count)}; use trainer.gpus=0"
+            f"trainer.gpus={gpus} asks for a GPU that is not there: {count} GPUs visible; use trainer.gpus=0"
         )
-    return {"accelerator": "gpu", "devices": wanted, "strategy": "ddp" if len(wanted) > 1 else "auto"}
-
-
-def _numbers_of(gpus: Any, count: int) -> list[int]:
-    """Return the numbers of the GPUs that ``trainer.gpus`` stands for, of ``count``; ConfigError for other values."""
-    if gpus == -1:
-        return list(range(count))
-    if isinstance(gpus, int) and gpus > 0:
-        return list(range(gpus))
-    listed = isinstance(gpus, Sequence) and all(isinstance(gpu, int) and gpu >= 0 for gpu in gpus)
-    if not listed or not gpus or len(gpus) > len(set(gpus)):
-        raise ConfigError(f"trainer.gpus={gpus} has no meaning; expected null, 0, 1, 2, [0,2] or -1 (all)")
-    return list(gpus)
+    return {"accelerator": "gpu", "devices": list(wanted), "strategy": "ddp" if len(wanted) > 1 else "auto"}
 
 
 def fastest_precision(accelerator: str) -> str:
     """Return ``bf16-mixed`` where the hardware multiplies bfloat16 natively, else ``32-true``."""
-    native = gpu_has_bf16() if accelerator == "gpu" else cpu_has_bf16()
+    gpu = accelerator == "gpu"
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else cpu_has_bf16()
     return "bf16-mixed" if native else "32-true"
-
-
-def gpu_has_bf16() -> bool:
-    """Return True where the GPU multiplies bfloat16 natively."""
-    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def cpu_has_bf16() -> bool:
     """Return True where the CPU multiplies bfloat16 natively; elsewhere it is slower than 32 bits."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def _visible(count: int) -> str:
-    return "1 GPU visible" if count == 1 else f"{count or 'no'} GPUs visible"

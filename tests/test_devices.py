@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from denoiser.devices import fastest_precision, resolve_device, trainer_devices
+from denoiser.devices import resolve_device, trainer_devices
 from denoiser.errors import ConfigError
 
 
@@ -50,7 +50,3 @@ def test_devices_are_resolved_or_refused():
         resolve_device("toaster")
     with pytest.raises(ConfigError, match="not there"):
         resolve_device("cuda:99")
-
-
-def test_the_cpu_has_a_fastest_precision():
-    assert fastest_precision("cpu") in ("bf16-mixed", "32-true")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from conftest import MODEL, make_noise, make_voice
 
-from denoiser import Denoiser, models
+from denoiser import Denoiser, audio, models
 from denoiser.spectral import Spectral
 
 
@@ -18,3 +20,13 @@ def noisy_voice(seconds: float, rate: int, seed: int = 0, channels: int = 1) -> 
     """``[C, N]``, each channel another voice in other noise."""
     seeds = range(seed, seed + channels)
     return torch.cat([make_voice(seconds, rate, seed) + make_noise(seconds, rate, seed) for seed in seeds])
+
+
+def write_voices(*names: str) -> None:
+    """Write a voice in noise of 0.2 s under each of these names."""
+    for name in names:
+        audio.write(name, noisy_voice(0.2, 16_000), 16_000, format="FLAC" if name.endswith(".flac") else "WAV")
+
+
+def files_in(folder: Path | str) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())

@@ -51,17 +51,14 @@ class Blocks:
         self.ramp = (torch.arange(fade) + 0.5) / max(1, fade)
         self.pool = pool
         self.ahead = ahead
+        # Input samples after a sample until its result is out, at most.
+        self.delay = self.size * (1 + ahead) + self.context
         self._buffer: Tensor | None = None
         # Positions of the buffer's first sample and of the next block's, both multiples of `step`.
         self._start = self._next = 0
         # Each block's results, and how many of them come before those to be cross-faded with the next block.
         self._pending: deque[tuple[Future[Tensor], int]] = deque()
         self._overlap: Tensor | None = None
-
-    @property
-    def delay(self) -> int:
-        """Input samples after a sample until its result is out, at most."""
-        return self.size * (1 + self.ahead) + self.context
 
     def push(self, samples: Tensor) -> Iterable[Tensor]:
         """Take ``[..., n]`` samples and yield the results that are ready."""
@@ -97,18 +94,12 @@ class Blocks:
             future = Future()
             future.set_result(self.function(block, wanted))
         else:
-            future = self.pool.submit(self._without_gradient, block, wanted)
+            future = self.pool.submit(self.function, block, wanted)
         self._pending.append((future, count))
-
-    # Whether gradients are recorded is a setting of each thread.
-    @torch.no_grad()
-    def _without_gradient(self, block: Tensor, wanted: slice) -> Tensor:
-        return self.function(block, wanted)
 
     def _oldest_results(self) -> Tensor:
         future, count = self._pending.popleft()
-        results = future.result()
-        results, beyond = results[..., :count], results[..., count:]
+        results, beyond = future.result().tensor_split([count], dim=-1)
         if self._overlap is not None:
             n = min(self._overlap.shape[-1], results.shape[-1])
             ramp = self.ramp[:n].to(results.device)

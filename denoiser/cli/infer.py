@@ -43,12 +43,13 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
         from denoiser.evaluation.files import folder_of
         from denoiser.inference.batch import enhance_files
         from denoiser.inference.denoiser import Denoiser
-        from denoiser.inference.jobs import is_one_file, plan, select_shard
+        from denoiser.inference.jobs import plan, select_shard
         from denoiser.inference.options import Options
         from denoiser.inference.pipes import STDOUT
 
     options = Options(cfg.dry, cfg.max_attenuation_db, cfg.phase_iters, cfg.full_band)
     sources = [str(name) for name in cfg.input] if OmegaConf.is_list(cfg.input) else [str(cfg.input)]
+    is_one_file = len(sources) == 1 and (sources[0] == "-" or Path(sources[0]).is_file())
     all_jobs = plan(sources, str(cfg.output) if cfg.output else None)
     piped = any(job.target is STDOUT for job in all_jobs)
     if piped and (cfg.plot or cfg.report or cfg.reference or cfg.shards > 1):
@@ -58,17 +59,21 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
         jobs = select_shard(all_jobs, cfg.shard, cfg.shards)
         folder = folder_of(all_jobs) / f"shard-{cfg.shard}-of-{cfg.shards}"
         print(f"shard {cfg.shard} of {cfg.shards}: {len(jobs)} of {len(all_jobs)} files")
+    device, gpus = str(cfg.device), torch.cuda.device_count()
+    if device == "auto" and in_multirun and gpus > 1 and cfg.shard is not None:
+        # The shards of one machine get a GPU each, in turn.
+        device = f"cuda:{cfg.shard % gpus}"
     # Standard output carries the sound, so that what is printed goes to standard error.
     with redirect_stdout(sys.stderr if piped else sys.stdout):
         if cfg.threads:
             torch.set_num_threads(cfg.threads)
-        denoiser = Denoiser.from_checkpoint(str(cfg.ckpt), _device(cfg, in_multirun), str(cfg.precision))
+        denoiser = Denoiser.from_checkpoint(str(cfg.ckpt), device, str(cfg.precision))
         outcome = enhance_files(
             denoiser,
             jobs,
             options,
             loudness=cfg.loudness,
-            overwrite=cfg.overwrite or is_one_file(sources),
+            overwrite=cfg.overwrite or is_one_file,
             plot=cfg.plot,
             at_once=None if cfg.jobs == "auto" else cfg.jobs,
         )
@@ -77,16 +82,6 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
         if in_multirun:
             raise UnfinishedError(f"shard {cfg.shard} of {cfg.shards}: not all files were done, or scored")
         sys.exit(1)
-
-
-def _device(cfg: DictConfig, in_multirun: bool) -> str:
-    """Return the device to compute on: ``auto`` gives the shards of one machine a GPU each, in turn."""
-    import torch
-
-    gpus = torch.cuda.device_count()
-    if cfg.device == "auto" and in_multirun and gpus > 1 and cfg.shard is not None:
-        return f"cuda:{cfg.shard % gpus}"
-    return str(cfg.device)
 
 
 def _report(cfg: DictConfig, sources: list[str], options: Options, outcome: Outcome, folder: Path | None) -> int:

@@ -7,13 +7,14 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from denoiser import figures
 from denoiser.errors import DenoiserError, StopError, shown
@@ -21,7 +22,7 @@ from denoiser.inference.denoiser import Denoiser
 from denoiser.inference.jobs import Job, is_done, mark_done, remove_partial_files
 from denoiser.inference.options import Options
 from denoiser.inference.pipes import readable, writable
-from denoiser.inference.progress import Progress, StoppedError, seconds_of
+from denoiser.inference.progress import Progress
 from denoiser.inference.recording import SHARED_BLOCK, Enhanced
 
 # Share of the work on a file that more threads do not shorten: 0.18 of 3 s, 0.13 of 20 s (unet10, two cores).
@@ -45,11 +46,6 @@ class Outcome:
         """Gain of each job whose target exists; 1 where it was skipped."""
         gains: dict[tuple[Path, Path], float] = dict.fromkeys(self.skipped, 1.0)
         return gains | {job: enhanced.gain for job, enhanced in self.done.items()}
-
-    @property
-    def finished(self) -> int:
-        """Number of jobs whose target exists."""
-        return len(self.done) + len(self.skipped)
 
 
 def enhance_files(
@@ -76,9 +72,7 @@ def enhance_files(
     Raises the error itself where the only job fails, DenoiserError when the disk is full, and StopError when
     interrupted: the last two say how many files are done.
     """
-    outcome = Outcome()
-    if not overwrite:
-        outcome.skipped = [job for job in jobs if is_done(job)]
+    outcome = Outcome(skipped=[] if overwrite else [job for job in jobs if is_done(job)])
     if outcome.skipped:
         print(
             f"{len(outcome.skipped)} of {len(jobs)} files skipped: their outputs are there and newer; "
@@ -86,64 +80,71 @@ def enhance_files(
         )
     skipped = set(outcome.skipped)
     todo = [job for job in jobs if job not in skipped]
-    remove_partial_files([job.target for job in todo])
-    if plot:
-        remove_partial_files([_picture(job) for job in todo])
-    resume = "the same command without overwrite=true" if overwrite else "the same command"
-    on_cpu, threads = denoiser.device.type == "cpu", torch.get_num_threads()
-    if at_once is None:
-        at_once = files_at_once(len(todo), threads) if on_cpu else 1
-    begin = time.perf_counter()
+    remove_partial_files([*(job.target for job in todo), *(job.picture for job in todo)])
+    threads = torch.get_num_threads() if denoiser.device.type == "cpu" else 1
+    at_once = at_once or files_at_once(len(todo), threads)
+    progress = Progress(todo)
 
-    def enhance(job: Job) -> Enhanced | DenoiserError:
-        blocks = 1
-        if on_cpu and at_once == 1:
-            blocks = blocks_at_once(denoiser, seconds_of(job.source), threads)
+    def enhance(job: Job) -> Enhanced:
+        blocks = blocks_at_once(denoiser, progress.seconds[job], threads) if at_once == 1 else 1
+        with progress.of(job) as advance, writable(job.target) as target, readable(job.source) as source:
+            with _sharing_threads(blocks):
+                enhanced = denoiser.enhance_file(
+                    source, target, options, loudness=loudness, progress=advance, blocks_at_once=blocks
+                )
+            if plot:
+                with _drawing:
+                    figures.save_figure(job.picture, figures.before_and_after(source, target, source.name))
+        mark_done(job)
+        return enhanced
+
+    def advice() -> str:
+        finished = len(outcome.done) + len(outcome.skipped)
+        command = "the same command without overwrite=true" if overwrite else "the same command"
+        return f"{finished} of {len(jobs)} files are done; {command} does the rest"
+
+    def attempt(job: Job) -> None:
         try:
-            with progress.of(job) as advance, writable(job.target) as target, readable(job.source) as source:
-                with _sharing_threads(blocks):
-                    enhanced = denoiser.enhance_file(
-                        source, target, options, loudness=loudness, progress=advance, blocks_at_once=blocks
-                    )
-                if plot:
-                    with _drawing:
-                        figures.save_figure(_picture(job), figures.before_and_after(source, target, source.name))
-            mark_done(job)
-            return enhanced
-        except DenoiserError as error:
-            return error
-        except StoppedError:
-            raise
+            enhanced = enhance(job)
         except Exception as error:
             if len(jobs) == 1:
                 raise
-            return DenoiserError(f"{job.source}: {type(error).__name__}: {error}")
+            unforeseen = f"{job.source}: {type(error).__name__}: {error}"
+            failure = error if isinstance(error, DenoiserError) else DenoiserError(unforeseen)
+            if _disk_is_full(job):
+                raise DenoiserError(f"{failure}: the disk is full; {advice()}") from error
+            outcome.failed[job] = failure
+            tqdm.write(shown(f"failed: {failure}"), file=sys.stderr)
+        else:
+            outcome.done[job] = enhanced
+            tqdm.write(shown(f"{job.source} -> {job.target}{_gain(enhanced.gain, loudness)}"), file=sys.stdout)
 
+    begin = time.perf_counter()
     try:
-        with Progress(todo) as progress, closing(_results(todo, enhance, at_once, progress.stop)) as results:
-            for job, result in results:
-                if isinstance(result, Enhanced):
-                    outcome.done[job] = result
-                    progress.say(f"{job.source} -> {job.target}{_gain(result.gain, loudness)}", sys.stdout)
-                    continue
-                if len(jobs) == 1:
-                    raise result
-                if _disk_is_full(job):
-                    raise DenoiserError(
-                        f"{result}: the disk is full; {outcome.finished} of {len(jobs)} files are done, and once there "
-                        f"is room, {resume} does the rest"
-                    ) from result
-                outcome.failed[job] = result
-                progress.say(f"failed: {result}", sys.stderr)
+        with progress.bar:
+            _each(todo, attempt, at_once, progress.stop)
     except KeyboardInterrupt as error:
         if len(jobs) == 1:
             raise
-        raise StopError(
-            f"interrupted: {outcome.finished} of {len(jobs)} files are done; {resume} does the rest",
-            error.code if isinstance(error, StopError) else 130,
-        ) from None
+        raise StopError(f"interrupted: {advice()}", error.code if isinstance(error, StopError) else 130) from None
     _summarize(outcome, todo, len(jobs), time.perf_counter() - begin)
     return outcome
+
+
+def _each(jobs: Sequence[Job], work: Callable[[Job], None], at_once: int, stop: Callable[[], None]) -> None:
+    """Work on each job, several at once; the first error cancels the rest, and ``stop`` ends those in progress."""
+    if at_once == 1:
+        for job in jobs:
+            work(job)
+        return
+    with _sharing_threads(at_once), ThreadPoolExecutor(at_once) as pool:
+        try:
+            for future in as_completed([pool.submit(work, job) for job in jobs]):
+                future.result()
+        except BaseException:
+            stop()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _summarize(outcome: Outcome, todo: Sequence[Job], total: int, elapsed: float) -> None:
@@ -161,13 +162,6 @@ def _gain(gain: float, loudness: float | None) -> str:
         # "Towards": a peak at full scale, or silence, may stop it short.
         return f", {20 * math.log10(gain):+.1f} dB towards {loudness:g} LUFS"
     return f", turned down to {gain:.3f} to stay within full scale" if gain < 1 else ""
-
-
-def _picture(job: Job) -> Path:
-    """Return the PNG beside a target: talk.png for talk.wav, but talk.flac.png for talk.flac, so that both have one."""
-    if job.target.suffix.lower() == ".wav":
-        return job.target.with_suffix(".png")
-    return job.target.with_name(f"{job.target.name}.png")
 
 
 def _disk_is_full(job: Job) -> bool:
@@ -205,29 +199,8 @@ def blocks_at_once(denoiser: Denoiser, seconds: float, threads: int) -> int:
 def _sharing_threads(at_once: int) -> Iterator[None]:
     """Divide torch's threads among as many computations at the same time."""
     threads = torch.get_num_threads()
-    if at_once > 1:
-        torch.set_num_threads(max(1, threads // at_once))
+    torch.set_num_threads(max(1, threads // at_once))
     try:
         yield
     finally:
-        if at_once > 1:
-            torch.set_num_threads(threads)
-
-
-def _results(
-    jobs: Sequence[Job], work: Callable[[Job], Enhanced | DenoiserError], at_once: int, stop: Callable[[], None]
-) -> Generator[tuple[Job, Enhanced | DenoiserError], None, None]:
-    """Yield each job with its result, in the order in which they finish; ``stop`` ends those still in progress."""
-    if at_once == 1:
-        for job in jobs:
-            yield job, work(job)
-        return
-    with _sharing_threads(at_once), ThreadPoolExecutor(at_once) as pool:
-        futures = {pool.submit(work, job): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            stop()
-            pool.shutdown(cancel_futures=True)
-            raise
+        torch.set_num_threads(threads)

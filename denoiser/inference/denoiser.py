@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from denoiser import models
+from denoiser.audio import Reader
 from denoiser.checkpoint import load_checkpoint
 from denoiser.devices import cpu_has_bf16, resolve_device
-from denoiser.errors import CheckpointError, DenoiserError, brief
-from denoiser.inference.estimator import Estimator, check_precision
+from denoiser.errors import AudioError, CheckpointError, ConfigError, DenoiserError, brief
+from denoiser.inference.estimator import Estimator
 from denoiser.inference.level import Level, measure_level
 from denoiser.inference.options import Options
-from denoiser.inference.recording import Enhanced, enhance_recording
+from denoiser.inference.recording import Enhanced, Recording
 from denoiser.inference.stream import Stream
 from denoiser.inference.waveform import Waveform, rows_of
+from denoiser.models import heads
+from denoiser.spectral import Spectral
 
 # A block also costs its context: in unet10 128 frames on either side. So blocks are long where the network's largest
 # tensor is small, and short where it is not, to keep that below 250 MB.
 USUAL_BLOCK, LONGEST_BLOCK = 12.0, 32.0  # seconds
 MAX_VALUES = 1 << 26  # of the largest tensor, in 32 bits
 SMALL_VALUES = 3 << 22
+PRECISIONS = ("auto", "32", "bf16")  # of the network's arithmetic
 
 
 class Denoiser(Estimator):
@@ -33,6 +39,30 @@ class Denoiser(Estimator):
         denoiser = Denoiser.from_checkpoint("best")
         enhanced = denoiser.enhance(noisy, sample_rate)  # tensor or array [..., N], any rate
     """
+
+    @classmethod
+    def build(cls, model: Mapping[str, Any], spectral: Mapping[str, Any], device: str = "cpu") -> Denoiser:
+        """Build an untrained one from plain settings: ``{name: unet, depth: 5, ..., head: {name: mask}}``.
+
+        On the ``device`` ``meta`` the network takes no memory and cannot be run. Raises ConfigError for settings that
+        cannot be built.
+        """
+        settings = {**model}
+        try:
+            head = heads.build(**(settings.pop("head", None) or {}))
+            representation = Spectral(**spectral)
+            settings["bins"] = representation.bins
+            with torch.device(device):
+                net = models.build(**settings, inputs=head.inputs, outputs=head.outputs)
+        except TypeError as error:  # an argument that is missing or unknown
+            raise ConfigError(f"model or spectral: {error}") from error
+        if head.start:
+            bias = net.get_parameter("head.bias")
+            start = torch.tensor(head.start).repeat_interleave(len(bias) // head.outputs)
+            with torch.no_grad():
+                bias.copy_(start)
+        head.causal = bool(getattr(net, "causal", False))
+        return cls(net, representation, head=head)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> Denoiser:
@@ -48,24 +78,24 @@ class Denoiser(Estimator):
         Raises CheckpointError where the file is missing, damaged, not ours, or not yet trained; ConfigError for an
         unknown device or precision. Nothing in the file is executed: it holds plain numbers, strings and tensors.
         """
-        check_precision(precision)
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision={precision} is unknown; expected {', '.join(PRECISIONS)}")
         checkpoint = load_checkpoint(path)
         settings = checkpoint["hyper_parameters"]
         try:
             # First without memory: a file of a few bytes may describe a network of any size.
-            described = cls.build(settings["model"], settings["spectral"], precision, device="meta")
+            described = cls.build(settings["model"], settings["spectral"], device="meta")
             growth = models.growth(described.net, described.spectral.bins)
         except Exception as error:  # torch raises many kinds for sizes that no network has
             raise CheckpointError(f"{path}: describes a model this version cannot build ({brief(error)})") from error
-        described.fitting_weights(checkpoint, path)
-
-        denoiser = cls.build(settings["model"], settings["spectral"], precision)
+        described.load_weights(checkpoint, path)
+        denoiser = cls.build(settings["model"], settings["spectral"])
         denoiser.load_weights(checkpoint, path)
         models.fold(denoiser.net, exact=denoiser.head.bf16)
         resolved = resolve_device(device)
-        if precision == "auto":
-            native = resolved.type == "cpu" and cpu_has_bf16()
-            denoiser.precision = "bf16" if native and denoiser.head.bf16 and not denoiser.causal else "32"
+        native = resolved.type == "cpu" and denoiser.head.bf16 and not denoiser.causal and cpu_has_bf16()
+        fastest = "bf16" if native else "32"
+        denoiser.precision = fastest if precision == "auto" else precision
         denoiser.block_seconds = denoiser._block_seconds(growth)
         return denoiser.to(resolved).eval()
 
@@ -80,10 +110,9 @@ class Denoiser(Estimator):
 
     def level(self, waveform: Waveform, sample_rate: int) -> Level:
         """Return the level that :meth:`enhance` divides ``[..., N]`` by, for a :meth:`stream` with the same result."""
-        rate = _whole(sample_rate)
-        rows = rows_of(waveform)[0].to(self.device)
-        second = rate
-        return measure_level(lambda: rows.split(second, dim=-1), rate, self.sample_rate)
+        rows, _ = rows_of(waveform)
+        seconds = rows.to(self.device).split(int(sample_rate), dim=-1)
+        return measure_level(lambda: seconds, int(sample_rate), self.sample_rate)
 
     @torch.no_grad()
     def enhance(self, waveform: Waveform, sample_rate: int, options: Options | None = None) -> Waveform:
@@ -94,7 +123,7 @@ class Denoiser(Estimator):
         range. A quieter waveform gives the same result, quieter. An offset (DC) is removed. Raises DenoiserError for
         NaN, infinity or no samples.
         """
-        rate = _whole(sample_rate)
+        rate = int(sample_rate)
         rows, restore = rows_of(waveform)
         if not rows.numel():
             raise DenoiserError(f"cannot enhance a waveform of shape {list(waveform.shape)}: it holds no samples")
@@ -114,7 +143,7 @@ class Denoiser(Estimator):
         ``level`` is the result of :meth:`level` for the whole recording; without it, the level is that of all that has
         arrived so far. ``block_seconds`` of audio are enhanced at once: fewer for a shorter delay, more for less work.
         """
-        return Stream(self, _whole(sample_rate), level, options, block_seconds)
+        return Stream(self, int(sample_rate), level, options, block_seconds)
 
     @torch.no_grad()
     def enhance_file(
@@ -142,10 +171,10 @@ class Denoiser(Estimator):
 
         Raises AudioError for a file that cannot be read or written; ``target`` is then left as it was.
         """
-        return enhance_recording(self, Path(source), Path(target), options, loudness, progress, blocks_at_once)
-
-
-def _whole(sample_rate: float) -> int:
-    if int(sample_rate) != sample_rate:
-        raise DenoiserError(f"cannot enhance at a sample rate of {sample_rate} Hz; give a whole number")
-    return int(sample_rate)
+        source, target = Path(source), Path(target)
+        if target.exists() and target.samefile(source):
+            raise AudioError(f"{target}: is the input itself; give another output=")
+        # The threads of a pool begin with its first work: none do where one block is enhanced at a time.
+        with Reader(source) as reader, ThreadPoolExecutor(blocks_at_once) as pool:
+            recording = Recording(self, reader, options or Options(), progress, pool, blocks_at_once)
+            return recording.enhance_into(target, loudness)

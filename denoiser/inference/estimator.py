@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from denoiser import models
-from denoiser.errors import CheckpointError, ConfigError
+from denoiser.errors import CheckpointError, brief
 from denoiser.inference import upper_band
 from denoiser.inference.level import Level
 from denoiser.inference.options import Options
@@ -23,12 +20,7 @@ from denoiser.models.causal import Memory
 from denoiser.models.heads import Head
 from denoiser.spectral import Spectral, Spectrum
 
-BLOCK_SECONDS = 16.0
-PRECISIONS = ("auto", "32", "bf16")  # of the network's arithmetic
 WEIGHTS_PREFIX = "denoiser."  # of the names in a checkpoint
-# More threads than cores compute no faster, and eight of them took 2.2 GB instead of 1.6.
-_cores = threading.BoundedSemaphore(os.cpu_count() or 1)
-AnyEstimator = TypeVar("AnyEstimator", bound="Estimator")
 
 
 class Estimator(nn.Module):
@@ -38,79 +30,35 @@ class Estimator(nn.Module):
         net: ``[B, inputs, F, T]`` → ``[B, outputs, F, T]``.
         spectral: waveform ↔ scaled magnitude and phase.
         block_seconds: of all channels together, put through the network at once. The result does not depend on it.
-        precision: ``32`` or ``bf16``; ``auto`` stands for ``32`` until a checkpoint is loaded.
         head: meaning of the network's output; noise to be subtracted by default.
     """
 
+    precision = "32"  # or bf16, of the network's arithmetic
+
     def __init__(
-        self,
-        net: nn.Module,
-        spectral: Spectral,
-        block_seconds: float = BLOCK_SECONDS,
-        precision: str = "auto",
-        head: Head | None = None,
+        self, net: nn.Module, spectral: Spectral, block_seconds: float = 16.0, head: Head | None = None
     ) -> None:
         super().__init__()
-        check_precision(precision)
         # Convolutions over [B, C, F, T] are faster with channels innermost: 1.4x in float32, 1.8x in bf16 on CPU.
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.spectral = spectral
         self.head = head or heads.build()
         self.block_seconds = block_seconds
-        self.precision = precision
-
-    @classmethod
-    def build(
-        cls: type[AnyEstimator],
-        model: Mapping[str, Any],
-        spectral: Mapping[str, Any],
-        precision: str = "auto",
-        device: str = "cpu",
-    ) -> AnyEstimator:
-        """Build an untrained one from plain settings: ``{name: unet, depth: 5, ..., head: {name: mask}}``.
-
-        On the ``device`` ``meta`` the network takes no memory and cannot be run. Raises ConfigError for settings that
-        cannot be built.
-        """
-        settings = {**model}
-        try:
-            head = heads.build(**(settings.pop("head", None) or {}))
-            representation = Spectral(**spectral)
-            settings["bins"] = representation.bins
-            with torch.device(device):
-                net = models.build(**settings, inputs=head.inputs, outputs=head.outputs)
-        except TypeError as error:  # an argument that is missing or unknown
-            raise ConfigError(f"model or spectral: {error}") from error
-        if head.start:
-            bias = net.get_parameter("head.bias")
-            start = torch.tensor(head.start).repeat_interleave(len(bias) // head.outputs)
-            with torch.no_grad():
-                bias.copy_(start)
-        head.causal = bool(getattr(net, "causal", False))
-        return cls(net, representation, precision=precision, head=head)
 
     def load_weights(self, checkpoint: Mapping[str, Any], path: str | Path) -> None:
         """Take weights and spectral scale from a checkpoint's content; CheckpointError where they do not fit."""
-        self.load_state_dict(self.fitting_weights(checkpoint, path))
-        if not 0 < float(self.spectral.peak) < math.inf:
-            raise CheckpointError(f"{path}: was written before training had begun; it has no spectral scale")
-
-    def fitting_weights(self, checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-        """Return the weights in a checkpoint's content; CheckpointError where their names or shapes do not fit."""
         weights = {
             name.removeprefix(WEIGHTS_PREFIX): value
             for name, value in checkpoint["state_dict"].items()
             if name.startswith(WEIGHTS_PREFIX)
         }
-        own = self.state_dict()
-        for name in [*own, *weights]:
-            found = list(weights[name].shape) if name in weights else "missing"
-            expected = list(own[name].shape) if name in own else "nothing of that name"
-            if found != expected:
-                raise CheckpointError(
-                    f"{path}: its weights do not fit the model: {name} is {found}, expected {expected}"
-                )
-        return weights
+        without_memory = any(parameter.is_meta for parameter in self.parameters())
+        try:
+            self.load_state_dict(weights, assign=without_memory)
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: its weights do not fit the model ({brief(error)})") from error
+        if not 0 < float(self.spectral.peak) < math.inf:
+            raise CheckpointError(f"{path}: was written before training had begun; it has no spectral scale")
 
     @property
     def sample_rate(self) -> int:
@@ -177,8 +125,7 @@ class Estimator(nn.Module):
         # Fewer channels at a time bound the memory.
         rows = max(1, round(self.block_seconds * self.sample_rate / low.shape[-1]))
         parts = zip(low.split(rows), level.rms.split(rows), level.mean.split(rows), strict=True)
-        with _cores:
-            layers = [self._segment(part, Level(rms, mean), options, wanted, band) for part, rms, mean in parts]
+        layers = [self._segment(part, Level(rms, mean), options, wanted, band) for part, rms, mean in parts]
         return torch.cat(layers, dim=1)
 
     def _segment(self, low: Tensor, level: Level, options: Options, wanted: slice, band: UpperBand) -> Tensor:
@@ -197,9 +144,3 @@ class Estimator(nn.Module):
         waveform = spectral.inverse(magnitude, phase, level.rms, length, options.phase_iters)
         enhanced = waveform[:, begin - start : end - start]
         return band.layers(enhanced, low[:, wanted], noisy.magnitude[..., frames], magnitude, begin - start)
-
-
-def check_precision(precision: str) -> None:
-    """Raise ConfigError for a precision that is not one of PRECISIONS."""
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision={precision} is unknown; expected {', '.join(PRECISIONS)}")

@@ -14,14 +14,18 @@ from denoiser import audio
 from denoiser.errors import AudioError
 from denoiser.inference.pipes import STDIN, STDOUT
 
-MAX_NAME_BYTES = 255
-
 
 class Job(NamedTuple):
     """A file to enhance, and the name of the result."""
 
     source: Path
     target: Path
+
+    @property
+    def picture(self) -> Path:
+        """PNG beside the target: talk.png for talk.wav, but talk.flac.png for talk.flac, so that both have one."""
+        suffix = self.target.suffix
+        return self.target.with_suffix(".png" if suffix.lower() == ".wav" else f"{suffix}.png")
 
 
 def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
@@ -35,41 +39,35 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
     The results of an earlier run of the same command are no inputs: files in the output folder of a folder, and files
     that are the target of another job. Raises AudioError where there is no input, or two jobs share a target.
     """
-    jobs = _plan(sources, output)
-    for job in jobs:
-        size = len(os.fsencode(job.target.name))
-        if job.target is not STDOUT and size > MAX_NAME_BYTES:
-            raise AudioError(
-                f"{job.target}: a name of {size} bytes, and a file's has at most {MAX_NAME_BYTES}; "
-                "give output= a shorter one"
-            )
-    return jobs
-
-
-def _plan(sources: Sequence[str], output: str | None) -> list[Job]:
+    to_file = output is not None and (output == "-" or not _is_folder(output))
+    target = STDOUT if output in (None, "-") else Path(output)
     if list(sources) == ["-"]:
-        return [Job(STDIN, _target_of_stdin(output))]
+        if output is not None and not to_file:
+            raise AudioError(f"output={output}: standard input has no name to get there; name a file, as in clean.wav")
+        return [Job(STDIN, target)]
     if "-" in sources:
         raise AudioError("input=-: standard input is enhanced by itself; run the other inputs apart")
-    found = {source: _find(source) for source in sources}
-    if output and (output == "-" or not _is_folder(output)):
+    if "" in sources:
+        raise AudioError("input=: an empty name; give a file, a folder or a glob")
+    found = {source: audio.list_files(source) for source in sources}
+    if to_file:
         count = sum(len(files) for files in found.values())
         if count > 1 or any(os.path.isdir(source) for source in sources):
             raise AudioError(f"output={output}: one file cannot hold the {count} of {', '.join(found)}; give a folder")
-        return [Job(found[sources[0]][0], STDOUT if output == "-" else Path(output))]
+        return [Job(found[sources[0]][0], target)]
 
     jobs: list[Job] = []
     for source, files in found.items():
         folder, path = Path(output or ""), Path(source)
         if not path.is_dir():
-            jobs += [Job(file, folder / f"{file.stem}_enhanced{file.suffix}") for file in files]
+            jobs += [Job(file, folder / f"{file.stem}_enhanced{audio.output_suffix(file)}") for file in files]
             continue
         if len(found) > 1 or not output:
             folder /= f"{path.resolve().name}_enhanced"
-        inputs = _without_outputs(path, files, folder)
-        jobs += [Job(file, folder / file.relative_to(path)) for file in inputs]
-    jobs = [_with_writable_suffix(job) for job in dict.fromkeys(jobs)]
-    jobs = _with_distinct_targets(jobs)
+        for file in _without_outputs(path, files, folder):
+            name = file.relative_to(path).with_suffix(audio.output_suffix(file))
+            jobs.append(Job(file, folder / name))
+    jobs = _with_distinct_targets(list(dict.fromkeys(jobs)))
 
     sources_of: dict[str, Path] = {}
     for job in jobs:
@@ -96,11 +94,6 @@ def select_shard(jobs: Sequence[Job], shard: int, shards: int) -> list[Job]:
     return [job for job in jobs if job in selected]
 
 
-def is_one_file(sources: Sequence[str]) -> bool:
-    """Return True for one file or standard input, and False for a folder, a pattern or several."""
-    return len(sources) == 1 and (sources[0] == "-" or os.path.isfile(sources[0]))
-
-
 def is_done(job: Job) -> bool:
     """Return True where the target exists and is no older than its source: targets get their names when complete."""
     try:
@@ -111,9 +104,8 @@ def is_done(job: Job) -> bool:
 
 def mark_done(job: Job) -> None:
     """Date a target no earlier than its source, though the clock may have been set back since the source was made."""
-    if job.source is STDIN or job.target is STDOUT:
-        return
-    with suppress(OSError):  # the source may have been deleted
+    # The source may have been deleted, or be standard input.
+    with suppress(OSError):
         source = job.source.stat()
         if job.target.stat().st_mtime_ns < source.st_mtime_ns:
             os.utime(job.target, ns=(source.st_atime_ns, source.st_mtime_ns))
@@ -126,28 +118,16 @@ def remove_partial_files(targets: Iterable[Path]) -> None:
     for folder in {folder for folder, _ in known}:
         for path in folder.glob(".*.partial-*"):
             name, _, owner = path.name[1:].rpartition(".partial-")
+            if (folder, name) not in known:
+                continue
             process = owner.partition("-")[0]
-            if (folder, name) in known and not _is_running(process):
+            try:
+                os.kill(int(process), 0)
+            except (ProcessLookupError, ValueError):
                 path.unlink(missing_ok=True)
-
-
-def _is_running(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except OSError:  # another user's process
-        return True
-    return True
-
-
-def _find(source: str) -> list[Path]:
-    if not source:
-        raise AudioError("input=: an empty name; give a file, a folder or a glob")
-    try:
-        return audio.list_files(source)
-    except OSError as error:  # a name longer than any file's
-        raise AudioError(f"{source}: {error.strerror}") from error
+            except OSError:
+                # A process of another user is at work on it.
+                continue
 
 
 def _is_folder(output: str) -> bool:
@@ -155,23 +135,11 @@ def _is_folder(output: str) -> bool:
     return output.endswith(os.sep) or os.path.isdir(output) or not Path(output).suffix
 
 
-def _target_of_stdin(output: str | None) -> Path:
-    if output is None or output == "-":
-        return STDOUT
-    if _is_folder(output):
-        raise AudioError(
-            f"output={output}: standard input has no name to get there; name a file, as in output=clean.wav"
-        )
-    return Path(output)
-
-
 def _without_outputs(source: Path, files: Sequence[Path], folder: Path) -> list[Path]:
     """Return the files of the folder ``source`` that are not in ``folder``, which is for its outputs."""
     inside, outputs = source.resolve(), folder.resolve()
     if outputs == inside:
         raise AudioError(f"output={folder}: is the input folder itself; give another")
-    if folder.exists() and not folder.is_dir():
-        raise AudioError(f"output={folder}: is a file; the folder {source} becomes a folder")
     if not outputs.is_relative_to(inside):
         return list(files)
     within = source / outputs.relative_to(inside)
@@ -179,12 +147,6 @@ def _without_outputs(source: Path, files: Sequence[Path], folder: Path) -> list[
     if not inputs:
         raise AudioError(f"{source}: no sound files in this folder but those in {folder}, the output folder")
     return inputs
-
-
-def _with_writable_suffix(job: Job) -> Job:
-    """Return the job with the extension of its source, or .wav where only ffmpeg reads that."""
-    suffix = audio.output_suffix(job.source)
-    return job if suffix == job.source.suffix else Job(job.source, job.target.with_suffix(suffix))
 
 
 def _with_distinct_targets(jobs: Sequence[Job]) -> list[Job]:

@@ -27,21 +27,8 @@ class Level(NamedTuple):
         return Level(self.rms.to(device), self.mean.to(device))
 
 
-class KnownLevel:
-    """The level of a stream that was measured beforehand: its offset is subtracted before the signal is resampled."""
-
-    def __init__(self, level: Level) -> None:
-        self.offset = level.mean
-        self.level = Level(level.rms, torch.zeros_like(level.mean))
-
-    def add(self, block: Tensor) -> None:
-        """Ignore the next block: the level is that of the whole recording."""
-
-
 class RunningRMS:
     """The level of all blocks ``[C, n]`` so far, summed in double precision."""
-
-    offset = 0.0  # not known when the signal is resampled
 
     def __init__(self) -> None:
         self.count = 0

@@ -20,7 +20,7 @@ STDIN, STDOUT = Path("standard input"), Path("standard output")
 def readable(path: Path) -> Iterator[Path]:
     """Yield ``path``, or for STDIN a private copy of all of standard input, deleted on exit.
 
-    Raises AudioError where standard input is a terminal or cannot be copied. Errors about the copy name standard input.
+    Raises AudioError where standard input is a terminal. Errors about the copy name standard input.
     """
     if path is not STDIN:
         yield path
@@ -29,13 +29,8 @@ def readable(path: Path) -> Iterator[Path]:
         raise AudioError("input=-: standard input is no sound; pipe a file into it")
     with private_folder() as folder:
         copy = folder / STDIN
-        try:
-            with open(copy, "wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
-        except OSError as error:
-            raise AudioError(
-                f"{STDIN}: cannot be kept in {folder.parent} ({error.strerror}); TMPDIR= names another place"
-            ) from error
+        with open(copy, "wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
         yield copy
 
 
@@ -57,7 +52,7 @@ def writable(path: Path) -> Iterator[Path]:
         yield made
         try:
             with open(made, "rb") as file, open(1, "wb", closefd=False) as out:
-                shutil.copyfileobj(file, out, 1 << 20)
+                shutil.copyfileobj(file, out)
         except OSError as error:
             raise AudioError(f"{STDOUT}: closed before all of it was written ({error.strerror})") from error
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -33,60 +32,45 @@ class Enhanced(NamedTuple):
     channels: int
 
 
-def enhance_recording(
-    estimator: Estimator,
-    source: Path,
-    target: Path,
-    options: Options | None = None,
-    loudness: float | None = None,
-    progress: Callable[[float], None] | None = None,
-    blocks_at_once: int = 1,
-) -> Enhanced:
-    """Enhance one file into another; arguments and errors are those of ``Denoiser.enhance_file``."""
-    if target.exists() and target.samefile(source):
-        raise AudioError(f"{target}: is the input itself; give another output=")
-    with ExitStack() as stack:
-        reader = stack.enter_context(Reader(source))
-        pool = stack.enter_context(ThreadPoolExecutor(blocks_at_once)) if blocks_at_once > 1 else None
-        recording = _Recording(estimator, reader, options or Options(), progress, pool, blocks_at_once)
-        gain, passes = 1.0, 1
-        if loudness is not None:
-            passes = 2
-            meter = Meter(reader.info.sample_rate, reader.info.channels)
-            for block in recording.enhance(1 / passes):
-                meter.add(block)
-            gain = meter.gain(loudness)
-        try:
-            samples = recording.save(target, gain, 1 / passes)
-        except _ClippedError as clipped:
-            # The peak is known only now, and the blocks are gone: enhance the recording once more.
-            gain *= (1 - 1e-6) / clipped.peak
-            samples = recording.save(target, gain, 0)
-    return Enhanced(samples / reader.info.sample_rate, gain, reader.info.sample_rate, reader.info.channels)
-
-
 @dataclass
-class _Recording:
+class Recording:
     """A file that is enhanced block by block, more than once if need be.
 
-    With a ``pool``, its threads work on ``blocks_at_once`` blocks at the same time.
+    The threads of the ``pool`` work on ``blocks_at_once`` blocks at the same time; one alone needs none of them.
     """
 
     estimator: Estimator
     reader: Reader
     options: Options
     progress: Callable[[float], None] | None
-    pool: Executor | None
+    pool: Executor
     blocks_at_once: int
 
     def __post_init__(self) -> None:
         self.info = self.reader.info
         self.level = measure_level(self._read, self.info.sample_rate, self.estimator.sample_rate)
 
+    def enhance_into(self, target: Path, loudness: float | None) -> Enhanced:
+        """Write the enhanced recording, at this loudness in LUFS if it is given, and never beyond full scale."""
+        gain, passes = 1.0, 1
+        if loudness is not None:
+            passes = 2
+            meter = Meter(self.info.sample_rate, self.info.channels)
+            for block in self._enhance(1 / passes):
+                meter.add(block)
+            gain = meter.gain(loudness)
+        try:
+            samples = self._save(target, gain, 1 / passes)
+        except _ClippedError as clipped:
+            # The peak is known only now, and the blocks are gone: enhance the recording once more.
+            gain *= (1 - 1e-6) / clipped.args[0]
+            samples = self._save(target, gain, 0)
+        return Enhanced(samples / self.info.sample_rate, gain, self.info.sample_rate, self.info.channels)
+
     @property
     def _block_seconds(self) -> float:
         most = self.estimator.block_seconds
-        if self.pool:
+        if self.blocks_at_once > 1:
             most = min(most, max(SHARED_BLOCK, most / self.blocks_at_once))
         shortest = min(SHORTEST_BLOCK, most)
         return max(shortest, most * min(1.0, 2 / self.info.channels))
@@ -97,17 +81,18 @@ class _Recording:
         while (block := self.reader.read(READ_SAMPLES // self.info.channels)).shape[-1]:
             yield block
 
-    def enhance(self, share: float) -> Iterator[Tensor]:
+    def _enhance(self, share: float) -> Iterator[Tensor]:
         """Yield the enhanced recording in blocks ``[C, n]``; a pass is this ``share`` of all progress."""
+        several = self.blocks_at_once > 1
         stream = Stream(
             self.estimator,
             self.info.sample_rate,
             self.level,
             self.options,
             self._block_seconds,
-            self.pool,
+            self.pool if several else None,
             # One block more than threads, so that none idles while a block is written and the next is read.
-            ahead=self.blocks_at_once if self.pool else 0,
+            ahead=self.blocks_at_once if several else 0,
         )
         for noisy in self._read():
             yield from self._finished(stream.process(noisy), share)
@@ -121,10 +106,10 @@ class _Recording:
         if self.progress is not None:
             self.progress(share * block.shape[-1] / self.info.sample_rate)
 
-    def save(self, target: Path, gain: float, share: float) -> int:
+    def _save(self, target: Path, gain: float, share: float) -> int:
         """Write the enhanced recording times ``gain``; returns its length in samples.
 
-        Raises _ClippedError, and writes nothing, where the format cannot hold a value beyond full scale.
+        Raises _ClippedError, and writes nothing, where the format cannot hold its peak.
         """
         info = self.info
         same_format = target.suffix.lower() == info.path.suffix.lower()
@@ -139,7 +124,7 @@ class _Recording:
             tags=info.tags,
             frames=info.frames or round(info.seconds * info.sample_rate),
         ) as writer:
-            for block in self.enhance(share):
+            for block in self._enhance(share):
                 block = block * gain
                 peak = max(peak, float(block.abs().max()))
                 samples += block.shape[-1]
@@ -151,8 +136,4 @@ class _Recording:
 
 
 class _ClippedError(Exception):
-    """The result passes full scale in a format of limited range."""
-
-    def __init__(self, peak: float) -> None:
-        super().__init__(peak)
-        self.peak = peak
+    """The result passes full scale in a format of limited range; the argument is its peak."""

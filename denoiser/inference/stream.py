@@ -13,7 +13,7 @@ from denoiser.audio.blocks import RESAMPLING_SECONDS, Blocks, resampling
 from denoiser.errors import ConfigError, DenoiserError
 from denoiser.inference.estimator import Estimator
 from denoiser.inference.frames import Frames
-from denoiser.inference.level import KnownLevel, Level, RunningRMS
+from denoiser.inference.level import Level, RunningRMS
 from denoiser.inference.options import Options
 from denoiser.inference.upper_band import UpperBand
 from denoiser.inference.waveform import Waveform, is_finite, rows_of
@@ -45,7 +45,10 @@ class Stream:
         self.estimator = estimator
         self.sample_rate = sample_rate
         self.options = options or Options()
-        self._level = RunningRMS() if level is None else KnownLevel(level.to(estimator.device))
+        self._known = None if level is None else level.to(estimator.device)
+        self._running = RunningRMS()
+        # Subtracted before the signal is resampled, if it is known by then.
+        self._offset = 0.0 if self._known is None else self._known.mean
         self.band = UpperBand(estimator.spectral, sample_rate, self.options.full_band)
         resampled = min(RESAMPLING_SECONDS, block_seconds)
         self.down = resampling(sample_rate, estimator.sample_rate, resampled)
@@ -96,9 +99,7 @@ class Stream:
             raise DenoiserError(f"this stream has {len(self._waiting)} channels and was given a block of {len(rows)}")
         self._waiting = torch.cat([self._waiting, rows], dim=-1)
         self.received += rows.shape[-1]
-        layers: list[Tensor] = []
-        for low in self.down.push(rows - self._level.offset):
-            layers += self._through(low)
+        layers = [part for low in self.down.push(rows - self._offset) for part in self._through(low)]
         return self._restore(self._finish(layers))
 
     @torch.no_grad()
@@ -106,9 +107,7 @@ class Stream:
         """Return the rest, ``[C, m]``, of the type that came: the recording has ended, and the stream is used up."""
         if self._waiting is None:
             raise DenoiserError("this stream was flushed before it was given anything")
-        layers: list[Tensor] = []
-        for low in self.down.flush():
-            layers += self._through(low)
+        layers = [part for low in self.down.flush() for part in self._through(low)]
         for rest in self.core.flush():
             layers += self.up.push(rest)
         layers += self.up.flush()
@@ -116,17 +115,21 @@ class Stream:
 
     def _through(self, low: Tensor) -> Iterable[Tensor]:
         """Enhance ``[C, n]`` at the model's rate; yields layers at the recording's rate."""
-        self._level.add(low)
+        if self._known is None:
+            self._running.add(low)
         for layers in self.core.push(low):
             yield from self.up.push(layers)
 
     def _current_level(self) -> Level:
-        return self._level.level
+        if self._known is None:
+            return self._running.level.to(self.estimator.device)
+        return Level(self._known.rms, torch.zeros_like(self._known.mean))
 
+    # Whether gradients are recorded is a setting of each thread, and this may run in those of the pool.
+    @torch.no_grad()
     def _enhance(self, low: Tensor, wanted: slice) -> Tensor:
         """Enhance one block ``[C, n]``; returns the layers ``[L, C, m]`` of its ``wanted`` samples."""
-        level = self._current_level().to(low.device)
-        return self.estimator.segment(low, level, self.options, wanted, self.band)
+        return self.estimator.segment(low, self._current_level(), self.options, wanted, self.band)
 
     def _finish(self, layers: list[Tensor]) -> Tensor:
         """Return the enhanced samples ``[C, m]`` of layers at the recording's rate."""
@@ -138,7 +141,7 @@ class Stream:
         count = ready.shape[-1]
         noisy, self._waiting = self._waiting[:, :count], self._waiting[:, count:]
         self.returned += count
-        enhanced = self.band.combine(ready, noisy - self._level.offset)
+        enhanced = self.band.combine(ready, noisy - self._offset)
         if not is_finite(enhanced):  # weights or settings that overflow
             raise DenoiserError("the model makes NaN or infinity of this sound; its weights or settings are broken")
         return torch.lerp(enhanced, noisy, self.options.dry) if self.options.dry else enhanced

@@ -48,8 +48,8 @@ class UpperBand:
         if not self.kept:
             return enhanced[None]
         beside = SMOOTHED_FRAMES // 2
-        energies = F.pad(self._energies(noisy, clean), (beside, beside))
-        return self._layers(enhanced, low, energies, start)
+        energies = F.pad(self.energies(noisy, clean), (beside, beside))
+        return self.layers_at(enhanced, low, energies, start)
 
     def upsampling(self, seconds: float) -> Blocks | Passthrough:
         """Return blocks of ``seconds`` that bring layers from the model's rate to the recording's."""
@@ -64,57 +64,32 @@ class UpperBand:
         """Return the enhanced signal ``[C, n]`` of layers and the noisy input, both at the recording's rate."""
         return layers[0] + layers[1] * noisy if self.kept else layers[0]
 
-    def _energies(self, noisy: Tensor, clean: Tensor) -> Tensor:
+    def energies(self, noisy: Tensor, clean: Tensor) -> Tensor:
         """Return the energies ``[2, C, T]`` of the uppermost bins of two scaled magnitudes ``[C, F, T]``."""
         first = 5 * self.spectral.bins // 8
         upper = torch.stack([noisy[:, first:], clean[:, first:]])
         return self.spectral.unscale(upper).square().sum(2)
 
-    def _layers(self, enhanced: Tensor, low: Tensor, energies: Tensor, start: int) -> Tensor:
-        """Return the layers of samples that begin ``start`` samples after the first of the smoothed energies."""
+    def layers_at(self, enhanced: Tensor, low: Tensor, energies: Tensor, start: int) -> Tensor:
+        """Return the layers of samples that begin ``start`` samples after the first of the smoothed ``energies``."""
+        if not self.kept:
+            return enhanced[None]
         before, after = F.avg_pool1d(energies, SMOOTHED_FRAMES, stride=1)
         # Noise and speech may cancel, and a sum be softer than its parts: never louder than the input.
         gains = (after / before.clamp(min=1e-20)).clamp(max=1).sqrt()
         places = torch.arange(start, start + enhanced.shape[-1], device=gains.device)
-        frame, share = places // self.spectral.hop, places % self.spectral.hop / self.spectral.hop
-        following = (frame + 1).clamp(max=gains.shape[-1] - 1)
-        gain = torch.lerp(gains[:, frame], gains[:, following], share)
+        gain = _interpolated(gains, places, self.spectral.hop)
         return torch.stack([enhanced - gain * low, gain])
 
     def _upsample(self, layers: Tensor, wanted: slice) -> Tensor:
         old, new = ratio(self.spectral.sample_rate, self.sample_rate)
         low = resample(layers[0], self.spectral.sample_rate, self.sample_rate)[..., wanted]
         places = (torch.arange(low.shape[-1], device=low.device) + wanted.start) * old
-        before, share = places // new, places % new / new
-        after = (before + 1).clamp(max=layers.shape[-1] - 1)
-        gain = torch.lerp(layers[1][..., before], layers[1][..., after], share)
-        return torch.stack([low, gain])
+        return torch.stack([low, _interpolated(layers[1], places, new)])
 
 
-class CausalUpperBand:
-    """Layers of a signal whose frames and samples arrive in pieces: a gain depends on a frame and those before it."""
-
-    def __init__(self, band: UpperBand) -> None:
-        self.band = band
-        # Of the frames whose gains are still needed, and of those before that they are averaged with.
-        self._energies: Tensor | None = None
-        self._start = 0  # samples from the first gain that is still needed to the next sample
-
-    def add(self, noisy: Tensor, clean: Tensor) -> None:
-        """Take the scaled magnitudes ``[C, F, T]`` of the next frames."""
-        if not self.band.kept:
-            return
-        energies = self.band._energies(noisy, clean)
-        earlier = self._energies
-        if earlier is None:
-            earlier = energies.new_zeros(*energies.shape[:2], SMOOTHED_FRAMES - 1)
-        self._energies = torch.cat([earlier, energies], dim=-1)
-
-    def layers(self, enhanced: Tensor, low: Tensor) -> Tensor:
-        """Return the layers ``[L, C, n]`` of the next samples ``[C, n]``, of the lower band and of the noisy signal."""
-        if self._energies is None:
-            return enhanced[None]
-        layers = self.band._layers(enhanced, low, self._energies, self._start)
-        used, self._start = divmod(self._start + enhanced.shape[-1], self.band.spectral.hop)
-        self._energies = self._energies[..., used:]
-        return layers
+def _interpolated(values: Tensor, places: Tensor, spacing: int) -> Tensor:
+    """Return ``[C, n]`` at these places, linear between the values ``[C, T]``, which are ``spacing`` places apart."""
+    before, share = places // spacing, places % spacing / spacing
+    after = (before + 1).clamp(max=values.shape[-1] - 1)
+    return torch.lerp(values[..., before], values[..., after], share)

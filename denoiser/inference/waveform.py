@@ -32,10 +32,8 @@ def rows_of(waveform: Waveform) -> tuple[Tensor, Callable[[Tensor], Waveform]]:
     if isinstance(waveform, Tensor):
         given: Tensor = waveform
     else:
-        array = np.asarray(waveform)
-        # torch takes no negative strides, as x[::-1] has.
-        reversed_ = min(array.strides, default=0) < 0
-        given = torch.as_tensor(array.copy() if reversed_ else array)
+        # A copy in order where need be: torch takes no negative strides, as x[::-1] has.
+        given = torch.as_tensor(np.asarray(waveform, order="C"))
     if given.ndim == 0:
         raise DenoiserError("cannot enhance a single number; expected a waveform [..., samples]")
     if given.ndim == 2 and given.shape[0] >= 1000 > given.shape[1]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import NAMES, composed
-from untrained import noisy_voice
+from untrained import files_in, write_voices
 
 from denoiser import audio
 from denoiser.cli import infer as command
@@ -24,17 +24,8 @@ def infer(*arguments: str) -> None:
         main(composed("device=cpu", *as_typed(arguments, command.NAMES, inputs="input"), config="infer"))
 
 
-def write(*names: str) -> None:
-    for name in names:
-        audio.write(name, noisy_voice(0.2, 16_000), 16_000, format="FLAC" if name.endswith(".flac") else "WAV")
-
-
-def files_in(folder: Path | str) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
-
-
 def test_a_single_file_is_made_anew_and_several_only_when_asked(checkpoint, here, capsys):
-    write("talk.wav", "other.wav")
+    write_voices("talk.wav", "other.wav")
     infer(f"ckpt={checkpoint}", "talk.wav", "other.wav")
     for arguments, expected in (
         (["talk.wav", "other.wav"], "2 of 2 files skipped"),
@@ -48,7 +39,7 @@ def test_a_single_file_is_made_anew_and_several_only_when_asked(checkpoint, here
 
 
 def test_a_bad_file_costs_only_itself(checkpoint, here, capsys):
-    write("in/good.wav", "in/sub/fine.flac", "in/sub/fine.wav")
+    write_voices("in/good.wav", "in/sub/fine.flac", "in/sub/fine.wav")
     Path("in/bad.wav").write_text("not sound")
     with pytest.raises(SystemExit) as stop:
         infer(f"ckpt={checkpoint}", "in", "plot=true")
@@ -69,12 +60,12 @@ def test_a_bad_file_costs_only_itself(checkpoint, here, capsys):
 
 
 def test_any_name_is_found_and_given_back(denoiser, checkpoint, here, capsys):
-    write(*(f"in/{name}" for name in NAMES))
+    write_voices(*(f"in/{name}" for name in NAMES))
     shutil.copy(checkpoint, "in/my best (1), ${x}.ckpt")
     os.chdir("in")
     infer("ckpt=my best (1), ${x}.ckpt", "output=../a (${b}) 'c'", "--", *NAMES)
     os.chdir("..")
-    expected = [f"{Path(name).stem}_enhanced{Path(name).suffix}" for name in NAMES]
+    expected = [f"{Path(name).stem}_enhanced{audio.output_suffix(name)}" for name in NAMES]
     assert files_in("a (${b}) 'c'") == sorted(expected)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(NAMES) + 1  # a line each, whatever is in the name
@@ -85,7 +76,7 @@ def test_any_name_is_found_and_given_back(denoiser, checkpoint, here, capsys):
 
 
 def test_a_page_states_the_options(checkpoint, here):
-    write("talk.wav")
+    write_voices("talk.wav")
     infer(f"ckpt={checkpoint}", "talk.wav", "report=true", "dry=0.25")
     assert "dry=0.25, max_attenuation_db=None, phase_iters=0, full_band=True" in Path("report.html").read_text()
 
@@ -95,7 +86,6 @@ def test_a_page_states_the_options(checkpoint, here):
     [
         (["ckpt=", "input=talk.wav"], "ckpt missing"),
         (["ckpt=m.ckpt", "input="], "input missing"),
-        (["ckpt=m.ckpt", "talk.wav", "plot=maybe"], "plot=maybe: .*bool"),
         (["ckpt=.", "talk.wav"], "a folder without"),
         (["ckpt=m.ckpt", "missing.wav"], "missing.wav: no such file"),
         (["ckpt=m.ckpt", "talk.wav"], "not readable as audio"),
@@ -103,11 +93,9 @@ def test_a_page_states_the_options(checkpoint, here):
         (["ckpt=m.ckpt", "talk.wav", "device=cuda:99"], "not there"),
         (["ckpt=7", "talk.wav"], "7: no such checkpoint"),
         (["ckpt=m.ckpt", "talk.wav", "dry=1.5"], "dry=1.5: expected"),
-        (["ckpt=m.ckpt", "talk.wav", "dry=wet"], "dry=wet: .*Float"),
         (["ckpt=m.ckpt", "talk.wav", "dry=null"], "dry=None: .*not Optional"),
         (["ckpt=m.ckpt", "talk.wav", "dry=nan"], "dry=nan: expected"),
         (["ckpt=m.ckpt", "talk.wav", "max_attenuation_db=-1"], "max_attenuation_db=-1.*: expected"),
-        (["ckpt=m.ckpt", "talk.wav", "phase_iters=1.5"], "phase_iters=1.5: .*Integer"),
         (["ckpt=m.ckpt", "talk.wav", "phase_iters=101"], "phase_iters=101: expected"),
         (["ckpt=m.ckpt", "talk.wav", "loudness=16"], "loudness=16.0: expected a number from -70 to -5"),
         (["ckpt=m.ckpt", "talk.wav", "precision=16"], "precision=16.*expected"),
@@ -125,10 +113,3 @@ def test_a_mistake_is_one_line_and_exit_code_2(checkpoint, here, capsys, argumen
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(message, line)
     assert sorted(path.name for path in here.iterdir()) == ["m.ckpt", "talk.wav"]
-
-
-def test_an_interruption_says_how_to_go_on(capsys):
-    with pytest.raises(SystemExit) as stop, one_line():
-        raise KeyboardInterrupt("interrupted: 1 of 4 files are done")
-    assert stop.value.code == 130
-    assert capsys.readouterr().err == "interrupted: 1 of 4 files are done\n"

@@ -19,6 +19,7 @@ import torch
 
 from denoiser import Denoiser, audio, models
 from denoiser.inference.batch import enhance_files
+from denoiser.inference.jobs import Job
 from denoiser.inference.pipes import STDIN
 from denoiser.spectral import Spectral
 from tests.campaigns.fuzzing.mutation import NUMBERS, damaged
@@ -126,7 +127,7 @@ def check(model: Denoiser, source: Path, target: Path, origin: Path | None = Non
         # Without a path no ffmpeg is found. It tries all that libsndfile refuses, which takes longer than the rest.
         os.environ["PATH"] = ""
     try:
-        outcome = enhance_files(model, [(source, target)])
+        outcome = enhance_files(model, [Job(source, target)])
     except BaseException:
         left = set(os.listdir(target.parent)) - before
         assert not left, f"left behind: {left}"
