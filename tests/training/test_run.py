@@ -179,7 +179,7 @@ def test_the_average_of_the_weights_is_kept_and_goes_on_where_it_was(vctk, tmp_p
     assert not torch.equal(whole["state_dict"][net], whole["current_model_state"][net])
     # What inference loads is the average.
     denoiser = Denoiser.from_checkpoint(tmp_path / "whole/checkpoints/last.ckpt", "cpu")
-    assert torch.equal(denoiser.net.encoder[0][0].convolution.weight, whole["state_dict"][net])
+    assert torch.equal(denoiser.net.encoder[0][0].weight, whole["state_dict"][net])
 
 
 def test_an_average_forgets_the_first_weights_soon():
