@@ -23,6 +23,7 @@ from denoiser.settings import check_range
 from denoiser.training import card, clips, components, failure, history, pretrained, record
 from denoiser.training.folder import CHECKPOINTS, SPLIT, RunFolder, in_sweep, resume_from, run_folder
 from denoiser.training.interruption import Interruption
+from denoiser.training.launch import processes_of
 from denoiser.training.module import DenoisingModule
 from denoiser.training.trainer import batches_per_epoch, build_trainer
 
@@ -179,8 +180,7 @@ def _trainer(cfg: DictConfig, options: dict[str, Any], folder: Path) -> pl.Train
     trainer = build_trainer(
         folder, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps_checkpoints
     )
-    processes = trainer.num_devices * trainer.num_nodes
-    if cfg.data.batch_size < processes:
+    if cfg.data.batch_size < (processes := processes_of(trainer)):
         raise ConfigError(
             f"data.batch_size={cfg.data.batch_size}: expected at least one for each of {processes} processes"
         )

@@ -1,39 +1,25 @@
-"""Lightning's Trainer for one run: devices, precision, checkpoints that are written whole, processes that end together.
-
-Lightning starts the processes of one machine itself, torchrun or srun those of several.
-"""
+"""Lightning's Trainer for one run: devices and processes, precision, checkpoints that are written whole."""
 
 from __future__ import annotations
 
-import atexit
 import logging
 import math
-import os
-import signal
-import threading
-import time
 import warnings
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from denoiser import distributed
 from denoiser.devices import fastest_precision, trainer_devices
 from denoiser.errors import CheckpointError, ConfigError
 from denoiser.filesystem import atomic_write
-from denoiser.training.folder import how_to_resume, in_sweep
+from denoiser.training import launch
+from denoiser.training.folder import how_to_resume
 
-# One process may prepare a corpus, or score the last files, while the others wait for it.
-TIMEOUT = timedelta(hours=3)
-# Environment variable with the id of process 0, for those that Lightning starts.
-FIRST_PROCESS = "DENOISER_FIRST_PROCESS"
 # Lightning's warnings that do not hold here.
 IRRELEVANT_WARNINGS = (
     ".*LeafSpec.*deprecated.*",  # by Lightning itself, with torch 2.11
@@ -71,35 +57,22 @@ def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, 
     Raises ConfigError for options that Lightning refuses, and where torchrun or srun started another number of
     processes than is asked for.
     """
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Lightning ends all processes when one has died, and says so at this level.
-    logging.getLogger("lightning_fabric.strategies.launchers").setLevel(logging.INFO)
-    for message in IRRELEVANT_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)
-
+    _quieten()
     chosen = trainer_devices(gpus, processes=processes)
     options = {key: value for key, value in options.items() if value is not None}
     nodes = options.get("num_nodes", 1)
     devices = chosen["devices"] if isinstance(chosen["devices"], int) else len(chosen["devices"])
-    _check_processes(devices * nodes, nodes, f"trainer.gpus={gpus} trainer.processes={processes}")
+    launch.check_processes(devices * nodes, nodes, f"trainer.gpus={gpus} trainer.processes={processes}")
     if devices * nodes > 1:
-        chosen["strategy"] = DDPStrategy(timeout=TIMEOUT)
+        chosen["strategy"] = DDPStrategy(timeout=launch.TIMEOUT)
     options.setdefault("precision", fastest_precision(chosen["accelerator"]))
     shared = {"use_distributed_sampler": False, "sync_batchnorm": chosen["accelerator"] == "gpu"}
-    plugins: list[Any] = [AtomicCheckpointIO()]
-    if distributed.launcher() == "srun":
-        # Lightning would save hpc_ckpt_*.ckpt in the midst of a step, and prefer it to all later checkpoints.
-        plugins.append(SLURMEnvironment(auto_requeue=False))
-    elif not distributed.launcher():
-        # In a batch job that starts one python, Lightning would expect srun to start the others.
-        plugins.append(LightningEnvironment())
     try:
+        plugins = [AtomicCheckpointIO(), *launch.environment()]
         trainer = Trainer(default_root_dir=folder, plugins=plugins, **{**shared, **chosen, **options})
     except (TypeError, ValueError, AssertionError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {error}") from error
-    if not distributed.launcher() and trainer.strategy.launcher is not None:
-        _end_with_first_process(trainer.strategy.launcher)
+    launch.end_together(trainer)
     return trainer
 
 
@@ -121,29 +94,10 @@ def total_steps(trainer: Trainer, data: Any) -> float:
     return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 
-def _check_processes(asked: int, nodes: int, settings: str) -> None:
-    """Raise ConfigError where ``asked`` processes on ``nodes`` machines have not been, or cannot be, started."""
-    settings += f" trainer.num_nodes={nodes}"
-    launcher, started = distributed.launcher(), distributed.started_processes()
-    if launcher and started != asked:
-        raise ConfigError(f"{settings}: makes {asked} processes, and {launcher} started {started}")
-    if not launcher and nodes > 1:
-        raise ConfigError(f"{settings}: several machines are started by torchrun or srun; see docs/scaling.md")
-    if asked > 1 and in_sweep():
-        raise ConfigError(f"{settings}: makes {asked} processes, and a run of a sweep has one")
-
-
-def _end_with_first_process(launcher: Any) -> None:
-    """Let the processes that Lightning starts end with process 0, also where it fails or is killed."""
-    if distributed.rank() == 0:
-        os.environ[FIRST_PROCESS] = str(os.getpid())
-        # The others write nothing, and may wait for ever for a process that met a mistake of its own.
-        atexit.register(launcher.kill, signal.SIGKILL)
-    elif FIRST_PROCESS in os.environ:
-        threading.Thread(target=_wait_for_end, args=[int(os.environ[FIRST_PROCESS])], daemon=True).start()
-
-
-def _wait_for_end(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+def _quieten() -> None:
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning ends all processes when one has died, and says so at this level.
+    logging.getLogger("lightning_fabric.strategies.launchers").setLevel(logging.INFO)
+    for message in IRRELEVANT_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)

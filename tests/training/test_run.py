@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -148,15 +149,21 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(vctk, tmp_path):
     assert same(tmp_path / "a/checkpoints/last.ckpt", tmp_path / "b/checkpoints/last.ckpt", tolerance=1e-6)
 
 
-def test_a_killed_command_goes_on_as_the_training_that_was_not_killed(vctk, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("number", "code"), [("SIGKILL", -signal.SIGKILL), ("SIGTERM", 143)])
+def test_a_killed_command_goes_on_as_the_training_that_was_not_killed(vctk, tmp_path, monkeypatch, number, code):
     more = ("trainer.max_epochs=4", "scheduler=cosine", "test=false", "data.batch_size=1", "metrics=[si_sdr]",
             "callbacks.clips=null", f"data.cache={tmp_path}/cache")  # fmt: skip
     arguments = options(vctk, *more)
     train_here(tmp_path / "whole", *arguments)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT}/tests")
-    result = run_command("train.py", *arguments, signal_at(step=1, epoch=2, number="SIGKILL"), cwd=tmp_path)
-    assert result.returncode == -signal.SIGKILL, result.stderr
+    result = run_command("train.py", *arguments, signal_at(step=1, epoch=2, number=number), cwd=tmp_path)
+    assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
+    if number == "SIGTERM":
+        line = result.stderr.strip().splitlines()[-1]
+        assert re.search(
+            r"ended by SIGTERM after step \d+, in epoch 3; the same command with ckpt_path=last goes on", line
+        )
     broken = run_folder(tmp_path)
     train_here(broken, *arguments, "ckpt_path=last")
     for name in ("last", "best"):
@@ -262,8 +269,14 @@ def test_a_grid_runs_each_point_in_a_folder_of_its_own(vctk, tmp_path):
 
 
 def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
-    more = (f"data.root={vctk}", f"data.cache={tmp_path}/cache", "trainer.max_epochs=300", "trainer.gpus=0")
-    train_here(tmp_path, "debug=overfit", "model=unet10", "logger=csv", *more)
+    more = (
+        f"data.root={vctk}",
+        f"data.cache={tmp_path}/cache",
+        "trainer.max_epochs=300",
+        "logger=csv",
+        "trainer.gpus=0",
+    )
+    train_here(tmp_path, "debug=overfit", "model=unet10", *more)
     with (tmp_path / "csv/version_0/metrics.csv").open() as file:
         losses = [float(row["train/loss_step"]) for row in csv.DictReader(file) if row["train/loss_step"]]
     assert len(losses) == 300
@@ -313,8 +326,11 @@ def test_variants_run_from_end_to_end(vctk, tmp_path, overrides):
     more = (f"data.cache={tmp_path}/cache", "debug=fast")
     train_here(tmp_path / "run", *options(root, *more, *overrides))
     assert json.loads((tmp_path / "run/scores.json").read_text())["n"] == 1
-    denoiser = Denoiser.from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", "cpu")
-    assert denoiser.enhance(make_noise(0.1, 44_100), 44_100).any()
+    assert (
+        Denoiser.from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", "cpu")
+        .enhance(make_noise(0.1, 44_100), 44_100)
+        .any()
+    )
 
 
 def test_the_demo_experiment_runs_on_a_corpus_it_writes_itself(tmp_path):
