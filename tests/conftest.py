@@ -131,11 +131,11 @@ def train_here(folder: Path, *overrides: str) -> float | None:
     return train(composed(*overrides), folder)
 
 
-def run_command(script: str, *overrides: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def run_command(script: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run ``train.py`` or ``infer.py`` as a person does, from another folder."""
     environment = {**os.environ, "HYDRA_FULL_ERROR": "0", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, str(ROOT / script), *overrides]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 # The smallest training that is one: a U-Net of two levels on patches of 32 frames, in float32 on the CPU.

@@ -96,7 +96,10 @@ def test_a_part_that_cannot_be_built_is_one_line(overrides, line):
     [
         ("train.py", "seed=abc", "seed=abc: .*Integer"),
         ("train.py", "trainer.max_epochs=many", "trainer.max_epochs=many: .*Integer"),
+        ("train.py", "trainer.gradient_clip_val=high", "trainer.gradient_clip_val=high: .*float"),
         ("train.py", "test=maybe", "test=maybe: .*bool"),
+        ("train.py", "metrics=pesq", "metrics=pesq: .*list"),
+        ("train.py", "monitor=[a]", "monitor=.*: cannot convert 'list' to string.*"),
         ("train.py", "optimiser.lr=1", "optimiser(.lr)?: no such setting; did you mean optimizer"),
         ("train.py", "model=unet11", "model=unet11: no such option; expected .*unet10"),
         ("train.py", "mode=max", "mode: is no setting: it follows from monitor="),

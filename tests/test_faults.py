@@ -30,19 +30,19 @@ from denoiser.training.folder import LOCK, RunFolder
 
 
 class Do(Callback):
-    """Calls ``action`` at the end of an epoch, or before a step of it."""
+    """Calls ``action`` before a step of an epoch, or at its end."""
 
     action = staticmethod(lambda: None)
 
-    def __init__(self, epoch: int = 1, step: int = -1) -> None:
-        self.epoch, self.step = epoch, step
-
-    def on_train_epoch_end(self, trainer, module) -> None:
-        if self.step < 0 and trainer.current_epoch == self.epoch:
-            Do.action()
+    def __init__(self, epoch: int = 1, step: int | None = None) -> None:
+        self.moment = (epoch, step)
 
     def on_train_batch_start(self, trainer, module, batch, index) -> None:
-        if index == self.step and trainer.current_epoch == self.epoch:
+        if (trainer.current_epoch, index) == self.moment:
+            Do.action()
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        if (trainer.current_epoch, None) == self.moment:
             Do.action()
 
 
@@ -80,6 +80,15 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+def error_line(capsys, folder: Path, *settings: str) -> str:
+    """Return the line by which a training in ``folder`` ends."""
+    with pytest.raises(SystemExit) as end, one_line():
+        train_here(folder, *settings)
+    assert end.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    return line
+
+
 def epoch(run: Path) -> int:
     return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"]
 
@@ -107,10 +116,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(root, tmp_path, mo
 @pytest.mark.parametrize("logger", ["csv", "tensorboard"])
 def test_a_full_disk_ends_the_training_with_a_line(root, small_disk, monkeypatch, capsys, logger):
     folder, fill = small_disk
-    with pytest.raises(SystemExit) as end, one_line():
-        train_here(folder / "run", *options(root, f"logger={logger}", doing(fill, monkeypatch)))
-    assert end.value.code == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    line = error_line(capsys, folder / "run", *options(root, f"logger={logger}", doing(fill, monkeypatch)))
     assert line.startswith(f"error: {folder}/run")
     assert "ckpt_path=last goes on" in line
     assert epoch(folder / "run") == 0
@@ -156,10 +162,7 @@ def test_the_enhancement_of_a_folder_that_sigterm_ends_says_how_far_it_came(deno
 def test_a_folder_that_cannot_be_written_is_one_line(root, small_disk, capsys):
     folder, _ = small_disk
     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
-    with pytest.raises(SystemExit) as end, one_line():
-        train_here(folder / "run", *options(root))
-    assert end.value.code == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    line = error_line(capsys, folder / "run", *options(root))
     assert line.startswith(f"error: {folder}/run: Read-only file system")
 
 

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from denoiser import figures
-from denoiser.errors import ConfigError, DenoiserError, DivergedError
+from denoiser.errors import ConfigError, DivergedError
+from denoiser.inference.denoiser import Denoiser
 from denoiser.training.module import DenoisingModule
 
 
@@ -56,32 +58,24 @@ def _averaged(average: Tensor, current: Tensor, count: Tensor, decay: float) -> 
 class StopWhenDiverged(Callback):
     """Ends a training by DivergedError at the first loss that is not finite.
 
-    That step is noted on the device, and read when the loss is logged and at the end of the epoch: reading it at every
-    step would make a GPU wait for the CPU.
+    Losses stay on the device until one is logged or the epoch ends: reading each would make a GPU wait for the CPU.
     """
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.step = torch.tensor(-1, device=pl_module.device)
-        self.epoch = torch.zeros_like(self.step)
-        self.batch = torch.zeros_like(self.step)
-        self.loss = torch.tensor(0.0, device=pl_module.device)
+    def __init__(self) -> None:
+        self.losses: list[tuple[int, int, Tensor]] = []  # step, index of the batch, loss: those not read yet
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss = outputs["loss"].detach().float()
-        is_first = ~loss.isfinite() & (self.step < 0)
-        self.step = torch.where(is_first, trainer.global_step, self.step)
-        self.epoch = torch.where(is_first, trainer.current_epoch, self.epoch)
-        self.batch = torch.where(is_first, batch_idx, self.batch)
-        self.loss = torch.where(is_first, loss, self.loss)
+        self.losses.append((trainer.global_step, batch_idx, outputs["loss"].detach()))
         is_logged = (batch_idx + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         if not is_logged and not trainer.is_last_batch:
             return
-        step = int(self.step)
+        first = self._first_bad()
         # All processes end together, or one would wait for the others.
-        if trainer.strategy.reduce_boolean_decision(step >= 0, all=False):
-            raise self._error(trainer, f"is {float(self.loss)} at step {step}" if step >= 0 else "of a process is nan")
+        if trainer.strategy.reduce_boolean_decision(first is not None, all=False):
+            raise self._error(trainer, f"is {first[2]} at step {first[0]}" if first else "of a process is nan")
+        self.losses.clear()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loss = float(trainer.callback_metrics.get("val/loss", 0.0))
@@ -94,10 +88,19 @@ class StopWhenDiverged(Callback):
         if not all(bool(value.isfinite().all()) for value in values):
             raise self._error(trainer, f"left weights that are no finite numbers by step {trainer.global_step}")
 
+    def _first_bad(self) -> tuple[int, int, float] | None:
+        """Return step, index of the batch and loss of the first that is not finite."""
+        values = torch.stack([loss for *_, loss in self.losses]).tolist() if self.losses else []
+        for (step, index, _), value in zip(self.losses, values, strict=True):
+            if not math.isfinite(value):
+                return step, index, value
+        return None
+
     def _error(self, trainer: Trainer, what: str) -> DivergedError:
         reason = "the training diverged; a lower optimizer.lr or trainer.gradient_clip_val may help"
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if int(self.step) >= 0 and (names := data.nonfinite(int(self.epoch), int(self.batch))):
+        first = self._first_bad()
+        if first and (names := data.nonfinite(trainer.current_epoch, first[1])):
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             reason = f"the batch held no finite numbers, for {', '.join(names[:3])}{more}; is it the augmentation?"
         return DivergedError(f"the loss {what}, in epoch {trainer.current_epoch + 1}: {reason}")
@@ -115,30 +118,27 @@ class LogClips(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         logger, loader = trainer.logger, trainer.val_dataloaders
-        if trainer.sanity_checking or not trainer.is_global_zero:
-            return
         if not isinstance(logger, TensorBoardLogger) or loader is None:
+            return
+        if trainer.sanity_checking or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, DenoisingModule)
         dataset = loader.dataset
         count = min(self.clips, len(dataset))
         for number in range(count):
             item = dataset[number * len(dataset) // count]
-            self._log(logger.experiment, trainer, pl_module, item)
+            self._log(logger.experiment, trainer, pl_module.denoiser, item)
 
     @staticmethod
-    def _log(writer: Any, trainer: Trainer, module: DenoisingModule, item: dict[str, Any]) -> None:
-        rate, name, step = module.denoiser.sample_rate, item["name"], trainer.global_step
-        enhanced = module.denoiser.enhance(item["noisy"], rate)
-        waveforms = {"noisy": item["noisy"], "enhanced": enhanced, "clean": item["clean"]}
+    def _log(writer: Any, trainer: Trainer, denoiser: Denoiser, item: dict[str, Any]) -> None:
+        rate, name, step = denoiser.sample_rate, item["name"], trainer.global_step
+        waveforms = {"noisy": item["noisy"], "enhanced": denoiser.enhance(item["noisy"], rate), "clean": item["clean"]}
         for kind, waveform in waveforms.items():
             writer.add_audio(f"{name}/{kind}", waveform[None].clamp(-1, 1), step, rate)
-        try:
+        # Without matplotlib there is the sound alone.
+        if find_spec("matplotlib"):
             picture = figures.figure(waveforms, rate, f"{name}, epoch {trainer.current_epoch}")
-        except DenoiserError:
-            # Without matplotlib there is the sound alone.
-            return
-        writer.add_figure(f"{name}/spectrogram", picture, step)
+            writer.add_figure(f"{name}/spectrogram", picture, step)
 
 
 class Progress(TQDMProgressBar):

@@ -27,13 +27,11 @@ class DataWorkers(Callback):
 def explain(error: BaseException, run: RunFolder) -> BaseException:
     """Return a StopError for what a signal ended and a DenoiserError for a disk's failure; else the error itself."""
     if isinstance(error, Interrupted):
-        text = f"{run.path}: ended by {error.name} {error.place}; {run.how_to_go_on()}"
-        return StopError(text, error.status)
+        return StopError(f"{run.path}: ended by {error}; {run.how_to_go_on()}", error.status)
     # Lightning turns Ctrl-C into SystemExit.
     cause = error.__context__ if isinstance(error, SystemExit) else error
     if isinstance(cause, KeyboardInterrupt):
-        code = cause.code if isinstance(cause, StopError) else 130
-        return StopError(f"{run.path}: interrupted; {run.how_to_go_on()}", code)
+        return StopError(f"{run.path}: interrupted; {run.how_to_go_on()}", getattr(cause, "code", 130))
     if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
         return DenoiserError(f"{error.filename or run.path}: {error.strerror}; {run.how_to_go_on()}")
     return error

@@ -53,12 +53,7 @@ class RunFolder:
         if distributed.rank() != 0 or self.lock is not None:
             return
         if not self.locked:
-            self.lock = _wait_for_lock(self.path / LOCK)
-            if self.lock is None:
-                raise ConfigError(
-                    f"{self.path}: another process trains in this folder; wait until it has ended, or start a run of "
-                    "its own, without ckpt_path=last and hydra.run.dir="
-                )
+            self._wait_for_lock()
         for folder in (self.path, self.path / CHECKPOINTS):
             for partial in folder.glob(".*.partial-*"):
                 partial.unlink(missing_ok=True)
@@ -86,6 +81,14 @@ class RunFolder:
         if self.lock is not None:
             os.close(self.lock)
             self.lock = None
+
+    def _wait_for_lock(self) -> None:
+        end = time.monotonic() + PATIENCE
+        while (descriptor := filesystem.lock(self.path / LOCK)) is None:
+            if time.monotonic() > end:
+                raise ConfigError(f"{self.path}: another process trains in this folder; wait until it has ended")
+            time.sleep(0.2)
+        self.lock = descriptor
 
     def how_to_go_on(self) -> str:
         """Return what to do after the run was ended."""
@@ -158,11 +161,3 @@ def how_to_resume() -> str:
 def in_sweep() -> bool:
     """Return whether Hydra started this run as one of several."""
     return bool(HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
-
-
-def _wait_for_lock(path: Path) -> int | None:
-    """Return the descriptor that holds the lock, or None where another process has it after ``PATIENCE`` seconds."""
-    end = time.monotonic() + PATIENCE
-    while (descriptor := filesystem.lock(path)) is None and time.monotonic() < end:
-        time.sleep(0.2)
-    return descriptor

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from denoiser.evaluation.metrics import mode_of
 from denoiser.evaluation.tables import versions
 from denoiser.training import record
 from denoiser.training.folder import CHECKPOINTS
@@ -76,65 +76,52 @@ class History(Callback):
             for key, value in state_dict.items():
                 setattr(self, key, value)
 
-    def of_training(self, monitor: str, mode: str) -> dict[str, Any]:
-        """Return the part of a record that is about the training; the best row is the first of equals."""
+    def best(self, monitor: str, mode: str) -> dict[str, Any]:
+        """Return the best row of the curve, the first of equals; empty if there is none."""
         rows = [row for row in self.curve if math.isfinite(row.get(monitor, math.nan))]
         better = max if mode == "max" else min
-        best = better(rows, key=lambda row: row[monitor]) if rows else {}
-        scores = {name.removeprefix("val/"): value for name, value in best.items() if name.startswith("val/")}
-        return {
-            "started": self.started,
-            "ended": record.now(),
-            "fit_seconds": round(self.fit_seconds, 1),
-            "audio_seconds_per_second": round(median(self.speeds), 2) if self.speeds else None,
-            "monitor": monitor,
-            "mode": mode,
-            "best": best.get(monitor),
-            "best_epoch": best.get("epoch"),
-            "validation": {"n": self.files, **scores} if best else None,
-            "curve": self.curve,
-        }
+        return better(rows, key=lambda row: row[monitor]) if rows else {}
 
 
 def finished(
-    config: Mapping[str, Any], trainer: Trainer, module: DenoisingModule, data: Any, folder: Path, best: str
+    cfg: DictConfig, trainer: Trainer, module: DenoisingModule, data: Any, folder: Path, best: str
 ) -> dict[str, Any]:
     """Return the record of a finished run, all but its cost and its test; ``best`` is the path of its checkpoint."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     history = next(callback for callback in callbacks if isinstance(callback, History))
+    settings = record.of_settings(cfg)
+    row = history.best(settings["monitor"], settings["mode"])
+    scores = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
     kept = [path for path in (best, folder / CHECKPOINTS / "last.ckpt") if path and Path(path).is_file()]
-    device = trainer.strategy.root_device
-    batch_frames = config["data"]["batch_size"] * config["data"]["frames"]
     return {
+        **settings,
         "status": "finished",
-        "name": config["name"],
-        "seed": config["seed"],
-        **record.typed(),
-        "config": record.relative(config),
-        "device": device.type,
+        "device": trainer.strategy.root_device.type,
         "processes": trainer.world_size,
         "precision": str(trainer.precision),
-        "batch_audio_seconds": batch_frames / module.denoiser.spectral.frame_rate,
+        "batch_audio_seconds": cfg.data.batch_size * cfg.data.frames / module.denoiser.spectral.frame_rate,
+        "fit_seconds": round(history.fit_seconds, 1),
+        "audio_seconds_per_second": round(median(history.speeds), 2) if history.speeds else None,
         "real_time_factor": module.real_time_factor,
+        "best": row.get(settings["monitor"]),
+        "best_epoch": row.get("epoch"),
         "checkpoint": Path(os.path.relpath(kept[0], folder)).as_posix() if kept else None,
+        "validation": {"n": history.files, **scores} if row else None,
+        "curve": history.curve,
         "split": {**{part: len(names) for part, names in data.names.items()}, "rule": data.rule},
         "versions": {**versions(), "python": platform.python_version()},
-        "hardware": hardware(device, trainer.world_size),
-        **history.of_training(config["monitor"], mode_of(config["monitor"])),
+        "hardware": hardware(trainer.strategy.root_device, trainer.world_size),
+        "started": history.started,
+        "ended": record.now(),
     }
 
 
-def hardware(device: torch.device, processes: int = 1) -> str:
+def hardware(device: torch.device, processes: int) -> str:
     """Return what computes here, in words: ``2 x NVIDIA L4, AMD EPYC 9V74, 2 threads``."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        # Only Linux has this file, and not every processor says its name there.
-        pass
+    cpuinfo = Path("/proc/cpuinfo")  # Linux alone has it.
+    found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.is_file() else None
     threads = torch.get_num_threads()
-    name = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
+    name = f"{found[1] if found else platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
     if device.type == "cuda":
         name = f"{torch.cuda.get_device_name(device)}, {name}"
     return f"{processes} x {name}" if processes > 1 else name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from types import FrameType
@@ -18,20 +17,18 @@ from denoiser.console import stop
 from denoiser.training.folder import CHECKPOINTS
 
 # A batch script has SLURM send USR1 before the time limit (--signal=USR1@120); submitit installs a handler of USR2.
+# Windows has neither.
 REQUEUE = getattr(signal, "SIGUSR1", None)
-USER_SIGNALS = tuple(number for number in (REQUEUE, getattr(signal, "SIGUSR2", None)) if number is not None)
-SIGNALS = (signal.SIGTERM, signal.SIGINT, *USER_SIGNALS)
+SIGNALS = [signal.SIGTERM, signal.SIGINT, *filter(None, [REQUEUE, getattr(signal, "SIGUSR2", None)])]
 NO_HANDLERS = (None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, stop)
 
 
 class Interrupted(SystemExit):
-    """End of a training by a signal: its ``name``, the ``status`` that a shell expects, and ``place`` in words."""
+    """End of a training by a signal: its name and the place, in words, and the ``status`` that a shell expects."""
 
     def __init__(self, number: int, place: str) -> None:
-        self.name = signal.Signals(number).name
+        super().__init__(f"{signal.Signals(number).name} {place}")
         self.status = 128 + number
-        self.place = place
-        super().__init__(self.status)
 
 
 class Interruption(Callback):
@@ -53,42 +50,36 @@ class Interruption(Callback):
         self.path = folder / CHECKPOINTS / "last.ckpt"
         self.received = 0
         # Those from before the training: Lightning puts its own in their place.
-        self.handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        handlers: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+        self.foreign = {number: handler for number, handler in handlers.items() if handler not in NO_HANDLERS}
+        # A job that a shell runs in the background ignores Ctrl-C.
+        heard = {number for number in (signal.SIGTERM, signal.SIGINT) if handlers[number] != signal.SIG_IGN}
+        self.heard = heard | {*self.foreign} | ({REQUEUE} if REQUEUE and "SLURM_JOB_ID" in os.environ else set())
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.received = signal.SIGTERM if trainer.received_sigterm else 0
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in SIGNALS:
-            handler = self.handlers[number]
-            # A job that a shell runs in the background ignores Ctrl-C.
-            wanted = handler != signal.SIG_IGN and (number not in USER_SIGNALS or self._is_foreign(number))
-            if wanted or (number == REQUEUE and "SLURM_JOB_ID" in os.environ):
+        if threading.current_thread() is threading.main_thread():
+            for number in self.heard:
                 signal.signal(number, self._receive)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._is_asked(trainer):
-            # The end of the last epoch has been written.
-            self._leave(trainer)
+        # The end of the last epoch has been written.
+        self._leave_if_asked(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        asked = self._is_asked(trainer)
-        accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches != 0
-        if asked and not accumulating and not self._validation_is_next(trainer, batch_idx):
-            if trainer.checkpoint_callbacks:
-                trainer.save_checkpoint(self.path)
-            self._leave(trainer)
+        is_stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if is_stepped and not self._validation_is_next(trainer, batch_idx):
+            self._leave_if_asked(trainer, save=bool(trainer.checkpoint_callbacks))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._is_asked(trainer):
-            # The test is left out.
-            self._leave(trainer)
+        # The test is left out.
+        self._leave_if_asked(trainer)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or number
-        if self._is_foreign(number):
+        if number in self.foreign:
             return
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -96,17 +87,9 @@ class Interruption(Callback):
             # print() is not safe here: the signal may have come in the midst of another print().
             os.write(2, b"\nstopping at the end of this step; a second signal ends it at once\n")
 
-    def _is_foreign(self, number: int) -> bool:
-        """Return whether another program had a handler for this signal."""
-        return self.handlers[number] not in NO_HANDLERS
-
-    def _is_asked(self, trainer: Trainer) -> bool:
-        asked = self.received != 0
-        return bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
-
     @staticmethod
     def _validation_is_next(trainer: Trainer, batch_idx: int) -> bool:
-        """Return whether Lightning may validate after this batch: a checkpoint from before it would leave it out."""
+        """Return True where Lightning may validate after this batch: a checkpoint from before it would leave it out."""
         interval = trainer.val_check_batch
         if trainer.is_last_batch or interval is None:
             return True
@@ -114,12 +97,15 @@ class Interruption(Callback):
         batches = batch_idx + 1 if by_epoch else trainer.fit_loop.total_batch_idx + 1
         return batches % interval == 0
 
-    def _leave(self, trainer: Trainer) -> None:
+    def _leave_if_asked(self, trainer: Trainer, save: bool = False) -> None:
+        if not trainer.strategy.reduce_boolean_decision(self.received != 0, all=False):
+            return
+        if save:
+            trainer.save_checkpoint(self.path)
         number = self.received or signal.SIGTERM
-        handler = self.handlers[number]
-        if self._is_foreign(number) and callable(handler):
+        if number in self.foreign:
             self.received = 0
-            handler(number, None)
+            self.foreign[number](number, None)
             return
         if distributed.rank() != 0:
             # Lightning kills process 0 when another one ends with an error.
@@ -133,10 +119,5 @@ def _requeue() -> str:
     job = os.environ["SLURM_JOB_ID"]
     if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    try:
-        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60)  # noqa: S607
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = " ".join(str(getattr(error, "stderr", "") or error).split())
-        print(f"scontrol requeue {job}: {reason}", file=sys.stderr)
-        return f"; job {job} could not be queued again"
-    return f"; job {job} is queued again"
+    result = subprocess.run(["scontrol", "requeue", job], check=False)  # noqa: S607
+    return f"; job {job} {'is' if result.returncode == 0 else 'could not be'} queued again"

@@ -109,14 +109,18 @@ class DenoisingModule(LightningModule):
         # Inference removes the offset (DC) of a recording; the loss is to be of the same signal as the scores.
         noisy = batch["noisy"] - batch["noisy"].mean(dim=-1, keepdim=True)
         clean = batch["clean"] - batch["clean"].mean(dim=-1, keepdim=True)
-        loss = float(self._utterance_loss(noisy, clean, batch["level"]))
-        row: dict[str, Any] = {"loss": loss}
+        spectral = self.denoiser.spectral
+        samples = LOSS_SECONDS * spectral.sample_rate
+        spectra = {
+            "noisy": spectral(noisy[:, :samples], batch["level"]),
+            "clean": spectral(clean[:, :samples], batch["level"]),
+        }
+        loss = float(self.step(spectra))
+        # A network that has diverged makes no sound; the callback StopWhenDiverged ends the training.
+        scores: Any = dict.fromkeys(self.val_metric_names, math.nan)
         if math.isfinite(loss):
-            row["scores"] = self._score(clean, self._enhance(noisy), self.val_metric_names)
-        else:
-            # A network that has diverged makes no sound; the callback StopWhenDiverged ends the training.
-            row["scores"] = dict.fromkeys(self.val_metric_names, math.nan)
-        self._rows[int(batch["index"])] = row
+            scores = self._score(clean, self._enhance(noisy), self.val_metric_names)
+        self._rows[int(batch["index"])] = {"loss": loss, "scores": scores}
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         noisy, clean = batch["noisy"], batch["clean"]
@@ -126,9 +130,6 @@ class DenoisingModule(LightningModule):
             "enhanced": self._score(clean, self._enhance(noisy), self.metric_names),
         }
 
-    def on_validation_epoch_start(self) -> None:
-        self._rows, self._times = {}, []
-
     def on_validation_epoch_end(self) -> None:
         self._gather()
         if not self.rows:
@@ -136,9 +137,6 @@ class DenoisingModule(LightningModule):
         loss = sum(row["loss"] for row in self.rows) / len(self.rows)
         means = {"loss": loss, **metrics.mean([row["scores"] for row in self.rows])}
         self.log_dict({f"val/{name}": value for name, value in means.items()}, prog_bar=True)
-
-    def on_test_epoch_start(self) -> None:
-        self._rows, self._times = {}, []
 
     def on_test_epoch_end(self) -> None:
         self._gather()
@@ -149,17 +147,6 @@ class DenoisingModule(LightningModule):
         if self._scoring is not None:
             self._scoring.close()
             self._scoring = None
-
-    def _utterance_loss(self, noisy: Tensor, clean: Tensor, level: Tensor) -> Tensor:
-        """Return the loss over the beginning of an utterance ``[1, N]``."""
-        spectral = self.denoiser.spectral
-        samples = LOSS_SECONDS * spectral.sample_rate
-        return self.step(
-            {
-                "noisy": spectral(noisy[:, :samples], level),
-                "clean": spectral(clean[:, :samples], level),
-            }
-        )
 
     def _enhance(self, noisy: Tensor) -> Tensor:
         """Return ``[1, N]`` enhanced, and note the time it took."""
@@ -186,6 +173,7 @@ class DenoisingModule(LightningModule):
             rows |= their_rows
             times += their_times
         self.rows = [rows[index] for index in sorted(rows)]
+        self._rows, self._times = {}, []
         audio_seconds = sum(audio for _, audio in times)
         self.real_time_factor = sum(taken for taken, _ in times) / audio_seconds if times else None
 

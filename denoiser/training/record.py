@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +70,12 @@ def find(parents: Iterable[str | Path]) -> list[dict[str, Any]]:
 def of_settings(cfg: DictConfig) -> dict[str, Any]:
     """Return the part of a record that is known before anything is built."""
     known = {key: cfg.get(key) for key in ("name", "seed", "monitor")}
-    return {**known, "mode": mode_of(cfg.monitor), **typed(), "config": configuration(cfg)}
-
-
-def typed() -> dict[str, Any]:
-    """Return what was typed and chosen, as Hydra knows it: ``overrides`` and ``choices``."""
-    if not HydraConfig.initialized():
-        return {}
-    hydra = HydraConfig.get()
-    choices = {key: value for key, value in hydra.runtime.choices.items() if value and not key.startswith("hydra/")}
-    return {"overrides": list(hydra.overrides.task), "choices": choices}
+    known |= {"mode": mode_of(cfg.monitor), "config": configuration(cfg)}
+    if HydraConfig.initialized():
+        hydra = HydraConfig.get()
+        choices = {key: value for key, value in hydra.runtime.choices.items() if value and not key.startswith("hydra/")}
+        known |= {"overrides": list(hydra.overrides.task), "choices": choices}
+    return known
 
 
 def configuration(cfg: DictConfig) -> dict[str, Any] | None:
@@ -112,13 +107,7 @@ def reason(error: BaseException) -> str:
 
 def plain(value: Any) -> Any:
     """Return a value as JSON has it: NaN and infinity become null, paths and other objects text."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    return json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
 
 
 def relative(value: Any) -> Any:

@@ -63,11 +63,7 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     _check_settings(cfg)
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     trainer = _trainer(cfg, plain["trainer"], folder)
-    settings = {key: plain[key] for key in ("model", "spectral", "loss", "optimizer", "scheduler", "seed")}
-    settings["training"] = {key: plain["data"].get(key) for key in ("batch_size", "frames", "shuffle", "seed")}
-    settings["training"] |= {key: plain["data"].get(key) for key in ("mix", "rooms")}  # of mixtures
-    settings["training"] |= {key: plain["trainer"].get(key) for key in ("gradient_clip_val", "accumulate_grad_batches")}
-    settings["training"] |= {"precision": trainer.precision, "augment": plain.get("augment") or None}
+    settings = _settings(plain, trainer)
     resume = resume_from(cfg.ckpt_path, folder, settings)
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -76,15 +72,21 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
         pretrained.load_weights(module, str(cfg.init_from))
     augment = components.build_augment(plain.get("augment"))
     data = _data(plain["data"], spectral=module.denoiser.spectral, augment=augment)
-    cost = _cost(module.denoiser)
+    net, spectral, head = module.denoiser.net, module.denoiser.spectral, module.denoiser.head
+    macs = models.count_macs(net, spectral.bins, spectral.frame_rate, head.inputs)
+    cost = {"parameters": models.count_parameters(net), "macs_per_second": macs}
 
     say(f"run folder: {folder}")
-    say(f"{cfg.name}: {cost['parameters']:,} parameters, {cost['macs_per_second'] / 1e9:.2f} GMAC per second of audio")
+    say(f"{cfg.name}: {cost['parameters']:,} parameters, {macs / 1e9:.2f} GMAC per second of audio")
     say(f"{trainer.strategy.root_device.type}, precision {trainer.precision}")
     if distributed.rank() == 0:
         _prepare(data, trainer, folder, resume)
         run.begin()
-        _log_start(trainer, data, OmegaConf.to_yaml(cfg, resolve=True), cost, folder)
+        data.write_split(folder / SPLIT)
+        if isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(cfg, resolve=True)}```")
+        if trainer.logger:
+            trainer.logger.log_metrics({f"cost/{key}": value for key, value in cost.items()}, step=0)
 
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -94,31 +96,24 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     finally:
         # Lightning does so only where nothing was raised, and a sweep goes on after that.
         module.teardown("fit")
-    return _finish(cfg, run, trainer, module, data, plain, cost)
+    return _finish(run, trainer, module, data, cost)
 
 
 def _finish(
-    cfg: DictConfig,
-    run: RunFolder,
-    trainer: pl.Trainer,
-    module: DenoisingModule,
-    data: Any,
-    plain: Mapping[str, Any],
-    cost: Mapping[str, Any],
+    run: RunFolder, trainer: pl.Trainer, module: DenoisingModule, data: Any, cost: Mapping[str, Any]
 ) -> float | None:
     """Test the best checkpoint, write the record and the card; return the best ``monitor``."""
-    folder = run.path
+    cfg, folder = run.cfg, run.path
     best = next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor), None)
     best_path = best.best_model_path if best else ""
     value = best.best_model_score if best else trainer.callback_metrics.get(cfg.monitor)
     result = None if value is None else float(value)
     if cfg.test:
         if not best_path:
-            where = f", {run.last_checkpoint}" if run.last_checkpoint.is_file() else ""
-            say(f"no validation chose a checkpoint: testing the last weights{where}")
+            say("no validation chose a checkpoint: testing the last weights")
         trainer.test(module, datamodule=data, ckpt_path=best_path or None, verbose=False, weights_only=True)
     if distributed.rank() == 0:
-        found = {**history.finished(plain, trainer, module, data, folder, best_path), **cost, "best": result}
+        found = {**history.finished(cfg, trainer, module, data, folder, best_path), **cost, "best": result}
         if cfg.test:
             found["test"] = _write_scores(found, module, data, folder)
         _log_result(trainer.logger, found)
@@ -146,10 +141,20 @@ def build_module(plain: Mapping[str, Any], settings: Mapping[str, Any]) -> Denoi
     )
 
 
+def _settings(plain: Mapping[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
+    """Return the settings that a checkpoint carries, and that a resumed run has to agree with."""
+    data, options = plain["data"], plain["trainer"]
+    # mix and rooms are those of mixtures.
+    training = {key: data.get(key) for key in ("batch_size", "frames", "shuffle", "seed", "mix", "rooms")}
+    training |= {key: options.get(key) for key in ("gradient_clip_val", "accumulate_grad_batches")}
+    training |= {"precision": trainer.precision, "augment": plain.get("augment") or None}
+    kept = {key: plain[key] for key in ("model", "spectral", "loss", "optimizer", "scheduler", "seed")}
+    return {**kept, "training": training}
+
+
 def _check_settings(cfg: DictConfig) -> None:
-    check_range(cfg, "seed", 0)
-    check_range(cfg, "metric_workers", 0)
-    check_range(cfg, "clips", 0)
+    for key in ("seed", "metric_workers", "clips"):
+        check_range(cfg, key, 0)
     check_names(cfg.metrics)
     allowed = ["val/loss", *(f"val/{name}" for name in cfg.metrics)]
     if cfg.monitor not in allowed:
@@ -202,20 +207,6 @@ def _prepare(data: Any, trainer: pl.Trainer, folder: Path, resume: Path | None) 
     interval, batches = trainer.val_check_interval, batches_per_epoch(trainer, data)
     if isinstance(interval, int) and trainer.check_val_every_n_epoch is not None and interval > batches:
         raise ConfigError(f"trainer.val_check_interval={interval}: an epoch has {batches} batches")
-
-
-def _cost(denoiser: Denoiser) -> dict[str, Any]:
-    net, spectral = denoiser.net, denoiser.spectral
-    macs = models.count_macs(net, spectral.bins, spectral.frame_rate, denoiser.head.inputs)
-    return {"parameters": models.count_parameters(net), "macs_per_second": macs}
-
-
-def _log_start(trainer: pl.Trainer, data: Any, config: str, cost: Mapping[str, Any], folder: Path) -> None:
-    data.write_split(folder / SPLIT)
-    if isinstance(trainer.logger, TensorBoardLogger):
-        trainer.logger.experiment.add_text("config", f"```yaml\n{config}```")
-    if trainer.logger:
-        trainer.logger.log_metrics({f"cost/{key}": value for key, value in cost.items()}, step=0)
 
 
 def _log_result(logger: Any, found: Mapping[str, Any]) -> None:

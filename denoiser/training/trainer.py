@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -33,27 +32,19 @@ IRRELEVANT_WARNINGS = (
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside and renames, so that a crash leaves the previous checkpoint; reads data only, never code."""
+    """Writes beside and renames, so that a crash leaves the previous checkpoint."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         try:
             with atomic_write(Path(path)) as partial:
                 torch.save(checkpoint, partial)
         except (OSError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None)
-            if reason is None:
-                # A full disk makes torch raise a RuntimeError that does not say so.
-                parent = next(parent for parent in Path(path).parents if parent.is_dir())
-                reason = f"{shutil.disk_usage(parent).free / 1e6:.1f} MB are free"
+            # On a full disk torch raises a RuntimeError that does not say so.
+            reason = getattr(error, "strerror", None) or "is there room?"
             kept = "the one before it is whole; " if Path(path).is_file() else ""
             raise CheckpointError(
                 f"{path}: cannot be written ({reason}); {kept}once there is room, {how_to_resume()} goes on"
             ) from error
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any | None = lambda storage, loc: storage, weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        return super().load_checkpoint(path, map_location, weights_only=True)
 
 
 def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, **options: Any) -> Trainer:

@@ -29,39 +29,20 @@ class SpoilWeights(Callback):
 
 
 @pytest.fixture(autouse=True)
-def foreground():
-    """Let Ctrl-C be heard though these tests may run in a shell's background, where it is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture
-def handlers_come_back():
-    """Check that a training leaves the signal handlers of its caller in place."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    assert {number: signal.getsignal(number) for number in before} == before
+def handlers():
+    """Return a function that tells the signal handlers; a test begins with those of a program in the foreground."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
+    # A shell's background jobs ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: {number: signal.getsignal(number) for number in before}
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     root = write_vctk(tmp_path_factory.mktemp("corpus"), train=32, rate=16_000, seconds=0.6)
     return [f"data.root={root}", f"data.cache={root}/cache"]
-
-
-@pytest.fixture(scope="module")
-def whole(corpus, tmp_path_factory):
-    """Return a function that trains without a stop, once for each set of settings."""
-    folders: dict[tuple[str, ...], Path] = {}
-
-    def train_once(*more: str) -> Path:
-        if more not in folders:
-            folders[more] = tmp_path_factory.mktemp("whole") / "run"
-            train_here(folders[more], *options(corpus, *more))
-        return folders[more]
-
-    return train_once
 
 
 def options(corpus, *more: str) -> list[str]:
@@ -72,11 +53,6 @@ def options(corpus, *more: str) -> list[str]:
 
 def state(folder: Path, name: str = "last") -> dict:
     return torch.load(folder / f"checkpoints/{name}.ckpt", weights_only=True)
-
-
-def assert_same_weights(one: dict, two: dict) -> None:
-    torch.testing.assert_close(one["state_dict"], two["state_dict"], rtol=0, atol=1e-5)
-    assert one["global_step"] == two["global_step"]
 
 
 @pytest.mark.parametrize(
@@ -96,37 +72,28 @@ def assert_same_weights(one: dict, two: dict) -> None:
     ],
     ids=str,
 )
-def test_a_resumed_training_is_the_one_that_was_not_stopped(
-    corpus, whole, tmp_path, handlers_come_back, where, more, steps
-):
+def test_a_resumed_training_is_the_one_that_was_not_stopped(corpus, tmp_path, handlers, where, more, steps):
+    before = handlers()
     number = signal.Signals[where.get("number", "SIGTERM")]
     # Worker processes read ahead; what they have read is read again.
     workers = ["data.workers=2"] if number == signal.SIGINT else []
     arguments = options(corpus, *more, *workers)
     with pytest.raises(StopError, match=rf"ended by {number.name} .*; the same command with ckpt_path=last goes on"):
-        train_here(tmp_path, *arguments, signal_at(**where))
-    assert record.read(tmp_path)["status"] == "interrupted"
-    assert state(tmp_path)["global_step"] == steps
+        train_here(tmp_path / "run", *arguments, signal_at(**where))
+    assert handlers() == before
+    assert record.read(tmp_path / "run")["status"] == "interrupted"
+    assert state(tmp_path / "run")["global_step"] == steps
 
-    train_here(tmp_path, *arguments, "ckpt_path=last")
-    expected = whole(*more)
+    train_here(tmp_path / "run", *arguments, "ckpt_path=last")
+    train_here(tmp_path / "whole", *options(corpus, *more))
     for name in ("last",) if "callbacks.best=null" in more else ("last", "best"):
-        assert_same_weights(state(expected, name), state(tmp_path, name))
-    first, second = record.read(expected), record.read(tmp_path)
+        whole, resumed = state(tmp_path / "whole", name), state(tmp_path / "run", name)
+        torch.testing.assert_close(resumed["state_dict"], whole["state_dict"], rtol=0, atol=1e-5)
+        assert resumed["global_step"] == whole["global_step"]
+    first, second = record.read(tmp_path / "whole"), record.read(tmp_path / "run")
     assert second["status"] == "finished"
     scores = [[row["val/si_sdr"] for row in found["curve"]] for found in (first, second)]
     assert scores[1] == pytest.approx(scores[0], abs=1e-3)
-
-
-def test_a_run_goes_on_from_a_validation_in_the_middle_of_an_epoch(corpus, whole, tmp_path):
-    more = ("trainer.val_check_interval=2",)
-    keep = ("+callbacks.keep={_target_: pytorch_lightning.callbacks.ModelCheckpoint, filename: middle,"
-            " every_n_train_steps: 6, save_last: false}",)  # fmt: skip
-    train_here(tmp_path / "a", *options(corpus, *more, *keep, "trainer.max_epochs=2"))
-    middle = tmp_path / "a/checkpoints/middle.ckpt"
-    assert torch.load(middle, weights_only=True)["global_step"] == 6
-    train_here(tmp_path / "b", *options(corpus, *more, f"ckpt_path={middle}"))
-    assert_same_weights(state(whole(*more)), state(tmp_path / "b"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -145,25 +112,20 @@ def test_the_exit_code_and_the_last_line_name_the_signal(corpus, tmp_path, capsy
 def test_sigterm_before_the_training_ends_the_program_by_an_exception(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    handlers = []
+    during = []
 
     def prepare() -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(10)
         finally:
-            handlers.append(signal.getsignal(signal.SIGTERM))
+            during.append(signal.getsignal(signal.SIGTERM))
 
-    try:
-        with pytest.raises(SystemExit) as end:
-            run(prepare, list)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with pytest.raises(SystemExit) as end:
+        run(prepare, list)
     assert end.value.code == 143
     assert capsys.readouterr().err == "interrupted\n"
-    assert handlers == [signal.SIG_DFL]
+    assert during == [signal.SIG_DFL]
 
 
 def test_slurm_s_warning_queues_the_job_again(corpus, tmp_path, monkeypatch):
@@ -180,7 +142,7 @@ def test_slurm_s_warning_queues_the_job_again(corpus, tmp_path, monkeypatch):
     assert state(tmp_path / "run")["global_step"] == 2
 
 
-def test_another_program_s_handlers_are_called_once_the_checkpoint_is_written(corpus, tmp_path, handlers_come_back):
+def test_another_program_s_handlers_are_called_once_the_checkpoint_is_written(corpus, tmp_path):
     """submitit has two: SIGTERM is to be ignored, and USR2 queues the job again and exits."""
     calls = []
 
@@ -188,20 +150,17 @@ def test_another_program_s_handlers_are_called_once_the_checkpoint_is_written(co
         calls.append((number, state(tmp_path)["global_step"]))
 
     def queue_again(number, frame) -> None:
-        calls.append((number, state(tmp_path)["global_step"]))
+        ignore(number, frame)
         sys.exit(-1)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
-    try:
-        signal.signal(signal.SIGTERM, ignore)
-        signal.signal(signal.SIGUSR2, queue_again)
-        then = signal_at(step=2, epoch=0, number="SIGUSR2").replace(".signal=", ".then=")
-        with pytest.raises(SystemExit):
-            train_here(tmp_path, *options(corpus, signal_at(step=0, epoch=0), then))
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    signal.signal(signal.SIGTERM, ignore)
+    signal.signal(signal.SIGUSR2, queue_again)
+    then = signal_at(step=2, epoch=0, number="SIGUSR2").replace(".signal=", ".then=")
+    with pytest.raises(SystemExit):
+        train_here(tmp_path, *options(corpus, signal_at(step=0, epoch=0), then))
     assert calls == [(signal.SIGTERM, 1), (signal.SIGUSR2, 3)]
+    # Lightning's own handlers are gone again.
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)] == [ignore, queue_again]
 
 
 def test_weights_that_are_not_finite_do_not_replace_a_good_checkpoint(corpus, tmp_path):
