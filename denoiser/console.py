@@ -26,8 +26,18 @@ from denoiser import distributed
 from denoiser.errors import ConfigError, DenoiserError, StopError, UnfinishedError, shown
 
 # Errors of the system that a person can mend: no room, no right, no such file, a failing disk, an impossible name.
-_NAMES = ("ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "ENOENT", "EIO", "EFBIG", "ENAMETOOLONG", "ELOOP")
-SYSTEM_ERRORS = {getattr(errno, name) for name in _NAMES}
+SYSTEM_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.EIO,
+    errno.EFBIG,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+}
 # Processes that Lightning starts inherit the variable as run() has set it for Hydra.
 TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and distributed.local_rank() == 0
 
@@ -51,14 +61,18 @@ def one_line() -> Iterator[None]:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
+    except (DenoiserError, HydraException, OmegaConfBaseException) as error:
+        if TRACEBACK:
+            raise
+        _leave(f"error: {_explain(error)}", error.code if isinstance(error, UnfinishedError) else 2)
+    except OSError as error:
+        if TRACEBACK or error.errno not in SYSTEM_ERRORS:
+            raise
+        _leave(f"error: {shown(error.filename or 'the disk')}: {error.strerror}", 2)
     except KeyboardInterrupt as error:
         if TRACEBACK:
             raise
         _leave(str(error) or "interrupted", error.code if isinstance(error, StopError) else 130)
-    except (DenoiserError, HydraException, OmegaConfBaseException, OSError) as error:
-        if TRACEBACK or (isinstance(error, OSError) and error.errno not in SYSTEM_ERRORS):
-            raise
-        _leave(f"error: {_explain(error)}", error.code if isinstance(error, UnfinishedError) else 2)
 
 
 def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> None:
@@ -78,8 +92,7 @@ def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> 
             main()
         except ValueError as error:
             # Hydra raises a plain ValueError for some overrides, for example scheduler=null.
-            *_, (raised_in, _) = traceback.walk_tb(error.__traceback__)
-            if str(raised_in.f_globals.get("__name__")).startswith("hydra."):
+            if _raised_in(error).startswith("hydra."):
                 raise ConfigError(f"{error}, in: {' '.join(sys.argv[1:])}") from error
             raise
 
@@ -98,23 +111,31 @@ def _leave(line: str, code: int) -> None:
 
 def _explain(error: BaseException) -> str:
     """Return the message of an error as one line, with the advice that Hydra's own lacks."""
-    if isinstance(error, OSError):
-        return f"{shown(error.filename or 'the disk')}: {error.strerror}"
+    cause = error.__cause__
+    if isinstance(error, DenoiserError):
+        return str(error)
+    if isinstance(cause, DenoiserError):
+        return str(cause)  # raised by a constructor that Hydra called
     if isinstance(error, MissingConfigException):
-        group, _, option = (error.missing_cfg_file or "").rpartition("/")
-        if group in ("hydra/sweeper", "hydra/launcher"):
-            return f'{group}={option} is not there; it needs a plugin: pip install "denoiser[sweep]"'
-        if error.options:
-            return f"{group}={option}: no such option; expected {', '.join(error.options)}"
+        return _explain_missing(error)
     if isinstance(error, OverrideParseException):
         return f"{' '.join(error.override.split())}: cannot be read as a setting; settings are key=value"
-    for problem in (error.__cause__, error):
-        if isinstance(problem, DenoiserError):
-            return str(problem)  # The cause of an error of Hydra's, where a constructor that it called raised it.
+    for problem in (cause, error):
         if isinstance(problem, ConfigAttributeError | ConfigKeyError) and problem.full_key:
             return _explain_unknown(problem.full_key)
         if isinstance(problem, ValidationError) and problem.full_key and problem.msg:
-            return f"{problem.full_key}={problem.value}: {problem.msg.splitlines()[0]}"
+            reason = problem.msg.splitlines()[0]
+            return f"{problem.full_key}={problem.value}: {reason[:1].lower()}{reason[1:]}"
+    return " ".join(str(error).split())
+
+
+def _explain_missing(error: MissingConfigException) -> str:
+    """Name the options of a group, or the plugin, that an override asked for."""
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    if group in ("hydra/sweeper", "hydra/launcher"):
+        return f'{group}={option} is not there; it needs a plugin: pip install "denoiser[sweep]"'
+    if error.options:
+        return f"{group}={option}: no such option; expected {', '.join(error.options)}"
     return " ".join(str(error).split())
 
 
@@ -122,11 +143,12 @@ def _explain_unknown(key: str) -> str:
     """Name the settings that a mistyped one may have meant."""
     if key in RENAMED:
         return f"{key}: {RENAMED[key]}"
-    near = [other for other in difflib.get_close_matches(key, _keys(), cutoff=0.5) if other != key]
-    advice = f"did you mean {' or '.join(near)}? " if near else ""
+    near = difflib.get_close_matches(key, _keys(), n=3, cutoff=0.5)
+    near = [other for other in near if other != key]
+    text = f"{key}: no such setting" + (f"; did you mean {' or '.join(near)}?" if near else ".")
     if not {"-m", "--multirun"}.isdisjoint(sys.argv):
-        advice += f"In a sweep of which only some have it: ++{key}=. "
-    return f"{key}: no such setting; {advice}All settings: --cfg job"
+        text += f" (in a sweep of which only some have it, or not the first: ++{key}=)"
+    return f"{text} All settings: --cfg job"
 
 
 def _keys() -> list[str]:
@@ -144,7 +166,13 @@ def _keys() -> list[str]:
 
 
 def _dotted(tree: Any, prefix: str = "") -> list[str]:
-    found = []
+    found: list[str] = []
     for key, value in tree.items() if isinstance(tree, dict) else ():
         found += [f"{prefix}{key}", *_dotted(value, f"{prefix}{key}.")]
     return found
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the name of the module whose code raised this."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__", "")) if frames else ""
