@@ -41,7 +41,8 @@ def test_every_option_composes_and_builds(option, tmp_path):
     name = "-".join(HydraConfig.get().runtime.choices[g] for g in ("data", "model", "loss"))
     assert plain["name"] == (f"debug-{name}" if group == "debug" else name)  # never taken for a run to resume
     module = build_module(plain, {})
-    module.trainer = trainer.build_trainer(tmp_path, **{**plain["trainer"], "max_steps": 10}, logger=False)
+    limits = {"max_steps": 10, "max_epochs": -1}
+    module.trainer = trainer.build_trainer(tmp_path, **{**plain["trainer"], **limits}, logger=False)
     module.configure_optimizers()
     assert isinstance(instantiate(cfg.data, spectral=module.denoiser.spectral), PairedData)
     assert instantiate(cfg.logger, save_dir=str(tmp_path))

@@ -181,6 +181,8 @@ class DenoisingModule(LightningModule):
         optimizer = self.optimizer(self.denoiser.net.parameters())
         if self.scheduler is None:
             return optimizer
-        steps = total_steps(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
-        schedule = build_schedule(self.scheduler, optimizer, steps)
+        schedule = build_schedule(self.scheduler, optimizer, self._total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _total_steps(self) -> float:
+        return total_steps(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]

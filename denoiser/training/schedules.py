@@ -29,14 +29,15 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05, floor: 
     return LambdaLR(optimizer, factor)
 
 
-def build_schedule(scheduler: Callable[..., Any], optimizer: Optimizer, total_steps: float) -> Any:
-    """Return ``scheduler`` of ``optimizer``, with ``total_steps`` where it takes an argument of that name.
+def build_schedule(scheduler: Callable[..., Any], optimizer: Optimizer, total_steps: Callable[[], float]) -> Any:
+    """Return ``scheduler`` of ``optimizer``, with ``total_steps()`` where it takes an argument of that name.
 
     Raises ConfigError where it needs the number of steps and the training has no end.
     """
     given = getattr(scheduler, "keywords", {})
     if "total_steps" not in inspect.signature(scheduler).parameters or "total_steps" in given:
         return scheduler(optimizer)
-    if not math.isfinite(total_steps):
+    steps = total_steps()
+    if not math.isfinite(steps):
         raise ConfigError("scheduler: needs the number of steps: give trainer.max_epochs or trainer.max_steps")
-    return scheduler(optimizer, total_steps=int(total_steps))
+    return scheduler(optimizer, total_steps=int(steps))

@@ -89,8 +89,10 @@ def total_steps(trainer: Trainer, data: Any) -> float:
     Lightning's ``estimated_stepping_batches`` is the same number, but makes the data loader before a resumed training
     knows at which batch it begins.
     """
-    steps_per_epoch = math.ceil(batches_per_epoch(trainer, data) / trainer.accumulate_grad_batches)
-    steps = math.inf if trainer.max_epochs in (None, -1) else steps_per_epoch * trainer.max_epochs
+    steps = math.inf
+    if trainer.max_epochs not in (None, -1):
+        steps_per_epoch = math.ceil(batches_per_epoch(trainer, data) / trainer.accumulate_grad_batches)
+        steps = steps_per_epoch * trainer.max_epochs
     return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 
