@@ -112,7 +112,8 @@ def fetch(
             with filesystem.locked(lock, wait=True):
                 work.mkdir(exist_ok=True)
                 _fetch_missing(root, work, wanted, url, keep_archives)
-                lock.unlink()
+                # Another process that waited for this one has the same lock.
+                lock.unlink(missing_ok=True)
                 # Parts of other archives stay.
                 with suppress(OSError):
                     work.rmdir()
