@@ -42,10 +42,16 @@ def crop_length(length: int, sample_rate: int, in_rooms: bool) -> int:
     another takes up to four times as long.
     """
     size = length + round((rooms.SECONDS if in_rooms else responses.SECONDS) * sample_rate)
-    # A power of 30 is a multiple of every such number, and of no other.
-    while pow(30, 64, size):
+    while not _is_smooth(size):
         size += 1
     return size
+
+
+def _is_smooth(size: int) -> bool:
+    for prime in (2, 3, 5):
+        while size % prime == 0:
+            size //= prime
+    return size == 1
 
 
 class NoiseCrop(NamedTuple):
@@ -76,7 +82,8 @@ class Draw:
     snr: float  # dB
     loudness: float  # dBFS
     speechless: bool
-    filters: NDArray[np.float64]  # [2, 4], for speech and noise, of responses.microphone
+    speech_filter: NDArray[np.float64]  # [4], of responses.microphone
+    noise_filter: NDArray[np.float64]
     band: tuple[float, float]  # Hz
     room: int
 
@@ -150,10 +157,7 @@ class Mixtures(Dataset[Batch]):
         kinds, noises = self._draw_noises(rng, segment, length)
         band, filters = OPEN, np.zeros((2, 4))
         if rng.random() < recipe.narrow:
-            top = HIGH_EDGE[1] * self.sample_rate
-            low = np.exp(rng.uniform(*np.log(LOW_EDGE)))
-            high = np.exp(rng.uniform(*np.log((min(HIGH_EDGE[0], top), top))))
-            band = (low, high)
+            band = self._draw_band(rng)
         if rng.random() < recipe.filtered:
             filters = rng.uniform(-COEFFICIENT, COEFFICIENT, (2, 4))
         snr, loudness = rng.uniform(*recipe.snr), rng.uniform(*recipe.level)
@@ -164,7 +168,9 @@ class Mixtures(Dataset[Batch]):
         # Not for whole utterances, which are scored: there is nothing to gain on a clean one.
         if self.length is not None and rng.random() < recipe.noiseless:
             snr = NOISELESS
-        return Draw(segment, start, length, noises, kinds, snr, loudness, speechless, filters, band, room)
+        return Draw(
+            segment, start, length, noises, kinds, snr, loudness, speechless, filters[0], filters[1], band, room
+        )
 
     def _draw_noises(self, rng: Generator, segment: int, length: int) -> tuple[list[str], list[NoiseCrop]]:
         kinds: list[str] = []
@@ -193,6 +199,12 @@ class Mixtures(Dataset[Batch]):
         before = crop_length(length, self.sample_rate, self.rooms > 0) - length
         return NoiseCrop(row, source.place(rng, index, length) - before, period=0, shift=0, gain=gain)
 
+    def _draw_band(self, rng: Generator) -> tuple[float, float]:
+        top = HIGH_EDGE[1] * self.sample_rate
+        low = np.exp(rng.uniform(*np.log(LOW_EDGE)))
+        high = np.exp(rng.uniform(*np.log((min(HIGH_EDGE[0], top), top))))
+        return low, high
+
     def batch(self, draws: Sequence[Draw]) -> Batch:
         """Return the crops of some draws of one length, and all else :func:`~denoiser.data.mixture.mix.mix` takes."""
         speech, length = self.speech, draws[0].length
@@ -215,7 +227,7 @@ class Mixtures(Dataset[Batch]):
             "shift": shift[short],
             "highpass": np.full(len(draws), float(self.recipe.highpass)),
         }
-        for name in ("snr", "loudness", "speechless", "filters", "band", "room"):
+        for name in ("snr", "loudness", "speechless", "speech_filter", "noise_filter", "band", "room"):
             arrays[name] = np.array([getattr(draw, name) for draw in draws])
         batch: Batch = {}
         for key, array in arrays.items():

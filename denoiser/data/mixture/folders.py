@@ -9,16 +9,18 @@ from pathlib import Path
 from denoiser import audio
 from denoiser.data.pairs import Corpus, match, unnest
 from denoiser.data.preparation import clips
-from denoiser.errors import AudioError, CorpusError
+from denoiser.errors import AudioError, ConfigError, CorpusError
 
 Paths = str | Sequence[str]
 TESTS = (("noisy_testset_wav", "clean_testset_wav"), ("test/noisy", "test/clean"), ("noisy", "clean"))
 
 
-def listed(given: Paths | None) -> list[Path]:
-    """Return the folders that a setting names, none or more."""
-    paths = [given] if isinstance(given, str) else given or []
-    return [Path(path).expanduser() for path in paths]
+def listed(key: str, given: Paths | None) -> list[Path]:
+    """Return the folders that ``data.<key>`` names, none or more. Raises ConfigError for one that is named twice."""
+    paths = [Path(path).expanduser() for path in ([given] if isinstance(given, str) else given or [])]
+    if len(set(paths)) < len(paths):
+        raise ConfigError(f"data.{key}={given}: names a folder twice")
+    return paths
 
 
 def sound_files(key: str, path: Path) -> list[Path]:
@@ -49,7 +51,10 @@ def check_apart(speech: Sequence[Path], noise: Sequence[Path]) -> None:
     for inner in noise:
         for outer in speech:
             if inner.resolve().is_relative_to(outer.resolve()):
-                raise CorpusError(f"data.noise={inner}: lies in data.speech={outer}; name folders that lie apart")
+                raise CorpusError(
+                    f"data.noise={inner}: lies in data.speech={outer}, where every file is taken for clean speech; "
+                    "name folders that lie apart"
+                )
 
 
 def test_pairs(root: Path) -> tuple[Corpus, list[str]]:
@@ -58,5 +63,6 @@ def test_pairs(root: Path) -> tuple[Corpus, list[str]]:
         if (root / noisy).is_dir() and (root / clean).is_dir():
             return match(unnest(root / noisy), unnest(root / clean))
     raise CorpusError(
-        f"data.test_root={root}: no noisy_testset_wav/ and clean_testset_wav/ in it, nor noisy/ and clean/"
+        f"data.test_root={root}: no noisy_testset_wav/ and clean_testset_wav/ in it, nor noisy/ and clean/; "
+        "leave it out to test on mixtures"
     )

@@ -39,18 +39,14 @@ def mix(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None = None
             Of each noise: ``owner``, its mixture; ``gain``, dB. ``short`` lists the noises that are repeated after
             ``period`` samples, begun ``shift`` samples in.
             Of each mixture: ``snr``, dB; ``loudness``, dBFS of active speech; ``speechless``, 0 or 1; ``highpass``, Hz,
-            of the speech; ``filters`` ``[B, 2, 4]`` of :func:`~.responses.microphone` for speech and noise;
+            of the speech; ``speech_filter`` and ``noise_filter`` ``[B, 4]`` of :func:`~.responses.microphone`;
             ``band`` ``[B, 2]`` of :func:`~.responses.channel`; ``room``, a number or -1.
         length: of a mixture, samples.
         sample_rate: Hz.
         rooms: ``[rooms, 2, H]``: the impulse response of each room, and of what the target keeps; H at most M - N.
     """
-    channel = responses.channel(batch["band"], sample_rate)
-    speech_filter, noise_filter = responses.microphone(batch["filters"], sample_rate).unbind(1)
-    frequencies = responses.frequencies(sample_rate, channel.device)
-    highpass = responses.highpass(batch["highpass"][:, None], 4, frequencies)
-    clean, heard, speech_power = _speech(batch, length, highpass * channel * speech_filter, rooms)
-    noise = _noise(batch, length, channel * noise_filter, sample_rate)
+    clean, heard, speech_power = _speech(batch, length, sample_rate, rooms)
+    noise = _noise(batch, length, sample_rate)
     level = (speech_power + Spectral.level(noise).square()).sqrt()
     noise = heard - clean + noise
     peak = torch.maximum(clean.abs(), (clean + noise).abs()).amax(1, keepdim=True)
@@ -59,7 +55,7 @@ def mix(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None = None
     return {"noisy": clean + noise, "clean": clean, "noise": noise, "level": scale * level}
 
 
-def _speech(batch: Batch, length: int, response: Tensor, rooms: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _speech(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Return clean and heard speech ``[B, N]``, and the mean power of the whole utterance as heard ``[B, 1]``."""
     crops = batch["crops"][: len(batch["snr"])]
     size = crops.shape[1]
@@ -67,7 +63,10 @@ def _speech(batch: Batch, length: int, response: Tensor, rooms: Tensor | None) -
     # convolution wraps around from the end lies there, to be cut off.
     time = torch.arange(size, device=crops.device)
     dry = crops * ((time >= batch["first"][:, None]) & (time < batch["last"][:, None]))
-    spectrum = torch.fft.rfft(dry) * responses.at_size(response, size)
+    highpass = responses.highpass(batch["highpass"][:, None], 4, responses.frequencies(sample_rate, crops.device))
+    channel = responses.channel(batch["band"], sample_rate)
+    microphone = responses.microphone(batch["speech_filter"], sample_rate)
+    spectrum = torch.fft.rfft(dry) * responses.at_size(highpass * channel * microphone, size)
     if rooms is None:
         heard = clean = torch.fft.irfft(spectrum, size)[:, -length:]
     else:
@@ -83,7 +82,7 @@ def _speech(batch: Batch, length: int, response: Tensor, rooms: Tensor | None) -
     return gain * clean, gain * heard, power
 
 
-def _noise(batch: Batch, length: int, response: Tensor, sample_rate: int) -> Tensor:
+def _noise(batch: Batch, length: int, sample_rate: int) -> Tensor:
     """Return the sum of the noises of each mixture, ``[B, N]``, at the ratio to the speech that is asked for."""
     count = len(batch["snr"])
     crops = batch["crops"][count:]
@@ -95,8 +94,10 @@ def _noise(batch: Batch, length: int, response: Tensor, sample_rate: int) -> Ten
     # Noises are made equally loud while active, then their sum as loud as the ratio asks for.
     noises *= _ratio(_amplitude(batch["gain"]), active_power(noises, sample_rate).sqrt(), silent=0)[:, None]
     noise = torch.zeros(count, length, device=crops.device).index_add_(0, batch["owner"], noises)
+    channel = responses.channel(batch["band"], sample_rate)
+    microphone = responses.microphone(batch["noise_filter"], sample_rate)
     size = crops.shape[1]
-    spectrum = torch.fft.rfft(noise, size) * responses.at_size(response, size)
+    spectrum = torch.fft.rfft(noise, size) * responses.at_size(channel * microphone, size)
     noise = torch.fft.irfft(spectrum, size)[:, :length]
     wanted = _amplitude(batch["loudness"] - batch["snr"])
     return noise * _ratio(wanted, active_power(noise, sample_rate).sqrt(), silent=0)[:, None]

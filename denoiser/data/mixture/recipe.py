@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from denoiser.data.mixture.rooms import TARGET_SECONDS
 from denoiser.errors import ConfigError
 
-# Lowest and highest value of each setting that is a number or a span of two, for which dB may be negative.
-SPANS = {"snr": (-200, 200), "level": (-200, 200)}
+DECIBELS = 200.0  # the largest ratio or level that makes sense, either way
 SHARES = ("babble", "generated", "filtered", "narrow", "speechless", "noiseless", "reverberant")
-NUMBERS = {**dict.fromkeys(SHARES, (0, 1)), "highpass": (0, 300), "noises": (1, 100)}
 
 
 @dataclass(frozen=True)
@@ -50,17 +48,33 @@ class Recipe:
     target: str = "early"
 
     def __post_init__(self) -> None:
-        for name, (low, high) in {**SPANS, **NUMBERS}.items():
-            value = getattr(self, name)
-            try:
-                first, last = value if name in SPANS else (value, value)
-                valid = low <= first <= last <= high
-            except (TypeError, ValueError):
-                valid = False
-            if not valid:
-                expected = "two numbers" if name in SPANS else "a number"
-                raise ConfigError(f"data.mix.{name}={value}: expected {expected} from {low} to {high}")
+        for name in ("snr", "level"):
+            span = getattr(self, name)
+            if not _is_span(span):
+                raise ConfigError(f"data.mix.{name}={span}: expected two numbers in dB, as in [-5,20]")
+            object.__setattr__(self, name, tuple(span))
+        for name in SHARES:
+            share = getattr(self, name)
+            if not _is_number(share, 0, 1):
+                raise ConfigError(f"data.mix.{name}={share}: expected a share, 0 to 1")
         if self.babble + self.generated > 1:
-            raise ConfigError(f"data.mix: babble={self.babble} and generated={self.generated} are over 1 together")
+            raise ConfigError(
+                f"data.mix: babble={self.babble} and generated={self.generated} are more than 1 together; "
+                "the rest are recorded noises"
+            )
+        if not _is_number(self.highpass, 0, 300):
+            raise ConfigError(f"data.mix.highpass={self.highpass}: expected 0 to 300 Hz")
+        if not isinstance(self.noises, int) or self.noises < 1:
+            raise ConfigError(f"data.mix.noises={self.noises}: expected 1 or more")
         if self.target not in TARGET_SECONDS:
             raise ConfigError(f"data.mix.target={self.target}: expected {', '.join(TARGET_SECONDS)}")
+
+
+def _is_number(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_span(span: object) -> bool:
+    if not isinstance(span, list | tuple) or len(span) != 2:
+        return False
+    return all(_is_number(value, -DECIBELS, DECIBELS) for value in span) and span[0] <= span[1]

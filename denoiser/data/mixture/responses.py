@@ -11,7 +11,7 @@ SECONDS = 0.064  # of a filter; a high-pass at 50 Hz has decayed by 120 dB
 
 
 def microphone(coefficients: Tensor, sample_rate: int) -> Tensor:
-    """Return second-order filters: coefficients ``[..., 4]`` (b1, b2, a1, a2) → complex ``[..., F]``.
+    """Return second-order filters: coefficients ``[B, 4]`` (b1, b2, a1, a2) → complex ``[B, F]``.
 
     H(z) = (1 + b1 z⁻¹ + b2 z⁻²) / (1 + a1 z⁻¹ + a2 z⁻²). Coefficients within ±3/8 are the differences between
     microphones and places that RNNoise is trained with (Valin 2018, "A hybrid DSP/deep learning approach to real-time

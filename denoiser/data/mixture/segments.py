@@ -58,19 +58,19 @@ class Collection:
         return crops
 
 
-def _frame_powers(store: Store, frame: int) -> NDArray[np.float64]:
+def _frame_powers(store: Store, frame: int) -> NDArray[np.float32]:
     """Return the mean power of every frame of every row, a row's last one shorter; kept beside the samples."""
     path = store.folder / f"power{frame}.npy"
     if path.is_file():
         return np.load(path)
     found = []
     for start, length in zip(store.starts, store.lengths, strict=True):
-        stop = start + length
-        for first in range(start, stop, BLOCK * frame):
-            samples = store.maps[0][first : min(first + BLOCK * frame, stop)].astype(np.float32)
+        for first in range(0, length, BLOCK * frame):
+            last = min(length, first + BLOCK * frame)
+            samples = store.maps[0][start + first : start + last].astype(np.float32)
             begins = np.arange(0, len(samples), frame)
-            sizes = np.diff(begins, append=len(samples))
-            found.append(np.add.reduceat(samples**2, begins) / sizes / FULL_SCALE**2)
+            sizes = np.minimum(frame, len(samples) - begins)
+            found.append(np.add.reduceat(samples**2, begins) / sizes / np.float32(FULL_SCALE) ** 2)
     powers = np.concatenate(found)
     # Where the cache cannot be written they are computed again at the next start.
     with contextlib.suppress(OSError), atomic_write(path) as partial, open(partial, "wb") as file:
@@ -88,14 +88,14 @@ class Segments:
         longest: seconds; a longer cut becomes several equal parts.
 
     Attributes:
-        rows, starts, stops, lengths: their places, in samples of the row.
+        rows, starts, stops: their places, in samples of the row.
         groups: a number for each speaker or recording; segments are sorted by it.
         power, active_power: mean power of all of a segment, and of its active frames (within 40 dB of the loudest of
             its row).
     """
 
     def __init__(
-        self, collection: Collection, cuts: Sequence[Cut], groups: Mapping[int, str], longest: float = math.inf
+        self, collection: Collection, cuts: Sequence[Cut], groups: Mapping[int, str], longest: float | None = None
     ) -> None:
         self.collection = collection
         numbers = {group: i for i, group in enumerate(sorted(set(groups.values())))}
@@ -103,7 +103,9 @@ class Segments:
         for row, begin, end in sorted(cuts, key=lambda cut: (numbers[groups[cut[0]]], cut)):
             first, count = collection.frames[row], collection.frames[row + 1] - collection.frames[row]
             start, stop = first + round(begin * count), first + round(end * count)
-            parts = max(1, math.ceil((stop - start) / (longest * FRAMES_PER_SECOND)))
+            parts = 1
+            if longest is not None:
+                parts = max(1, math.ceil((stop - start) / int(longest * FRAMES_PER_SECOND)))
             for a, b in pairwise(np.linspace(start, stop, parts + 1).astype(int)):
                 low, high = np.searchsorted(collection.active_frames, (a, b))
                 if high > low and b - a >= SHORTEST * FRAMES_PER_SECOND:
@@ -112,7 +114,6 @@ class Segments:
         before = collection.frames[self.rows]
         self.starts = (firsts - before) * collection.frame
         self.stops = np.minimum((ends - before) * collection.frame, collection.lengths[self.rows])
-        self.lengths: Ints = self.stops - self.starts
         powers, active = collection.powers, collection.powers[collection.active_frames]
         self.power = np.array([powers[a:b].mean() for a, b in zip(firsts, ends, strict=True)])
         self.active_power = np.array([active[a:b].mean() for a, b in zip(self._low, self._high, strict=True)])
@@ -120,12 +121,20 @@ class Segments:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def lengths(self) -> Ints:
+        return self.stops - self.starts
+
+    @property
+    def seconds(self) -> float:
+        return float(self.lengths.sum()) / self.collection.sample_rate
+
     def name(self, index: int) -> str:
         """Return the name of the row without extension, and where the segment begins, unless it is the whole row."""
-        row = self.rows[index]
-        name = str(PurePosixPath(self.collection.names[row]).with_suffix(""))
-        is_whole = self.lengths[index] == self.collection.lengths[row]
-        return name if is_whole else f"{name}_{self.starts[index] / self.collection.sample_rate:.1f}s"
+        row, start, stop = self.rows[index], self.starts[index], self.stops[index]
+        whole = start == 0 and stop == self.collection.lengths[row]
+        name = PurePosixPath(self.collection.names[row]).with_suffix("").as_posix()
+        return name if whole else f"{name}_{start / self.collection.sample_rate:.1f}s"
 
     def place(self, rng: Generator, index: int, length: int, share: tuple[float, float] = (0.0, 1.0)) -> int:
         """Return the sample of the row where a crop of ``length`` begins that has an active frame anywhere in it.
@@ -137,7 +146,7 @@ class Segments:
         active = self.collection.active_frames[self._low[index] + int(rng.uniform(*share) * count)]
         frame = (active - self.collection.frames[self.rows[index]]) * self.collection.frame
         first = frame - int(rng.random() * (max(length - self.collection.frame, 0) + 1))
-        room = self.lengths[index] - length
+        room = self.stops[index] - self.starts[index] - length
         return int(np.clip(first, self.starts[index] + min(room, 0), self.starts[index] + max(room, 0)))
 
     def random_other_speaker(self, rng: Generator, index: int) -> int:

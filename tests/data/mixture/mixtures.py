@@ -1,21 +1,19 @@
-"""Corpus to mix, fixtures that open it, and helpers that mix it."""
+"""Corpus to mix, and helpers that mix it."""
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
-import pytest
 import torch
 from conftest import make_noise, make_voice
 
 from denoiser import audio
-from denoiser.data.mixture import datamodule
 from denoiser.data.mixture.datamodule import MixtureData
 from denoiser.spectral import Spectral
 
 RATE = 16_000
 PLAIN = {"babble": 0, "generated": 0, "filtered": 0, "narrow": 0, "speechless": 0, "noiseless": 0, "noises": 1}
+FEW_ROOMS = {"train": 8, "val": 3, "test": 3}
 Draws = list[dict[str, torch.Tensor]]
 
 
@@ -70,19 +68,3 @@ def opened(
     data.prepare_data()
     data.setup()
     return data
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("mixture"))
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def make(corpus, cache, monkeypatch):
-    monkeypatch.setattr(datamodule, "SIMULATED", {"train": 8, "val": 3, "test": 3})
-    return partial(opened, corpus, cache)

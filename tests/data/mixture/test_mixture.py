@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from conftest import make_noise, make_voice
-from mixtures import PLAIN, RATE, active_decibels, joined, mixed, opened, same, steady, write_corpus
+from mixtures import FEW_ROOMS, PLAIN, RATE, active_decibels, joined, mixed, opened, same, steady, write_corpus
 
 from denoiser import audio
-from denoiser.data.mixture import mix, responses, rooms
+from denoiser.data.mixture import datamodule, mix, responses, rooms
 from denoiser.data.mixture.draw import OPEN
 from denoiser.data.mixture.recipe import Recipe
 from denoiser.data.resident import Resident
 from denoiser.errors import ConfigError
 
-pytest_plugins = ["mixtures"]
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("mixture"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def make(corpus, cache, monkeypatch):
+    monkeypatch.setattr(datamodule, "SIMULATED", FEW_ROOMS)
+    return partial(opened, corpus, cache)
 
 
 # Repeatability
@@ -252,8 +268,8 @@ def in_room(target: str, at: int, room: int = 0) -> tuple[dict[str, torch.Tensor
         "crops": crops, "first": torch.tensor([0]), "last": torch.tensor([12_000]), "power": zero + 0.01,
         "active": zero + 0.01, "owner": torch.tensor([0]), "gain": zero, "short": torch.tensor([], dtype=torch.long),
         "period": torch.tensor([]), "shift": torch.tensor([]), "snr": zero, "loudness": zero - 20, "speechless": zero,
-        "highpass": zero, "filters": torch.zeros(1, 2, 4), "band": torch.tensor([list(OPEN)]),
-        "room": torch.tensor([room]),
+        "highpass": zero, "speech_filter": torch.zeros(1, 4), "noise_filter": torch.zeros(1, 4),
+        "band": torch.tensor([list(OPEN)]), "room": torch.tensor([room]),
     }  # fmt: skip
     return {key: value[0] for key, value in mix.mix(batch, 4_000, RATE, both).items()}, bank[room]
 

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
-from conftest import TINY, make_noise, make_voice, train_here, write_vctk
-from mixtures import PLAIN, RATE
+from conftest import TINY, make_noise, make_voice, recording, train_here, write_vctk
+from mixtures import FEW_ROOMS, PLAIN, RATE, joined, mixed, opened, write_corpus
 
 from denoiser import audio
 from denoiser.data import split
-from denoiser.data.mixture import mix
+from denoiser.data.mixture import datamodule, mix
+from denoiser.data.mixture.datamodule import MixtureData
 from denoiser.data.mixture.recipe import Recipe
 from denoiser.data.store import to_float
 from denoiser.errors import ConfigError, CorpusError, DenoiserError
 from denoiser.spectral import Spectral
 
-pytest_plugins = ["mixtures"]
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("mixture"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def make(corpus, cache, monkeypatch):
+    monkeypatch.setattr(datamodule, "SIMULATED", FEW_ROOMS)
+    return partial(opened, corpus, cache)
 
 
 # Division
@@ -69,26 +85,26 @@ def test_long_files_are_several_utterances(tmp_path, make):
 
 
 @pytest.mark.parametrize(
-    ("name", "speaker"),
+    ("name", "who"),
     [
         ("61/70968/61-70968-0000.flac", "61"), ("61_70968_000007_000000.wav", "61"), ("LS61-70968-0000.flac", "LS61"),
         ("p225/p225_001_mic1.flac", "p225"), ("wav48/p225_001.wav", "p225"), ("LJ001-0001.wav", "."),
         ("cmu_us_bdl_arctic/wav/arctic_a0001.wav", "cmu_us_bdl_arctic/wav"), ("ann/take one.wav", "ann"),
     ],
 )  # fmt: skip
-def test_speakers_are_found_in_names(name, speaker):
-    assert split.speaker(name) == speaker
+def test_speakers_are_found_in_names(name, who):
+    assert split.speaker(name) == who
 
 
 @pytest.mark.parametrize(
-    ("name", "recording"),
+    ("name", "what"),
     [
         ("1-100032-A-0.wav", "100032"), ("rain/esc10_1-17367-B.ogg", "17367"), ("DKITCHEN/ch01.wav", "DKITCHEN"),
         ("us8k_119067-0-3.ogg", "119067"), ("street/rec_2.wav", "street/rec_2.wav"), ("a/noise1.wav", "a/noise1.wav"),
     ],
 )  # fmt: skip
-def test_recordings_are_found_in_names(name, recording):
-    assert split.recording(name) == recording
+def test_recordings_are_found_in_names(name, what):
+    assert split.recording(name) == what
 
 
 def test_few_speakers_are_split_by_file_and_few_files_in_time(tmp_path, make):
@@ -96,7 +112,7 @@ def test_few_speakers_are_split_by_file_and_few_files_in_time(tmp_path, make):
         audio.write(tmp_path / f"one/take{i}.wav", make_voice(1.0, RATE, i), RATE)
     data = make(tmp_path / "one")
     assert "1 of 6 files each for val and test, by hash, of fewer than 4 speakers" in data.describe()
-    assert "no babble in val: it takes 4 speakers" in data.describe()
+    assert "no babble in train, val, test: it takes 4 speakers" in data.describe()
     sound = torch.cat([torch.full((1, 8 * RATE), 0.1), torch.full((1, RATE), 0.2), torch.full((1, RATE), 0.4)], 1)
     sound *= torch.tensor([1.0, -1.0]).repeat(5 * RATE)  # as loud everywhere as the part it is for
     audio.write(tmp_path / "noise.wav", sound, RATE)
@@ -128,7 +144,7 @@ def test_test_pairs_of_another_corpus_are_used_and_their_speakers_not_trained_on
     assert len(names["train"]) == 11
     assert not (names["train"] | names["val"]) & {"p232", "p257"}
     assert [batch["name"][0] for batch in data.test_dataloader()] == ["p232_000", "p257_001"]
-    assert "its 2 known speakers not in training" in data.describe()
+    assert "its 2 speakers known by name not in training" in data.describe()
 
 
 # Command line
@@ -170,7 +186,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, options, said):
 
 def test_settings_out_of_range_are_refused(make, corpus):
     for changes, said in (
-        ({"snr": [5, 0]}, "snr"), ({"snr": 5}, "snr"), ({"babble": 2}, "babble"), ({"noises": 0}, "noises"),
+        ({"snr": [5, 0]}, "snr"), ({"snr": 5}, "snr"), ({"babble": 2}, "share"), ({"noises": 0}, "noises"),
         ({"babble": 0.6, "generated": 0.6}, "together"), ({"target": "dry"}, "direct, early, all"),
         ({"level": ["a", "b"]}, "level"),
     ):  # fmt: skip
@@ -184,3 +200,19 @@ def test_settings_out_of_range_are_refused(make, corpus):
         make(recording="(")
     with pytest.raises(CorpusError, match=r"data\.test_root"):
         make(test_root=str(corpus[0]))
+    with pytest.raises(ConfigError, match="twice"):
+        MixtureData(Spectral(), [str(corpus[0])] * 2)
+
+
+def test_real_recordings_mix(tmp_path, make):
+    for voice in ("voice_kathleen", "voice_lj"):
+        for i in range(4):
+            audio.write(tmp_path / f"speech/{voice}/{i}.wav", recording(voice).roll(i * RATE, 1), RATE)
+    audio.write(tmp_path / "noise/boat.wav", recording("noise_boat"), RATE)
+    data = make(tmp_path / "speech", tmp_path / "noise", rooms="simulated", frames=256)
+    batch = joined(mixed(data))
+    assert len(batch["noisy"]) > 15
+    assert torch.equal(batch["noisy"], batch["clean"] + batch["noise"])
+    assert torch.isfinite(batch["noisy"]).all()
+    ratio = 20 * (Spectral.level(batch["noisy"]) / batch["level"]).log10()
+    assert float(ratio.abs().median()) < 2  # dB: a crop is about as loud as its utterance
