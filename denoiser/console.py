@@ -146,6 +146,8 @@ def _explain_unknown(key: str) -> str:
     near = difflib.get_close_matches(key, _keys(), n=3, cutoff=0.5)
     near = [other for other in near if other != key]
     text = f"{key}: no such setting" + (f"; did you mean {' or '.join(near)}?" if near else ".")
+    if key.startswith("loss.terms."):
+        text += f" (another loss is added as +{key}.weight=1 +{key}.loss._target_=denoiser.losses.MSE)"
     if not {"-m", "--multirun"}.isdisjoint(sys.argv):
         text += f" (in a sweep of which only some have it, or not the first: ++{key}=)"
     return f"{text} All settings: --cfg job"

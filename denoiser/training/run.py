@@ -155,6 +155,8 @@ def _settings(plain: Mapping[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
 def _check_settings(cfg: DictConfig) -> None:
     for key in ("seed", "metric_workers", "clips"):
         check_range(cfg, key, 0)
+    if not isinstance(cfg.data.get("shuffle"), bool):
+        raise ConfigError(f"data.shuffle={cfg.data.get('shuffle')}: expected true or false")
     check_names(cfg.metrics)
     allowed = ["val/loss", *(f"val/{name}" for name in cfg.metrics)]
     if cfg.monitor not in allowed:

@@ -151,4 +151,4 @@ def test_a_mistake_is_one_line_and_exit_code_2(vctk, tmp_path, overrides):
         assert "did you mean model.depth" in result.stderr
     if "loss=sum" in overrides:  # what is not there lies within what was given
         assert "loss.terms.mse: no such setting" in result.stderr
-        assert "+loss.terms.mse={weight: 1}" in result.stderr
+        assert "+loss.terms.mse.weight=1 +loss.terms.mse.loss._target_=" in result.stderr
