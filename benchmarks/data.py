@@ -40,7 +40,6 @@ import torch
 import torchaudio
 from lightning_fabric.utilities import move_data_to_device
 from pytorch_lightning import Callback, Trainer
-from resident import watched
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -54,6 +53,7 @@ from denoiser.losses import Huber
 from denoiser.spectral import Spectral
 from denoiser.training.module import DenoisingModule
 from denoiser.training.trainer import build_trainer
+from resident import watched
 
 BATCH, FRAMES = 16, 256  # 16 patches of 2 s
 WORKERS = 2  # of the common way

@@ -23,11 +23,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from floor import FRAMES, PASSES, traffic
-from speed import child, markdown, write
 
 from data import SECONDS, machine, write_corpus
 from denoiser.inference.denoiser import Denoiser
+from floor import FRAMES, PASSES, traffic
+from speed import child, markdown, write
 
 PEAK, BANDWIDTH = 989e12 / 2, 4.8e12  # of an H200: bfloat16 multiplications, dense, and bytes a second
 RATE = 16_000

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
+
 from enhancers import PEERS, RATE, System
 from resident import watched
 

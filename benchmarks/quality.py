@@ -23,13 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from enhancers import PEERS, System
 from tqdm import tqdm
 
 from denoiser import Denoiser, audio, figures, models
 from denoiser.checkpoint import SHIPPED
 from denoiser.data import pairs
 from denoiser.evaluation import metrics, tables
+from enhancers import PEERS, System
 
 RATE = 16_000
 METRICS = ("pesq", "stoi", "si_sdr", "csig", "cbak", "covl")

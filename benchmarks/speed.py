@@ -193,12 +193,11 @@ def ours(name: str, source: Path, target: Path) -> None:
     import io
     from contextlib import redirect_stdout
 
-    from resident import watched
-
     from denoiser import Denoiser, startup
     from denoiser.checkpoint import SHIPPED
     from denoiser.inference.batch import enhance_files
     from denoiser.inference.jobs import Job
+    from resident import watched
 
     startup.keep_freed_memory()  # as infer.py does
     base, _, kind = name.partition(", ")

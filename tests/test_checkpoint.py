@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import checkpoint_of, make_noise, make_voice
 
+from conftest import checkpoint_of, make_noise, make_voice
 from denoiser import Denoiser, checkpoint
 from denoiser.cli import export
 from denoiser.errors import CheckpointError, ConfigError

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT, composed
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from conftest import ROOT, composed
 from denoiser.console import one_line
 from denoiser.data.datamodule import PairedData
 from denoiser.errors import ConfigError

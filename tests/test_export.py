@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import MODEL, ROOT, checkpoint_of
 from torch import nn
 
+from conftest import MODEL, ROOT, checkpoint_of
 from denoiser import Denoiser, __version__
 from denoiser.cli import export as command
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError

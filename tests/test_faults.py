@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, composed, make_noise, train_here, write_vctk
 from pytorch_lightning import Callback
 
+from conftest import TINY, composed, make_noise, train_here, write_vctk
 from denoiser import Denoiser, audio, filesystem
 from denoiser.console import one_line
 from denoiser.errors import CheckpointError, ConfigError, CorpusError, DenoiserError, StopError

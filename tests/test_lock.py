@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from importlib.metadata import requires
 
-from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from conftest import ROOT
 
 INSTALLED = ("dev", "demo", "export", "sweep")  # extras that the lock has
 

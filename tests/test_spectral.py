@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import make_noise, make_voice
 
+from conftest import make_noise, make_voice
 from denoiser.errors import ConfigError
 from denoiser.spectral import Spectral
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import checkpoint_of
 
+from conftest import checkpoint_of
 from denoiser import Denoiser, audio, models
 from denoiser.checkpoint import load_checkpoint, write_weights
 from denoiser.errors import CheckpointError, ConfigError

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, make_noise, make_voice, recording
 
+from conftest import ROOT, make_noise, make_voice, recording
 from denoiser import Denoiser, audio
 from denoiser.checkpoint import SHIPPED, WEIGHTS
 from denoiser.evaluation import metrics

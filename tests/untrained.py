@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from conftest import MODEL, make_noise, make_voice
 
+from conftest import MODEL, make_noise, make_voice
 from denoiser import Denoiser, audio, models
 from denoiser.spectral import Spectral
 

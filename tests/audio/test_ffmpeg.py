@@ -8,8 +8,8 @@ import subprocess
 import pytest
 import soundfile
 import torch
-from conftest import make_noise, make_voice
 
+from conftest import make_noise, make_voice
 from denoiser import audio
 from denoiser.audio import ffmpeg
 from denoiser.errors import AudioError

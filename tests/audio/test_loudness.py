@@ -4,9 +4,9 @@ import math
 
 import pyloudnorm
 import pytest
-from untrained import noisy_voice
 
 from denoiser.audio.loudness import Meter
+from untrained import noisy_voice
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])

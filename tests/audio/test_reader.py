@@ -9,8 +9,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from conftest import make_noise, make_voice
 
+from conftest import make_noise, make_voice
 from denoiser import audio
 from denoiser.errors import AudioError
 

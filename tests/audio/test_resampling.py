@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import torchaudio
-from conftest import make_noise, make_voice
 
+from conftest import make_noise, make_voice
 from denoiser.audio import match_length, ratio, resample
 from denoiser.audio.blocks import resampling
 from denoiser.errors import AudioError

@@ -9,10 +9,10 @@ from contextlib import suppress
 import pytest
 import soundfile
 import torch
-from conftest import make_noise, make_voice
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conftest import make_noise, make_voice
 from denoiser import audio
 from denoiser.audio import writer as writing
 from denoiser.audio.formats import BITS, FLOATING, FORMATS, TAGS

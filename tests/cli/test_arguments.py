@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import NAMES, composed, run_command
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from conftest import NAMES, composed, run_command
 from denoiser import console
 from denoiser.cli.arguments import as_typed
 from denoiser.errors import ConfigError

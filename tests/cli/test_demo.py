@@ -15,14 +15,14 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
+
 from browser import headless_browser, needs_browser  # noqa: F401
 from conftest import MODEL, ROOT, checkpoint_of, make_noise, make_voice
-from loopback import served
-
 from denoiser import Denoiser, audio, models
 from denoiser.cli.demo import find_checkpoints
 from denoiser.errors import CheckpointError
 from denoiser.spectral import Spectral
+from loopback import served
 
 pytest.importorskip("gradio")
 

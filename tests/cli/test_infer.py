@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import NAMES, composed
-from untrained import files_in, write_voices
 
+from conftest import NAMES, composed
 from denoiser import audio
 from denoiser.cli import infer as command
 from denoiser.cli.arguments import as_typed
 from denoiser.console import one_line
+from untrained import files_in, write_voices
 
 main = importlib.import_module("infer").main
 

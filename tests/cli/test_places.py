@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
-from conftest import composed
 
+from conftest import composed
 from denoiser import audio
 from denoiser.cli import infer as infer_command
 from denoiser.cli.arguments import as_typed

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, composed, make_module, make_noise, make_voice, train_here
 from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 
+from conftest import TINY, composed, make_module, make_noise, make_voice, train_here
 from denoiser.data.augment import Augment, Transform, changed_level
 from denoiser.data.datamodule import PairedData
 from denoiser.data.transforms import SNR, BandLimit, BandStop, Clip, Gain, Remix, Shift, Speed

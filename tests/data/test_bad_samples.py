@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import TINY, train_here, write_vctk
 
+from conftest import TINY, train_here, write_vctk
 from denoiser.data.augment import Transform
 from denoiser.data.store import Store
 from denoiser.errors import CorpusError, DivergedError

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import write_pair
 
+from conftest import write_pair
 from denoiser.data.datamodule import PairedData
 from denoiser.data.resident import Resident, fits
 from denoiser.errors import ConfigError, CorpusError

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 import torch
-from conftest import make_voice, write_pair
 
+from conftest import make_voice, write_pair
 from denoiser import audio
 from denoiser.data import pairs
 from denoiser.data.split import PREFIX, speaker

@@ -12,9 +12,9 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, TINY, largest_file, make_noise, make_voice, train_here, write_pair, write_vctk
 from torch.nn import functional as F
 
+from conftest import ROOT, TINY, largest_file, make_noise, make_voice, train_here, write_pair, write_vctk
 from denoiser import audio
 from denoiser.data import pairs, preparation
 from denoiser.data.preparation import clips

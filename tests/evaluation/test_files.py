@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SHARED, make_noise, make_voice, needs_recordings
 
+from conftest import SHARED, make_noise, make_voice, needs_recordings
 from denoiser import audio
 from denoiser.errors import AudioError, ConfigError
 from denoiser.evaluation import files, metrics

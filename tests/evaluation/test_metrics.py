@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import make_noise, make_voice
 
+from conftest import make_noise, make_voice
 from denoiser import audio
 from denoiser.errors import ConfigError
 from denoiser.evaluation import composite, metrics

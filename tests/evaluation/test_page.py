@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from browser import headless_browser, needs_browser  # noqa: F401
 from conftest import make_noise, make_voice
-
 from denoiser import audio
 from denoiser.evaluation.page import Entry, write_page
 

@@ -10,8 +10,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, TINY, make_noise, make_voice, train_here
 
+from conftest import ROOT, TINY, make_noise, make_voice, train_here
 from denoiser.errors import DenoiserError
 from denoiser.evaluation import metrics, scoring
 from denoiser.evaluation.scoring import Scoring

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from untrained import files_in, noisy_voice, write_voices
 
 from denoiser import Denoiser, audio
 from denoiser.inference.batch import blocks_at_once, enhance_files, files_at_once
 from denoiser.inference.jobs import plan
+from untrained import files_in, noisy_voice, write_voices
 
 
 def failing(denoiser: Denoiser, name: str, error: BaseException) -> Denoiser:

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from conftest import MODEL, checkpoint_of
-from untrained import noisy_voice
 
+from conftest import MODEL, checkpoint_of
 from denoiser import Denoiser
 from denoiser.errors import CheckpointError, DenoiserError
 from denoiser.spectral import Spectral
+from untrained import noisy_voice
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from untrained import noisy_voice
 
 from denoiser import Denoiser
 from denoiser.errors import ConfigError
 from denoiser.inference.options import Options
+from untrained import noisy_voice
 
 NETS = {
     "crn": {"name": "crn", "stem": 2, "widths": [4, 8, 8], "hidden": 16},

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from untrained import noisy_voice
 
 from denoiser import audio
 from denoiser.inference.level import RunningRMS, measure_level
 from denoiser.spectral import Spectral
+from untrained import noisy_voice
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.3])

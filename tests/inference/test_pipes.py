@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 import soundfile
-from conftest import ROOT, make_noise, make_voice
 
+from conftest import ROOT, make_noise, make_voice
 from denoiser import audio
 from denoiser.errors import AudioError
 from denoiser.inference import pipes

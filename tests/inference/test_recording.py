@@ -4,11 +4,11 @@ import pyloudnorm
 import pytest
 import soundfile
 import torch
-from untrained import noisy_voice
 
 from denoiser import Denoiser, audio
 from denoiser.errors import AudioError, ConfigError
 from denoiser.spectral import Spectral
+from untrained import noisy_voice
 
 
 @pytest.mark.parametrize("blocks_at_once", [1, 3])

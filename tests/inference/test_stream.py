@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from untrained import noisy_voice
 
 from denoiser import Denoiser, models
 from denoiser.errors import DenoiserError
 from denoiser.inference.options import Options
 from denoiser.spectral import Spectral
+from untrained import noisy_voice
 
 RATES = [8_000, 11_025, 16_000, 44_100, 47_999, 48_000, 192_000]
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import unbounded
-from untrained import build, noisy_voice
 
+from conftest import unbounded
 from denoiser import Denoiser
 from denoiser.inference.options import Options
+from untrained import build, noisy_voice
 
 
 class Answer(torch.nn.Module):

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import make_loss, make_noise, make_voice, spectra
 
+from conftest import make_loss, make_noise, make_voice, spectra
 from denoiser.errors import ConfigError
 from denoiser.evaluation import metrics
 from denoiser.losses import Compressed, MultiResolution, Pmsqe, SiSdr, WeightedSum, sees_phase

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from conftest import TINY as QUICK
 from conftest import make_loss, make_noise, make_voice, spectra, train_here
-
 from denoiser.errors import CheckpointError, ConfigError
 from denoiser.inference.denoiser import Denoiser
 from denoiser.models import heads

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from omegaconf import OmegaConf
 from torch import nn
 
+from conftest import ROOT
 from denoiser import models
 from denoiser.audio.blocks import Blocks
 from denoiser.errors import ConfigError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from records import record, write
 
 from denoiser.cli import rank
+from records import record, write
 
 
 @pytest.fixture

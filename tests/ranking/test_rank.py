@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from records import record, write, write_sweep
 
 from denoiser.cli import rank as command
 from denoiser.errors import ConfigError
@@ -21,6 +20,7 @@ from denoiser.ranking.rank import rank
 from denoiser.ranking.ranking import build
 from denoiser.ranking.summary import summary
 from denoiser.ranking.tables import terminal
+from records import record, write, write_sweep
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import make_noise, make_voice
-from records import record, write
 
+from conftest import make_noise, make_voice
 from denoiser import audio
 from denoiser.ranking import page
 from denoiser.ranking.rank import rank
 from denoiser.training import clips
+from records import record, write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, composed, make_noise, make_voice, run_command, train_here, write_vctk
 from omegaconf import OmegaConf
 from pytorch_lightning import Callback
 
+from conftest import ROOT, TINY, composed, make_noise, make_voice, run_command, train_here, write_vctk
 from denoiser import Denoiser, audio, filesystem
 from denoiser.errors import ConfigError, DenoiserError, DivergedError
 from denoiser.inference.batch import enhance_files

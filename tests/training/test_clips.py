@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from conftest import TINY, train_here
-
 from denoiser import audio
 from denoiser.training import clips
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY, run_command, train_here, write_vctk
-from signals import signal_at
 
+from conftest import ROOT, TINY, run_command, train_here, write_vctk
 from denoiser import distributed
 from denoiser.data.crops import DistributedBatchSampler
 from denoiser.errors import ConfigError
 from denoiser.training import record
+from signals import signal_at
 
 needs_gloo = pytest.mark.skipif(
     not (torch.distributed.is_available() and torch.distributed.is_gloo_available()), reason="no gloo in this torch"

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, train_here, write_vctk
 from pytorch_lightning import Callback
-from signals import SignalAt, signal_at
 
+from conftest import TINY, train_here, write_vctk
 from denoiser.console import one_line, run
 from denoiser.errors import DivergedError, StopError
 from denoiser.training import record
+from signals import SignalAt, signal_at
 
 
 class SpoilWeights(Callback):

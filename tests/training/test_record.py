@@ -9,8 +9,8 @@ import shutil
 
 import pytest
 import torch
-from conftest import TINY, train_here
 
+from conftest import TINY, train_here
 from denoiser.errors import ConfigError, DenoiserError
 from denoiser.training import card, record
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from conftest import (
     ROOT,
     SHARED,
@@ -24,13 +25,12 @@ from conftest import (
     train_here,
     write_vctk,
 )
-from signals import signal_at
-
 from denoiser import Denoiser, audio
 from denoiser.cli.arguments import as_typed
 from denoiser.errors import CheckpointError, DenoiserError
 from denoiser.evaluation.metrics import METRICS
 from denoiser.training.callbacks import _averaged
+from signals import signal_at
 
 
 def options(vctk: Path, *more: str) -> list[str]:

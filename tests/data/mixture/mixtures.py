@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from conftest import make_noise, make_voice
 
+from conftest import make_noise, make_voice
 from denoiser import audio
 from denoiser.data.mixture.datamodule import MixtureData
 from denoiser.spectral import Spectral

@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import make_noise, make_voice
 from mixtures import FEW_ROOMS, PLAIN, RATE, active_decibels, joined, mixed, opened, same, steady, write_corpus
 
+from conftest import make_noise, make_voice
 from denoiser import audio
 from denoiser.data.mixture import datamodule, mix, responses, rooms
 from denoiser.data.mixture.draw import OPEN

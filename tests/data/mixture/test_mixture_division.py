@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import TINY, make_noise, make_voice, recording, train_here, write_vctk
 from mixtures import FEW_ROOMS, PLAIN, RATE, joined, mixed, opened, write_corpus
 
+from conftest import TINY, make_noise, make_voice, recording, train_here, write_vctk
 from denoiser import audio
 from denoiser.data import split
 from denoiser.data.mixture import datamodule, mix

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import make_noise
 
+from conftest import make_noise
 from denoiser import audio
 from denoiser.data.mixture import rooms
 from denoiser.errors import CorpusError

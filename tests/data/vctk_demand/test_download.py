@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from loopback import Server, zipped
 
 from denoiser.data.vctk_demand import download
 from denoiser.errors import DownloadError
+from loopback import Server, zipped
 
 NAME = "a.zip"
 BODY = b"PK" + os.urandom(200_000)

@@ -14,15 +14,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, composed, largest_file, train_here
-from loopback import Server, zipped
 
+from conftest import ROOT, composed, largest_file, train_here
 from denoiser.cli import download as command
 from denoiser.data import vctk_demand
 from denoiser.data.datamodule import PairedData
 from denoiser.data.vctk_demand import Archive, download
 from denoiser.errors import ConfigError, CorpusError, DownloadError
 from denoiser.spectral import Spectral
+from loopback import Server, zipped
 
 LOGS = {"log_testset.txt": b"p232_000 bus 17.5\np257_001 cafe 2.5\n"}
 
