@@ -1,7 +1,5 @@
 """Denoise files, folders or standard input: ``python infer.py noisy.wav``."""
 
-from __future__ import annotations
-
 import os
 
 from denoiser import console, startup

@@ -1,7 +1,5 @@
 """Train, validate and test a denoiser: ``python train.py model=unet10 data=vctk_demand data.root=...``."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -12,8 +12,6 @@ On a corpus of noise made for it, deleted at the end, and in this one run:
   ``--hours``; 0 leaves that out.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

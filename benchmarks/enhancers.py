@@ -1,7 +1,5 @@
 """Enhancers of other packages on PyPI: float32 ``[N]`` at 16 kHz → the same. Nothing here loads torch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

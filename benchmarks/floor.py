@@ -7,8 +7,6 @@ that its multiplications would take at the rate of one large matrix product, and
 and gradients would take at the rate of a copy, both measured here. The larger is the floor.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import statistics

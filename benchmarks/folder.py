@@ -6,8 +6,6 @@ The files are noise over tones, 16 kHz, 16 bit; without ``ckpt`` a U-Net of two 
 process holds of its own (anonymous pages), after 5 % of its files and at its end. In the end every output is read.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

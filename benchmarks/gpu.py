@@ -8,8 +8,6 @@ the same batch. Where there is no GPU, what its arithmetic and its memory would 
 multiplications and values, for one NVIDIA H200 by its maker's figures.
 """
 
-from __future__ import annotations
-
 import statistics
 import subprocess
 import sys

@@ -7,8 +7,6 @@ of its own, and deleted. Memory is what the process holds of its own (anonymous 
 sampled every half second; "first minute" and "peak" tell whether it grows.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -7,8 +7,6 @@ There `denoiser` is the package of that name by Facebook Research, not this one.
 brings none: speed does not depend on them.
 """
 
-from __future__ import annotations
-
 import json
 import statistics
 import sys

@@ -3,8 +3,6 @@
 The network is unet10 with torch's own layers, which compute the same as ours.
 """
 
-from __future__ import annotations
-
 import json
 import statistics
 import sys

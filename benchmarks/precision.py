@@ -7,8 +7,6 @@ falling to zero, and prints the speed on full batches and the validation loss an
 seeds, all measured in this one run.
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import sys

@@ -9,8 +9,6 @@ Every system is given each recording once, whole, on one thread, at 16 kHz (RNNo
 16 kHz. A late output is moved back by the lag, up to 40 ms, at which it correlates best with the clean.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -1,7 +1,5 @@
 """Memory of this process; Linux only."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

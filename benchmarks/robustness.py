@@ -4,8 +4,6 @@
 come with the package. Each row is the mean over the recordings, before -> after.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path

@@ -9,8 +9,6 @@ Ratios hold on a machine where nothing else runs; its load before and after is w
 writes those sections anew and leaves the others.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Speed of the steps of a training, for speed.py: ``+callbacks.steps._target_=benchmarks.steps.Steps``."""
 
-from __future__ import annotations
-
 import json
 import statistics
 import time

@@ -1,7 +1,5 @@
 """Speech enhancement on magnitude spectrograms: train, sweep, denoise."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """The small commands: ``python -m denoiser download|rank|export|demo``."""
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 

@@ -4,8 +4,6 @@ A checkpoint may come from a stranger. Nothing in it is executed, and nothing it
 more memory than the file has bytes.
 """
 
-from __future__ import annotations
-
 import pickle
 import zipfile
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """One line and an exit code where a person would get a traceback."""
 
-from __future__ import annotations
-
 import difflib
 import errno
 import io

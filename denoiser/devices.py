@@ -1,7 +1,5 @@
 """Devices and precisions to compute with."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

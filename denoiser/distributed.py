@@ -4,8 +4,6 @@ Lightning starts the processes of one machine itself; torchrun or srun start tho
 read from the environment, so that a command line can be handled before torch is loaded.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import TypeVar

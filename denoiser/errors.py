@@ -1,7 +1,5 @@
 """Mistakes that a person can mend, each told in one line."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Export of a network as an ONNX file, for programs other than this one."""
 
-from __future__ import annotations
-
 import copy
 import logging
 import warnings

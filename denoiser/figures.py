@@ -1,7 +1,5 @@
 """Pictures of waveforms and spectrograms."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +21,7 @@ RANGE = 80.0  # dB from the loudest point to black
 POINTS = 2000  # of a waveform: a line of a million would be slow and look the same
 
 
-def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -> Figure:
+def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -> "Figure":
     """Draw waveform and spectrogram of each ``[N]`` or ``[C, N]`` (first channel), side by side on one scale.
 
     Axes are in seconds, kHz, and dB below the loudest point of all. Raises DenoiserError if matplotlib is missing.
@@ -83,7 +81,7 @@ def _decibels(waveform: Tensor, sample_rate: int) -> Tensor:
     return 20 * torch.log10(spectral.stft(waveform).abs().clamp(min=1e-10))
 
 
-def before_and_after(source: Path, target: Path, title: str = "") -> Figure:
+def before_and_after(source: Path, target: Path, title: str = "") -> "Figure":
     """Draw the :func:`figure` of a file and its enhanced version: their first minute, in constant memory."""
     waveforms = {}
     for name, path in (("before", source), ("after", target)):
@@ -94,7 +92,7 @@ def before_and_after(source: Path, target: Path, title: str = "") -> Figure:
     return figure(waveforms, rate, title)
 
 
-def save_figure(path: Path, fig: Figure) -> None:
+def save_figure(path: Path, fig: "Figure") -> None:
     """Write a figure as PNG."""
     with atomic_write(path) as partial, warnings.catch_warnings():
         # matplotlib warns that a title in another script shows boxes.

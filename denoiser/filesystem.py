@@ -1,7 +1,5 @@
 """Files and folders that are either complete or absent, and locks that end with their process."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

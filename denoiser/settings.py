@@ -1,7 +1,5 @@
 """Types of the settings, checks of their ranges, and file names as values that Hydra reads letter for letter."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

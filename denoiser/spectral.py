@@ -1,7 +1,5 @@
 """Short-time spectra: waveform ↔ scaled magnitude and phase. The only module that knows the window and the hop."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np
@@ -86,7 +84,7 @@ class Spectral(nn.Module):
         """Return the RMS about the mean over time: ``[..., N]`` → ``[..., 1]``; 0 for digital silence."""
         return noisy.double().std(-1, correction=0, keepdim=True).float()
 
-    def forward(self, waveform: Tensor, level: Tensor, center: bool = True) -> Spectrum:
+    def forward(self, waveform: Tensor, level: Tensor, center: bool = True) -> "Spectrum":
         """Return the spectrum ``[..., F, T]`` of ``[..., N]`` with the level ``[..., 1]``; see :meth:`stft`."""
         return Spectrum(self, self.stft(_normalise(waveform, level), center))
 
@@ -186,7 +184,7 @@ class Spectrum:
         spectral: Spectral,
         linear: Tensor | None = None,
         magnitude: Tensor | None = None,
-        phase: Tensor | Spectrum | None = None,
+        phase: "Tensor | Spectrum | None" = None,
     ) -> None:
         self.spectral = spectral
         self._linear = linear
@@ -234,7 +232,7 @@ class Spectrum:
         assert known is not None
         return known.shape
 
-    def frames(self, wanted: slice) -> Spectrum:
+    def frames(self, wanted: slice) -> "Spectrum":
         """Return the spectrum of these frames alone, in the forms that have been computed already."""
         part = Spectrum(self.spectral)
         if self._linear is not None:
@@ -247,7 +245,7 @@ class Spectrum:
             part._phase = self._phase[..., wanted]
         return part
 
-    def to(self, device: torch.device | str) -> Spectrum:
+    def to(self, device: torch.device | str) -> "Spectrum":
         return Spectrum(self.spectral, linear=self.linear.to(device))
 
 

@@ -1,7 +1,5 @@
 """Preparation of a program before torch loads: its packages, its memory, its imports."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import os

@@ -1,7 +1,5 @@
 """A headless browser for tests of pages, imported where it is used."""
 
-from __future__ import annotations
-
 import shutil
 
 import pytest

@@ -1,7 +1,5 @@
 """Audio made here: voices of modulated harmonics, noises of coloured randomness, corpora of both."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import resource

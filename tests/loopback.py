@@ -1,7 +1,5 @@
 """A file server on loopback that fails on demand, and the demo page in a process of its own."""
 
-from __future__ import annotations
-
 import io
 import os
 import socket

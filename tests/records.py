@@ -1,7 +1,5 @@
 """Records of runs, as training leaves them, without the training."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

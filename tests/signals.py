@@ -1,7 +1,5 @@
 """A callback that sends its own process a signal, at a step that a test chooses."""
 
-from __future__ import annotations
-
 import os
 import signal
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Checkpoints: weights alone, half the size, shipped names, and the precision that is chosen."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Every yaml composes, resolves, and builds what it describes."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -1,7 +1,5 @@
 """Messages of errors."""
 
-from __future__ import annotations
-
 from denoiser.errors import AudioError
 
 

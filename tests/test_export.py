@@ -1,7 +1,5 @@
 """The network as an ONNX file: the same output, or no file."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -1,7 +1,5 @@
 """Full disks, read-only folders, corpora that vanish, killed workers: one line, and nothing that was done is lost."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import re

@@ -1,7 +1,5 @@
 """Files and folders that are complete or absent, locks, and text files."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

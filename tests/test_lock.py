@@ -1,7 +1,5 @@
 """Lock file: every requirement, in a version that fits, by hash."""
 
-from __future__ import annotations
-
 import re
 from importlib.metadata import requires
 

@@ -16,8 +16,6 @@ of commit f3196bc, with ``make_reference.py`` beside it that imports this file's
     np.savez(REFERENCE / "enhanced.npz", **{name: enhanced(name) for name in [*KINDS, *SHIPPED]})
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

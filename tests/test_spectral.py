@@ -1,7 +1,5 @@
 """The spectral representation: exact inverse, independence of loudness, scale, refused settings."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

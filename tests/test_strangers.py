@@ -1,7 +1,5 @@
 """Checkpoints made by strangers: refused in one line, before anything in them runs or takes memory."""
 
-from __future__ import annotations
-
 import collections
 import io
 import os

@@ -1,7 +1,5 @@
 """A small untrained network, and a voice in noise to enhance with it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

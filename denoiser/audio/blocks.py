@@ -1,7 +1,5 @@
 """A function over a signal that arrives in pieces, with the same result as over the whole signal."""
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Callable, Iterable

@@ -4,8 +4,6 @@ A file may come from anyone. So its extension chooses the demuxer: ffmpeg, left 
 playlist and open the files and addresses that it names. No shell is involved.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Sound formats by file extension, those that are written and those that ffmpeg decodes; the tags they hold."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Sound files through libsndfile, by the package soundfile."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Sound files in a folder or behind a glob pattern."""
 
-from __future__ import annotations
-
 import glob
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Integrated loudness of sound that arrives in blocks, in LUFS."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

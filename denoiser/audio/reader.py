@@ -1,7 +1,5 @@
 """Sound files in."""
 
-from __future__ import annotations
-
 import stat
 import sys
 from collections.abc import Mapping
@@ -97,7 +95,7 @@ class Reader:
         """Close the file."""
         self._source.close()
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> "Reader":
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -1,7 +1,5 @@
 """Resampling by a windowed sinc."""
 
-from __future__ import annotations
-
 import functools
 import math
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Sound files out, and sound for the players of a web page."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -59,7 +57,7 @@ class Writer:
         self._pending = torch.empty(channels, 0)
         self._written = 0
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> "Writer":
         with self._explained(), ExitStack() as stack:
             self._check_request()
             self._partial = stack.enter_context(atomic_write(self._path))

@@ -1,7 +1,5 @@
 """Arguments of the command line: those for Hydra with file names letter for letter, those of the small commands."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import re

@@ -1,7 +1,5 @@
 """Command ``python -m denoiser demo``: a page in the browser, served from this machine, to denoise clips on."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

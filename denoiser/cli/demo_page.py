@@ -1,7 +1,5 @@
 """The Gradio page of the demo: record or drop a clip, hear and see it before and after."""
 
-from __future__ import annotations
-
 import os
 import secrets
 from functools import lru_cache

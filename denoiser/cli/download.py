@@ -1,7 +1,5 @@
 """The command ``python -m denoiser download``, which fetches VCTK-DEMAND."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``python -m denoiser export``: a checkpoint as an ONNX file, or as a smaller checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Enhancement of files as the settings of ``conf/infer.yaml`` ask for."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from contextlib import redirect_stdout
@@ -84,7 +82,7 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
         sys.exit(1)
 
 
-def _report(cfg: DictConfig, sources: list[str], options: Options, outcome: Outcome, folder: Path | None) -> int:
+def _report(cfg: DictConfig, sources: list[str], options: "Options", outcome: "Outcome", folder: Path | None) -> int:
     """Write scores and page where asked; returns the number of files without a score."""
     if not cfg.report and not cfg.reference:
         return 0

@@ -1,7 +1,5 @@
 """``python -m denoiser rank``: training runs against each other."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

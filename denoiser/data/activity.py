@@ -1,7 +1,5 @@
 """Active sound: the frames of speech or noise that are not a pause."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

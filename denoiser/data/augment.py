@@ -4,8 +4,6 @@ Random numbers are drawn on the CPU from (seed, epoch, first item), and only the
 device, after a resumption and with any number of workers, and nothing waits for a GPU.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar

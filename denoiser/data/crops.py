@@ -3,8 +3,6 @@
 This file does not import Lightning, so that a worker that is spawned need not load it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Lightning data module of paired corpora: crops for training, whole utterances for validation and test."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Metadata of utterances: noise type, SNR and speaker, from log files and names."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Pairs of noisy and clean files: where a corpus has them, checks of their headers, and their split."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 Memory does not grow with the corpus, nor with the length of a recording.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

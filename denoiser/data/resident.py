@@ -1,7 +1,5 @@
 """The prepared corpus in the memory of the training device."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Division of a corpus into training, validation and test by whole speakers or recordings."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 :mod:`denoiser.data.preparation` writes it. Training reads crops from it.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import zlib

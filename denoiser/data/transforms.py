@@ -1,7 +1,5 @@
 """Transforms of an augmentation: speed, remix, shift, SNR, filters, clipping and gain."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -12,8 +12,6 @@ come from the authors' program, so this follows the program where the paper diff
 Every measure takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz, and is NaN without a frame.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Scores of enhanced files against clean references."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections import defaultdict

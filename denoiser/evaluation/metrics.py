@@ -4,8 +4,6 @@ A metric takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz, and re
 it is not defined (a silent or too short reference) or its package is not installed, never an exception.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Report of a folder: one HTML file with players and pictures that opens from disk, without a network."""
 
-from __future__ import annotations
-
 import base64
 import io
 import math

@@ -1,7 +1,5 @@
 """Worker processes that compute metrics while the network goes on with the next utterance."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Tables of scores: as text, as ``scores.csv`` and as ``scores.json``."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

@@ -1,7 +1,5 @@
 """Many files through a Denoiser: several at once, with progress; finished ones are skipped, and failures reported."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Noisy waveform → enhanced waveform: the one implementation that validation, files and Python share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,7 +39,7 @@ class Denoiser(Estimator):
     """
 
     @classmethod
-    def build(cls, model: Mapping[str, Any], spectral: Mapping[str, Any], device: str = "cpu") -> Denoiser:
+    def build(cls, model: Mapping[str, Any], spectral: Mapping[str, Any], device: str = "cpu") -> "Denoiser":
         """Build an untrained one from plain settings: ``{name: unet, depth: 5, ..., head: {name: mask}}``.
 
         On the ``device`` ``meta`` the network takes no memory and cannot be run. Raises ConfigError for settings that
@@ -65,7 +63,7 @@ class Denoiser(Estimator):
         return cls(net, representation, head=head)
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> Denoiser:
+    def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> "Denoiser":
         """Read a checkpoint onto ``device`` (auto, cpu, cuda, cuda:1), for inference.
 
         Args:

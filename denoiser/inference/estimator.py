@@ -1,7 +1,5 @@
 """Network and spectral representation together: noisy spectrum → estimate of the clean one, at the model's rate."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

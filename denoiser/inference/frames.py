@@ -1,7 +1,5 @@
 """A causal network over a signal that arrives in pieces, frame by frame."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import torch

@@ -1,7 +1,5 @@
 """Jobs of a command: pairs of a sound file and the name of its enhanced version."""
 
-from __future__ import annotations
-
 import heapq
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """Level of a recording that is read in pieces: the RMS and the offset that are divided out before the network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -23,7 +21,7 @@ class Level(NamedTuple):
     rms: Tensor
     mean: Tensor
 
-    def to(self, device: torch.device) -> Level:
+    def to(self, device: torch.device) -> "Level":
         return Level(self.rms.to(device), self.mean.to(device))
 
 

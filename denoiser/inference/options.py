@@ -1,7 +1,5 @@
 """Options of a listener."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from denoiser.errors import ConfigError

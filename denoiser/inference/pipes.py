@@ -1,7 +1,5 @@
 """Standard input and output as files: the input is read twice, and the output gets its name when it is complete."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

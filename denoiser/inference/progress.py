@@ -1,7 +1,5 @@
 """Progress bar over the seconds of audio of several files."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """One sound file → its enhanced version, in memory that does not grow with its length."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Noisy waveform in, enhanced waveform out, piece by piece: the path of whole files and of live blocks alike."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from typing import Any

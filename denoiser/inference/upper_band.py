@@ -1,7 +1,5 @@
 """The band of a recording above the model's band."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Waveforms of any type and shape ↔ float32 rows in ±1."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import TypeVar

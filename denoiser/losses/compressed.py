@@ -1,7 +1,5 @@
 """Squared differences of compressed spectra, magnitude and complex."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

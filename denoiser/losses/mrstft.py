@@ -1,7 +1,5 @@
 """Magnitudes of the waveforms at several resolutions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Distances between the scaled noise magnitudes: the losses of the seed."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from denoiser.spectral import Spectral, Spectrum

@@ -1,7 +1,5 @@
 """Audible difference between two signals as PESQ computes it, with a gradient."""
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Scale-invariant signal-to-distortion ratio as a loss."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Weighted sum of several losses."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

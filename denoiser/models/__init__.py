@@ -8,8 +8,6 @@ Two attributes let a long signal be processed in blocks with the result of the w
 A network that has ``narrows`` can be called with a slice of the wanted frames, and computes little more than these.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from types import UnionType

@@ -1,7 +1,5 @@
 """Layers along time: causal padding and convolutions that continue from piece to piece, and recurrences."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Cost of a network: parameters, multiply-accumulates, and the memory of its largest tensor."""
 
-from __future__ import annotations
-
 import copy
 import math
 import re

@@ -1,7 +1,5 @@
 """Convolutional recurrent network: strided over frequency, recurrent over time, no pooling in time."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import pairwise

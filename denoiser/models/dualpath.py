@@ -1,7 +1,5 @@
 """Dual-path network: a recurrence along time and attention along frequency, in turns, on a few bands."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Preparation of a trained network for inference: fewer passes over memory, the same values up to rounding."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch

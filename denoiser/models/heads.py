@@ -5,8 +5,6 @@ magnitude from 0 to 2, which is the scaled magnitude + 1; ``a, b, c ...`` are th
 activation of the head.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Any
 

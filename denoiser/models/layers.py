@@ -1,7 +1,5 @@
 """Layers of the U-Net other than plain convolutions: shortcuts, gates, up-sampling, layers over time."""
 
-from __future__ import annotations
-
 import math
 
 import torch

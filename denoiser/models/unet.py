@@ -1,7 +1,5 @@
 """U-Net: an encoder of convolutions and poolings, a symmetric decoder, skip connections."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 from typing import Literal

@@ -1,7 +1,5 @@
 """Ablation: the gain of each change from one configuration, as a page of Markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

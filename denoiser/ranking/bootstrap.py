@@ -1,7 +1,5 @@
 """Paired bootstrap: is one system better than another on the same files?"""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Conditions under which runs were scored: on which files, by which versions of the metrics."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter

@@ -1,7 +1,5 @@
 """Runs of one configuration, and the settings in which configurations differ."""
 
-from __future__ import annotations
-
 import json
 import math
 import statistics
@@ -36,7 +34,7 @@ class SeedStatistics:
     n: int
 
     @classmethod
-    def of(cls, values: Sequence[Any]) -> SeedStatistics:
+    def of(cls, values: Sequence[Any]) -> "SeedStatistics":
         defined = [float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)]
         mean = statistics.fmean(defined) if defined else math.nan
         std = statistics.stdev(defined) if len(defined) > 1 else math.nan

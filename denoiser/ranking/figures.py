@@ -1,7 +1,5 @@
 """Figures of a ranking: learning curves, and quality against cost."""
 
-from __future__ import annotations
-
 import io
 import math
 import textwrap

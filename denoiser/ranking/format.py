@@ -1,7 +1,5 @@
 """Text for the values of a ranking: their headings, units and digits."""
 
-from __future__ import annotations
-
 import math
 
 from denoiser.evaluation.metrics import METRICS

@@ -1,7 +1,5 @@
 """A ranking as one HTML page that opens from disk without a network: tables, figures, sounds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path

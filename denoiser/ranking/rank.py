@@ -1,7 +1,5 @@
 """Ranking of the runs below some folders: read, compare, print, write."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

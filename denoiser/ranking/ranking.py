@@ -1,7 +1,5 @@
 """Configurations in the order of their validation score."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Sentences that say what a ranking shows."""
 
-from __future__ import annotations
-
 import math
 
 from denoiser.evaluation.metrics import METRICS

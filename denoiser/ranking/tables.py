@@ -1,7 +1,5 @@
 """Tables of a ranking: for a terminal, as Markdown and as CSV."""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Callable, Sequence

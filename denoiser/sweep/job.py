@@ -1,7 +1,5 @@
 """One run of a sweep: started, resumed, or skipped because it is done. Its errors end only itself."""
 
-from __future__ import annotations
-
 import math
 import socket
 import sys

@@ -1,7 +1,5 @@
 """Callbacks around a multirun of Hydra: before its runs start and after the last one."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

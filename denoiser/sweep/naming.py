@@ -1,7 +1,5 @@
 """Names of a multirun's folder and of its runs, and the other values that ``conf/`` computes."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

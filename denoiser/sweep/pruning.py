@@ -1,7 +1,5 @@
 """Early end of runs that are far behind the others of their sweep."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Mapping, Sequence

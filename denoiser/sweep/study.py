@@ -1,7 +1,5 @@
 """Optuna studies that are resumed: killed trials are asked again, finished ones count."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 

@@ -1,7 +1,5 @@
 """Callbacks of a run's configuration: checkpoints, averaged weights, divergence, clips, progress."""
 
-from __future__ import annotations
-
 import math
 import sys
 import time

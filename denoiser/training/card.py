@@ -1,7 +1,5 @@
 """The model card of a finished run, ``card.md``: what the checkpoint is, its data, its scores, how to repeat it."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

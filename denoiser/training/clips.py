@@ -1,7 +1,5 @@
 """Clips that a finished run leaves for listening: the same few validation files, noisy, clean and enhanced."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

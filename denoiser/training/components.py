@@ -1,7 +1,5 @@
 """Parts of a training that a configuration names by ``_target_``: loss, optimizer, scheduler, augmentation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Errors from outside that end a training, each as one line that says how to go on."""
 
-from __future__ import annotations
-
 import multiprocessing
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess

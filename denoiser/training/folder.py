@@ -1,7 +1,5 @@
 """The folder of a training run: its lock, its record from begin to end, and the checkpoint it is resumed from."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Mapping

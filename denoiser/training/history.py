@@ -1,7 +1,5 @@
 """The learning curve of a training, and the record of a run that has finished."""
 
-from __future__ import annotations
-
 import math
 import os
 import platform

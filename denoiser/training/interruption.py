@@ -1,7 +1,5 @@
 """Orderly end of a training that is asked to stop: a checkpoint at the next step, and one line on how to go on."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Processes that train one network: their number, what starts them, and their common end."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import signal

@@ -1,7 +1,5 @@
 """Training of a denoiser: the step that training and validation share, and the scores of whole utterances."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence

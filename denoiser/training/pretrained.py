@@ -1,7 +1,5 @@
 """Weights of a checkpoint as the start of a training: ``init_from=``."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

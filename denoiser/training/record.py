@@ -1,7 +1,5 @@
 """The record of a run, ``run.json``: its settings, how it went and how it ended. Rankings and model cards read it."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """One training run, from a composed configuration to a tested checkpoint."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

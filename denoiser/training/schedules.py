@@ -1,7 +1,5 @@
 """Learning rate schedules over all steps of a training."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Lightning's Trainer for one run: devices and processes, precision, checkpoints that are written whole."""
 
-from __future__ import annotations
-
 import logging
 import math
 import warnings

@@ -1,7 +1,5 @@
 """Files that ffmpeg decodes."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 

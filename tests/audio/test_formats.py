@@ -1,7 +1,5 @@
 """Formats by extension, and the sound files of a folder."""
 
-from __future__ import annotations
-
 import pytest
 
 from denoiser import audio

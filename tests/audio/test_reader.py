@@ -1,7 +1,5 @@
 """Reading files: damage, headers that lie, and paths that are no files."""
 
-from __future__ import annotations
-
 import os
 import struct
 from contextlib import suppress

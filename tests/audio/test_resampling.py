@@ -1,7 +1,5 @@
 """Resampling: length, time, blocks."""
 
-from __future__ import annotations
-
 import math
 from concurrent.futures import ThreadPoolExecutor
 

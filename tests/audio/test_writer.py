@@ -1,7 +1,5 @@
 """Writing files: every format comes back as it was, and nothing half-written is left."""
 
-from __future__ import annotations
-
 import os
 import resource
 from contextlib import suppress

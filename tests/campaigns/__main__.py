@@ -12,8 +12,6 @@ are read from /proc.
 ``make test`` leaves this folder out. ``pytest tests/campaigns/test_campaigns.py`` runs each campaign in small.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

@@ -8,8 +8,6 @@ of computing or 30 s of waiting, more than 1 GB of further memory, anything half
 that failed. Inputs follow from the seed: ``only=KIND:NUMBER`` tries one again and shows the result.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import select

@@ -9,8 +9,6 @@ its final name is read; at the end weights and sounds are compared. The program 
 which has imported the libraries already.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import json

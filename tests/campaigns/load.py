@@ -6,8 +6,6 @@ Each answer is compared with that of the clip alone. Memory is the anonymous mem
 each second: the median in the second tenth of the time, and in the last.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import statistics

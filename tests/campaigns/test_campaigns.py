@@ -1,7 +1,5 @@
 """Each campaign in small. Run by hand: pytest tests/campaigns/test_campaigns.py."""
 
-from __future__ import annotations
-
 import random
 
 from tests.campaigns import fuzz, kills, load

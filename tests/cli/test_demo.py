@@ -1,7 +1,5 @@
 """The demo page: it denoises a clip in a real browser, and gives and takes no other file."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal

@@ -1,7 +1,5 @@
 """File names and folders at the limits of the system: long names, loops of links, thousands of files."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Augmentation of batches: noisy is clean plus noise, drawn from (seed, epoch, batch, rank) and nothing else."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

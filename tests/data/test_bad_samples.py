@@ -1,7 +1,5 @@
 """Training on samples that are not finite, and on silence."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Preparation of a corpus, its store, and damage to either."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import signal

@@ -1,7 +1,5 @@
 """Scores of files: references, workers, bad files."""
 
-from __future__ import annotations
-
 import math
 import os
 from pathlib import Path

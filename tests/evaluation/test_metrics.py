@@ -1,7 +1,5 @@
 """Metrics: known values, silence, long recordings."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The report of a folder in a real browser."""
 
-from __future__ import annotations
-
 from browser import headless_browser, needs_browser  # noqa: F401
 from conftest import make_noise, make_voice
 from denoiser import audio

@@ -1,7 +1,5 @@
 """Workers that score: the same numbers, signals, and ends."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

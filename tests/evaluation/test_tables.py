@@ -1,7 +1,5 @@
 """Tables of scores: text, CSV, JSON."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

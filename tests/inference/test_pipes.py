@@ -1,7 +1,5 @@
 """Standard input and output, as a shell's user meets them."""
 
-from __future__ import annotations
-
 import io
 import os
 import stat

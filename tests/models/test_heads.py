@@ -1,7 +1,5 @@
 """Heads: each can express the clean spectrum, learns under every loss, and keeps silence."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

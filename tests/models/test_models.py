@@ -1,7 +1,5 @@
 """Networks: sizes, blocks equal to the whole, costs, folding, refused arguments."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Ablation: the gain of each change from one configuration."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

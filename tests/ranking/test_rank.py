@@ -1,7 +1,5 @@
 """Ranking of runs: grouping over seeds, order, comparison, files."""
 
-from __future__ import annotations
-
 import csv
 import math
 import os

@@ -1,7 +1,5 @@
 """The page of a ranking: figures and sounds, in a browser."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Sweeps: names of folders, resuming, failures, early ends, launchers, shards."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Clips that a finished run leaves for listening."""
 
-from __future__ import annotations
-
 from conftest import TINY, train_here
 from denoiser import audio
 from denoiser.training import clips

@@ -1,7 +1,5 @@
 """Several processes train as one: the same losses, scores, files and messages."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

@@ -1,7 +1,5 @@
 """A training that a signal ends: it leaves a checkpoint and goes on from there as if it had never been stopped."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

@@ -1,7 +1,5 @@
 """The record and the model card that a finished run leaves."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

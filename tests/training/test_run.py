@@ -1,7 +1,5 @@
 """Training as a person runs it: from the command to a tested checkpoint, interrupted, resumed, repeated."""
 
-from __future__ import annotations
-
 import csv
 import importlib
 import json

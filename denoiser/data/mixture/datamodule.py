@@ -1,7 +1,5 @@
 """Data module for training without pairs: clean speech from one folder and noises from another, mixed on the fly."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

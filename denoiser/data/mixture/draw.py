@@ -4,8 +4,6 @@ All of them follow from (seed, epoch, index). Separate from the data module, so 
 need not import Lightning.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache

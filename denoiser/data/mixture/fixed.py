@@ -1,7 +1,5 @@
 """Fixed mixtures of whole utterances, for validation and test."""
 
-from __future__ import annotations
-
 from pathlib import PurePosixPath
 from typing import Any
 

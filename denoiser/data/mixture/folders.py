@@ -1,7 +1,5 @@
 """Folders of sound that the settings of mixtures name, and the checks of them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

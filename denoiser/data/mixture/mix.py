@@ -4,8 +4,6 @@ Random numbers are drawn before, on the CPU (:mod:`denoiser.data.mixture.draw`).
 give the same mixture on every device, up to rounding.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Recipe of the mixtures: the ranges and probabilities that they are drawn from."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from denoiser.data.mixture.rooms import TARGET_SECONDS

@@ -1,7 +1,5 @@
 """Frequency responses of microphones and transmission channels, as short filters."""
 
-from __future__ import annotations
-
 import math
 
 import torch

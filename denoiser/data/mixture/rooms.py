@@ -1,7 +1,5 @@
 """Impulse responses of rooms, simulated or measured, and the part of them that a clean target keeps."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

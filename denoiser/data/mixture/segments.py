@@ -1,7 +1,5 @@
 """Segments of prepared recordings to draw crops from, with the places and power of the sound in them."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Embedded corpus of synthetic speech in synthetic noise, written in the layout of VCTK-DEMAND."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

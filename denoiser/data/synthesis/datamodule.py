@@ -1,7 +1,5 @@
 """Lightning data module of the embedded corpus."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from denoiser.data.datamodule import PairedData

@@ -1,7 +1,5 @@
 """Folder of synthetic noises for mixtures: coloured noise, hum, machines, weather, keys, music."""
 
-from __future__ import annotations
-
 import os
 from itertools import pairwise
 from pathlib import Path

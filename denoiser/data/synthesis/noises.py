@@ -1,7 +1,5 @@
 """Generators of noise, one for each kind, of any length at any rate. Training and test have none in common."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

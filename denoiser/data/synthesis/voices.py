@@ -1,7 +1,5 @@
 """Synthetic voices of espeak-ng, which the package ``espeakng-loader`` carries, and the sentences that they read."""
 
-from __future__ import annotations
-
 import _ctypes
 import ctypes
 import os

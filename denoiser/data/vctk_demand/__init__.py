@@ -4,8 +4,6 @@ C. Valentini-Botinhao, "Noisy speech database for training speech enhancement al
 Edinburgh DataShare, doi 10.7488/ds/2117, CC BY 4.0. The MD5 sums are those published there.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Sequence

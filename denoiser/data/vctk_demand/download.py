@@ -1,7 +1,5 @@
 """Download of one published ZIP archive, and its unpacking."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Hostile checkpoints: bytes, pickles, settings and weights."""
 
-from __future__ import annotations
-
 import io
 import os
 import random

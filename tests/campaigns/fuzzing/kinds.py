@@ -1,7 +1,5 @@
 """Kinds of input, and the share of a campaign that each has."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from pathlib import Path

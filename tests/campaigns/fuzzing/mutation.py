@@ -1,7 +1,5 @@
 """Damage to bytes and to trees of plain values."""
 
-from __future__ import annotations
-
 import copy
 import random
 import struct

@@ -1,7 +1,5 @@
 """Hostile sound files of every format that is read: they are decoded, enhanced and encoded."""
 
-from __future__ import annotations
-
 import io
 import os
 import random

@@ -1,7 +1,5 @@
 """Hostile logs, run records and command lines."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import csv

@@ -3,8 +3,6 @@
 A line of standard input, ``<seed> <kind> <number>``, is answered by a line of JSON, the result of that input.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import json
 import os

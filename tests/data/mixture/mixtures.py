@@ -1,7 +1,5 @@
 """Corpus to mix, and helpers that mix it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Mixtures: their speech, noises, levels and rooms."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

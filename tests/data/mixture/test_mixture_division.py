@@ -1,7 +1,5 @@
 """Mixtures: division of speakers and noises among training, validation and test, and use from the command line."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Simulated and measured room impulse responses."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Synthetic noises, of the corpus and for mixtures."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Download of one file from a server that fails, and unpacking of archives that do harm."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

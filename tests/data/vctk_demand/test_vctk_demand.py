@@ -1,7 +1,5 @@
 """VCTK-DEMAND from a server: downloaded, verified, unpacked, and continued after a kill."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json
