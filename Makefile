@@ -32,7 +32,8 @@ help:
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock
-	@VIRTUAL_ENV=.venv $(BIN)/uv pip sync --require-hashes --build-constraints requirements.lock requirements.lock
+	@# Compiled once: where Python may not write bytecode itself, every start would compile torch anew, 15 seconds.
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip sync --compile-bytecode --require-hashes --build-constraints requirements.lock requirements.lock
 	@# compat: found from any folder, even the one that holds this one, where Python takes denoiser/ for a package
 	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --config-setting editable_mode=compat --editable .
 	@touch $@
