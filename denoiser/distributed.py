@@ -14,13 +14,11 @@ T = TypeVar("T")
 
 
 def launcher() -> str:
-    """Return ``torchrun`` or ``srun`` if that has started this process as one of several, else an empty string."""
+    """Return ``torchrun`` or ``srun``, which has started this process as one of several, or an empty string."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return "torchrun"
-    # SLURM_STEP_NUM_TASKS is set by srun alone: a batch script that starts one python does not have it.
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        return "srun"
-    return ""
+    # Set by srun alone: a batch script that starts one python does not have it.
+    return "srun" if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 else ""
 
 
 def started_processes() -> int:
