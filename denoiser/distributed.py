@@ -1,7 +1,7 @@
 """Rank and size of the group of processes that train one network, and exchange of Python objects between them.
 
-Lightning starts the processes of one machine itself; torchrun or srun start those of several machines. The rank is
-read from the environment, so that a command line can be handled before torch is loaded.
+Lightning starts the processes of one machine, torchrun or srun those of several. The rank is read from the environment,
+so that a command line can be handled before torch is loaded.
 """
 
 import os

@@ -85,11 +85,10 @@ class Spectral(nn.Module):
         return Spectrum(self, self.stft(_normalise(waveform, level), center))
 
     def inverse(self, magnitude: Tensor, phase: Tensor, level: Tensor, length: int, phase_iters: int = 0) -> Tensor:
-        """Return the waveform ``[..., length]`` of a spectrum ``[..., F, T]`` at the level ``[..., 1]``.
+        """Return the waveform ``[..., length]`` of scaled magnitude and phase ``[..., F, T]`` at level ``[..., 1]``.
 
-        ``magnitude`` is scaled, ``phase`` has modulus 1. ``phase_iters`` times the phase is replaced by that of the
-        resulting sound, which fits this magnitude better (Griffin & Lim, "Signal estimation from modified short-time
-        Fourier transform", 1984).
+        ``phase_iters`` times the phase is replaced by that of the resulting sound, which fits this magnitude better
+        (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984).
         """
         with torch.autocast(magnitude.device.type, enabled=False):
             linear = self.unscale(magnitude.float()).reshape(-1, *magnitude.shape[-2:])

@@ -139,7 +139,7 @@ def test_the_command_writes_into_the_current_folder_and_prints_one_line(here, ca
     [
         ([], "ckpt missing"),
         (["best.ckpt"], "best.ckpt: no such setting.*Settings are key=value"),
-        (["chpt=best.ckpt"], "no such setting; did you mean ckpt="),
+        (["chpt=best.ckpt"], "no such setting; did you mean ckpt"),
         (["ckpt=nothing.ckpt"], "no such checkpoint"),
         (["ckpt=text.ckpt"], "not a checkpoint"),
         (["ckpt=small", "half=true"], "half=true: only for checkpoints"),

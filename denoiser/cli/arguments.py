@@ -83,7 +83,7 @@ def key_values(defaults: Mapping[str, str], usage: str, arguments: Sequence[str]
         key, equals, value = argument.partition("=")
         if not equals or key not in defaults:
             near = difflib.get_close_matches(key, defaults, n=1)
-            advice = f"; did you mean {near[0]}=?" if near else ""
+            advice = f"; did you mean {near[0]}?" if near else "."
             raise ConfigError(f"{argument}: no such setting{advice} Settings are key=value; all of them: --help")
         result[key] = value
     return result

@@ -1,11 +1,9 @@
 """Networks: features of a head ``[B, inputs, F, T]`` → its outputs ``[B, outputs, F, T]``, for any F and T.
 
-Two attributes let a long signal be processed in blocks with the result of the whole:
-
-- ``stride``: frames spanned by one step of its deepest level; a block begins at a multiple of it.
-- ``context``: frames on either side of a block that can change the result inside it, a multiple of ``stride``.
-
-A network that has ``narrows`` can be called with a slice of the wanted frames, and computes little more than these.
+A long signal is processed in blocks with the result of the whole: a block begins at a multiple of ``stride``, the
+frames of one step of the deepest level, and ``context``, a multiple of it, are frames on either side that can change
+the result inside. A network that has ``narrows`` can be called with a slice of the wanted frames, and computes little
+more than these.
 """
 
 import math

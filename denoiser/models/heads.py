@@ -50,8 +50,8 @@ class Head(nn.Module, ABC):
     def forward(self, output: Tensor, noisy: Spectrum, memory: Memory | None = None) -> Spectrum:
         """Return the estimate of the clean spectrum, which may lie below silence.
 
-        ``output`` of the network ``[B, outputs, F, T]`` has passed the activation; its input was made of ``noisy``
-        ``[B, F, T]``. In ``memory`` a causal head keeps frames from one piece of a signal to the next.
+        ``output`` ``[B, outputs, F, T]`` has passed the activation; ``noisy`` is ``[B, F, T]``. In ``memory`` a causal
+        head keeps frames from one piece of a signal to the next.
         """
 
 
@@ -121,8 +121,7 @@ class ComplexMask(_ComplexInput):
 class MaskAndPhase(_ComplexInput):
     """``|Y| = limit (a + 1) / 2 |X|``, and the phase rotated by the angle of ``1 + 2 b + 2 i c``; a, b, c in (-1, 1).
 
-    Any angle is possible, and that of an untrained network is small: a residual over the noisy phase as in Yin et al.,
-    "PHASEN" (2020).
+    Any angle is possible; that of an untrained network is small. After Yin et al., "PHASEN" (2020).
     """
 
     outputs = 3

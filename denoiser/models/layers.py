@@ -175,9 +175,9 @@ def _with_neighbours(chunks: Tensor, outside: float = 0.0) -> Tensor:
 
 
 def he_normal(module: nn.Module, slope: float) -> None:
-    """Draw the weights of a convolution with variance ``2 / ((1 + slope²) fan-in)``, and set its bias to zero.
+    """Draw the weights of a convolution, not of other layers, with variance ``2 / ((1 + slope²) fan-in)``; bias zero.
 
-    After He et al., "Delving Deep into Rectifiers" (2015). Other layers stay as they are.
+    After He et al., "Delving Deep into Rectifiers" (2015).
     """
     if isinstance(module, Residual) and isinstance(module.shortcut, nn.Conv2d):
         # No activation follows the shortcut that would halve the variance.
