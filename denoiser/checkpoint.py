@@ -1,10 +1,9 @@
 """Checkpoints as plain data: the files that training writes, and the weights that come with the package.
 
-A checkpoint may come from a stranger. Nothing in it is executed, and nothing it states makes this program take much
-more memory than the file has bytes.
+A checkpoint may come from a stranger: nothing in it is executed, or makes this program take much more memory than the
+file has bytes.
 """
 
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,17 +19,12 @@ WEIGHTS = Path(__file__).parent / "weights"  # NAME.ckpt and its card, NAME.md
 SHIPPED = ("best", "small")
 
 MAX_PICKLE = 1 << 23  # bytes of everything but the tensors; training writes 20 kB
-MAX_DEPTH = 16  # levels of nested settings
-MAX_VALUES = 10_000
-CODE = "damaged, or it holds code or objects, not only numbers"
+MAX_DEPTH, MAX_VALUES = 16, 10_000  # levels of nested settings, and settings on one level
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
 
 
 def shipped(path: str | Path) -> Path:
-    """Return the file of the weights called ``path`` that come with the package; any other path as it is.
-
-    The names always mean the shipped weights: a file of that name in the current folder is given as ``./small``.
-    """
+    """Return the file of the shipped weights that are called ``path``; any other path, ``./small`` too, as it is."""
     return WEIGHTS / f"{path}.ckpt" if str(path) in SHIPPED else Path(path)
 
 
@@ -46,8 +40,6 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: a folder without checkpoints/best.ckpt in it")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
-    if path.suffix.lower() == ".onnx":
-        raise CheckpointError(f"{path}: an ONNX file is for other programs; give the checkpoint it was exported from")
     try:
         return _checked(path)
     except ValueError as error:
@@ -74,45 +66,17 @@ def write_weights(source: str | Path, target: Path, half: bool = False) -> int:
         return partial.stat().st_size
 
 
-def check_settings(settings: Any, depth: int = 0) -> int:
-    """Return how many values a tree of settings holds.
-
-    Raises ValueError unless it consists of dicts, lists, numbers and texts, and is of the size that settings have.
-    """
-    parts: list[Any] = []
-    plain = settings is None or type(settings) in (bool, float, str)
-    if isinstance(settings, Mapping):
-        parts = [*settings.keys(), *settings.values()]
-        plain = all(isinstance(key, str) for key in settings)
-    elif isinstance(settings, list | tuple):
-        parts = list(settings)
-        plain = True
-    elif type(settings) is int:
-        plain = settings.bit_length() < 64
-    if not plain or depth > MAX_DEPTH:
-        raise ValueError(f"a setting that is nested too deeply, too large or a {type(settings).__name__}")
-    count = 1
-    for part in parts:
-        count += check_settings(part, depth + 1)
-        # Counted here and not at the end: a list may hold the same list many times over, on each of its levels.
-        if count > MAX_VALUES:
-            raise ValueError("too many settings")
-    return count
-
-
 def _checked(path: Path) -> dict[str, Any]:
     """Read a checkpoint file; ValueError says what is wrong with it."""
-    _check_archive(path)
     try:
+        _check_archive(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(CODE) from error
-    except Exception as error:  # torch raises a dozen kinds for a damaged file
-        raise ValueError("damaged") from error
+    except Exception as error:  # zipfile and torch raise a dozen kinds for a damaged file
+        raise ValueError("damaged, packed by another program, or it holds code or objects") from error
     settings = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
     if not isinstance(settings, dict) or not all(isinstance(settings.get(key), dict) for key in ("model", "spectral")):
         raise ValueError("no model description in it")
-    check_settings(settings)
+    _check_settings(settings)
     _check_weights(checkpoint.get("state_dict"), path.stat().st_size)
     if not isinstance(settings["spectral"].get("sample_rate"), int):
         raise ValueError("it states no sample rate")
@@ -123,22 +87,39 @@ def _checked(path: Path) -> dict[str, Any]:
 
 def _check_archive(path: Path) -> None:
     """Raise ValueError unless the file is a ZIP without compression: few compressed bytes can unpack to terabytes."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-            distinct = len({part.filename for part in parts}) == len(parts)
-            stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
-            fits = sum(part.file_size for part in parts) <= path.stat().st_size
-            if not (distinct and stored and fits):
-                raise zipfile.BadZipFile
-            pickles = [archive.read(part) for part in parts if part.filename.endswith(".pkl")]
-    except Exception as error:  # zipfile raises half a dozen kinds for a damaged file
-        raise ValueError("damaged, or packed by another program") from error
-    if any(len(content) > MAX_PICKLE for content in pickles):
-        raise ValueError(f"over {MAX_PICKLE >> 20} MB of values beside its tensors")
-    # torch.load allows a bytearray of any size, which a pickle of a few bytes can ask for.
-    if any(b"\nbytearray\n" in content for content in pickles):
-        raise ValueError(CODE)
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        pickles = [part for part in parts if part.filename.endswith(".pkl")]
+        packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+        repeated = len({part.filename for part in parts}) < len(parts)
+        too_large = sum(part.file_size for part in parts) > path.stat().st_size
+        if packed or repeated or too_large or sum(part.file_size for part in pickles) > MAX_PICKLE:
+            raise ValueError
+        # torch.load allows a bytearray of any size, which a pickle of a few bytes can ask for.
+        if any(b"\nbytearray\n" in archive.read(part) for part in pickles):
+            raise ValueError
+
+
+def _check_settings(settings: Any) -> None:
+    """Raise ValueError unless settings are a tree of dicts, lists, texts and numbers, as small as those of a run."""
+    level = [settings]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below += value.values()
+                plain = all(isinstance(name, str) for name in value)
+            elif isinstance(value, list | tuple):
+                below += value
+                plain = True
+            else:
+                plain = abs(value) < 1 << 63 if isinstance(value, int) else isinstance(value, str | float | None)
+            # A list may hold the same list many times over, on each of its levels.
+            if not plain or len(below) > MAX_VALUES:
+                raise ValueError(f"too many settings, or one that is too large or a {type(value).__name__}")
+        level = below
+    if level:
+        raise ValueError("settings that are nested too deeply")
 
 
 def _check_weights(weights: Any, size: int) -> None:
@@ -151,10 +132,7 @@ def _check_weights(weights: Any, size: int) -> None:
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError("its weights are not all tensors")
-        if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in DTYPES or value.is_nested:
-            raise ValueError(f"weights {name} of a kind that no network here has")
+        dense = value.layout == torch.strided and value.device.type == "cpu" and not value.is_nested
         size -= value.numel() * value.element_size()
-        if size < 0:
-            raise ValueError("its weights claim to be larger than the file")
-        if not torch.isfinite(value).all():
-            raise ValueError(f"weights {name} that are NaN or infinite")
+        if not dense or value.dtype not in DTYPES or size < 0 or not torch.isfinite(value).all():
+            raise ValueError(f"weights {name} that are NaN, infinite, too large or of a kind that no network here has")

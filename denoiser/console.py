@@ -4,18 +4,14 @@ import difflib
 import errno
 import io
 import os
-import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
@@ -23,32 +19,10 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from denoiser import distributed
 from denoiser.errors import ConfigError, DenoiserError, StopError, UnfinishedError, shown
 
-# Errors of the system that a person can mend: no room, no right, no such file, a failing disk, an impossible name.
-SYSTEM_ERRORS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOENT,
-    errno.EIO,
-    errno.EFBIG,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-}
+# Errors of a disk, which need not name a file.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 # Processes that Lightning starts inherit the variable as run() has set it for Hydra.
 TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and distributed.local_rank() == 0
-
-# Settings that have another form now, and the advice for who still types the old one.
-RENAMED = {
-    "fresh": "is new_sweep= now",
-    "scorers": "is metric_workers= now",
-    "mode": "is no setting: it follows from monitor=",
-    "model.bins": "is no setting: it follows from spectral=",
-    "loss.name": "is no setting: choose a loss by loss=NAME, or a class by loss._target_=",
-    "optimizer.name": "is no setting: choose one by optimizer=NAME, or a class by optimizer._target_=",
-    "scheduler.name": "is no setting: choose one by scheduler=NAME, or a class by scheduler._target_=",
-}
 
 
 @contextmanager
@@ -59,18 +33,14 @@ def one_line() -> Iterator[None]:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
-    except (DenoiserError, HydraException, OmegaConfBaseException) as error:
-        if TRACEBACK:
+    except (DenoiserError, HydraException, OmegaConfBaseException, OSError, KeyboardInterrupt) as error:
+        line = _explain(error)
+        if TRACEBACK or not line:
             raise
-        _leave(f"error: {_explain(error)}", error.code if isinstance(error, UnfinishedError) else 2)
-    except OSError as error:
-        if TRACEBACK or error.errno not in SYSTEM_ERRORS:
-            raise
-        _leave(f"error: {shown(error.filename or 'the disk')}: {error.strerror}", 2)
-    except KeyboardInterrupt as error:
-        if TRACEBACK:
-            raise
-        _leave(str(error) or "interrupted", error.code if isinstance(error, StopError) else 130)
+        if distributed.local_rank() == 0:
+            print(line if isinstance(error, KeyboardInterrupt) else f"error: {line}", file=sys.stderr)
+        code = 130 if isinstance(error, KeyboardInterrupt) else 2
+        sys.exit(error.code if isinstance(error, StopError | UnfinishedError) else code)
 
 
 def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> None:
@@ -89,10 +59,11 @@ def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> 
         try:
             main()
         except ValueError as error:
-            # Hydra raises a plain ValueError for some overrides, for example scheduler=null.
-            if _raised_in(error).startswith("hydra."):
-                raise ConfigError(f"{error}, in: {' '.join(sys.argv[1:])}") from error
-            raise
+            # Hydra raises a plain one for some overrides, for example scheduler=null.
+            *_, (raising, _) = traceback.walk_tb(error.__traceback__)
+            if not raising.f_globals.get("__name__", "").startswith("hydra."):
+                raise
+            raise ConfigError(f"{error}, in: {' '.join(sys.argv[1:])}") from error
 
 
 def stop(number: int, frame: FrameType | None) -> None:
@@ -101,78 +72,52 @@ def stop(number: int, frame: FrameType | None) -> None:
     raise StopError("", 128 + number)
 
 
-def _leave(line: str, code: int) -> None:
-    if distributed.local_rank() == 0:
-        print(line, file=sys.stderr)
-    sys.exit(code)
+def is_of_a_file(error: OSError) -> bool:
+    """Return True for an error that a person can mend: no such file, no right, no room, a failing disk."""
+    return error.errno is not None and (error.filename is not None or error.errno in DISK_ERRORS)
 
 
 def _explain(error: BaseException) -> str:
-    """Return the message of an error as one line, with the advice that Hydra's own lacks."""
-    cause = error.__cause__
-    if isinstance(error, DenoiserError):
-        return str(error)
-    if isinstance(cause, DenoiserError):
-        return str(cause)  # raised by a constructor that Hydra called
-    if isinstance(error, MissingConfigException):
-        return _explain_missing(error)
+    """Return an error as one line, with the advice that Hydra's own message lacks; nothing for an unforeseen one."""
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) or "interrupted"
     if isinstance(error, OverrideParseException):
         return f"{' '.join(error.override.split())}: cannot be read as a setting; settings are key=value"
-    for problem in (cause, error):
+    if isinstance(error, MissingConfigException):
+        group, _, option = (error.missing_cfg_file or "").rpartition("/")
+        if group in ("hydra/sweeper", "hydra/launcher"):
+            return f'{group}={option} is not there; it needs a plugin: pip install "denoiser[sweep]"'
+        if error.options:
+            return f"{group}={option}: no such option; expected {', '.join(error.options)}"
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
+        return f"{shown(error.filename or 'the disk')}: {error.strerror}" if is_of_a_file(error) else ""
+    # Hydra wraps mistakes in overrides, and those that the constructors raise which it calls.
+    for problem in (error, error.__cause__):
+        if isinstance(problem, DenoiserError):
+            return str(problem)
         if isinstance(problem, ConfigAttributeError | ConfigKeyError) and problem.full_key:
-            return _explain_unknown(problem.full_key)
+            return _explain_unknown(problem.full_key, problem.parent_node)
         if isinstance(problem, ValidationError) and problem.full_key and problem.msg:
             reason = problem.msg.splitlines()[0]
             return f"{problem.full_key}={problem.value}: {reason[:1].lower()}{reason[1:]}"
     return " ".join(str(error).split())
 
 
-def _explain_missing(error: MissingConfigException) -> str:
-    """Name the options of a group, or the plugin, that an override asked for."""
-    group, _, option = (error.missing_cfg_file or "").rpartition("/")
-    if group in ("hydra/sweeper", "hydra/launcher"):
-        return f'{group}={option} is not there; it needs a plugin: pip install "denoiser[sweep]"'
-    if error.options:
-        return f"{group}={option}: no such option; expected {', '.join(error.options)}"
-    return " ".join(str(error).split())
-
-
-def _explain_unknown(key: str) -> str:
-    """Name the settings that a mistyped one may have meant."""
-    if key in RENAMED:
-        return f"{key}: {RENAMED[key]}"
-    near = difflib.get_close_matches(key, _keys(), n=3, cutoff=0.5)
-    near = [other for other in near if other != key]
+def _explain_unknown(key: str, parent: Any) -> str:
+    """Name the settings that a mistyped one may have meant, of those below ``parent``, in which it was looked for."""
+    group = key.rpartition(".")[0]
+    known = _dotted(OmegaConf.to_container(parent), f"{group}." if group else "") if parent else []
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
     text = f"{key}: no such setting" + (f"; did you mean {' or '.join(near)}?" if near else ".")
-    if key.startswith("loss.terms."):
-        text += f" (another loss is added as +{key}.weight=1 +{key}.loss._target_=denoiser.losses.MSE)"
     if not {"-m", "--multirun"}.isdisjoint(sys.argv):
         text += f" (in a sweep of which only some have it, or not the first: ++{key}=)"
     return f"{text} All settings: --cfg job"
 
 
-def _keys() -> list[str]:
-    """Return every setting of the entry point that runs, with the groups that were chosen, as dotted keys."""
-    GlobalHydra.instance().clear()
-    script = Path(sys.argv[0]).resolve()
-    # Groups are chosen without a dot in the key; a setting of a group has one.
-    chosen = [word for word in sys.argv[1:] if re.fullmatch(r"[\w/]+=\w+", word)]
-    try:
-        with initialize_config_dir(str(script.parent / "conf"), version_base="1.3"):
-            cfg = OmegaConf.to_container(compose(script.stem, chosen), resolve=False)
-    except Exception:
-        return []  # A suggestion is not worth a second error.
-    return _dotted(cfg)
-
-
-def _dotted(tree: Any, prefix: str = "") -> list[str]:
+def _dotted(tree: Any, prefix: str) -> list[str]:
+    """Return the keys of nested settings, as they are typed."""
     found: list[str] = []
     for key, value in tree.items() if isinstance(tree, dict) else ():
-        found += [f"{prefix}{key}", *_dotted(value, f"{prefix}{key}.")]
+        if prefix or key != "hydra":
+            found += [f"{prefix}{key}", *_dotted(value, f"{prefix}{key}.")]
     return found
-
-
-def _raised_in(error: BaseException) -> str:
-    """Return the name of the module whose code raised this."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return str(frames[-1].f_globals.get("__name__", "")) if frames else ""

@@ -26,42 +26,30 @@ def resolve_device(device: str) -> torch.device:
     return resolved
 
 
-def trainer_devices(
-    gpus: int | Sequence[int] | None, visible: int | None = None, processes: int | None = None
-) -> dict[str, Any]:
-    """Translate ``trainer.gpus`` and ``trainer.processes`` to Lightning's accelerator, devices and strategy.
+def trainer_devices(gpus: int | Sequence[int] | None, processes: int | None = None) -> tuple[str, int | list[int]]:
+    """Translate ``trainer.gpus`` and ``trainer.processes`` to Lightning's accelerator and devices.
 
-    Args:
-        gpus: None for one GPU if there is one, else the CPU; 0 for the CPU; n for that many GPUs; -1 for all; or a
-            list of their numbers.
-        visible: number of GPUs, counted by default.
-        processes: number of processes that train together on the CPU.
-
-    Raises ConfigError for a GPU that does not exist.
+    ``gpus`` is None for one GPU if there is one, else the CPU; 0 for the CPU; n for that many GPUs; -1 for all; or
+    a list of their numbers. ``processes`` train together on the CPU. Raises ConfigError for a GPU that does not exist.
     """
-    count = torch.cuda.device_count() if visible is None else visible
+    count = torch.cuda.device_count()
     if processes is not None and (not isinstance(processes, int) or processes < 1):
         raise ConfigError(f"trainer.processes={processes}: expected null, or a whole number of 1 or more")
     if gpus is None:
         gpus = min(count, 1)
     if gpus == 0:
-        devices = processes or 1
-        return {"accelerator": "cpu", "devices": devices, "strategy": "ddp" if devices > 1 else "auto"}
+        return "cpu", processes or 1
     if processes is not None:
-        raise ConfigError(
-            f"trainer.processes={processes} is for the CPU, with trainer.gpus=0; a GPU has one of its own"
-        )
+        raise ConfigError(f"trainer.processes={processes} is for the CPU, with trainer.gpus=0; a GPU has one process")
     wanted: Any = gpus
     if isinstance(gpus, int) and gpus >= -1:
-        wanted = list(range(count if gpus == -1 else gpus))
+        wanted = range(count if gpus == -1 else gpus)
     listed = isinstance(wanted, Sequence) and all(isinstance(gpu, int) and gpu >= 0 for gpu in wanted)
     if not listed or not gpus or len(wanted) > len(set(wanted)):
         raise ConfigError(f"trainer.gpus={gpus} has no meaning; expected null, 0, 1, 2, [0,2] or -1 (all)")
     if not wanted or max(wanted) >= count:
-        raise ConfigError(
-            f"trainer.gpus={gpus} asks for a GPU that is not there: {count} GPUs visible; use trainer.gpus=0"
-        )
-    return {"accelerator": "gpu", "devices": list(wanted), "strategy": "ddp" if len(wanted) > 1 else "auto"}
+        raise ConfigError(f"trainer.gpus={gpus}: not there, with {count} GPUs visible; use trainer.gpus=0")
+    return "gpu", list(wanted)
 
 
 def fastest_precision(accelerator: str) -> str:

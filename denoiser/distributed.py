@@ -1,7 +1,7 @@
 """Rank and size of the group of processes that train one network, and exchange of Python objects between them.
 
-Lightning starts the processes of one machine itself; torchrun or srun start those of several machines. The rank is
-read from the environment, so that a command line can be handled before torch is loaded.
+Lightning starts the processes of one machine, torchrun or srun those of several. The rank is read from the environment,
+so that a command line can be handled before torch is loaded.
 """
 
 import os
@@ -14,13 +14,11 @@ T = TypeVar("T")
 
 
 def launcher() -> str:
-    """Return ``torchrun`` or ``srun`` if that has started this process as one of several, else an empty string."""
+    """Return ``torchrun`` or ``srun``, which has started this process as one of several, or an empty string."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return "torchrun"
-    # SLURM_STEP_NUM_TASKS is set by srun alone: a batch script that starts one python does not have it.
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        return "srun"
-    return ""
+    # Set by srun alone: a batch script that starts one python does not have it.
+    return "srun" if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 else ""
 
 
 def started_processes() -> int:

@@ -11,7 +11,7 @@ CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 
 
 def shown(text: object) -> str:
-    """Return a name or a message as one printable line: the name of a file may hold any character."""
+    """Return a name or a message, which may hold any character, as one printable line."""
     line = CONTROL_CHARACTERS.sub(lambda match: ascii(match[0])[1:-1], str(text))
     half = MAX_LINE // 2 - 3
     return line if len(line) <= MAX_LINE else f"{line[:half]} ... {line[-half:]}"

@@ -28,17 +28,15 @@ def export(denoiser: Denoiser, target: str | Path) -> float:
     The file maps ``features`` ``[B, inputs, F, T]`` to ``output`` ``[B, outputs, F, T]``, after the activation of the
     head, for any B and T. Its metadata hold the spectral settings, the head, stride and context.
 
-    Raises CheckpointError, without leaving a file, if the network cannot be exported or the outputs differ by more than
-    1e-4; DenoiserError if a package is missing; ConfigError if ``target`` cannot be written.
+    Raises CheckpointError where the network cannot be exported or differs by more than 1e-4; DenoiserError for
+    a missing package; ConfigError where ``target`` cannot be written.
     """
     target = Path(target)
     if target.suffix.lower() != ".onnx":
         raise ConfigError(f"out={target}: expected a name that ends in .onnx")
     if denoiser.causal:
-        raise CheckpointError(
-            "a causal network keeps its state from frame to frame, which this export cannot express; export one that "
-            "was trained with model.causal=false"
-        )
+        advice = "export one that was trained with model.causal=false"
+        raise CheckpointError(f"a causal network keeps its state from frame to frame, which has no ONNX form; {advice}")
     try:
         import onnx  # noqa: F401
         import onnxruntime
@@ -51,9 +49,8 @@ def export(denoiser: Denoiser, target: str | Path) -> float:
     try:
         content = _without_paths(_graph(net, example), _metadata(denoiser)).SerializeToString()
     except Exception as error:  # tracing may raise whatever the code of the network does
-        raise CheckpointError(
-            f"torch cannot export {type(denoiser.net).__name__}: {brief(error.__cause__ or error)}"
-        ) from error
+        name = type(denoiser.net).__name__
+        raise CheckpointError(f"torch cannot export {name}: {brief(error.__cause__ or error)}") from error
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     # Another number of signals and of frames than in the example.
     frames = 2 * int(net.net.context) + 3 * net.stride + 5

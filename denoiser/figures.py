@@ -24,7 +24,7 @@ POINTS = 2000  # of a waveform: a line of a million would be slow and look the s
 def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -> "Figure":
     """Draw waveform and spectrogram of each ``[N]`` or ``[C, N]`` (first channel), side by side on one scale.
 
-    Axes are in seconds, kHz, and dB below the loudest point of all. Raises DenoiserError if matplotlib is missing.
+    Levels are dB below the loudest point of all. Raises DenoiserError if matplotlib is missing.
     """
     try:
         from matplotlib.figure import Figure
@@ -44,18 +44,13 @@ def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -
     for column, (name, w) in enumerate(shown.items()):
         wave, image = axes[:, column]
         seconds = len(w) / sample_rate
-        times, lowest, highest = _envelope(w, sample_rate)
-        wave.fill_between(times, lowest, highest, linewidth=0.4)
+        step = max(1, len(w) // POINTS)
+        columns = torch.nn.functional.pad(w, (0, -len(w) % step)).reshape(-1, step)
+        times = torch.arange(len(columns)) * step / sample_rate
+        wave.fill_between(times, columns.amin(1), columns.amax(1), linewidth=0.4)
         wave.set(title=name, ylim=(-1.05 * peak, 1.05 * peak), xlim=(0, seconds))
-        picture = image.imshow(
-            levels[name].numpy() - top,
-            origin="lower",
-            aspect="auto",
-            cmap="magma",
-            vmin=-RANGE,
-            vmax=0,
-            extent=(0, seconds, 0, sample_rate / 2000),
-        )
+        scale = {"cmap": "magma", "vmin": -RANGE, "vmax": 0, "extent": (0, seconds, 0, sample_rate / 2000)}
+        picture = image.imshow(levels[name].numpy() - top, origin="lower", aspect="auto", **scale)
         image.set(xlabel="seconds")
     axes[0][0].set_ylabel("amplitude")
     axes[1][0].set_ylabel("kHz")
@@ -64,14 +59,6 @@ def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -
         # The title may be the name of a file: a $ in it begins no formula.
         fig.suptitle(title, parse_math=False)
     return fig
-
-
-def _envelope(waveform: Tensor, sample_rate: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return times in seconds, and the lowest and highest sample from each to the next."""
-    step = max(1, len(waveform) // POINTS)
-    columns = torch.nn.functional.pad(waveform, (0, -len(waveform) % step)).reshape(-1, step)
-    times = torch.arange(len(columns)) * step / sample_rate
-    return times, columns.amin(1), columns.amax(1)
 
 
 def _decibels(waveform: Tensor, sample_rate: int) -> Tensor:

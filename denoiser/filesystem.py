@@ -7,6 +7,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 MAX_TEXT_BYTES = 1 << 26  # scores.csv of 11,572 files has 2 MB
@@ -16,12 +17,16 @@ MAX_TEXT_BYTES = 1 << 26  # scores.csv of 11,572 files has 2 MB
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path`` to write to; at the end the file is synced and renamed to ``path``.
 
-    If the block raises, ``path`` stays as it was.
+    If the block raises, ``path`` stays as it was. Partial files that killed processes left of it are deleted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name has at most 255 bytes, and the suffix takes some of them.
     stem = path.name.encode(errors="surrogateescape")[:200].decode(errors="ignore")
-    partial = path.with_name(f".{stem}.partial-{os.getpid()}-{threading.get_native_id()}")
+    begin = f".{stem}.partial-"
+    for leftover in _partial_files(path.parent.absolute()):
+        if leftover.name.startswith(begin) and not _is_running(leftover.name.removeprefix(begin).partition("-")[0]):
+            leftover.unlink(missing_ok=True)
+    partial = path.with_name(f"{begin}{os.getpid()}-{threading.get_native_id()}")
     try:
         yield partial
         with open(partial, "rb") as written:
@@ -31,12 +36,27 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@cache
+def _partial_files(folder: Path) -> list[Path]:
+    """Return the partial files in a folder, listed once: before each file of a large one it would take too long."""
+    return list(folder.glob(".*.partial-*"))
+
+
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except OSError:
+        pass  # of another user
+    return True
+
+
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield a new folder beside ``folder``, for the caller to fill and rename; at the end it is deleted if still there.
 
-    Folders that killed processes left there are deleted. A folder of a process that is still at work is locked and
-    stays.
+    Folders that killed processes left there are deleted; those of a process at work are locked.
     """
     parent = folder.parent
     parent.mkdir(parents=True, exist_ok=True)
@@ -68,16 +88,14 @@ def locked(path: Path, *, folder: bool = False, wait: bool = False) -> Iterator[
 def lock(path: Path, *, folder: bool = False, shared: bool = False, wait: bool = False) -> int | None:
     """Lock a file, created if needed, or an existing ``folder``; return the descriptor, or None if it cannot be had.
 
-    The lock ends when the descriptor is closed or the process ends. Several processes may have a ``shared`` one. With
-    ``wait``, wait as long as another process has it. Windows and some network file systems have no such locks. There
-    a file counts as locked, a folder never does.
+    The lock ends when the descriptor is closed or the process ends. Several processes may have a ``shared`` one;
+    ``wait`` for another process to give it back. Where there are no locks, on Windows and some network file systems,
+    a file counts as locked and a folder never does.
     """
+    if not folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        if folder:
-            descriptor = os.open(path, os.O_RDONLY)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # writable for NFS
+        descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT, 0o666)  # writable for NFS
     except OSError:
         if folder:
             return None

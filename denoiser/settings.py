@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,25 +136,21 @@ def require(cfg: Any, *keys: str) -> None:
 
 
 def quoted(text: str) -> str:
-    """Return ``text`` as a value that Hydra and OmegaConf read as exactly that: ``it's`` → ``'it\\'s'``.
-
-    OmegaConf resolves ``${`` even in quoted values: it is escaped, which doubles the backslashes right before it.
-    """
-    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    return QuotedString(literal, Quote.single).with_quotes()
+    """Return ``text`` as a value that Hydra and OmegaConf read as exactly that: ``it's`` → ``'it\\'s'``."""
+    # OmegaConf resolves ${ even in quotes.
+    return QuotedString(text.replace("${", "\\${"), Quote.single).with_quotes()
 
 
 def unquoted(value: str) -> str:
     """Return ``"my talk.wav"`` as ``my talk.wav``, as Hydra reads it, unless a file has the quotes in its name."""
-    in_quotes = len(value) >= 2 and value[0] == value[-1] and value[0] in "'\""
-    if not in_quotes or os.path.lexists(value):
+    if value[:1] not in ("'", '"') or value[-1] != value[0] or os.path.lexists(value):
         return value
     try:
         parsed = str(OverridesParser.create().parse_override(f"x={value}").value())
     except HydraException:
         return value
-    # The escape that quoted() makes of ${ is undone: under DDP the script runs again on its own arguments.
-    return re.sub(r"(?<!\\)((?:\\\\)*)\\\$\{", lambda match: match[1][::2] + "${", parsed)
+    # As quoted() makes it: under DDP the script runs again on its own arguments.
+    return parsed.replace("\\${", "${")
 
 
 register()

@@ -16,25 +16,21 @@ MAX_OVERLAP = 64  # windows over one sample; 4 are usual
 class Spectral(nn.Module):
     """Spectral representation that a network works in, and its inverse.
 
-    A waveform becomes a spectrum in four steps:
+    A waveform is divided by its level, the RMS of the noisy recording, so that loudness does not matter, and
+    transformed with a Hann window. Magnitudes are compressed, ``compressed = magnitude ** power``, and scaled by one
+    constant to [-1, 1]: ``scaled = 2 * compressed / peak - 1``.
 
-    1. It is divided by its level, the RMS of the noisy recording, so that loudness does not matter.
-    2. It is transformed with a Hann window: complex values ``[F, T]``.
-    3. Magnitudes are compressed: ``compressed = magnitude ** power``.
-    4. They are scaled by one constant to [-1, 1]: ``scaled = 2 * compressed / peak - 1``.
-
-    ``peak`` is the compressed magnitude that 999 in 1000 values of the training set stay below (:meth:`fit`). Louder
-    values exceed 1 and are clamped for the network alone. Scaled by the very largest value, the upper third of the
-    range would stay almost empty, and unet10 learns more slowly. A ``peak`` of 0 means not fitted yet. It is a buffer,
-    so every checkpoint holds it.
+    ``peak`` is the compressed magnitude that 999 in 1000 values of the training set stay below (:meth:`fit`), and is
+    part of every checkpoint. Louder values exceed 1 and are clamped for the network alone. Scaled by the very largest
+    value, the upper third of the range would stay almost empty, and unet10 learns more slowly.
 
     Args:
         sample_rate: Hz.
-        n_fft: length of window and transform in samples. 510 at 16 kHz are 32 ms, the window with the highest oracle
-            PESQ for clean magnitudes under the noisy phase, and give 256 bins: four poolings need no padding.
+        n_fft: length of window and transform in samples. 510 at 16 kHz are 32 ms, which have the highest oracle PESQ
+            for clean magnitudes under the noisy phase, and give 256 bins: four poolings need no padding.
         hop: samples between frames.
         power: exponent of the magnitude compression, in (0, 1].
-        peak: the scale, if it is already known.
+        peak: the scale, if it is known; 0 is not fitted yet.
     """
 
     peak: Tensor
@@ -89,11 +85,10 @@ class Spectral(nn.Module):
         return Spectrum(self, self.stft(_normalise(waveform, level), center))
 
     def inverse(self, magnitude: Tensor, phase: Tensor, level: Tensor, length: int, phase_iters: int = 0) -> Tensor:
-        """Return the waveform ``[..., length]`` of a spectrum ``[..., F, T]`` at the level ``[..., 1]``.
+        """Return the waveform ``[..., length]`` of scaled magnitude and phase ``[..., F, T]`` at level ``[..., 1]``.
 
-        ``magnitude`` is scaled, ``phase`` has modulus 1. ``phase_iters`` times the phase is replaced by that of the
-        resulting sound, which fits this magnitude better (Griffin & Lim, "Signal estimation from modified short-time
-        Fourier transform", 1984).
+        ``phase_iters`` times the phase is replaced by that of the resulting sound, which fits this magnitude better
+        (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984).
         """
         with torch.autocast(magnitude.device.type, enabled=False):
             linear = self.unscale(magnitude.float()).reshape(-1, *magnitude.shape[-2:])
@@ -105,8 +100,7 @@ class Spectral(nn.Module):
     def waveform(self, spectrum: Tensor) -> Tensor:
         """Return the waveform ``[B, (T - 1) * hop]`` of linear complex values ``[B, F, T]``, for losses.
 
-        It reaches from the middle of the first window to the middle of the last one, and so is the same whether the
-        frames were cut with ``center`` or without.
+        It reaches from the middle of the first window to the middle of the last one.
         """
         return self._istft(spectrum, (spectrum.shape[-1] - 1) * self.hop)
 
@@ -117,22 +111,6 @@ class Spectral(nn.Module):
     def unscale(self, scaled: Tensor) -> Tensor:
         """Return the linear magnitude of a scaled one; values below -1 are silence."""
         return ((scaled + 1).clamp(min=0) * (self.peak / 2)).pow(1 / self.power)
-
-    @staticmethod
-    def difference(noisy: Tensor, clean: Tensor) -> Tensor:
-        """Return the scaled noise between two scaled magnitudes, in [-1, 1]; below 0 where noise cancelled speech.
-
-        It is half of the difference, so that it fills the range of tanh whichever of the two is louder.
-        """
-        return ((noisy - clean) / 2).clamp(-1, 1)
-
-    @staticmethod
-    def subtract(noisy: Tensor, noise: Tensor) -> Tensor:
-        """Return the estimate of the clean scaled magnitude, the inverse of :meth:`difference`.
-
-        It may lie below silence: :meth:`unscale` clamps it, because a clamp inside the loss has no gradient.
-        """
-        return noisy - 2 * noise
 
     @torch.no_grad()
     def fit(self, noisy: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -148,12 +126,12 @@ class Spectral(nn.Module):
         """Return the complex spectrum ``[..., F, T]`` of ``[..., N]``.
 
         With ``center``, the first window is centred on the first sample, with zeros beyond the ends, and
-        ``T = 1 + ceil(N / hop)``: the last sample lies between the middles of two windows. Under the end of a single
-        window, where the hop is half a window, the inverse would divide by 1e-9. Without ``center``, only whole windows
-        are taken.
+        ``T = 1 + ceil(N / hop)``. Without, only whole windows are taken.
         """
         flat = waveform.reshape(-1, waveform.shape[-1]).float()
         if center:
+            # The last sample lies between the middles of two windows: under the end of a single one, where the hop is
+            # half a window, the inverse would divide by 1e-9.
             flat = F.pad(flat, (0, -flat.shape[-1] % self.hop))
         with torch.autocast(waveform.device.type, enabled=False):
             n_fft, hop, window = self.n_fft, self.hop, self.window
@@ -161,10 +139,7 @@ class Spectral(nn.Module):
         return spectrum.reshape(*waveform.shape[:-1], *spectrum.shape[-2:])
 
     def _istft(self, spectrum: Tensor, length: int) -> Tensor:
-        """Return the inverse ``[B, length]`` of ``[B, F, T]``, at most ``(T - 1) * hop`` samples.
-
-        The same as torch.istft, in 2/3 of its time on a CPU.
-        """
+        """Return what torch.istft does, ``[B, F, T]`` → ``[B, length]``, in 2/3 of its time on a CPU."""
         windows = torch.fft.irfft(spectrum.mT, self.n_fft) * self.window
         weight = (self.window**2).expand(1, spectrum.shape[-1], -1)
         kept = slice(self.n_fft // 2, self.n_fft // 2 + length)
@@ -174,9 +149,8 @@ class Spectral(nn.Module):
 class Spectrum:
     """Complex spectra ``[..., F, T]`` at level 1, as linear values or as scaled magnitude and phase.
 
-    Each form is computed from the other when it is first asked for, and then kept. Made of ``linear`` complex values,
-    or of a scaled ``magnitude`` and a ``phase``: complex values of modulus 1, or 0 where there is no sound; or
-    a spectrum with the same phase, which is then computed only if somebody asks for it.
+    Made of ``linear`` complex values, or of a scaled ``magnitude`` and a ``phase``: complex values of modulus 1, or 0
+    where there is no sound, or a spectrum with the same phase. Any other form is computed when it is first asked for.
     """
 
     def __init__(
@@ -234,19 +208,13 @@ class Spectrum:
 
     def frames(self, wanted: slice) -> "Spectrum":
         """Return the spectrum of these frames alone, in the forms that have been computed already."""
-        part = Spectrum(self.spectral)
-        if self._linear is not None:
-            part._linear = self._linear[..., wanted]
-        if self._magnitude is not None:
-            part._magnitude = self._magnitude[..., wanted]
-        if isinstance(self._phase, Spectrum):
-            part._phase = self._phase.frames(wanted)
-        elif self._phase is not None:
-            part._phase = self._phase[..., wanted]
-        return part
-
-    def to(self, device: torch.device | str) -> "Spectrum":
-        return Spectrum(self.spectral, linear=self.linear.to(device))
+        linear, magnitude = (part if part is None else part[..., wanted] for part in (self._linear, self._magnitude))
+        phase = self._phase
+        if isinstance(phase, Spectrum):
+            phase = phase.frames(wanted)
+        elif phase is not None:
+            phase = phase[..., wanted]
+        return Spectrum(self.spectral, linear, magnitude, phase)
 
 
 def overlap_added(windows: Tensor, hop: int) -> Tensor:

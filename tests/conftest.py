@@ -166,8 +166,8 @@ def checkpoint(denoiser, tmp_path):
 # File names as people and programs have them, and what Hydra, OmegaConf, a shell or a terminal would make of them.
 NAMES = [
     "my talk (1).wav", " a,b = c .wav ", "it's \"so\".wav", "[a,b]", "{a: b}.wav", "$HOME ${x}.wav", "${oc.env:HOME}",
-    "\\${y}\\.wav", "back\\\\slash\\", "#1 ~t 100%;&|.wav", "größe 日本語.wav", "new\nline.wav", "-talk.wav",
-    "--help", "null", "true", "1e3", "dry=1", "*.wav", "~", "'", "\udcff.wav",
+    "${y}\\.wav", "back\\\\slash\\", "#1 ~t 100%;&|.wav", "größe 日本語.wav", "new\nline.wav", "-talk.wav",
+    "--help", "null", "true", "1e3", "dry=1", "*.wav", "~", "'", "\udcff.wav", "\x1b[31mred.wav",
 ]  # fmt: skip
 
 

@@ -58,12 +58,6 @@ def test_shipped_weights_are_found_by_name_whatever_the_current_folder_holds(tra
         Denoiser.from_checkpoint("./small", "cpu")
 
 
-def test_a_checkpoint_without_a_head_predicts_noise(tmp_path):
-    denoiser = Denoiser.build({"name": "unet", "depth": 2, "width": 4}, {"peak": 3.0})
-    torch.save(checkpoint_of(denoiser, model={"name": "unet", "depth": 2, "width": 4}), tmp_path / "old.ckpt")
-    assert type(Denoiser.from_checkpoint(tmp_path / "old.ckpt", "cpu").head).__name__ == "Noise"
-
-
 @pytest.mark.parametrize(
     ("head", "causal", "expected"),
     [("noise", False, "32"), ("complex", False, "32"), ("mask", False, "bf16"), ("mask", True, "32")],

@@ -57,13 +57,9 @@ def test_the_file_says_nothing_about_the_machine_it_was_made_on(exported):
 @pytest.mark.parametrize(
     "model",
     [
-        {**UNET, "norm": "batch", "upsampling": "nearest"},
+        {**UNET, "norm": "batch", "upsampling": "nearest", "residual": True, "bottleneck": "gru", "reach": 2},
         {**UNET, "upsampling": "subpixel", "stem": 2, "head": {"name": "filter", "taps": 3}},
-        {
-            **UNET, "residual": True, "gates": True, "convolution": "separable", "time_levels": 0,
-            "bottleneck": "gru", "reach": 2,
-        },
-        {**UNET, "convolution": "grouped", "groups": 2, "bottleneck": "attention", "reach": 8},
+        {**UNET, "convolution": "grouped", "groups": 2, "gates": True, "bottleneck": "attention", "reach": 8},
         {**RECURRENT, "name": "crn", "head": {"name": "complex"}},
         {**RECURRENT, "name": "dualpath", "head": {"name": "phase"}},
     ],
@@ -97,9 +93,7 @@ class Branches(nn.Module):
         return magnitude if magnitude.mean() > 0 else -magnitude
 
 
-@pytest.mark.parametrize(
-    ("net", "message"), [(Differs, "would differ"), (Branches, "torch cannot export Branches")]
-)  # fmt: skip
+@pytest.mark.parametrize(("net", "message"), [(Differs, "would differ"), (Branches, "torch cannot export Branches")])
 def test_no_file_is_written_of_a_network_that_is_exported_wrongly(tmp_path, net, message):
     (tmp_path / "m.onnx").write_text("an older one")
     with pytest.raises(CheckpointError, match=message) as error:
@@ -144,17 +138,14 @@ def test_the_command_writes_into_the_current_folder_and_prints_one_line(here, ca
     ("arguments", "message"),
     [
         ([], "ckpt missing"),
-        (["best.ckpt"], "best.ckpt: settings are key=value"),
+        (["best.ckpt"], "best.ckpt: no such setting.*Settings are key=value"),
         (["chpt=best.ckpt"], "no such setting; did you mean ckpt"),
-        (["ckpt=best", "int8=true"], "no such setting"),
         (["ckpt=nothing.ckpt"], "no such checkpoint"),
-        (["ckpt=model.onnx"], "an ONNX file is for other programs"),
         (["ckpt=text.ckpt"], "not a checkpoint"),
         (["ckpt=small", "half=true"], "half=true: only for checkpoints"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_refused_in_one_line(here, arguments, message):
     Path("text.ckpt").write_text("text")
-    Path("model.onnx").write_text("a graph")
     with pytest.raises(DenoiserError, match=message):
         command.main(arguments)

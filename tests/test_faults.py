@@ -3,19 +3,18 @@
 import multiprocessing
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 import torch
 from pytorch_lightning import Callback
 
-from conftest import TINY, composed, make_noise, train_here, write_vctk
+from conftest import TINY, composed, largest_file, make_noise, train_here, write_vctk
 from denoiser import Denoiser, audio, filesystem
 from denoiser.console import one_line
 from denoiser.errors import CheckpointError, ConfigError, CorpusError, DenoiserError, StopError
@@ -92,16 +91,10 @@ def epoch(run: Path) -> int:
 
 
 def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(root, tmp_path, monkeypatch):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def no_large_file() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
-
-    try:
+    with ExitStack() as stack:
+        no_large_file = doing(lambda: stack.enter_context(largest_file(10_000)), monkeypatch)
         with pytest.raises(CheckpointError) as failure:
-            train_here(tmp_path, *options(root, doing(no_large_file, monkeypatch)))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            train_here(tmp_path, *options(root, no_large_file))
     said = str(failure.value)
     assert re.match(rf"{tmp_path}/checkpoints/(best|last)\.ckpt: cannot be written \(", said)
     assert said.endswith("the one before it is whole; once there is room, the same command with ckpt_path=last goes on")
@@ -241,21 +234,3 @@ def test_a_clock_that_went_back_repeats_no_work_and_hides_no_failure(denoiser, t
         sweep.on_multirun_end(None)
     assert end.value.code == 2
     assert capsys.readouterr().err == "sweep/new: failed: just now\n"
-
-
-def test_half_written_files_of_a_killed_enhancement_are_deleted(denoiser, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    # The name of a half-written file has the first 200 bytes of it.
-    name = "ü" * 110 + ".wav"
-    for file in ("a.wav", name):
-        audio.write(f"in/{file}", make_noise(0.2, 16_000), 16_000)
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    Path("out").mkdir()
-    stem = name.encode()[:200].decode(errors="ignore")
-    gone = [f"out/.a.wav.partial-{dead.pid}-7", f"out/.{stem}.partial-{dead.pid}-7"]
-    stay = [f"out/.a.wav.partial-{os.getpid()}-0", f"out/.other.wav.partial-{dead.pid}-7", "out/.a.wav"]
-    for path in [*gone, *stay]:
-        Path(path).write_text("half")
-    enhance_files(denoiser, plan(["in"], "out"), overwrite=False)
-    assert sorted(str(path) for path in Path("out").iterdir()) == sorted(["out/a.wav", f"out/{name}", *stay])

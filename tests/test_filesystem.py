@@ -23,6 +23,21 @@ def test_a_file_that_could_not_be_completed_leaves_the_old_one(tmp_path, name):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_half_written_files_of_killed_processes_are_deleted_and_work_in_progress_is_not(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    # The name of a half-written file has the first 200 bytes of it.
+    name = "ü" * 110
+    gone = [f".a.wav.partial-{dead.pid}-7", f".{'ü' * 100}.partial-{dead.pid}-7"]
+    stay = [f".a.wav.partial-{os.getpid()}-0", f".other.wav.partial-{dead.pid}-7", ".a.wav"]
+    for file in (*gone, *stay):
+        (tmp_path / file).touch()
+    for file in ("a.wav", name):
+        with filesystem.atomic_write(tmp_path / file) as partial:
+            partial.touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.wav", name, *stay])
+
+
 def test_folders_of_killed_processes_are_deleted_and_work_in_progress_is_not(tmp_path):
     (tmp_path / "a.partial-dead").mkdir()
     with filesystem.atomic_folder(tmp_path / "a") as mine, filesystem.atomic_folder(tmp_path / "a") as other:

@@ -43,16 +43,6 @@ def test_magnitudes_of_the_training_set_fill_the_range():
     assert magnitude.shape == (1, 256, 126)
 
 
-def test_noise_and_clean_add_up_to_noisy():
-    spectral, clean = fitted(), make_voice(1.0, 16_000)
-    noisy = clean + make_noise(1.0, 16_000)
-    level = spectral.level(noisy)
-    a, b = spectral(noisy, level).magnitude, spectral(clean, level).magnitude
-    noise = spectral.difference(a, b)
-    assert noise.abs().max() <= 1
-    assert torch.allclose(spectral.subtract(a, noise)[a <= 1], b[a <= 1], atol=1e-6)
-
-
 def test_loudness_does_not_matter_and_silence_is_silent():
     spectral, noisy = fitted(), make_voice(1.0, 16_000) + make_noise(1.0, 16_000)
     loud = spectral(noisy, spectral.level(noisy)).magnitude

@@ -12,7 +12,7 @@ import torch
 
 from conftest import checkpoint_of
 from denoiser import Denoiser, audio, models
-from denoiser.checkpoint import load_checkpoint, write_weights
+from denoiser.checkpoint import write_weights
 from denoiser.errors import CheckpointError, ConfigError
 from denoiser.inference.options import Options
 from denoiser.spectral import Spectral
@@ -102,7 +102,7 @@ def test_code_is_refused_before_it_runs(tmp_path, monkeypatch, kind, protocol):
 
 
 @pytest.mark.parametrize(
-    "named",
+    "model",
     [
         {"_target_": "os.system", "command": "touch ran"}, {"name": "os.system", "command": "touch ran"},
         {"name": {"_target_": "os.system"}}, {"name": "unet", "_target_": "os.system"},
@@ -110,17 +110,6 @@ def test_code_is_refused_before_it_runs(tmp_path, monkeypatch, kind, protocol):
         {"name": "unet", "head": {"_target_": "os.system"}}, {"name": "unet", "head": {"name": "os.system"}},
         {"name": "unet", "head": "os.system"}, {"name": "/etc/passwd"}, {"name": "${oc.env:HOME}"}, {},
         {"name": "unet", "norm": "../../evil"}, {"name": "unet", "depth": "${oc.env:HOME}"},
-    ],
-)  # fmt: skip
-def test_names_of_code_are_looked_up_and_not_imported(tmp_path, monkeypatch, whole, named):
-    monkeypatch.chdir(tmp_path)
-    whole["hyper_parameters"]["model"] = named
-    refused(tmp_path, whole, "describes a model this version cannot build")
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
         {**MODEL, "width": 1 << 20}, {**MODEL, "width": 1 << 40}, {**MODEL, "depth": 10**9}, {**MODEL, "convs": 10**9},
         {**MODEL, "kernel": (1 << 31) - 1}, {**MODEL, "stem": 1 << 30}, {**MODEL, "max_width": 1 << 50, "depth": 16},
         {**MODEL, "bottleneck": "gru", "reach": 1 << 40}, {**MODEL, "bottleneck": "attention", "reach": 1 << 30},
@@ -130,7 +119,8 @@ def test_names_of_code_are_looked_up_and_not_imported(tmp_path, monkeypatch, who
         {**MODEL, "slope": float("nan")}, {**MODEL, "dropout": float("nan")}, {**MODEL, "inputs": 1 << 30},
     ],
 )  # fmt: skip
-def test_a_description_of_an_enormous_network_takes_no_memory(tmp_path, whole, model):
+def test_names_of_code_are_not_imported_and_enormous_networks_take_no_memory(tmp_path, monkeypatch, whole, model):
+    monkeypatch.chdir(tmp_path)
     whole["hyper_parameters"]["model"] = model
     refused(tmp_path, whole, "describes a model|do not fit")
 
@@ -193,7 +183,7 @@ def test_archives_that_are_packed_or_lie_are_refused(tmp_path, whole):
     refused(tmp_path, bomb, "packed by another program")
     refused(tmp_path, archive_of([*parts, *parts]), "damaged")
     large = [(name, part + bytes(9_000_000) if name.endswith("data.pkl") else part) for name, part in parts]
-    refused(tmp_path, archive_of(large), "over 8 MB of values")
+    refused(tmp_path, archive_of(large), "damaged")
 
 
 def test_a_network_of_few_weights_and_many_channels_runs_in_shorter_blocks(tmp_path, monkeypatch):
@@ -218,16 +208,3 @@ def test_a_network_whose_numbers_overflow_is_an_error_and_not_a_sound(tmp_path, 
     with pytest.raises(Exception, match="NaN or infinity") as error:
         Denoiser.from_checkpoint(tmp_path / "m.ckpt", "cpu").enhance(torch.rand(2000) - 0.5, 16_000)
     assert "\n" not in str(error.value)
-
-
-def test_an_honest_checkpoint_is_read_as_it_was_written(tmp_path, whole):
-    torch.save(whole, tmp_path / "m.ckpt")
-    assert load_checkpoint(tmp_path / "m.ckpt")["hyper_parameters"] == whole["hyper_parameters"]
-
-
-def test_bins_of_older_checkpoints_are_taken_from_the_spectral_settings(tmp_path):
-    model = {"name": "crn", "stem": 8, "widths": [4, 8], "hidden": 8}
-    spectral = {"sample_rate": 8_000, "n_fft": 254, "hop": 64}
-    built = Denoiser.build(model, {**spectral, "peak": 3.0})
-    torch.save(checkpoint_of(built, model={**model, "bins": 128}, spectral=spectral), tmp_path / "old.ckpt")
-    assert Denoiser.from_checkpoint(tmp_path / "old.ckpt", "cpu").enhance(torch.rand(1, 4_000), 8_000).shape[1] == 4_000

@@ -1,11 +1,15 @@
-"""A small untrained network, and a voice in noise to enhance with it."""
+"""A small untrained network, a voice in noise to enhance with it, and infer.py in this process."""
 
+import importlib
 from pathlib import Path
 
 import torch
 
-from conftest import MODEL, make_noise, make_voice
+from conftest import MODEL, composed, make_noise, make_voice
 from denoiser import Denoiser, audio, models
+from denoiser.cli.arguments import as_typed
+from denoiser.cli.infer import NAMES as SETTINGS
+from denoiser.console import one_line
 from denoiser.spectral import Spectral
 
 
@@ -28,3 +32,10 @@ def write_voices(*names: str) -> None:
 
 def files_in(folder: Path | str) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def infer(*arguments: str) -> None:
+    """Run infer.py with these arguments, in this process."""
+    with one_line():
+        main = importlib.import_module("infer").main
+        main(composed("device=cpu", *as_typed(arguments, SETTINGS, inputs="input"), config="infer"))

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from denoiser.errors import ConfigError
 from denoiser.settings import quoted, unquoted
 
-_SETTING = re.compile(r"(?P<sign>\+{0,2})(?P<key>[\w./@$:-]+)=(?P<value>.*)", re.DOTALL)
+_KEY = re.compile(r"\+{0,2}[\w./@$:-]+")
 _MULTIRUN = frozenset({"-m", "--multirun"})
 _FLAGS = _MULTIRUN | set("-h --help --hydra-help --version --resolve -r --run -sc --shell-completion".split())
 # Of Hydra's options, those that a value follows.
@@ -23,12 +23,9 @@ _VALUED = set("-c --cfg -p --package -cp --config-path -cn --config-name -cd --c
 def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | None = None) -> list[str]:
     """Return the arguments for Hydra; those of the settings ``names``, which name files, are meant letter for letter.
 
-    Only a name wholly in quotes of its own loses them, as Hydra would have it, unless such a file exists.
-
-    With ``inputs``, the setting that takes any number of names, arguments without a key are such names too. One with
-    a key is a setting, unless its key is none of ``names`` and there is a file that is called like all of it;
-    after ``--`` all are names. Without ``inputs``, ``null``, a list (``[a,b]``) and, for ``-m``, a sweep
-    (``a.ckpt,b.ckpt``) keep Hydra's meaning where no such file exists.
+    Where no such file exists, a name wholly in quotes loses them, and ``null``, a list (``[a,b]``) and, for ``-m``,
+    a sweep (``a.ckpt,b.ckpt``) keep Hydra's meaning. With ``inputs``, the setting that takes any number of names,
+    arguments without a key are names, and so are files that look like a setting; after ``--`` all are.
 
     Raises ConfigError for an option that does not exist.
     """
@@ -38,16 +35,13 @@ def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | Non
     found: list[str] = []
     rest = iter(arguments)
     for argument in rest:
-        match = _SETTING.fullmatch(argument)
-        if match and match["key"] in names:
-            sign, key, value = match.groups()
-            if key == inputs:
-                found.append(unquoted(value))
-            elif inputs is None and _is_hydras(value, multirun):
-                settings.append(argument)
-            else:
-                settings.append(f"{sign}{key}={quoted(unquoted(value))}")
-        elif argument in _FLAGS or argument.partition("=")[0] in _VALUED:
+        key, equals, value = argument.partition("=")
+        is_setting = bool(equals) and _KEY.fullmatch(key) is not None
+        if is_setting and key == inputs:
+            found.append(unquoted(value))
+        elif is_setting and key.lstrip("+") in names:
+            settings.append(argument if _is_hydras(value, multirun) else f"{key}={quoted(unquoted(value))}")
+        elif argument in _FLAGS or key in _VALUED:
             options += [argument, *islice(rest, int(argument in _VALUED))]
         elif inputs and argument == "--":
             found += rest
@@ -55,7 +49,7 @@ def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | Non
             found.append(argument)
         elif argument.startswith("-"):
             raise ConfigError(f"{argument}: no such option; settings are key=value, and --help shows them")
-        elif inputs and not match:
+        elif inputs and not is_setting:
             found.append(argument)  # not there, or a pattern
         else:
             settings.append(argument)
@@ -68,33 +62,29 @@ def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | Non
 
 def _is_hydras(value: str, multirun: bool) -> bool:
     """Return True for ``null``, a list and, in a multirun, what Hydra reads as a sweep, unless there is such a file."""
-    if os.path.lexists(value):
-        return False
     try:
         parsed = OverridesParser.create().parse_override(f"x={value}")
     except HydraException:
         return False
-    return value == "null" or isinstance(parsed.value(), list) or (multirun and parsed.is_sweep_override())
+    sweep_or_list = isinstance(parsed.value(), list) or (multirun and parsed.is_sweep_override())
+    return (value == "null" or sweep_or_list) and not os.path.lexists(value)
 
 
-def key_values(defaults: Mapping[str, str], usage: str, arguments: Sequence[str] | None = None) -> dict[str, str]:
+def key_values(defaults: Mapping[str, str], usage: str, arguments: Sequence[str]) -> dict[str, str]:
     """Return ``defaults`` with the ``key=value`` arguments of a small command in their place.
 
     ``--help`` prints ``usage`` and ends the program. Raises ConfigError for an argument that is no setting.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if {"--help", "-h"} & set(given):
+    if not {"--help", "-h"}.isdisjoint(arguments):
         print(usage)
         sys.exit(0)
     result = dict(defaults)
-    for argument in given:
+    for argument in arguments:
         key, equals, value = argument.partition("=")
-        if not equals:
-            raise ConfigError(f"{argument}: settings are key=value; all of them: --help")
-        if key not in defaults:
+        if not equals or key not in defaults:
             near = difflib.get_close_matches(key, defaults, n=1)
-            advice = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{key}: no such setting{advice} All of them: --help")
+            advice = f"; did you mean {near[0]}?" if near else "."
+            raise ConfigError(f"{argument}: no such setting{advice} Settings are key=value; all of them: --help")
         result[key] = value
     return result
 

@@ -29,10 +29,7 @@ WAITING = 32  # requests in the queue; more are refused
 
 
 def find_checkpoints(given: str) -> dict[str, Path]:
-    """Return the checkpoints that the page offers, by name.
-
-    For a folder these are all ``best.ckpt`` below it, or else all ``*.ckpt``. Raises CheckpointError if there is none.
-    """
+    """Return the checkpoints that the page offers, by name: of a folder all ``best.ckpt`` below it, else ``*.ckpt``."""
     # Imported here: torch takes seconds, and --help needs none.
     from denoiser.checkpoint import SHIPPED, shipped
 
@@ -47,7 +44,7 @@ def find_checkpoints(given: str) -> dict[str, Path]:
     return {str(file.relative_to(path)): file for file in found}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Serve the page until it is interrupted."""
     given = key_values(DEFAULTS, HELP, arguments)
     settings.require(given, "ckpt")
@@ -68,13 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Denoiser.from_checkpoint(next(iter(checkpoints.values())), given["device"])
         page = build_page(checkpoints, given["device"], Path(folder))
         try:
-            page.queue(max_size=WAITING).launch(
-                server_name=given["host"],
-                server_port=port,
-                max_file_size=limit * 2**20,
-                share=False,
-                ssr_mode=False,
-                show_error=True,
-            )
+            private = {"share": False, "ssr_mode": False, "show_error": True}
+            place = {"server_name": given["host"], "server_port": port}
+            page.queue(max_size=WAITING).launch(max_file_size=limit * 2**20, **place, **private)
         except OSError as error:
             raise DenoiserError(f"port={port}: cannot serve at {given['host']} ({error}); give another") from error

@@ -24,21 +24,14 @@ def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> gr.Bl
     def load(name: str) -> Denoiser:
         return Denoiser.from_checkpoint(checkpoints[name], device)
 
-    def enhance(
-        clip: str | None,
-        name: str,
-        dry: float,
-        limit: float | None,
-        iterations: float,
-        full_band: bool,
-        loudness: float | None,
-    ) -> tuple[str, str, Any, str]:
+    def enhance(clip: str | None, name: str, *chosen: Any) -> tuple[str, str, Any, str]:
         if not clip:
             raise gr.Error("Drop or record a clip first.")
         source = Path(clip)
         private = folder / secrets.token_hex(16)
         private.mkdir(mode=0o700)
         target = private / f"{source.stem}_enhanced{audio.output_suffix(source)}"
+        dry, limit, iterations, full_band, loudness = chosen  # in the order of the settings below
         try:
             options = Options(dry, limit, int(iterations), full_band)
             done = load(name).enhance_file(source, target, options, loudness=loudness)

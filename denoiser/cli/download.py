@@ -26,8 +26,8 @@ Interrupted, the same command continues where it was; on a complete corpus it do
 its MD5 and deleted when it is unpacked. The corpus is by C. Valentini-Botinhao, CC BY 4.0, doi 10.7488/ds/2117."""
 
 
-def main(arguments: Sequence[str] | None = None, archives: Sequence[Archive] = ARCHIVES) -> None:
-    """Run the command with these arguments, or those of the command line; ``archives`` as in :func:`fetch`."""
+def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> None:
+    """Run the command with these arguments; ``archives`` as in :func:`fetch`."""
     with console.one_line():
         defaults = {"root": "", "speakers": "28", "part": "all", "keep_archives": "false", "url": URL}
         given = key_values(defaults, HELP, arguments)

@@ -18,7 +18,7 @@ USAGE = """Export the network of a checkpoint: python -m denoiser export ckpt=CH
   half=  true: halve the size of such a checkpoint, with weights rounded to float16 (false)"""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Run the command."""
     given = key_values({"ckpt": "", "out": "", "half": "false"}, USAGE, arguments)
     settings.require(given, "ckpt")

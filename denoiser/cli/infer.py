@@ -31,8 +31,8 @@ def check(cfg: DictConfig) -> None:
 def run(cfg: DictConfig, in_multirun: bool = False) -> None:
     """Enhance the files of ``cfg.input``, and score and show them where asked.
 
-    ``in_multirun`` says that this is one of several shards that Hydra started. Exits with 1 where a file could not be
-    enhanced or scored; in a multirun it raises UnfinishedError instead. Raises DenoiserError for a person's mistake.
+    Exits with 1 where a file could not be enhanced or scored; ``in_multirun``, as one of several shards that Hydra
+    started, it raises UnfinishedError instead. Raises DenoiserError for a person's mistake.
     """
     check(cfg)
     with startup.importing():  # torch takes seconds, which a mistyped setting should not wait for

@@ -19,7 +19,7 @@ Rank training runs: python -m denoiser rank runs=FOLDER[,FOLDER...]
   sounds=   false: the page without clips to listen to (true)"""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Read the settings and rank."""
     defaults = {"runs": "", "out": "", "compare": "", "base": "", "page": "true", "sounds": "true"}
     given = key_values(defaults, USAGE, arguments)

@@ -16,8 +16,7 @@ class Compressed(nn.Module):
 
     The first two are those of Braun and Tashev, "A consolidated view of loss functions for supervised deep
     learning-based speech enhancement" (2021); consistency is that of Wisdom et al., "Differentiable consistency
-    constraints for improved deep speech enhancement" (2019). The unweighted terms are about 0.05, 0.1, 0.1 and 0.3 on
-    noisy speech, so the default weights make the magnitude the largest.
+    constraints for improved deep speech enhancement" (2019). Unweighted, they are about 0.05, 0.1, 0.1 and 0.3.
 
     Args:
         magnitude, complex: weights of the mean squared difference of magnitudes, and of complex values.
@@ -54,6 +53,5 @@ def _compressed_again(spectrum: Spectrum) -> Tensor:
     """Return the compressed complex spectrum of the waveform that ``spectrum`` makes."""
     spectral = spectrum.spectral
     linear = spectral.stft(spectrum.waveform, center=False)
-    power = linear.real.square() + linear.imag.square()
-    modulus = power.clamp(min=LEAST**2)
-    return linear * modulus.pow((spectral.power - 1) / 2) * (2 / spectral.peak)
+    power = (linear.real.square() + linear.imag.square()).clamp(min=LEAST**2)
+    return linear * power.pow((spectral.power - 1) / 2) * (2 / spectral.peak)

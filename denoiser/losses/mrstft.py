@@ -10,12 +10,9 @@ from denoiser.spectral import Spectrum
 
 
 class MultiResolution(nn.Module):
-    """Spectral convergence plus the L1 distance of log magnitudes, mean over several windows, of the waveforms.
+    """Spectral convergence plus the L1 distance of log magnitudes, mean over several ``windows``, of the waveforms.
 
-    Yamamoto, Song and Kim, "Parallel WaveGAN" (2020).
-
-    Args:
-        windows: lengths in samples; the hop is a quarter of each.
+    Yamamoto, Song and Kim, "Parallel WaveGAN" (2020). Windows are lengths in samples; the hop is a quarter of each.
     """
 
     def __init__(self, windows: Sequence[int] = (512, 1024, 2048)) -> None:

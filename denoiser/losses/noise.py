@@ -2,14 +2,11 @@
 
 from torch import Tensor, nn
 
-from denoiser.spectral import Spectral, Spectrum
+from denoiser.spectral import Spectrum
 
 
 class NoiseLoss(nn.Module):
-    """A distance between the scaled noise of the estimate and the true one, noisy minus clean magnitude, for any head.
-
-    ``distance`` is a module of (estimate, target), both ``[B, F, T]`` in the scale of tanh, -1 to 1.
-    """
+    """A distance between the scaled noise of the estimate and the true one, ``[B, F, T]`` in [-1, 1], for any head."""
 
     sees_phase = False
 
@@ -18,10 +15,10 @@ class NoiseLoss(nn.Module):
         self.distance = distance
 
     def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
-        # Only the target is clamped to the range of tanh: a clamp of the estimate would have no gradient.
-        target = Spectral.difference(noisy.magnitude, clean.magnitude)
-        noise = (noisy.magnitude - estimate.magnitude) / 2
-        return self.distance(noise, target)
+        # Half of the difference fills the range of tanh whichever of the two is louder. Only the target is clamped to
+        # it: a clamp of the estimate would have no gradient.
+        target = ((noisy.magnitude - clean.magnitude) / 2).clamp(-1, 1)
+        return self.distance((noisy.magnitude - estimate.magnitude) / 2, target)
 
 
 class Huber(NoiseLoss):

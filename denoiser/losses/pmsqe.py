@@ -25,11 +25,9 @@ class Pmsqe(nn.Module):
     """Points of raw PESQ that the estimate loses, 0 to about 4: for a small share of a loss, not for all of it.
 
     Martín-Doñas et al., "A deep learning loss function based on the perceptual evaluation of the speech quality"
-    (2018), after ITU-T P.862: band powers are compensated in frequency and time and become loudness; a difference
-    beyond a masked share is a disturbance, and one that was added weighs more. Bands of half a Bark, after
-    Traunmüller (1990) in Schroeder's form, and Terhardt's threshold of hearing (1979) stand in for the tables of the
-    standard; there is no alignment in time. Over 50 noisy and enhanced clips it ranks as ``pesq`` does (Spearman
-    -0.99). Crops almost without speech are left out of the mean.
+    (2018), after ITU-T P.862 without its alignment in time. Bands of half a Bark, after Traunmüller (1990) in
+    Schroeder's form, and Terhardt's threshold of hearing (1979) stand in for the tables of the standard. Over 50 noisy
+    and enhanced clips it ranks as ``pesq`` does (Spearman -0.99). Crops almost without speech are left out of the mean.
     """
 
     sees_phase = False

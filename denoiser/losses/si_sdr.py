@@ -12,8 +12,7 @@ SILENT = 1e-6  # power of clean speech, of a noisy signal of RMS 1: below -60 dB
 class SiSdr(nn.Module):
     """Minus the scale-invariant signal-to-distortion ratio of the waveforms, dB over 10, mean over the batch.
 
-    Le Roux et al., "SDR - half-baked or well done?" (2019). The ratio has no meaning for crops without speech: they
-    are left out of the mean.
+    Le Roux et al., "SDR - half-baked or well done?" (2019). Crops without speech are left out of the mean.
     """
 
     def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:

@@ -11,11 +11,7 @@ from denoiser.spectral import Spectrum
 
 
 class WeightedSum(nn.Module):
-    """Several losses at once.
-
-    ``terms`` are, by a name of any choice, ``{"loss": module, "weight": number}``, the weight 1 where it is not given;
-    None in the place of a term leaves it out.
-    """
+    """Several losses: ``terms`` are, by any name, ``{"loss": module, "weight": 1.0}``, or None to leave one out."""
 
     def __init__(self, terms: Mapping[str, Mapping[str, Any] | None]) -> None:
         super().__init__()

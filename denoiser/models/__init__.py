@@ -1,16 +1,13 @@
 """Networks: features of a head ``[B, inputs, F, T]`` → its outputs ``[B, outputs, F, T]``, for any F and T.
 
-Two attributes let a long signal be processed in blocks with the result of the whole:
-
-- ``stride``: frames spanned by one step of its deepest level; a block begins at a multiple of it.
-- ``context``: frames on either side of a block that can change the result inside it, a multiple of ``stride``.
-
-A network that has ``narrows`` can be called with a slice of the wanted frames, and computes little more than these.
+A long signal is processed in blocks with the result of the whole: a block begins at a multiple of ``stride``, the
+frames of one step of the deepest level, and ``context``, a multiple of it, are frames on either side that can change
+the result inside. A network that has ``narrows`` can be called with a slice of the wanted frames, and computes little
+more than these.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from types import UnionType
+from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from torch import nn
@@ -35,30 +32,23 @@ def build(name: str, bins: int | None = None, **arguments: Any) -> nn.Module:
     """
     with building("model", MODELS, name, arguments) as network:
         types = get_type_hints(network.__init__)
-        _check_types(types, arguments)
+        # bidirectional=no is a text, which would count as true.
+        for key, value in arguments.items():
+            if key in types and not _fits(value, types[key]):
+                expected = [getattr(part, "__name__", part) for part in get_args(types[key]) or [types[key]]]
+                raise TypeError(f"{key}={value}: expected {', '.join(map(str, expected))}")
         if bins is not None and "bins" in types:
             arguments["bins"] = bins
         return network(**arguments)
 
 
-def _check_types(types: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Raise TypeError for an argument of the wrong type: ``bidirectional=no`` is a text, which would count as true."""
-    for name, value in arguments.items():
-        kind = types.get(name)
-        if kind and not _fits(value, kind):
-            expected = [getattr(part, "__name__", part) for part in get_args(kind) or [kind]]
-            raise TypeError(f"{name}={value}: expected {', '.join(expected)}")
-
-
 def _fits(value: Any, kind: Any) -> bool:
-    """Return True for a value of this type, and for any value of a type that no network here has."""
+    """Return True for a value of this type, one of those in the signatures of the networks."""
     parts = get_args(kind)
-    if get_origin(kind) is UnionType:
-        return any(_fits(value, part) for part in parts)
     if get_origin(kind) is Literal:
         return value in parts
     if get_origin(kind) is Sequence:
         return isinstance(value, Sequence) and all(_fits(part, parts[0]) for part in value)
     if kind is float:
         return type(value) in (int, float) and abs(value) < math.inf
-    return type(value) is kind or kind not in (bool, int, str, type(None))
+    return type(value) in (parts or [kind])

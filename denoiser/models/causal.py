@@ -45,8 +45,7 @@ class CausalPad(nn.Module):
 class TimeConv(nn.Module):
     """Convolution over a frame and its neighbours in time: ``[B, inputs, F, T]`` → ``[B, outputs, F / stride, T]``.
 
-    ``kernel`` are bins and frames, both odd. A ``causal`` one sees only earlier frames, as many as lie on both sides
-    otherwise. Without bias, for a normalisation follows.
+    ``kernel`` are bins and frames, both odd; a ``causal`` one sees only earlier frames. No bias: a norm follows.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], stride: int, causal: bool) -> None:
@@ -57,18 +56,15 @@ class TimeConv(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, kernel, (stride, 1), padding, bias=False)
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        if self.past is not None:
-            x = self.past(x, memory)
-        return self.conv(x)
+        return self.conv(x if self.past is None else self.past(x, memory))
 
 
 class Recurrence(nn.Module):
     """GRU along time, ``[R, T, inputs]`` → ``[R, T, hidden]`` (Cho et al. 2014).
 
     A causal one continues from piece to piece. Otherwise it runs in both directions: in training over a crop, later
-    over segments of ``segment`` frames, of which T is a multiple, each from state zero. A block that begins at
-    a multiple of ``segment`` then gives the result of the whole signal, and a long recording is a batch of segments
-    instead of one long loop.
+    over segments of ``segment`` frames, of which T is a multiple, each from state zero. A block of whole segments then
+    gives the result of the whole signal.
     """
 
     def __init__(self, inputs: int, hidden: int, causal: bool, segment: int) -> None:

@@ -21,14 +21,14 @@ def count_parameters(net: nn.Module) -> int:
 def count_macs(net: nn.Module, bins: int, frame_rate: float, inputs: int = 1) -> int:
     """Return the multiply-accumulates per second of audio, averaged over a patch of 256 frames.
 
-    Counts convolutions and matrix products. On the device ``meta``, torch takes recurrences and attention apart into
-    operations that its counter knows; on a CPU it counts nothing for nn.LSTM and nn.MultiheadAttention.
+    Counts convolutions and matrix products.
     """
     # Imported here because it takes a third of a second.
     from torch.utils.flop_counter import FlopCounterMode
 
     frames = 256
     counter = FlopCounterMode(display=False)
+    # On meta torch takes recurrences and attention apart into operations that its counter knows.
     copied = copy.deepcopy(net).to("meta").eval()
     with torch.no_grad(), counter:
         copied(torch.empty(1, inputs, bins, frames, device="meta"))
@@ -38,9 +38,8 @@ def count_macs(net: nn.Module, bins: int, frame_rate: float, inputs: int = 1) ->
 def growth(net: nn.Module, bins: int) -> float:
     """Estimate the size of the largest tensor inside ``net``, relative to its input of one channel.
 
-    A checkpoint of a few bytes may describe a network that fills any memory. The estimate follows from the sizes of
-    the layers alone, so ``net`` may be on the device ``meta``. Raises ValueError where it exceeds :data:`MAX_GROWTH`
-    or :data:`MAX_BLOCK`.
+    ``net`` may be on the device ``meta``. Raises ValueError above :data:`MAX_GROWTH` or :data:`MAX_BLOCK`: a checkpoint
+    of a few bytes may describe a network that fills any memory.
     """
     reduction = 2 ** len(net.steps) if isinstance(net, UNet) else int(getattr(net, "reduction", 1))
     stem = net.stem if isinstance(net, UNet) else 1  # bins that become channels
@@ -55,8 +54,7 @@ def growth(net: nn.Module, bins: int) -> float:
         elif isinstance(layer, nn.Linear):
             sizes.append(max(layer.in_features, layer.out_features) * bands / bins)
         elif isinstance(layer, nn.GRU):
-            gates = 3 * layer.hidden_size * (1 + layer.bidirectional)
-            sizes.append(gates * bands / bins)
+            sizes.append(3 * layer.hidden_size * (1 + layer.bidirectional) * bands / bins)
     if isinstance(net, DualPath):
         # Every band attends to every other band.
         sizes.append(HEADS * bands * bands / bins)

@@ -7,7 +7,6 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from denoiser.errors import ConfigError
 from denoiser.models.causal import LIMITS, MAX_LEVELS, MAX_REACH, Memory, Recurrence, TimeConv, pad_with_silence
 
 SLOPE = 0.2  # of the LeakyReLU
@@ -32,9 +31,8 @@ class CRN(nn.Module):
     """``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, unbounded: a :class:`~denoiser.models.heads.Head` bounds it.
 
     After Tan and Wang, "A convolutional recurrent neural network for real-time speech enhancement" (2018): convolutions
-    that reduce the frequencies, a GRU over time on everything that is left of a frame, and the way back with skip
-    connections. In this version the first convolution joins ``stem`` bins at once, each level adds a residual
-    convolution to the one that halves the bands, and skip connections are added instead of concatenated.
+    reduce the frequencies, a GRU runs over time on what is left of a frame, and the way back has skip connections. Here
+    the first convolution joins ``stem`` bins at once, levels have residual convolutions, and skips are added.
 
     Args:
         stem: bins that become one band of the first level.
@@ -65,12 +63,9 @@ class CRN(nn.Module):
     ) -> None:
         super().__init__()
         if max(len(widths), layers) > MAX_LEVELS or segment > MAX_REACH:
-            raise ConfigError(f"{len(widths)} widths, layers={layers}, segment={segment}; {LIMITS}")
+            raise ValueError(LIMITS)
         if min(stem, kernel, hidden, segment, bins, *widths) < 1 or not widths or kernel % 2 == 0 or layers < 0:
-            raise ConfigError(
-                f"stem={stem}, widths={list(widths)}, kernel={kernel}, hidden={hidden}, layers={layers}, "
-                f"segment={segment}, bins={bins}; expected at least 1 of each (layers: 0 for none), and an odd kernel"
-            )
+            raise ValueError("expected at least one of each (layers: 0 for none), and an odd kernel")
         self.causal = causal
         self.reduction = stem * 2 ** (len(widths) - 1)  # bins per band of the deepest level
         bands = math.ceil(bins / self.reduction)

@@ -1,8 +1,7 @@
 """Meaning of a network's output: noise to subtract, a gain, a complex gain, a gain and a rotation, a filter.
 
-In the formulas, ``X`` is the noisy spectrum and ``Y`` the estimate of the clean one. ``|X|`` is the compressed
-magnitude from 0 to 2, which is the scaled magnitude + 1; ``a, b, c ...`` are the network's outputs after the
-activation of the head.
+In the formulas, ``X`` is the noisy spectrum and ``Y`` the estimate of the clean one; ``|X|``, from 0 to 2, is the
+scaled magnitude + 1; ``a, b, c ...`` are the outputs of the network after the activation of the head.
 """
 
 from abc import ABC, abstractmethod
@@ -12,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from denoiser.errors import ConfigError, building
+from denoiser.errors import building
 from denoiser.models.causal import CausalPad, Memory
 from denoiser.spectral import Spectrum
 
 MAX_TAPS = 15
-# Added to a modulus, so that its logarithm and its powers have finite slopes: 80 dB below a signal of RMS 1.
+# Added to a modulus, so that its powers have finite slopes: 80 dB below a signal of RMS 1.
 LEAST = 1e-3
 
 
@@ -29,10 +28,9 @@ class Head(nn.Module, ABC):
         activation: bounds the network's output, value by value; part of an exported network.
         start: added to each output of an untrained network, before the activation.
         context: frames on either side that a frame of the estimate depends on, beside those that the network sees.
-        causal: True where all of these are earlier frames, as in a causal network.
-        bf16: the network may compute in bfloat16 without being asked to. For gains and filters the error was measured,
-            60 dB below the sound; noise that is subtracted has a larger one.
-        estimates_phase: True where the estimate has a phase of its own, not the noisy one.
+        causal: all of these are earlier frames, as in a causal network.
+        bf16: the network may compute in bfloat16 unasked: for gains and filters the error is 60 dB below the sound.
+        estimates_phase: the estimate has a phase of its own, not the noisy one.
     """
 
     inputs = 1
@@ -52,8 +50,8 @@ class Head(nn.Module, ABC):
     def forward(self, output: Tensor, noisy: Spectrum, memory: Memory | None = None) -> Spectrum:
         """Return the estimate of the clean spectrum, which may lie below silence.
 
-        ``output`` of the network ``[B, outputs, F, T]`` has passed the activation; its input was made of ``noisy``
-        ``[B, F, T]``. In ``memory`` a causal head keeps frames from one piece of a signal to the next.
+        ``output`` ``[B, outputs, F, T]`` has passed the activation; ``noisy`` is ``[B, F, T]``. In ``memory`` a causal
+        head keeps frames from one piece of a signal to the next.
         """
 
 
@@ -65,7 +63,8 @@ class Noise(Head):
         self.activation = nn.Tanh()
 
     def forward(self, output: Tensor, noisy: Spectrum, memory: Memory | None = None) -> Spectrum:
-        return Spectrum(noisy.spectral, magnitude=noisy.spectral.subtract(noisy.magnitude, output[:, 0]), phase=noisy)
+        # It may lie below silence, and is clamped on the way to sound alone: a clamp inside the loss has no gradient.
+        return Spectrum(noisy.spectral, magnitude=noisy.magnitude - 2 * output[:, 0], phase=noisy)
 
 
 class _Gain(Head):
@@ -76,7 +75,7 @@ class _Gain(Head):
     def __init__(self, limit: float = 1.2) -> None:
         super().__init__()
         if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= 10:
-            raise ConfigError(f"model.head.limit={limit}: expected a gain above 0, at most 10")
+            raise ValueError("expected a gain (limit) above 0, at most 10")
         self.limit = limit
         self.activation = self.bound()
 
@@ -122,8 +121,7 @@ class ComplexMask(_ComplexInput):
 class MaskAndPhase(_ComplexInput):
     """``|Y| = limit (a + 1) / 2 |X|``, and the phase rotated by the angle of ``1 + 2 b + 2 i c``; a, b, c in (-1, 1).
 
-    Any angle is possible, and that of an untrained network is small: a residual over the noisy phase as in Yin et al.,
-    "PHASEN" (2020).
+    Any angle is possible; that of an untrained network is small. After Yin et al., "PHASEN" (2020).
     """
 
     outputs = 3
@@ -137,16 +135,15 @@ class MaskAndPhase(_ComplexInput):
 class Filter(Mask):
     """``Y[t] = M[t] + sum over k of w[k] M[t + k]`` in the lowest bins, where M is the estimate of :class:`Mask`.
 
-    M and Y are uncompressed here. The complex weights ``w[k] = 2 b - 1 + i (2 c - 1)``, b and c in (0, 1), form
-    a filter along ``taps`` frames: as many before as after the frame, or all before it in a causal network. Within one
-    frame a harmonic and the noise beside it are one number; over several frames a voice is steady and noise is not.
-    The other bins keep the gain.
+    M and Y are uncompressed here, the weights ``w[k] = 2 b - 1 + i (2 c - 1)`` complex, b and c in (0, 1). Over several
+    frames a voice is steady and noise is not. Beside the magnitude the network sees how far the phase of each bin has
+    advanced since the frame before. After Mack and Habets, "Deep filtering for signal extraction and reconstruction"
+    (2020), behind a gain as in Schröter et al., "DeepFilterNet" (2022).
 
-    After Mack and Habets, "Deep filtering for signal extraction and reconstruction" (2020), applied behind a gain as in
-    Schröter et al., "DeepFilterNet" (2022). Beside the magnitude the network sees how far the phase of each bin has
-    advanced since the frame before.
-
-    ``limit`` is the largest gain; ``taps`` (odd) are frames of the filter, for the first ``lowest`` bins.
+    Args:
+        limit: the largest gain.
+        taps: frames of the filter, odd: as many before as after the frame, or all before it in a causal network.
+        lowest: number of bins that are filtered; the others keep the gain.
     """
 
     inputs = 3
@@ -155,10 +152,7 @@ class Filter(Mask):
     def __init__(self, limit: float = 1.2, taps: int = 5, lowest: int = 64) -> None:
         super().__init__(limit)
         if type(taps) is not int or taps not in range(1, MAX_TAPS + 1, 2) or type(lowest) is not int or lowest < 1:
-            raise ConfigError(
-                f"model.head: taps={taps}, lowest={lowest}; expected an odd number of frames up to {MAX_TAPS}, "
-                "and at least one bin"
-            )
+            raise ValueError(f"expected an odd number of frames (taps) up to {MAX_TAPS}, and at least one bin (lowest)")
         self.taps = taps
         self.lowest = lowest
         self.outputs = 1 + 2 * taps
@@ -179,8 +173,7 @@ class Filter(Mask):
 
     def forward(self, output: Tensor, noisy: Spectrum, memory: Memory | None = None) -> Spectrum:
         spectral = noisy.spectral
-        low = slice(self.lowest)
-        high = slice(self.lowest, None)
+        low, high = slice(self.lowest), slice(self.lowest, None)
         magnitude = super().forward(output, noisy).magnitude
         masked = spectral.unscale(magnitude[:, low]) * noisy.phase[:, low]
 
@@ -192,11 +185,8 @@ class Filter(Mask):
         filtered = masked + (frames * weights).sum(1)
 
         modulus = torch.sqrt(filtered.real.square() + filtered.imag.square() + LEAST**2)
-        return Spectrum(
-            spectral,
-            magnitude=torch.cat([spectral.scale(modulus), magnitude[:, high]], dim=1),
-            phase=torch.cat([filtered / modulus, noisy.phase[:, high]], dim=1),
-        )
+        magnitude = torch.cat([spectral.scale(modulus), magnitude[:, high]], dim=1)
+        return Spectrum(spectral, None, magnitude, torch.cat([filtered / modulus, noisy.phase[:, high]], dim=1))
 
 
 HEADS: dict[str, type[Head]] = {

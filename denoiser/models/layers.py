@@ -1,6 +1,7 @@
-"""Layers of the U-Net other than plain convolutions: shortcuts, gates, up-sampling, layers over time."""
+"""Layers of the U-Net: convolutions, shortcuts, gates, up-sampling, layers over time."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +12,37 @@ HEAD_WIDTH = 32  # channels of an attention head
 MASKED = -1e4
 
 
-def in_training_on_cpu(x: Tensor) -> bool:
-    """Return True where a gradient may be asked for on a CPU, for which some layers have a faster form."""
-    return x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+def convolutions(
+    inputs: int, outputs: int, kernel: int, kinds: Sequence[str], groups: int, slope: float, normalised: bool
+) -> nn.Sequential:
+    """Return convolutions ``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, one after the other, of these ``kinds``.
+
+    ``full``; or two steps, within groups of channels and then across them by 1x1: ``separable`` (groups of one channel:
+    Howard et al., "MobileNets", 2017) or ``grouped``, into ``groups``. Each has an activation, and a norm if
+    ``normalised``.
+    """
+    parts: list[nn.Module] = []
+
+    def add(inputs: int, outputs: int, kernel: int, groups: int = 1) -> None:
+        parts.append(PairConv(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=not normalised))
+        if normalised:
+            parts.append(nn.BatchNorm2d(outputs))
+        parts.append(nn.LeakyReLU(slope, inplace=True))
+
+    for kind in kinds:
+        if kind == "full":
+            add(inputs, outputs, kernel)
+        else:
+            add(inputs, inputs, kernel, groups if kind == "grouped" else inputs)
+            add(inputs, outputs, 1)
+        inputs = outputs
+    return nn.Sequential(*parts)
 
 
 class Residual(nn.Module):
-    """``body(x)`` plus ``x``, which passes a 1x1 convolution where the channels differ.
+    """``body(x)`` plus ``x``, which passes a 1x1 convolution where the channels differ; the variance stays.
 
-    After He et al., "Deep Residual Learning for Image Recognition" (2016). The factor of the square root of 1/2 keeps
-    the variance.
+    After He et al., "Deep Residual Learning for Image Recognition" (2016).
     """
 
     def __init__(self, body: nn.Module, inputs: int, outputs: int) -> None:
@@ -33,10 +55,9 @@ class Residual(nn.Module):
 
 
 class PairConv(nn.Conv2d):
-    """Convolution of one tensor ``[B, C, F, T]``, or of two as if their channels were concatenated.
+    """Convolution of one tensor ``[B, C, F, T]``, or, without groups, of two as if their channels were concatenated.
 
-    For two tensors, without groups, it adds a convolution of each. Nothing is copied, and the gradient takes 2/3 of the
-    time.
+    Nothing is copied, and the gradient takes 2/3 of the time.
     """
 
     def forward(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
@@ -48,26 +69,6 @@ class PairConv(nn.Conv2d):
         return result.add_(F.conv2d(x[1], second, None, self.stride, self.padding))
 
 
-class Upsample2x(nn.ConvTranspose2d):
-    """Transposed convolution as wide as its stride: ``[B, inputs, F, T]`` → ``[B, outputs, 2 F, time T]``.
-
-    ``time`` is 1 or 2. In training on a CPU it is computed as one matrix product, with a gradient in half the time.
-    """
-
-    def __init__(self, inputs: int, outputs: int, time: int) -> None:
-        super().__init__(inputs, outputs, (2, time), stride=(2, time))
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if not in_training_on_cpu(x):
-            return super().forward(x, output_size)
-        assert self.bias is not None
-        inputs, outputs, height, width = self.weight.shape
-        weight = self.weight.permute(2, 3, 1, 0).reshape(-1, inputs)
-        rows = F.linear(x.permute(0, 2, 3, 1), weight, self.bias.repeat(height * width))
-        rows = rows.unflatten(-1, (height, width, outputs)).transpose(2, 3)  # [B, F, height, T, width, outputs]
-        return rows.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-
-
 def gate(channels: int, slope: float) -> nn.Module:
     """Return a map of up-sampled signal and skip connection ``[B, 2 C, F, T]`` to weights of the skip in (0, 1).
 
@@ -76,17 +77,6 @@ def gate(channels: int, slope: float) -> nn.Module:
     middle = max(1, channels // 2)
     activation = nn.LeakyReLU(slope, inplace=True)
     return nn.Sequential(nn.Conv2d(2 * channels, middle, 1), activation, nn.Conv2d(middle, 1, 1), nn.Sigmoid())
-
-
-def max_pool(x: Tensor, step: tuple[int, int]) -> Tensor:
-    """Return the maximum of every ``step``, 2 bins and 1 or 2 frames, of ``[B, C, F, T]``.
-
-    Without a gradient it compares neighbours, in half the time of torch's pooling, which also finds their places.
-    """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return F.max_pool2d(x, step)
-    x = torch.maximum(x[..., 0::2, :], x[..., 1::2, :])
-    return x if step[1] == 1 else torch.maximum(x[..., 0::2], x[..., 1::2])
 
 
 def upsample(kind: str, inputs: int, outputs: int, time: int) -> nn.Module:
@@ -100,19 +90,16 @@ def upsample(kind: str, inputs: int, outputs: int, time: int) -> nn.Module:
         return nn.Sequential(nn.Conv2d(inputs, 4 * outputs, 1), nn.PixelShuffle(2))
     # Torch has no sub-pixel shuffle over one axis, but a transposed convolution as wide as its stride is the same map:
     # Shi et al., "Is the deconvolution layer the same as a convolutional layer?" (2016).
-    return Upsample2x(inputs, outputs, time)
+    return nn.ConvTranspose2d(inputs, outputs, (2, time), stride=(2, time))
 
 
 class TemporalLayer(nn.Module):
     """Residual layer over time, with the same weights for every row of frequency: ``[B, C, F, T]`` → the same shape.
 
-    Time is cut into chunks of ``reach`` frames, of which T is a multiple, and each chunk is seen together with the
-    chunks before and after it. A frame therefore sees at least ``reach`` frames on either side, and never more than
-    ``2 * reach - 1``: a block with these around it that begins at a chunk gives the result of the whole signal. After
-    Vaswani et al., "Attention is all you need" (2017), with the norm first.
-
+    Time is cut into chunks of ``reach`` frames, of which T is a multiple, and each chunk is seen together with its
+    neighbours: a frame sees ``reach`` to ``2 * reach - 1`` frames on either side, in a block as in the whole signal.
     ``kind`` is ``gru`` (Cho et al., 2014), from state zero in every three chunks and, if ``bidirectional``, backwards
-    as well; or ``attention``, to exactly ``reach`` frames on either side.
+    as well; or ``attention`` (Vaswani et al., 2017), to exactly ``reach`` frames on either side.
     """
 
     def __init__(self, kind: str, channels: int, reach: int, bidirectional: bool) -> None:
@@ -188,9 +175,9 @@ def _with_neighbours(chunks: Tensor, outside: float = 0.0) -> Tensor:
 
 
 def he_normal(module: nn.Module, slope: float) -> None:
-    """Draw the weights of a convolution with variance ``2 / ((1 + slope²) fan-in)``, and set its bias to zero.
+    """Draw the weights of a convolution, not of other layers, with variance ``2 / ((1 + slope²) fan-in)``; bias zero.
 
-    After He et al., "Delving Deep into Rectifiers" (2015). Other layers stay as they are.
+    After He et al., "Delving Deep into Rectifiers" (2015).
     """
     if isinstance(module, Residual) and isinstance(module.shortcut, nn.Conv2d):
         # No activation follows the shortcut that would halve the variance.

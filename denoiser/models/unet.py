@@ -6,18 +6,17 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from denoiser.errors import ConfigError
 from denoiser.models import layers
 from denoiser.models.causal import LIMITS, MAX_LEVELS, MAX_REACH, pad_with_silence
-from denoiser.models.layers import PairConv, Residual, TemporalLayer
+from denoiser.models.layers import Residual, TemporalLayer
 
 
 class UNet(nn.Module):
     """``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, unbounded: a :class:`~denoiser.models.heads.Head` bounds it.
 
-    After Ronneberger, Fischer and Brox, "U-Net" (2015), on spectrograms. The encoder has ``depth * convs``
-    convolutions. Weights start He-normal, biases at zero.
+    After Ronneberger, Fischer and Brox, "U-Net" (2015), on spectrograms. Weights start He-normal, biases at zero.
 
     Args:
         depth: levels, with a 2x2 max-pooling between neighbours.
@@ -32,9 +31,7 @@ class UNet(nn.Module):
         upsampling: see :func:`~denoiser.models.layers.upsample`.
         residual: add the input of each level to its output.
         gates: weight the skip connections (attention gates).
-        convolution: ``full``; or two steps, within groups of channels and then across them by 1x1: ``separable``
-            (groups of one channel: Howard et al., "MobileNets", 2017) or ``grouped``. The first one stays full.
-        groups: of ``grouped``.
+        convolution, groups: see :func:`~denoiser.models.layers.convolutions`.
         time_levels: number of poolings, from the first on, that halve time as well as frequency; None for all.
         bottleneck: layer over time, on every row of the deepest level.
         reach: frames of the spectrogram that the bottleneck sees on either side, a multiple of the frames that one
@@ -71,41 +68,24 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         if max(depth, convs) > MAX_LEVELS or reach > MAX_REACH:
-            raise ConfigError(f"unet: depth={depth}, convs={convs}, reach={reach}; {LIMITS}")
+            raise ValueError(LIMITS)
         if min(depth, convs, stem, width, groups, inputs, outputs) < 1 or kernel % 2 == 0 or not 0 <= dropout < 1:
-            raise ConfigError(
-                f"unet: depth={depth}, convs={convs}, stem={stem}, width={width}, groups={groups}, inputs={inputs}, "
-                f"outputs={outputs}, kernel={kernel}, dropout={dropout}; "
-                "expected at least one of each, an odd kernel, 0 <= dropout < 1"
-            )
-        poolings = depth - 1
+            raise ValueError("expected at least one of each, an odd kernel, 0 <= dropout < 1")
         if time_levels is None:
-            time_levels = poolings
-        if not 0 <= time_levels <= poolings:
-            raise ConfigError(f"unet: time_levels={time_levels}; expected null or 0 to {poolings}, one per pooling")
+            time_levels = depth - 1
+        if not 0 <= time_levels < depth:
+            raise ValueError(f"time_levels={time_levels}: expected null or 0 to {depth - 1}, one per pooling")
         channels = [min(width << level, max(width, max_width)) for level in range(depth)]
         if convolution == "grouped" and any(count % groups for count in channels):
-            raise ConfigError(f"unet: groups={groups}; expected a divisor of the channels, {channels}")
+            raise ValueError(f"groups={groups}: expected a divisor of the channels, {channels}")
         spans = [2 ** min(level, time_levels) for level in range(depth)]  # frames per step of each level
         if bottleneck != "none" and (reach < 1 or reach % spans[-1]):
-            raise ConfigError(f"unet: reach={reach}; expected a multiple of {spans[-1]}, the frames of a deepest step")
-
-        def convolve(inputs: int, outputs: int, kernel: int, groups: int = 1) -> list[nn.Module]:
-            layer = PairConv(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=norm == "none")
-            activation = nn.LeakyReLU(slope, inplace=True)
-            return [layer, nn.BatchNorm2d(outputs), activation] if norm == "batch" else [layer, activation]
+            raise ValueError(f"reach={reach}: expected a multiple of {spans[-1]}, the frames of a deepest step")
 
         def stage(inputs: int, outputs: int, first: bool = False) -> nn.Module:
-            """Return the convolutions of one level, ``[B, inputs, F, T]`` → ``[B, outputs, F, T]``."""
-            parts: list[nn.Module] = []
-            for index in range(convs):
-                source = inputs if index == 0 else outputs
-                if convolution == "full" or (first and index == 0):
-                    parts += convolve(source, outputs, kernel)
-                else:
-                    parts += convolve(source, source, kernel, groups if convolution == "grouped" else source)
-                    parts += convolve(source, outputs, 1)
-            body = nn.Sequential(*parts)
+            """Return the convolutions of one level."""
+            kinds = ["full" if first and index == 0 else convolution for index in range(convs)]
+            body = layers.convolutions(inputs, outputs, kernel, kinds, groups, slope, norm == "batch")
             return Residual(body, inputs, outputs) if residual else body
 
         levels = list(pairwise(channels))
@@ -122,7 +102,8 @@ class UNet(nn.Module):
             layers.upsample(upsampling, lower, upper, time)
             for (upper, lower), (_, time) in zip(levels, self.steps, strict=True)
         )
-        self.takes_pairs = convolution == "full"  # convolutions within groups need both inputs as one tensor
+        # Convolutions within groups need both inputs as one tensor.
+        self.takes_pairs = convolution == "full"
         self.decoder = nn.ModuleList(stage(2 * upper, upper) for upper, _ in levels)
         self.gates = nn.ModuleList(layers.gate(upper, slope) for upper, _ in levels if gates)
         self.head = nn.Conv2d(width, outputs * stem, 1)
@@ -131,8 +112,8 @@ class UNet(nn.Module):
         # Steps on either side that a result depends on: of all convolutions of a level, and of its up-sampling.
         self.seen_by_stage = convs * (kernel // 2)
         self.seen_by_upsampling = 1 if upsampling == "nearest" else 0
-        # The same in frames for the whole network. A step of a level spans ``span`` frames; halving time and undoing it
-        # moves a result by up to one step less one frame each.
+        # The same in frames for the whole network. Halving time and undoing it moves a result by up to one step less
+        # one frame each.
         convolutions = self.seen_by_stage * (sum(spans) + sum(spans[:-1]))
         resampling = 2 * (spans[-1] - 1) + self.seen_by_upsampling * sum(spans[:-1])
         temporal = {"none": 0, "attention": reach, "gru": 2 * reach - spans[-1]}[bottleneck]
@@ -147,10 +128,13 @@ class UNet(nn.Module):
         if self.stem > 1:
             x = x.unflatten(2, (-1, self.stem)).transpose(2, 3).flatten(1, 2)  # bins of a band become channels
 
+        # Faster in training on a CPU.
+        as_pairs = self.takes_pairs and x.device.type == "cpu" and torch.is_grad_enabled()
+        as_pairs = as_pairs and not torch.compiler.is_compiling()
         skips = []
         for level, stage in enumerate(self.encoder):
             if level > 0:
-                x = layers.max_pool(x, self.steps[level - 1])
+                x = F.max_pool2d(x, self.steps[level - 1])
             x = stage(x)
             if level >= self.dropout_from:
                 x = self.dropout(x)
@@ -171,7 +155,7 @@ class UNet(nn.Module):
                 begin = first
             if self.gates:
                 skip = skip * self.gates[level](torch.cat([x, skip], dim=1))
-            both = (x, skip) if self.takes_pairs and layers.in_training_on_cpu(x) else torch.cat([x, skip], dim=1)
+            both = (x, skip) if as_pairs else torch.cat([x, skip], dim=1)
             # Tensors that are not needed again are freed: they are half of the memory of a long block.
             del x, skip
             x = self.decoder[level](both)
@@ -186,10 +170,9 @@ class UNet(nn.Module):
         return x[..., :bins, first - begin : last - begin]
 
     def _needed_frames(self, wanted: slice, frames: int) -> list[tuple[int, int]]:
-        """Return the range of frames, at each level of the decoder, on which the ``wanted`` frames depend.
+        """Return the range of frames, of ``frames``, at each level of the decoder on which the ``wanted`` ones depend.
 
-        ``frames``, a multiple of the stride, is the length of the whole. For a block with its context the rest is
-        a tenth of the work.
+        For a block with its context the rest is a tenth of the work.
         """
         first, last, _ = wanted.indices(frames)
         ranges = []

@@ -6,7 +6,7 @@ from multiprocessing.process import BaseProcess
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from denoiser.console import SYSTEM_ERRORS
+from denoiser.console import is_of_a_file
 from denoiser.errors import DenoiserError, StopError
 from denoiser.training.folder import RunFolder
 from denoiser.training.interruption import Interrupted
@@ -30,7 +30,7 @@ def explain(error: BaseException, run: RunFolder) -> BaseException:
     cause = error.__context__ if isinstance(error, SystemExit) else error
     if isinstance(cause, KeyboardInterrupt):
         return StopError(f"{run.path}: interrupted; {run.how_to_go_on()}", getattr(cause, "code", 130))
-    if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
+    if isinstance(error, OSError) and is_of_a_file(error):
         return DenoiserError(f"{error.filename or run.path}: {error.strerror}; {run.how_to_go_on()}")
     return error
 

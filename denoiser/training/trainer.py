@@ -56,18 +56,22 @@ def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, 
     processes than is asked for.
     """
     _quieten()
-    chosen = trainer_devices(gpus, processes=processes)
+    accelerator, devices = trainer_devices(gpus, processes)
     options = {key: value for key, value in options.items() if value is not None}
     nodes = options.get("num_nodes", 1)
-    devices = chosen["devices"] if isinstance(chosen["devices"], int) else len(chosen["devices"])
-    launch.check_processes(devices * nodes, nodes, f"trainer.gpus={gpus} trainer.processes={processes}")
-    if devices * nodes > 1:
-        chosen["strategy"] = DDPStrategy(timeout=launch.TIMEOUT)
-    options.setdefault("precision", fastest_precision(chosen["accelerator"]))
-    shared = {"use_distributed_sampler": False, "sync_batchnorm": chosen["accelerator"] == "gpu"}
+    count = nodes * (devices if isinstance(devices, int) else len(devices))
+    launch.check_processes(count, nodes, f"trainer.gpus={gpus} trainer.processes={processes}")
+    chosen = {
+        "accelerator": accelerator,
+        "devices": devices,
+        "strategy": DDPStrategy(timeout=launch.TIMEOUT) if count > 1 else "auto",
+        "precision": fastest_precision(accelerator),
+        "use_distributed_sampler": False,
+        "sync_batchnorm": accelerator == "gpu",
+    }
     try:
         plugins = [AtomicCheckpointIO(), *launch.environment()]
-        trainer = Trainer(default_root_dir=folder, plugins=plugins, **{**shared, **chosen, **options})
+        trainer = Trainer(default_root_dir=folder, plugins=plugins, **{**chosen, **options})
     except (TypeError, ValueError, AssertionError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {error}") from error
     launch.end_together(trainer)

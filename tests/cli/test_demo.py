@@ -155,10 +155,8 @@ def test_a_folder_of_runs_offers_the_best_checkpoint_of_each(tmp_path):
     assert find_checkpoints("./small") == {"small": Path("small")}
 
 
-@pytest.mark.parametrize(("argument", "line"), [("prot=1", "did you mean port"), ("ckpt=", "ckpt missing")])
-def test_a_mistake_is_one_line(argument, line):
-    done = subprocess.run(
-        [sys.executable, "-m", "denoiser", "demo", argument], cwd=ROOT, capture_output=True, text=True
-    )
+def test_a_mistake_is_one_line():
+    command = [sys.executable, "-m", "denoiser", "demo", "prot=1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert re.fullmatch(rf"error: .*{line}.*\n", done.stderr)
+    assert re.fullmatch("error: .*did you mean port.*\n", done.stderr)

@@ -1,4 +1,3 @@
-import importlib
 import os
 import re
 import shutil
@@ -6,20 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import NAMES, composed
+from conftest import NAMES
 from denoiser import audio
-from denoiser.cli import infer as command
-from denoiser.cli.arguments import as_typed
-from denoiser.console import one_line
-from untrained import files_in, write_voices
-
-main = importlib.import_module("infer").main
-
-
-def infer(*arguments: str) -> None:
-    """Run infer.py with these arguments, in this process."""
-    with one_line():
-        main(composed("device=cpu", *as_typed(arguments, command.NAMES, inputs="input"), config="infer"))
+from untrained import files_in, infer, write_voices
 
 
 def test_a_single_file_is_made_anew_and_several_only_when_asked(checkpoint, here, capsys):
@@ -67,6 +55,7 @@ def test_any_name_is_found_and_given_back(denoiser, checkpoint, here, capsys):
     assert files_in("a (${b}) 'c'") == sorted(expected)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(NAMES) + 1  # a line each, whatever is in the name
+    assert not any("\x1b" in line for line in lines)  # which gives no commands to the terminal
     assert any(line.startswith(r"new\nline.wav -> ../a (${b}) 'c'/new\nline_enhanced.wav") for line in lines)
     for name in NAMES:
         infer(f"ckpt={checkpoint}", f"input=in/{name}", f"output=out/{name}.wav")

@@ -14,7 +14,7 @@ from conftest import ROOT
 from denoiser import models
 from denoiser.audio.blocks import Blocks
 from denoiser.errors import ConfigError
-from denoiser.models.layers import PairConv, TemporalLayer, Upsample2x, max_pool
+from denoiser.models.layers import PairConv, TemporalLayer
 from denoiser.models.unet import UNet
 
 OPTIONS = ["small", "stem", "residual", "gates", "separable", "frequency", "gru", "attention"]
@@ -63,7 +63,7 @@ def test_unet10_has_the_layers_that_its_name_promises():
     assert net.stride == 16
 
 
-@pytest.mark.parametrize("frames", [1, 2, 15, 16, 17, 100, 256])
+@pytest.mark.parametrize("frames", [1, 17])
 @pytest.mark.parametrize("name", UNETS)
 def test_any_number_of_frames_and_bins(name, frames):
     net = build(name)
@@ -113,15 +113,6 @@ def test_blocks_equal_the_whole_for_every_combination(seed):
     net.train()
     net(magnitude).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in net.parameters()), arguments
-
-
-@pytest.mark.parametrize("name", UNETS)
-def test_blocks_equal_the_whole(name):
-    net = build(name, width=4, max_width=16).double()
-    magnitude = torch.rand(1, 1, 16, 1501).double() * 2 - 1
-    with torch.no_grad():
-        whole = net(magnitude)
-    assert torch.allclose(whole, in_blocks(net, magnitude, 400 // net.stride), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -254,22 +245,6 @@ def test_a_convolution_of_a_pair_is_that_of_the_two_joined():
     (expected,) = torch.autograd.grad(joined.square().sum(), layer.weight)
     (found,) = torch.autograd.grad(layer(pair).square().sum(), layer.weight)
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("time", [1, 2])
-def test_upsampling_in_training_is_a_transposed_convolution(time):
-    layer, x = Upsample2x(6, 4, time), torch.randn(2, 6, 5, 3)
-    expected = nn.ConvTranspose2d.forward(layer, x)
-    assert torch.allclose(layer(x), expected, atol=1e-5)
-    assert layer(x.to(memory_format=torch.channels_last)).is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.parametrize("step", [(2, 2), (2, 1)])
-def test_pooling_is_the_same_with_and_without_a_gradient(step):
-    x = torch.randn(2, 3, 8, 6)
-    with_gradient = max_pool(x, step)
-    with torch.no_grad():
-        assert torch.equal(max_pool(x, step), with_gradient)
 
 
 @pytest.mark.parametrize("name", ["crn", "dualpath"])

@@ -225,7 +225,7 @@ def test_two_processes_share_the_work(server, archives, corpus, root):
         (["root=a", "part=train"], "part=train: expected all or test"),
         (["root=a", "keep_archives=yes"], "keep_archives=yes: expected true or false"),
         (["root=a", "url=ftp://x"], "url=ftp://x: expected an address"),
-        (["a"], "a: settings are key=value"),
+        (["a"], "a: no such setting. Settings are key=value"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, expected, capsys):
