@@ -1,10 +1,10 @@
 """Preparation of a corpus, its store, and damage to either."""
 
+import itertools
+import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import weakref
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from conftest import ROOT, TINY, largest_file, make_noise, make_voice, train_here, write_pair, write_vctk
+from conftest import TINY, largest_file, make_noise, make_voice, train_here, write_pair, write_vctk
 from denoiser import audio
 from denoiser.data import pairs, preparation
 from denoiser.data.mixture.folders import one_track
@@ -181,37 +181,24 @@ def test_a_header_with_a_wrong_length_is_refused(tmp_path, samples, said):
         prepare_clips(tmp_path)
 
 
-# A process that prepares a corpus, and is killed at its eighth block.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from denoiser import audio
-from denoiser.data import pairs, preparation
+def test_after_a_killed_preparation_the_next_one_starts_over(root, monkeypatch):
+    blocks, read = itertools.count(1), audio.Reader.read
 
-class Reader(audio.Reader):
-    blocks = 0
-
-    def read(self, frames):
-        Reader.blocks += 1
-        if Reader.blocks == 8:
+    def read_or_die(reader, frames):
+        if next(blocks) == 6:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().read(frames)
+        return read(reader, frames)
 
-audio.Reader = Reader
-corpus, _ = pairs.match(*pairs.vctk_demand(Path(sys.argv[1])).train)
-preparation.prepare([corpus], 16_000, Path(sys.argv[2]))
-"""
-
-
-def test_after_a_killed_preparation_the_next_one_starts_over(vctk, tmp_path):
-    cache = tmp_path / "cache"
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(vctk), str(cache)], cwd=ROOT)
-    assert killed.returncode == -signal.SIGKILL
-    assert sorted(path.name for path in cache.glob("*.partial-*/*")) == ["clean.i16", "noisy.i16"]
-    corpus, _ = pairs.match(*pairs.vctk_demand(vctk).train)
-    (prepared,) = preparation.prepare([corpus], 16_000, cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(audio.Reader, "read", read_or_die)
+        killed = multiprocessing.get_context("fork").Process(target=prepare, args=(root,))
+        killed.start()
+        killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    assert sorted(path.name for path in root.glob("cache/*.partial-*/*")) == ["clean.i16", "noisy.i16"]
+    prepared = prepare(root)
     assert all(noisy.any() for noisy, _ in map(prepared.read, prepared.names))
-    assert [path.name for path in cache.iterdir()] == [prepared.folder.name]
+    assert [path.name for path in (root / "cache").iterdir()] == [prepared.folder.name]
 
 
 def test_pairs_beyond_full_scale_are_scaled_down_together(tmp_path):
