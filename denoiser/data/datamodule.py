@@ -66,7 +66,7 @@ class PairedData(LightningDataModule):
         self.cache = Path(cache).expanduser()
         self.batch_size, self.frames, self.device, self.workers = batch_size, frames, device, workers
         self.val_limit, self.shuffle, self.seed = val_limit, shuffle, seed
-        self.augment, self.licence = augment, licence
+        self.augment, self.licence = augment or Augment(), licence
         # Names of the utterances by split, and the rule of the split, after setup.
         self.names: dict[str, list[str]] = {}
         self.rule = ""
@@ -182,8 +182,7 @@ class PairedData(LightningDataModule):
 
     def augmented(self, batch: Batch) -> Batch:
         """Return the waveforms of a training batch after the augmentation."""
-        waveforms = self.waveforms(batch)
-        return waveforms if self.augment is None else self.augment(waveforms, (self.seed, *batch["drawn"]))
+        return self.augment(self.waveforms(batch), (self.seed, *batch["drawn"]))
 
     def waveforms(self, batch: Batch) -> Batch:
         """Convert a batch of the training loader, on any device, to ``{track: float32 [B, N], "level": [B, 1]}``."""

@@ -48,7 +48,7 @@ def folders(root: Path) -> Folders:
     here, train, test = [sides if all(side.is_dir() for side in sides) else None for sides in found]
     if sides := here or train:
         return Folders(sides, test)
-    raise CorpusError(f"data.root={root}: no folders noisy/ and clean/ of the same files in it, nor in train/")
+    raise CorpusError(f"data.root={root}: no noisy/ and clean/ in it, nor in train/; put files and clean twins there")
 
 
 LAYOUTS = {"vctk_demand": vctk_demand, "folders": folders}

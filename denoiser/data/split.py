@@ -26,8 +26,8 @@ def speaker(name: str, pattern: str | None = None) -> str:
     """Return the speaker of a file, by its path relative to the corpus.
 
     ``pattern`` is a regular expression, searched in the path; its first group that matches, or all of it, is the
-    speaker. By default it is the one that the name tells as in :func:`known_speaker`, else the folder. Raises
-    ConfigError if the pattern is wrong or not found.
+    speaker. By default that is the :func:`known_speaker`, else the folder. Raises ConfigError if the pattern is wrong
+    or not found.
     """
     if pattern is not None:
         return _search("speaker", pattern, name)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -81,20 +81,16 @@ class MixtureData(PairedData):
             return
         folders.check_apart(self.speech, self.noise)
         problems: list[str] = []
-        corpora: dict[str, list[Corpus]] = {
-            "speech": [folders.one_track("speech", path) for path in self.speech],
-            "noise": [folders.one_track("noise", path) for path in self.noise],
-            "generated": [],
-            "tests": [],
-        }
+        rate = self.spectral.sample_rate
+        corpora: dict[str, list[Corpus]] = {kind: [] for kind in (*KINDS, "tests")}
+        corpora["speech"] = [folders.one_track("speech", path) for path in self.speech]
+        corpora["noise"] = [folders.one_track("noise", path) for path in self.noise]
         if self.recipe.generated:
-            generated = write_noises(self.cache, self.spectral.sample_rate)
-            corpora["generated"] = [folders.one_track("noise", generated)]
+            corpora["generated"] = [folders.one_track("noise", write_noises(self.cache, rate))]
         if self.test_root:
             matched, problems = folders.test_pairs(self.test_root)
             corpora["tests"] = [matched]
-        found = [corpus for group in corpora.values() for corpus in group]
-        stores = iter(prepare(found, self.spectral.sample_rate, self.cache, problems=problems))
+        stores = iter(prepare([*chain.from_iterable(corpora.values())], rate, self.cache, problems))
         self._prepared = {kind: [next(stores) for _ in group] for kind, group in corpora.items()}
 
     @property

@@ -71,12 +71,7 @@ def is_complete(root: Path, archive: Archive) -> bool:
 
 
 def fetch(
-    root: Path,
-    *,
-    speakers: int = 28,
-    part: str = "all",
-    url: str = URL,
-    archives: Sequence[Archive] = ARCHIVES,
+    root: Path, *, speakers: int = 28, part: str = "all", url: str = URL, archives: Sequence[Archive] = ARCHIVES
 ) -> None:
     """Download, verify and unpack what ``root`` lacks of the corpus; a complete corpus needs no connection.
 
