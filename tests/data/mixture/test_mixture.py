@@ -19,16 +19,12 @@ pytest_plugins = ["mixture_fixtures"]
 # Repeatability
 
 
-def test_the_same_mixtures_from_any_number_of_workers(make):
-    alone, helped = (make(rooms="simulated", workers=count) for count in (0, 2))
-    assert same(mixed(alone, 1), mixed(helped, 1))
-
-
-def test_the_same_mixtures_where_the_corpus_lives_on_the_device(make):
-    mapped, resident = make(rooms="simulated"), make(rooms="simulated")
+def test_the_same_mixtures_from_any_number_of_workers_and_from_the_memory_of_the_device(make):
+    alone, helped, resident = (make(rooms="simulated", workers=count) for count in (0, 2, 0))
     resident.resident = Resident(resident.sources, torch.device("cpu"))
     assert "crops" not in next(iter(resident.train_dataloader()))
-    assert same(mixed(mapped), mixed(resident))
+    assert same(mixed(alone, 1), mixed(helped, 1))
+    assert same(mixed(alone, 1), mixed(resident, 1))
 
 
 def test_epochs_and_seeds_differ_and_repeat_with_any_global_random_state(make):
