@@ -14,22 +14,22 @@ Download, verify and unpack VCTK-DEMAND: python -m denoiser download root=FOLDER
   root=           the folder for the corpus, made where there is none
   speakers=       28 or 56: which training set (28)
   part=           all, or test: the test set alone (all)
-  keep_archives=  true keeps the ZIP files, in root (false); those that lie there already are used, and stay
   url=            a mirror of {URL}
 
                 to download   on disk, at most   on disk, at the end
   28 speakers        5.3 GB             9.6 GB                7.0 GB
   56 speakers         10 GB              19 GB                 14 GB
-  the test set       0.3 GB             0.6 GB                0.4 GB   (and the ZIP files, where they are kept)
+  the test set       0.3 GB             0.6 GB                0.4 GB
 
 Interrupted, the same command continues where it was; on a complete corpus it does nothing. Each ZIP file is checked by
-its MD5 and deleted when it is unpacked. The corpus is by C. Valentini-Botinhao, CC BY 4.0, doi 10.7488/ds/2117."""
+its MD5 and deleted when it is unpacked; those that lie in root already are used, and stay. The corpus is by
+C. Valentini-Botinhao, CC BY 4.0, doi 10.7488/ds/2117."""
 
 
 def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> None:
     """Run the command with these arguments; ``archives`` as in :func:`fetch`."""
     with console.one_line():
-        defaults = {"root": "", "speakers": "28", "part": "all", "keep_archives": "false", "url": URL}
+        defaults = {"root": "", "speakers": "28", "part": "all", "url": URL}
         given = key_values(defaults, HELP, arguments)
         settings.require(given, "root")
         if not given["url"].startswith(("http://", "https://")):
@@ -38,7 +38,6 @@ def main(arguments: Sequence[str], archives: Sequence[Archive] = ARCHIVES) -> No
             Path(given["root"]),
             speakers=int(choice(given, "speakers", "28", "56")),
             part=choice(given, "part", "all", "test"),
-            keep_archives=choice(given, "keep_archives", "true", "false") == "true",
             url=given["url"],
             archives=archives,
         )

@@ -1,8 +1,4 @@
-"""Augmentation of training batches on the device they lie on.
-
-Random numbers are drawn on the CPU from (seed, epoch, first item), and only they travel. So a batch is the same on any
-device, after a resumption and with any number of workers, and nothing waits for a GPU.
-"""
+"""Augmentation of training batches on their device; random numbers are drawn on the CPU, the same for any device."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,12 +16,8 @@ Pair = tuple[Tensor, Tensor]  # noise and clean, [B, N]
 class Transform(ABC):
     """Random change of noise and clean speech, made by :meth:`change`; noisy is their sum before and after.
 
-    Transforms are applied in the order of ``place``, that of the world: sources, their mixture, the channel, the
-    converter, the level. Each draws from a stream of its own, so that adding or removing one does not alter what the
-    others draw.
-
-    Args:
-        probability: of a row to be changed. The other rows stay exactly as they are.
+    Transforms are applied in the order of ``place``. Each draws from a stream of its own, so that adding or removing
+    one does not alter what the others draw. A row is changed with a ``probability``, or stays exactly as it is.
     """
 
     place: ClassVar[int] = 9
@@ -33,7 +25,7 @@ class Transform(ABC):
     keeps_level: ClassVar[bool] = False
 
     def __init__(self, probability: float = 1.0) -> None:
-        check_range("probability", probability, low=0, high=1)
+        check_bounds("probability", probability, low=0, high=1)
         self.probability = probability
 
     @torch.no_grad()
@@ -64,10 +56,7 @@ class Augment:
         self.transforms = sorted(transforms, key=lambda transform: transform.place)
 
     def __call__(self, batch: Mapping[str, Any], key: Sequence[int]) -> dict[str, Any]:
-        """Return an augmented copy of ``{"noisy": [B, N], "clean": [B, N], "level": [B, 1], ...}``, drawn from ``key``.
-
-        Noisy is exactly clean plus noise.
-        """
+        """Return an augmented copy of ``{"noisy": [B, N], "clean": [B, N], "level": [B, 1], ...}``; drawn by key."""
         if not self.transforms:
             return dict(batch)
         noise, clean, level = batch["noisy"] - batch["clean"], batch["clean"], batch["level"]
@@ -80,10 +69,8 @@ class Augment:
 def changed_level(level: Tensor, before: Tensor, after: Tensor) -> Tensor:
     """Estimate the level ``[B, 1]`` of utterances of which a crop ``before`` became ``after``, both ``[B, N]``.
 
-    The power of the utterance beyond that of the crop is assumed to stay. Then a change in a quiet crop is one of a
-    stationary noise, added to speech that is elsewhere; a crop louder than its utterance changes the level in its own
-    ratio, and never comes to stand further above the level than it did. Of 8 s with another's noise, a crop of 2 s
-    tells the level to 0.6 dB (LibriSpeech, standard deviation; the ratio alone to 2.9 dB, the old level to 0.9 dB).
+    The power of the utterance beyond that of the crop is assumed to stay. So a crop never comes to stand further above
+    the level than it did. Of 8 s with another's noise, a crop of 2 s tells the level to 0.6 dB (LibriSpeech).
     """
     old_power, new_power = Spectral.level(before).square(), Spectral.level(after).square()
     rest = (level.square() - old_power).clamp(min=0)
@@ -106,7 +93,7 @@ def nonzero(divisor: Tensor) -> Tensor:
     return torch.where(divisor > 0, divisor, 1.0)
 
 
-def check_range(name: str, *values: float, low: float, high: float) -> None:
+def check_bounds(name: str, *values: float, low: float, high: float) -> None:
     """Raise ValueError unless the values are numbers from ``low`` to ``high`` in ascending order."""
     if not all(isinstance(value, int | float) for value in values) or [*values] != sorted(values):
         raise ValueError(f"{name}: expected {'a number' if len(values) == 1 else 'two numbers, the lower first'}")

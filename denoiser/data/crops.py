@@ -1,7 +1,4 @@
-"""Datasets and samplers over a store: crops for training, whole utterances for validation and test.
-
-This file does not import Lightning, so that a worker that is spawned need not load it.
-"""
+"""Datasets and samplers over a store. Lightning is not imported here: a spawned worker need not load it."""
 
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any
@@ -19,8 +16,8 @@ class Crops(Dataset[Batch]):
     """Batches of crops of ``length`` samples. An item is (epoch, index); its offset follows from it and the seed.
 
     A batch is ``{"crops": int16 [tracks, B, N], "level": [B, 1]}``, or with ``read=False`` the places of its crops,
-    ``{"rows": int64 [B], "offsets": int64 [B], "level": [B, 1]}``. ``"drawn": (epoch, index)`` of its first item is
-    the key for anything else that is drawn for the batch.
+    ``{"rows": int64 [B], "offsets": int64 [B], "level": [B, 1]}``. Its ``"drawn"`` is the (epoch, index) of its first
+    item, the key for anything else that is drawn for the batch.
     """
 
     def __init__(self, store: Store, names: Sequence[str], length: int, seed: int, read: bool = True) -> None:
@@ -65,8 +62,8 @@ class Utterances(Dataset[Batch]):
 class EpochSampler(Sampler[tuple[int, int]]):
     """Every index once per epoch, as (epoch, index), in an order that follows from (seed, epoch).
 
-    Lightning calls ``set_epoch``. With ``shuffle=False`` every epoch is epoch 0, in order. The next iteration leaves
-    out ``skip`` items, which an interrupted run has had.
+    With ``shuffle=False`` every epoch is epoch 0, in order. The next iteration leaves out ``skip`` items, which an
+    interrupted run has had.
     """
 
     def __init__(self, source: Sized, seed: int, shuffle: bool) -> None:

@@ -28,14 +28,10 @@ class PairedData(LightningDataModule):
 
     In training a batch is ``{"noisy": [B, F, T], "clean": [B, F, T]}``, each a :class:`~denoiser.spectral.Spectrum`.
     In validation and test it is one whole utterance as waveforms, ``{"noisy": [1, N], "clean": [1, N],
-    "level": [1, 1], "name": [str], "index": [1]}``. In distributed training every rank gets its share of each batch,
-    and of the utterances.
+    "level": [1, 1], "name": [str], "index": [1]}``. Every rank gets its share of each batch, and of the utterances.
 
-    Args:
-        spectral: the representation, shared with the network that is trained.
-        augment: augmentation of training batches; None for the corpus as it is.
-
-    The other arguments are settings, explained in ``conf/data/default.yaml`` and ``conf/data/vctk_demand.yaml``.
+    ``spectral`` is shared with the network that is trained. The other arguments are settings, explained in
+    ``conf/data/default.yaml`` and ``conf/data/vctk_demand.yaml``.
     """
 
     def __init__(
@@ -61,9 +57,8 @@ class PairedData(LightningDataModule):
         if not isinstance(download, bool) or (download and layout != "vctk_demand"):
             raise ConfigError(f"data.download={download}: expected true or false, and true only for VCTK-DEMAND")
         if batch_size < 1 or frames < 1 or (workers or 0) < 0:
-            raise ConfigError(
-                f"data: batch_size={batch_size}, frames={frames}, workers={workers}; expected at least 1, 1 and 0"
-            )
+            given = f"batch_size={batch_size}, frames={frames}, workers={workers}"
+            raise ConfigError(f"data: {given}; expected at least 1, 1 and 0")
         if device not in ("auto", "cpu", "gpu"):
             raise ConfigError(f"data.device={device}: expected auto, cpu, gpu")
         self.spectral = spectral
@@ -71,7 +66,7 @@ class PairedData(LightningDataModule):
         self.cache = Path(cache).expanduser()
         self.batch_size, self.frames, self.device, self.workers = batch_size, frames, device, workers
         self.val_limit, self.shuffle, self.seed = val_limit, shuffle, seed
-        self.augment, self.licence = augment, licence
+        self.augment, self.licence = augment or Augment(), licence
         # Names of the utterances by split, and the rule of the split, after setup.
         self.names: dict[str, list[str]] = {}
         self.rule = ""
@@ -134,7 +129,7 @@ class PairedData(LightningDataModule):
         return [self.store]
 
     def training_set(self, read: bool) -> Any:
-        """Return the dataset of training batches; with ``read=False`` they hold only the places of their crops."""
+        """Return the dataset of training batches; ``read`` as in :class:`Crops`."""
         return Crops(self.store, self.names["train"], self.spectral.samples(self.frames), self.seed, read)
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -158,7 +153,6 @@ class PairedData(LightningDataModule):
             crops,
             batch_sampler=DistributedBatchSampler(order, self.batch_size, distributed.rank(), distributed.world_size()),
             num_workers=workers,
-            # The dataset gives whole batches.
             collate_fn=default_convert,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
@@ -188,8 +182,7 @@ class PairedData(LightningDataModule):
 
     def augmented(self, batch: Batch) -> Batch:
         """Return the waveforms of a training batch after the augmentation."""
-        waveforms = self.waveforms(batch)
-        return waveforms if self.augment is None else self.augment(waveforms, (self.seed, *batch["drawn"]))
+        return self.augment(self.waveforms(batch), (self.seed, *batch["drawn"]))
 
     def waveforms(self, batch: Batch) -> Batch:
         """Convert a batch of the training loader, on any device, to ``{track: float32 [B, N], "level": [B, 1]}``."""
@@ -222,11 +215,9 @@ class PairedData(LightningDataModule):
 
 
 def utterance_loader(dataset: Dataset[Batch]) -> DataLoader[Batch]:
-    """Return a loader of single utterances, of which every rank takes every ``world_size``-th one.
-
-    A rank without an utterance takes the first one, to stay in step; its ``index`` shows that it counts once.
-    """
+    """Return a loader of single utterances, of which every rank takes every ``world_size``-th one, or the first."""
     rank, world_size = distributed.rank(), distributed.world_size()
     if world_size == 1:
         return DataLoader(dataset)
+    # A rank without an utterance stays in step; the index of the first one shows that it counts once.
     return DataLoader(dataset, sampler=range(rank, len(dataset), world_size) or [0])  # type: ignore[arg-type]

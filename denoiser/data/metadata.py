@@ -18,8 +18,8 @@ MAX_SPEAKERS = 20
 def read_logs(*folders: Path) -> dict[str, tuple[str, float]]:
     """Return ``{name: (noise type, SNR in dB)}`` from the log files of VCTK-DEMAND in these folders.
 
-    They may also lie in ``logfiles/``, where ``logfiles.zip`` is unpacked. A line is ``<name> <noise type> <SNR>``.
-    Other lines, and files that cannot be read, are ignored.
+    They may also lie in ``logfiles/``. Lines other than ``<name> <noise type> <SNR>``, and files that cannot be read,
+    are ignored.
     """
     logs: dict[str, tuple[str, float]] = {}
     places = [place for folder in folders for place in (folder, folder / "logfiles")]
@@ -39,14 +39,14 @@ def read_logs(*folders: Path) -> dict[str, tuple[str, float]]:
 def gather(names: Sequence[str], logs: Mapping[str, tuple[str, float]]) -> dict[str, dict[str, Any]]:
     """Return ``{name: {"noise_type": str, "snr_db": float, "speaker": str}}``, with those entries that are known.
 
-    A log file has the last part of a name. Speakers count as known if all names begin with one, there are 2 to 20, and
-    they have two files each on average.
+    Speakers count as known if all names begin with one, there are 2 to 20, and they have two files each on average.
     """
     speakers = {name: speaker(name, PREFIX) for name in names}
     distinct = set(speakers.values())
     known = 2 <= len(distinct) <= min(MAX_SPEAKERS, len(names) / 2) and all(map(SPEAKER.fullmatch, distinct))
     found: dict[str, dict[str, Any]] = {}
     for name in names:
+        # A log file has the last part of a name.
         noise = logs.get(name, logs.get(name.rsplit("/", 1)[-1]))
         found[name] = dict(zip(("noise_type", "snr_db"), noise, strict=True)) if noise else {}
         if known and speakers[name] != name:

@@ -31,36 +31,24 @@ class Folders:
 
 
 def vctk_demand(root: Path) -> Folders:
-    """Return the folders of VCTK-DEMAND under ``root``; each may lie in a folder of its own name, as some tools unpack.
-
-    Raises CorpusError that names the missing ones.
-    """
+    """Return the folders of VCTK-DEMAND under ``root``, each of which may lie in a folder of its own name."""
     trains = [f"trainset_{speakers}spk_wav" for speakers in (28, 56)]
     train = next((name for name in trains if (root / f"noisy_{name}").is_dir()), trains[0])
     names = [f"noisy_{train}", f"clean_{train}", "noisy_testset_wav", "clean_testset_wav"]
     if missing := [name for name in names if not (root / name).is_dir()]:
-        raise CorpusError(
-            f"data.root={root}: not VCTK-DEMAND, missing: {', '.join(missing)}; "
-            f"python -m denoiser download root={root} fetches it, and so does data.download=true; "
-            "or use data=folders or data=synthetic"
-        )
-    found = [unnest(root / name) for name in names]
-    return Folders((found[0], found[1]), (found[2], found[3]), VCTK_HELD_OUT)
+        remedy = f"python -m denoiser download root={root} fetches it; or use data=folders or data=synthetic"
+        raise CorpusError(f"data.root={root}: not VCTK-DEMAND, missing: {', '.join(missing)}; {remedy}")
+    noisy, clean, test_noisy, test_clean = [unnest(root / name) for name in names]
+    return Folders((noisy, clean), (test_noisy, test_clean), VCTK_HELD_OUT)
 
 
 def folders(root: Path) -> Folders:
-    """Return ``noisy/`` and ``clean/`` under ``root`` or ``root/train``, and those of a test set under ``root/test``.
-
-    Raises CorpusError if there is no such pair of folders.
-    """
+    """Return ``noisy/`` and ``clean/`` under ``root`` or ``root/train``, and those of a test under ``root/test``."""
     found = [(base / "noisy", base / "clean") for base in (root, root / "train", root / "test")]
     here, train, test = [sides if all(side.is_dir() for side in sides) else None for sides in found]
     if sides := here or train:
         return Folders(sides, test)
-    raise CorpusError(
-        f"data.root={root}: no noisy/ and clean/ folders in it (nor in train/); put the noisy files in noisy/ and "
-        "their clean twins in clean/"
-    )
+    raise CorpusError(f"data.root={root}: no noisy/ and clean/ in it, nor in train/; put files and clean twins there")
 
 
 LAYOUTS = {"vctk_demand": vctk_demand, "folders": folders}
@@ -75,7 +63,7 @@ def unnest(folder: Path) -> Path:
 def match(noisy: Path, clean: Path) -> tuple[Corpus, list[str]]:
     """Pair the sound files of two folders by their relative names without extension, sorted by name.
 
-    Returns the pairs, and a line for each file without a twin and for a folder without sound files.
+    Returns the pairs, and a line for each problem.
     """
     sides: list[dict[str, Path]] = []
     problems: list[str] = []
@@ -100,7 +88,7 @@ def match(noisy: Path, clean: Path) -> tuple[Corpus, list[str]]:
 def check(paths: Sequence[Path]) -> tuple[audio.Info | None, list[str]]:
     """Read the headers of the files of one recording, which must agree in rate and length, as noisy and clean do.
 
-    Returns the header of the first file, and a line for each problem.
+    Returns the header of the first file, or None and a line for each problem.
     """
     infos: list[audio.Info] = []
     problems: list[str] = []
@@ -133,8 +121,8 @@ def refuse(problems: Sequence[str]) -> None:
 def split(names: Sequence[str], held_out: Sequence[str] = (), part: str = "val") -> tuple[list[str], list[str], str]:
     """Hold out a part of the pairs; returns the names for training and for the part, and the rule in words.
 
-    The ``held_out`` speakers if the corpus has them and others; else a tenth of at least four speakers with two files
-    each on average; else a tenth of the files. Raises CorpusError for fewer than two names.
+    The part is the ``held_out`` speakers if the corpus has them and others; else a tenth of at least four speakers with
+    two files each on average; else a tenth of the files. Raises CorpusError for fewer than two names.
     """
     if len(names) < 2:
         raise CorpusError("too few pairs in the corpus; training, validation and test need one each")

@@ -1,7 +1,4 @@
-"""Preparation of a corpus: files are read, mixed to mono, resampled and freed of their mean, once, into a store.
-
-Memory does not grow with the corpus, nor with the length of a recording.
-"""
+"""Preparation of a corpus: its files become a store. Memory grows with neither the corpus nor a recording."""
 
 import hashlib
 import json
@@ -21,7 +18,7 @@ from tqdm import tqdm
 from denoiser import audio, filesystem
 from denoiser.audio.blocks import resampling
 from denoiser.data.pairs import Corpus, check, refuse
-from denoiser.data.store import FULL_SCALE, VERSION, Store, checksums, is_complete
+from denoiser.data.store import FULL_SCALE, VERSION, Store, is_complete
 from denoiser.errors import AudioError, CorpusError
 
 BLOCK_SECONDS = 10.0  # read at once by each worker
@@ -29,26 +26,15 @@ HELD_SECONDS = 60.0  # longest recording that a worker keeps in memory; a longer
 LARGEST = 1 - 1 / FULL_SCALE
 
 
-def clips(track: str, folder: Path, files: Sequence[Path] | None = None) -> Corpus:
-    """Return a corpus of one track: ``files``, by default all sound files under ``folder``, named by their paths there.
-
-    Raises AudioError if there is no sound file.
-    """
-    files = audio.list_files(folder) if files is None else files
-    names = [path.relative_to(folder).as_posix() for path in files]
-    return Corpus((track,), names, [(path,) for path in files])
-
-
 def prepare(corpora: Sequence[Corpus], sample_rate: int, cache: Path, problems: Sequence[str] = ()) -> list[Store]:
     """Return the stores of these corpora at ``sample_rate`` Hz under ``cache``, prepared unless they are there.
 
-    The key of a store follows from the names, sizes and times of its files, the rate and the format, so it is prepared
-    again when any of these changes. It is built under a temporary name and renamed when complete. Channels are
+    A store is prepared again when the names, sizes or times of its files, the rate or the format change. Channels are
     averaged, and the mean of each track is removed. Tracks beyond full scale are scaled down together, so that noisy
     remains clean plus noise.
 
-    Raises one CorpusError for the ``problems`` found before and all files whose headers show that they cannot be used,
-    before any is prepared, and one for all files that are damaged when they are read.
+    Raises one CorpusError for the ``problems`` found before and all files whose headers are wrong, before any is
+    prepared, and one for all files that are damaged when they are read.
     """
     folders = [cache / f"{sample_rate}hz-{_key(corpus, sample_rate)}" for corpus in corpora]
     missing = [(c, folder) for c, folder in zip(corpora, folders, strict=True) if not is_complete(folder)]
@@ -82,8 +68,8 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
     with filesystem.atomic_folder(folder) as partial:
         targets = [partial / f"{track}.i16" for track in corpus.tracks]
         for target in targets:
-            target.touch()
-            os.truncate(target, 2 * max(1, starts[-1]))
+            with open(target, "wb") as empty:
+                empty.truncate(2 * max(1, starts[-1]))
         threads = torch.get_num_threads()
         try:
             # One file per thread: decoding and filtering release the interpreter, and files are short.
@@ -94,8 +80,8 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
             torch.set_num_threads(threads)
         if problems := [level for level in levels if isinstance(level, str)]:
             return problems
-        rows = zip(corpus.names, starts, lengths, levels, checksums(targets, starts), strict=False)
-        utterances = [dict(zip(("name", "start", "length", "level", "checksum"), row, strict=True)) for row in rows]
+        rows = zip(corpus.names, starts, lengths, levels, strict=False)
+        utterances = [dict(zip(("name", "start", "length", "level"), row, strict=True)) for row in rows]
         index = {"version": VERSION, "sample_rate": sample_rate, "tracks": corpus.tracks, "utterances": utterances}
         (partial / "index.json").write_text(json.dumps(index))
         for path in partial.iterdir():
@@ -161,7 +147,7 @@ def _read(paths: Sequence[Path], info: audio.Info, sample_rate: int) -> Iterator
 
 
 def _key(corpus: Corpus, sample_rate: int) -> str:
-    """Return the key of a store. It does not depend on the folder: a corpus that was moved is not prepared again."""
+    """Return the key of a store, which does not depend on the folder: a corpus that moved is not prepared again."""
     digest = hashlib.sha256(f"{VERSION} {sample_rate} {' '.join(corpus.tracks)}".encode())
     for name, paths in zip(corpus.names, corpus.files, strict=True):
         for path in paths:

@@ -14,10 +14,7 @@ SHARE = 0.5  # of a GPU's free memory that a corpus may take by default; trainin
 
 
 class Resident:
-    """Samples of stores on a device, int16, from which crops are gathered there.
-
-    The stores have equally many tracks. Their rows are numbered one store after the other.
-    """
+    """Samples of stores on a device, int16 ``[tracks, N]``; their rows are numbered one store after the other."""
 
     def __init__(self, stores: Sequence[Store], device: torch.device) -> None:
         lengths = [len(store.maps[0]) for store in stores]
@@ -43,10 +40,10 @@ class Resident:
 
 
 def fits(device: torch.device, choice: str, size: int, free: int | None = None) -> bool:
-    """Return True if a corpus of ``size`` bytes is to live on the training device.
+    """Return True if a corpus of ``size`` bytes is to live on the training device, which has ``free`` bytes.
 
-    ``choice`` is ``auto`` for a GPU with enough free memory, ``cpu`` for never, ``gpu`` for always. ``free`` is the
-    memory of the device in bytes; by default it is asked. Raises ConfigError if ``gpu`` is impossible.
+    ``choice`` is ``auto`` for a GPU with enough of them, ``cpu`` for never, ``gpu`` for always. Raises ConfigError if
+    ``gpu`` is impossible.
     """
     if device.type != "cuda" and choice == "gpu":
         raise ConfigError("data.device=gpu: this training runs on the CPU; use data.device=auto")
@@ -54,8 +51,6 @@ def fits(device: torch.device, choice: str, size: int, free: int | None = None) 
         return False
     free = torch.cuda.mem_get_info(device)[0] if free is None else free
     if choice == "gpu" and size > free:
-        raise ConfigError(
-            f"data.device=gpu: the corpus takes {size / 1e9:.2f} GB and {free / 1e9:.2f} GB are free on {device}; "
-            "use data.device=auto"
-        )
+        sizes = f"the corpus takes {size / 1e9:.2f} GB and {free / 1e9:.2f} GB are free on {device}"
+        raise ConfigError(f"data.device=gpu: {sizes}; use data.device=auto")
     return choice == "gpu" or size < SHARE * free

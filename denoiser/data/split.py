@@ -12,7 +12,7 @@ PARTS = ("train", "val", "test")
 HELD_OUT = 0.1  # share of the groups in validation, and in the test
 FEWEST = 4  # groups, or files, of which some can be held out
 CUTS = (0.8, 0.9)  # where fewer files are cut in time into training, validation and test
-# Names of LibriSpeech and LibriTTS (61-70968-0000, LS61_70968_000007) and VCTK (p225_001).
+# LibriSpeech and LibriTTS (61-70968-0000, LS61_70968_000007) and VCTK (p225_001).
 SPEAKERS = re.compile(r"([A-Za-z]{0,2}\d+)[-_]\d+[-_]\d|([ps]\d+)_\d")
 # Freesound's number, in the names of ESC-50, UrbanSound8K and FSD50K.
 RECORDINGS = re.compile(r"\d{4,}")
@@ -23,15 +23,11 @@ Cut = tuple[int, float, float]  # index of a file, and the share of it from and 
 
 
 def speaker(name: str, pattern: str | None = None) -> str:
-    """Return the speaker of a file, by its path.
+    """Return the speaker of a file, by its path relative to the corpus.
 
-    Args:
-        name: path of the file, relative to the corpus.
-        pattern: regular expression, searched in the path; its first group that matches, or all of it, is the speaker.
-            Of paired corpora :data:`PREFIX`. By default names as in well-known corpora are understood, and in others
-            the folder is the speaker.
-
-    Raises ConfigError if the pattern is wrong or not found.
+    ``pattern`` is a regular expression, searched in the path; its first group that matches, or all of it, is the
+    speaker. By default that is the :func:`known_speaker`, else the folder. Raises ConfigError if the pattern is wrong
+    or not found.
     """
     if pattern is not None:
         return _search("speaker", pattern, name)
@@ -45,10 +41,10 @@ def known_speaker(name: str) -> str | None:
 
 
 def recording(name: str, pattern: str | None = None) -> str:
-    """Return the recording that a noise file was cut from, by its path.
+    """Return the recording that a noise file was cut from, by its path; ``pattern`` as in :func:`speaker`.
 
-    ``pattern`` is as in :func:`speaker`. By default a number of four digits or more in the name is the recording; the
-    channels of one (``ch01``, ``ch02``, ... in a folder, as in DEMAND) belong together; any other file is its own.
+    By default it is a number of four digits or more in the name, for channels (``ch01``, ... as in DEMAND) the folder,
+    else the file.
     """
     if pattern is not None:
         return _search("recording", pattern, name)
@@ -72,17 +68,10 @@ def _search(kind: str, pattern: str, name: str) -> str:
 def divide(
     names: Sequence[str], groups: Sequence[str], sizes: Sequence[int], parts: Sequence[str], kind: str
 ) -> tuple[dict[str, list[Cut]], str]:
-    """Divide files into parts; returns the cuts of each part, and the rule that was used, in words.
+    """Divide files into parts, training first; returns the cuts of each part, and the rule in words.
 
-    Each part but the first gets a tenth of the groups; if there are fewer than four groups, a tenth of the files; if
-    there are fewer than four files, all are cut in time.
-
-    Args:
-        names: of the files, each unique.
-        groups: speaker or recording of each file.
-        sizes: of each file, in any unit.
-        parts: training first.
-        kind: name of a group, "speaker" or "recording".
+    Each other part gets a tenth of the ``groups``, the speaker or recording (``kind``) of each file; if there are fewer
+    than four groups, a tenth of the files; if there are fewer than four files, all are cut in time.
     """
     if len(set(groups)) >= FEWEST:
         labels = groups
@@ -108,8 +97,8 @@ def hold_out(
 ) -> tuple[dict[str, str], str]:
     """Choose a tenth of the labels, at least one, for each part but the first; returns their parts, and the rule.
 
-    The choice follows a hash of the labels, so it does not depend on their order and hardly changes when files are
-    added. With ``sizes``, a label with more than a fifth of the total is chosen only if there is no other.
+    The choice follows a hash of the labels, so it hardly changes when files are added. With ``sizes``, a label with
+    more than a fifth of the total is chosen only if there is no other.
     """
     total = dict.fromkeys(labels, 0)
     for label, size in zip(labels, sizes or [], strict=False):

@@ -1,12 +1,8 @@
-"""Store of a prepared corpus: 16-bit sound at one rate, one memory map per track, with an index.
+"""Store of a prepared corpus: 16-bit sound at one rate, one memory map per track, with an index."""
 
-:mod:`denoiser.data.preparation` writes it. Training reads crops from it.
-"""
-
-import itertools
 import json
-import zlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,18 +26,6 @@ def is_complete(folder: Path) -> bool:
         return False
 
 
-def checksums(maps: Sequence[Path], starts: Sequence[int]) -> list[int]:
-    """Return the CRC-32 of each utterance; ``starts`` are their first samples, and the end of the last."""
-    tracks = [np.memmap(path, np.int16, mode="r") for path in maps]
-    found = []
-    for first, last in itertools.pairwise(starts):
-        value = 0
-        for track in tracks:
-            value = zlib.crc32(track[first:last].data, value)
-        found.append(value)
-    return found
-
-
 class Store:
     """A prepared corpus on disk, for reading. It can be forked and pickled: the maps open on first use.
 
@@ -61,26 +45,20 @@ class Store:
         self.starts = np.array([utterance["start"] for utterance in utterances], np.int64)
         self.lengths = np.array([utterance["length"] for utterance in utterances], np.int64)
         self.levels = np.array([utterance["level"] for utterance in utterances], np.float32)
-        # CRC-32 of an utterance, one track after the other.
-        self.checksums: list[int] = [utterance["checksum"] for utterance in utterances]
-        self._maps: tuple[NDArray[np.int16], ...] | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_maps": None}
+        return {name: value for name, value in self.__dict__.items() if name != "maps"}
 
-    @property
+    @cached_property
     def maps(self) -> tuple[NDArray[np.int16], ...]:
         """Samples of each track, one utterance after the other."""
-        if self._maps is None:
-            paths = [self.folder / f"{track}.i16" for track in self.tracks]
-            try:
-                # Plain arrays, as a slice of a memmap costs ten times a slice of an array.
-                self._maps = tuple(np.asarray(np.memmap(path, np.int16, mode="r")) for path in paths)
-            except (OSError, ValueError) as error:
-                raise CorpusError(
-                    f"{self.folder}: the prepared corpus is gone or damaged ({error}); the next start prepares it anew"
-                ) from error
-        return self._maps
+        paths = [self.folder / f"{track}.i16" for track in self.tracks]
+        try:
+            # Plain arrays, as a slice of a memmap costs ten times a slice of an array.
+            return tuple(np.asarray(np.memmap(path, np.int16, mode="r")) for path in paths)
+        except (OSError, ValueError) as error:
+            problem = f"the prepared corpus is gone or damaged ({error}); the next start prepares it anew"
+            raise CorpusError(f"{self.folder}: {problem}") from error
 
     @property
     def size(self) -> int:
@@ -88,27 +66,18 @@ class Store:
         return 2 * len(self.tracks) * int(self.lengths.sum())
 
     def read(self, name: str) -> tuple[Tensor, ...]:
-        """Return a whole utterance, float32 ``[N]`` per track. Raises CorpusError if its checksum is wrong."""
+        """Return a whole utterance, float32 ``[N]`` per track."""
         row = self.rows[name]
-        samples = self.gather([row], np.array([0]), int(self.lengths[row]))[:, 0]
-        if zlib.crc32(samples.numpy().data) != self.checksums[row]:
-            raise CorpusError(
-                f"{name}: its checksum is wrong, it was damaged since it was prepared; delete {self.folder}, and it is "
-                "prepared again at the next start"
-            )
-        return tuple(to_float(samples))
+        return tuple(to_float(self.gather([row], np.array([0]), int(self.lengths[row]))[:, 0]))
 
     def gather(self, rows: Sequence[int] | NDArray[np.int64], offsets: NDArray[np.int64], length: int) -> Tensor:
-        """Return crops int16 ``[tracks, B, length]``, each from an offset in a row on, with zeros beyond its ends.
-
-        They are read in the order of their places on the disk.
-        """
+        """Return crops int16 ``[tracks, B, length]``, each from an offset in a row on, with zeros beyond its ends."""
         rows = np.asarray(rows)
         skips = np.clip(-offsets, 0, length)
         firsts = self.starts[rows] + offsets + skips
         counts = np.clip(self.lengths[rows] - offsets - skips, 0, length - skips)
         crops = np.zeros((len(self.tracks), len(rows), length), np.int16)
-        order = np.argsort(firsts)
+        order = np.argsort(firsts)  # as they lie on the disk
         for samples, out in zip(self.maps, crops, strict=True):
             for i in order:
                 out[i, skips[i] : skips[i] + counts[i]] = samples[firsts[i] : firsts[i] + counts[i]]

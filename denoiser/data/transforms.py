@@ -7,16 +7,14 @@ import torch
 from torch import Tensor
 
 from denoiser import audio
-from denoiser.data.augment import Pair, Transform, check_range, column, nonzero, to_device
+from denoiser.data.augment import Pair, Transform, check_bounds, column, nonzero, to_device
 
 
 class Speed(Transform):
-    """Speech and noise faster or slower by one factor: tempo, pitch and formants, as of a tape.
+    """Speech and noise faster or slower by one factor, as of a tape (Ko et al. 2015, Audio augmentation).
 
-    In effect these are other speakers (Ko et al. 2015, Audio augmentation for speech recognition). The factor is drawn
-    in steps of 1/100 between ``low`` and ``high``, so that the resampler's filter is short. It is exact to -40 dB up to
-    85 % of the band, and 3 dB down at 97 %. The crop keeps its length: a faster one ends in silence, up to 9 % at 1.1;
-    a slower one has nothing above ``factor`` times the band.
+    The factor is drawn in steps of 1/100 between ``low`` and ``high``, so that the resampler's filter is short. The
+    crop keeps its length: a faster one ends in silence; a slower one has nothing above ``factor`` times the band.
     """
 
     place = 1
@@ -25,7 +23,7 @@ class Speed(Transform):
 
     def __init__(self, low: float = 0.9, high: float = 1.1, probability: float = 1.0) -> None:
         super().__init__(probability)
-        check_range("low, high", low, high, low=0.5, high=2)
+        check_bounds("low, high", low, high, low=0.5, high=2)
         self.low, self.high = low, high
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
@@ -40,11 +38,9 @@ class Speed(Transform):
 
 
 class Remix(Transform):
-    """Noises exchanged within the batch, so that every utterance meets many of them.
+    """Noises exchanged within the batch (Défossez et al. 2020, Real time speech enhancement in the waveform domain).
 
-    Défossez et al. 2020, Real time speech enhancement in the waveform domain. A noise is multiplied by the ratio of the
-    two levels: with the noise of a recording of 5 dB SNR, an utterance of 5 dB stays at 5 dB however loud either was
-    recorded, and the distribution of SNRs stays that of the corpus.
+    A noise is multiplied by the ratio of the two levels, so the distribution of SNRs stays that of the corpus.
     """
 
     place = 2
@@ -55,11 +51,7 @@ class Remix(Transform):
 
 
 class Shift(Transform):
-    """Circular shift of the noise, with its sign inverted in half of the rows.
-
-    Neither the simultaneous events of speech and noise nor their relative phase then repeat. The joint can click, as
-    steps in a noise do, and a noise shorter than the crop leaves a gap.
-    """
+    """Circular shift of the noise, with its sign inverted in half of the rows; the joint can click."""
 
     place = 3
     keeps_level = True
@@ -73,18 +65,13 @@ class Shift(Transform):
 
 
 class SNR(Transform):
-    """Noise louder or softer: the SNR of the recording plus ``low`` to ``high`` dB, drawn uniformly.
-
-    SNR is ``10 log10`` of the ratio of the powers of clean and noise over any stretch of time; all change alike. A
-    corpus has few SNRs (VCTK-DEMAND 0, 5, 10, 15 dB); a wider, continuous range generalises better (Braun and Tashev
-    2020, Data augmentation and loss normalization for deep noise suppression).
-    """
+    """Noise louder or softer: the SNR of the recording plus ``low`` to ``high`` dB (Braun and Tashev 2020)."""
 
     place = 4
 
     def __init__(self, low: float = -5.0, high: float = 5.0, probability: float = 1.0) -> None:
         super().__init__(probability)
-        check_range("low, high", low, high, low=-60, high=60)
+        check_bounds("low, high", low, high, low=-60, high=60)
         self.low, self.high = low, high
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
@@ -93,16 +80,13 @@ class SNR(Transform):
 
 
 class BandStop(Transform):
-    """One band removed from speech and noise, to be inferred from the rest (Défossez et al. 2020).
-
-    The band lies anywhere on the mel scale, ``2595 log10(1 + f / 700)``, and takes up to the share ``width`` of it.
-    """
+    """One band removed from speech and noise: up to the share ``width`` of the mel scale (Défossez et al. 2020)."""
 
     place = 5
 
     def __init__(self, sample_rate: int, width: float = 0.2, probability: float = 1.0) -> None:
         super().__init__(probability)
-        check_range("width", width, low=0, high=1)
+        check_bounds("width", width, low=0, high=1)
         self.sample_rate, self.width = sample_rate, width
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
@@ -118,9 +102,7 @@ class BandStop(Transform):
 class BandLimit(Transform):
     """Speech and noise through a narrow channel, with a lower and an upper cut-off, each drawn log-uniformly.
 
-    A telephone passes 300 to 3400 Hz (ITU-T G.712), a headset or a wide-band call 50 to 7000 Hz (G.722), and either
-    may be in a file of any rate. A cut-off beyond half the sample rate cuts nothing. ``low`` and ``high`` are the
-    ranges of the two cut-offs in Hz.
+    ``low`` and ``high`` are their ranges in Hz. A telephone passes 300 to 3400 Hz (ITU-T G.712), a headset 50 to 7000.
     """
 
     place = 6
@@ -135,8 +117,8 @@ class BandLimit(Transform):
         super().__init__(probability)
         if not all(isinstance(edge, Sequence) and len(edge) == 2 for edge in (low, high)):
             raise ValueError("low, high: expected two frequencies each")
-        check_range("low", *low, low=1, high=sample_rate / 2)
-        check_range("high", *high, low=max(low), high=1e6)
+        check_bounds("low", *low, low=1, high=sample_rate / 2)
+        check_bounds("high", *high, low=max(low), high=1e6)
         self.sample_rate, self.low, self.high = sample_rate, low, high
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
@@ -149,16 +131,14 @@ class BandLimit(Transform):
 class Clip(Transform):
     """Noisy clipped as by a converter, ``low`` to ``high`` dB above the level of the utterance.
 
-    Peaks of the noisy lie 13 to 22 dB above it (VCTK-DEMAND): at 9 dB one sample in 50 is clipped and the distortion
-    15 dB below the signal, at 15 dB 40 dB below (medians). The distortion belongs to the noise, so that the clean
-    remains the target: ``noise = clipped - clean``.
+    Peaks of the noisy lie 13 to 22 dB above it (VCTK-DEMAND). The distortion belongs to the noise.
     """
 
     place = 7
 
     def __init__(self, low: float = 9.0, high: float = 15.0, probability: float = 1.0) -> None:
         super().__init__(probability)
-        check_range("low, high", low, high, low=0, high=60)
+        check_bounds("low, high", low, high, low=0, high=60)
         self.low, self.high = low, high
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
@@ -170,9 +150,8 @@ class Clip(Transform):
 class Gain(Transform):
     """Speech and noise louder or softer by up to ``decibels``, drawn uniformly, while the level stays.
 
-    A gain alone would do nothing, as the level is divided out. But the level of a file is not that of its speech:
-    pauses make speech stand above it, a slammed door far below, and in a stream it is only estimated. So the network
-    learns speech at other levels (dynamic level diversity: Braun and Tashev 2020).
+    The level of a file, which is divided out, is not that of its speech. So the network learns speech at other levels
+    (Braun and Tashev 2020, Data augmentation and loss normalization for deep noise suppression).
     """
 
     place = 8
@@ -180,7 +159,7 @@ class Gain(Transform):
 
     def __init__(self, decibels: float = 15.0, probability: float = 1.0) -> None:
         super().__init__(probability)
-        check_range("decibels", decibels, low=0, high=60)
+        check_bounds("decibels", decibels, low=0, high=60)
         self.decibels = decibels
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
@@ -191,7 +170,7 @@ class Gain(Transform):
 def lowpass(cutoff: Tensor, sample_rate: int) -> Tensor:
     """Return low-pass kernels ``[B, K]`` for cut-offs ``[B, 1]`` in Hz: a sinc under a Hamming window of 32 ms, K odd.
 
-    The transition is 100 Hz wide, the stop band 50 dB down. A cut-off beyond half the sample rate gives an impulse.
+    A cut-off beyond half the sample rate gives an impulse.
     """
     half = round(0.016 * sample_rate)
     time = torch.arange(-half, half + 1, device=cutoff.device, dtype=cutoff.dtype)

@@ -1,10 +1,10 @@
 """Preparation of a corpus, its store, and damage to either."""
 
+import itertools
+import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import weakref
 
 import numpy as np
@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from conftest import ROOT, TINY, largest_file, make_noise, make_voice, train_here, write_pair, write_vctk
+from conftest import TINY, largest_file, make_noise, make_voice, train_here, write_pair, write_vctk
 from denoiser import audio
 from denoiser.data import pairs, preparation
-from denoiser.data.preparation import clips
+from denoiser.data.mixture.folders import one_track
 from denoiser.data.resident import Resident
 from denoiser.data.store import FULL_SCALE, to_float
 from denoiser.errors import CorpusError
@@ -30,7 +30,7 @@ def prepare(root, rate=16_000):
 
 def prepare_clips(root, cache="cache"):
     """Return the store of the noises in ``root``, of one track."""
-    return preparation.prepare([clips("noise", root / "noise")], 16_000, root / cache)[0]
+    return preparation.prepare([one_track("noise", root / "noise")], 16_000, root / cache)[0]
 
 
 @pytest.fixture
@@ -64,21 +64,23 @@ def test_a_batch_of_crops_is_read_as_one_with_zeros_beyond_the_ends_of_an_uttera
 
 
 def test_a_folder_of_single_clips_is_a_store_of_one_track(tmp_path):
-    audio.write(tmp_path / "noise/deep/er/a.flac", make_noise(0.5, 44_100).repeat(2, 1), 44_100)
+    noise = make_noise(0.5, 44_100)
+    audio.write(tmp_path / "noise/deep/er/a.flac", torch.cat([noise, 0 * noise]), 44_100)  # channels are averaged
     audio.write(tmp_path / "noise/a.wav", make_noise(0.25, 8_000, 1), 8_000)
     prepared = prepare_clips(tmp_path)
     assert prepared.tracks == ("noise",)
     assert prepared.names == ["a.wav", "deep/er/a.flac"]
     (got,) = prepared.read("deep/er/a.flac")
-    expected = audio.resample(make_noise(0.5, 44_100), 44_100, 16_000)[0]
+    expected = audio.resample(noise / 2, 44_100, 16_000)[0]
     assert torch.allclose(got, expected - expected.mean(), atol=1e-4)
     assert prepared.lengths[0] == 4_000
+    assert len(pickle.dumps(prepared)) < 2_000  # without the samples that are open
 
 
 @pytest.mark.parametrize("loud", [1.0, 20.0])
 @pytest.mark.parametrize("rate", [44_100, 16_000, 8_000])
 def test_a_long_recording_in_blocks_equals_the_whole(tmp_path, monkeypatch, rate, loud):
-    audio.write(tmp_path / "noise/a.wav", loud * make_noise(1.0, rate), rate, subtype="FLOAT")
+    audio.write(tmp_path / "noise/a.wav", loud * (0.3 + make_noise(1.0, rate)), rate, subtype="FLOAT")
     at_once = prepare_clips(tmp_path, "at_once")
     monkeypatch.setattr(preparation, "BLOCK_SECONDS", 0.1)
     monkeypatch.setattr(preparation, "HELD_SECONDS", 0.1)
@@ -110,10 +112,7 @@ def test_a_long_recording_is_read_in_blocks_that_are_not_kept(tmp_path, monkeypa
     assert sum(lengths) == 2 * 4 * 48_000
 
 
-@pytest.mark.parametrize("held_seconds", [0.1, 10.0])
-def test_the_mean_of_each_track_is_removed(tmp_path, monkeypatch, held_seconds):
-    monkeypatch.setattr(preparation, "BLOCK_SECONDS", 0.1)
-    monkeypatch.setattr(preparation, "HELD_SECONDS", held_seconds)
+def test_the_mean_of_each_track_is_removed(tmp_path):
     voice, noise = make_voice(0.5, 16_000), make_noise(0.5, 16_000)
     audio.write(tmp_path / "noisy/a.wav", voice + noise + 0.3, 16_000, subtype="FLOAT")
     audio.write(tmp_path / "clean/a.wav", voice - 0.2, 16_000, subtype="FLOAT")
@@ -134,21 +133,9 @@ def test_a_store_that_was_cut_short_is_prepared_again(root):
     assert all(torch.equal(a, b) for a, b in zip(before, again.read("u0"), strict=True))
 
 
-def test_an_utterance_that_was_damaged_since_is_named(root):
-    store = prepare(root)
-    samples = np.memmap(store.folder / "clean.i16", np.int16, mode="r+")
-    samples[store.starts[1] + 1000] += 1
-    samples.flush()
-    store.read("u0")
-    with pytest.raises(CorpusError, match=r"^u1: its checksum is wrong, .* delete "):
-        store.read("u1")
-
-
 def test_a_full_disk_is_one_line_and_leaves_nothing(root):
-    message = r"data\.cache=.*cannot be written.*name another place"
-    with largest_file(20_000), pytest.raises(CorpusError, match=message) as error:
+    with largest_file(20_000), pytest.raises(CorpusError, match=r"^data\.cache=.*cannot be written.*another place$"):
         prepare(root)
-    assert "\n" not in str(error.value)
     assert list((root / "cache").iterdir()) == []
 
 
@@ -194,37 +181,24 @@ def test_a_header_with_a_wrong_length_is_refused(tmp_path, samples, said):
         prepare_clips(tmp_path)
 
 
-# A process that prepares a corpus, and is killed at its eighth block.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from denoiser import audio
-from denoiser.data import pairs, preparation
+def test_after_a_killed_preparation_the_next_one_starts_over(root, monkeypatch):
+    blocks, read = itertools.count(1), audio.Reader.read
 
-class Reader(audio.Reader):
-    blocks = 0
-
-    def read(self, frames):
-        Reader.blocks += 1
-        if Reader.blocks == 8:
+    def read_or_die(reader, frames):
+        if next(blocks) == 6:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().read(frames)
+        return read(reader, frames)
 
-audio.Reader = Reader
-corpus, _ = pairs.match(*pairs.vctk_demand(Path(sys.argv[1])).train)
-preparation.prepare([corpus], 16_000, Path(sys.argv[2]))
-"""
-
-
-def test_after_a_killed_preparation_the_next_one_starts_over(vctk, tmp_path):
-    cache = tmp_path / "cache"
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(vctk), str(cache)], cwd=ROOT)
-    assert killed.returncode == -signal.SIGKILL
-    assert sorted(path.name for path in cache.glob("*.partial-*/*")) == ["clean.i16", "noisy.i16"]
-    corpus, _ = pairs.match(*pairs.vctk_demand(vctk).train)
-    (prepared,) = preparation.prepare([corpus], 16_000, cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(audio.Reader, "read", read_or_die)
+        killed = multiprocessing.get_context("fork").Process(target=prepare, args=(root,))
+        killed.start()
+        killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    assert sorted(path.name for path in root.glob("cache/*.partial-*/*")) == ["clean.i16", "noisy.i16"]
+    prepared = prepare(root)
     assert all(noisy.any() for noisy, _ in map(prepared.read, prepared.names))
-    assert [path.name for path in cache.iterdir()] == [prepared.folder.name]
+    assert [path.name for path in (root / "cache").iterdir()] == [prepared.folder.name]
 
 
 def test_pairs_beyond_full_scale_are_scaled_down_together(tmp_path):
@@ -235,17 +209,6 @@ def test_pairs_beyond_full_scale_are_scaled_down_together(tmp_path):
     gain = float(noisy.std() / (voice + noise).std())
     assert gain < 1
     assert torch.allclose((noisy - clean) / gain, (noise - noise.mean())[0], atol=1e-3)
-
-
-def test_stereo_is_averaged_and_the_store_travels_to_workers(tmp_path):
-    voice = make_voice(0.3, 16_000)
-    audio.write(tmp_path / "noisy/a.wav", torch.cat([voice, 0 * voice]), 16_000)
-    audio.write(tmp_path / "clean/a.wav", voice / 2, 16_000)
-    prepared = prepare(tmp_path)
-    noisy, clean = prepared.read("a")
-    assert torch.allclose(noisy, clean, atol=1e-4)
-    assert torch.equal(pickle.loads(pickle.dumps(prepared)).read("a")[0], noisy)
-    assert len(pickle.dumps(prepared)) < 2_000
 
 
 def test_damaged_files_of_training_and_test_are_one_error_before_training(tmp_path):

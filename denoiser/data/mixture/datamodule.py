@@ -1,6 +1,8 @@
 """Data module for training without pairs: clean speech from one folder and noises from another, mixed on the fly."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from denoiser.data.mixture.fixed import FixedMixtures
 from denoiser.data.mixture.mix import mix
 from denoiser.data.mixture.recipe import Recipe
 from denoiser.data.mixture.segments import LONGEST, SHORTEST, Collection, Segments
-from denoiser.data.preparation import clips, prepare
+from denoiser.data.pairs import Corpus
+from denoiser.data.preparation import prepare
 from denoiser.data.split import PARTS, divide, hashed
 from denoiser.data.store import Store, to_float
 from denoiser.data.synthesis.generated import write_noises
@@ -36,24 +39,11 @@ class MixtureData(PairedData):
 
     Training draws them anew every epoch, and mixes them on its device; an epoch is the speech once. Validation and
     test mixtures are whole utterances (of a file longer than 10 s, parts of it), always the same, of speakers and noise
-    recordings that are not trained on: a tenth of either for each. Where there are fewer than four, files are held
-    out, or each is cut in time; :meth:`describe` says so.
+    recordings that are not trained on. Speakers of ``test_root`` that are known by name are not trained on either.
 
-    Args:
-        spectral: the representation, shared with the network that is trained.
-        speech: folder of clean speech, or several.
-        noise: folder of noises, or several; null for babble and generated noises alone.
-        rooms: folder of room impulse responses, or several, or ``simulated``; null for none.
-        test_root: a corpus of true pairs to test on, VCTK-DEMAND or a folder with noisy/ and clean/ (or test/noisy and
-            test/clean). Its speakers are not trained on, where they are known by name. Null for held-out mixtures.
-        speaker: regular expression that finds the speaker in a file's path; null for the rules of
-            :func:`denoiser.data.split.speaker`.
-        recording: the same for the recording that a noise was cut from, :func:`denoiser.data.split.recording`.
-        mix: arguments of :class:`~denoiser.data.mixture.recipe.Recipe`.
-        corpus_seed: of validation and test mixtures. It is not the training's seed, so that runs with several seeds
-            are compared on the same mixtures.
-        test_limit: test on at most this many mixtures, evenly spaced; null for all.
-        options: of :class:`PairedData`.
+    Arguments are the settings explained in ``conf/data/mixture.yaml``: ``mix`` those of
+    :class:`~denoiser.data.mixture.recipe.Recipe`, ``speaker`` and ``recording`` the patterns of
+    :mod:`denoiser.data.split`, ``options`` those of :class:`PairedData`.
     """
 
     def __init__(
@@ -70,13 +60,11 @@ class MixtureData(PairedData):
         test_limit: int | None = 200,
         **options: Any,
     ) -> None:
-        self.speech = folders.listed("speech", speech)
-        self.noise = folders.listed("noise", noise)
+        self.speech, self.noise = folders.listed(speech), folders.listed(noise)
         if not self.speech:
             raise ConfigError("data.speech missing; give it as data.speech=FOLDER, a folder of clean speech")
         super().__init__(spectral, str(self.speech[0]), "folders", **options)
-        self.simulated = rooms == "simulated"
-        self.rooms = [] if self.simulated else folders.listed("rooms", rooms)
+        self.rooms = rooms
         self.test_root = None if test_root is None else Path(test_root).expanduser()
         self.speaker, self.recording = speaker, recording
         self.recipe = Recipe(**(mix or {}))
@@ -85,7 +73,7 @@ class MixtureData(PairedData):
         self.material: dict[str, dict[str, Segments]] = {}
         self.room_responses: dict[str, Tensor] = {}
         self._prepared: dict[str, list[Store]] = {}
-        self._facts_by_name: dict[str, dict[str, Any]] | None = None
+        self._fixed: dict[str, FixedMixtures] = {}
 
     def prepare_data(self) -> None:
         """Find, check and prepare speech and noise; CorpusError, one for all that is wrong with them."""
@@ -93,70 +81,76 @@ class MixtureData(PairedData):
             return
         folders.check_apart(self.speech, self.noise)
         problems: list[str] = []
-        found = [("speech", folders.one_track("speech", path)) for path in self.speech]
-        found += [("noise", folders.one_track("noise", path)) for path in self.noise]
+        rate = self.spectral.sample_rate
+        corpora: dict[str, list[Corpus]] = {kind: [] for kind in (*KINDS, "tests")}
+        corpora["speech"] = [folders.one_track("speech", path) for path in self.speech]
+        corpora["noise"] = [folders.one_track("noise", path) for path in self.noise]
         if self.recipe.generated:
-            found.append(("generated", clips("noise", write_noises(self.cache, self.spectral.sample_rate))))
+            corpora["generated"] = [folders.one_track("noise", write_noises(self.cache, rate))]
         if self.test_root:
             matched, problems = folders.test_pairs(self.test_root)
-            found.append(("tests", matched))
-        corpora = [corpus for _, corpus in found]
-        stores = prepare(corpora, self.spectral.sample_rate, self.cache, problems=problems)
-        for (kind, _), store in zip(found, stores, strict=True):
-            self._prepared.setdefault(kind, []).append(store)
+            corpora["tests"] = [matched]
+        stores = iter(prepare([*chain.from_iterable(corpora.values())], rate, self.cache, problems))
+        self._prepared = {kind: [next(stores) for _ in group] for kind, group in corpora.items()}
 
     @property
     def sources(self) -> list[Store]:
-        return [store for kind in KINDS for store in self._prepared.get(kind, [])]
+        return [store for kind in KINDS for store in self._prepared[kind]]
 
     def setup(self, stage: str | None = None) -> None:
         if self.names:
             return
         self.prepare_data()  # only the first rank has done so
         prefixes = folders.prefixes(self.speech) + folders.prefixes(self.noise)
-        if "generated" in self._prepared:
+        if self._prepared["generated"]:
             prefixes.append("generated/")
         collection = Collection(self.sources, prefixes)
-        rows: dict[str, range] = {}
-        first = 0
+        rows = enumerate(collection.names)
+        names: dict[str, dict[int, str]] = {}
         for kind in KINDS:
-            count = sum(len(store.names) for store in self._prepared.get(kind, []))
-            rows[kind] = range(first, first + count)
-            first += count
+            count = sum(len(store.names) for store in self._prepared[kind])
+            names[kind] = dict(islice(rows, count))
 
-        tests = self._prepared.get("tests")
-        parts = PARTS[:2] if tests else PARTS
-        self.material = {part: {} for part in parts}
-        speakers = {row: split.speaker(collection.names[row], self.speaker) for row in rows["speech"]}
+        tests = self._prepared["tests"]
+        self.material = {part: {} for part in (PARTS[:2] if tests else PARTS)}
+        speakers = {row: split.speaker(name, self.speaker) for row, name in names["speech"].items()}
         if tests:
             self.names["test"] = tests[0].names
             tested = {split.known_speaker(name) for name in tests[0].names} - {None}
-            known = f"its {len(tested)} speakers known by name not in training" if tested else "its speakers unknown"
-            self.rule = f"test: the pairs of {self.test_root}, {known}"
-            speakers = {r: s for r, s in speakers.items() if split.known_speaker(collection.names[r]) not in tested}
-        self._divide(collection, "speech", speakers, "speaker", LONGEST)
-        recordings = {row: split.recording(collection.names[row], self.recording) for row in rows["noise"]}
-        self._divide(collection, "noise", recordings, "recording")
-        if rows["generated"]:
+            self.rule = f"test: the pairs of {self.test_root}, its {len(tested)} known speakers not in training; "
+            for row, name in names["speech"].items():
+                if split.known_speaker(name) in tested:
+                    del speakers[row]
+            if not speakers:
+                raise CorpusError(f"data.speech={self.speech[0]}: all of its speakers are those of data.test_root")
+        self.rule += self._divide(collection, "speech", speakers, "speaker", LONGEST)
+        if self.noise:
+            recordings = {row: split.recording(name, self.recording) for row, name in names["noise"].items()}
+            self.rule += "; " + self._divide(collection, "noise", recordings, "recording")
+        if names["generated"]:
             # A generated noise is made for one part, whose name is its folder.
-            made_for = {row: collection.names[row].split("/")[1] for row in rows["generated"]}
-            for part in parts:
-                cuts = [(row, 0.0, 1.0) for row in made_for if made_for[row] == part]
-                self.material[part]["generated"] = Segments(collection, cuts, made_for)
-        self._open_rooms(parts)
+            made_for = {row: name.split("/")[1] for row, name in names["generated"].items()}
+            for part, material in self.material.items():
+                cuts = [(row, 0.0, 1.0) for row, made in made_for.items() if made == part]
+                material["generated"] = Segments(collection, cuts, made_for)
+        self._open_rooms()
+        without = [part for part in self.material if "babble" not in self.mixtures(part).kinds]
+        if self.recipe.babble and without:
+            self.rule += f"; no babble in {', '.join(without)}: it takes {OTHERS + 1} speakers"
+        self.logs = read_logs(self.test_root) if self.test_root else {}
+        self._facts = gather(self.names["test"], self.logs) if tests else {}
+        for part, limit in (("val", self.val_limit), ("test", self.test_limit)):
+            if part in self.material:
+                self._fixed[part] = FixedMixtures(self.mixtures(part), self.room_responses.get(part), limit)
+                self._facts |= self._fixed[part].facts
 
     def _divide(
-        self, collection: Collection, kind: str, groups: Mapping[int, str], what: str, longest: float | None = None
-    ) -> None:
-        """Divide the rows of one kind among the parts; ``groups`` are the speakers or recordings of the rows."""
-        if not groups:
-            if kind == "speech":
-                raise CorpusError(f"data.speech={self.speech[0]}: all of its speakers are those of data.test_root")
-            return
+        self, collection: Collection, kind: str, groups: Mapping[int, str], what: str, longest: float = math.inf
+    ) -> str:
+        """Divide rows among the parts by their ``groups``, each the ``what`` of a row; returns the rule."""
         rows = list(groups)
         names = [collection.names[row] for row in rows]
         cuts, rule = divide(names, list(groups.values()), collection.lengths[rows].tolist(), list(self.material), what)
-        self.rule += f"{'; ' if self.rule else ''}{kind}: {rule}"
         for part, chosen in cuts.items():
             found = Segments(collection, [(rows[i], a, b) for i, a, b in chosen], groups, longest)
             if not len(found):
@@ -164,36 +158,24 @@ class MixtureData(PairedData):
             self.material[part][kind] = found
             label = part if kind == "speech" else f"{part} {kind}"
             self.names[label] = [names[i] + ("" if b - a == 1 else f" {a:.0%} to {b:.0%}") for i, a, b in chosen]
+        return f"{kind}: {rule}"
 
-    def _open_rooms(self, parts: Sequence[str]) -> None:
+    def _open_rooms(self) -> None:
+        if not self.rooms:
+            return
         rate = self.spectral.sample_rate
-        if self.simulated:
-            found = {part: rooms.simulated(SIMULATED[part], rate, [PARTS.index(part) + 1]) for part in parts}
-        elif self.rooms:
-            files = [file for path in self.rooms for file in folders.sound_files("rooms", path)]
+        if self.rooms == "simulated":
+            found = {part: rooms.simulated(SIMULATED[part], rate, [PARTS.index(part) + 1]) for part in self.material}
+        else:
+            files = [file for path in folders.listed(self.rooms) for file in folders.sound_files("rooms", path)]
             files.sort(key=lambda file: hashed(file.name))
             held = len(files) // HELD_OUT_ROOMS
-            shares = dict.fromkeys(PARTS, files)
-            if held:
-                shares = {"train": files[2 * held :][:MOST_ROOMS], "val": files[:held], "test": files[held : 2 * held]}
-            found = {part: rooms.measured(shares[part], rate) for part in parts}
-            self.rule += f"; rooms: {f'{held} of {len(files)} files' if held else 'the same'} for each part"
-        else:
-            return
+            shares = {"train": files[2 * held :][:MOST_ROOMS], "val": files[:held], "test": files[held : 2 * held]}
+            found = {part: rooms.measured(shares[part] or files, rate) for part in self.material}
+            self.rule += f"; rooms: {held or 'all'} of {len(files)} files for each part"
         for part, responses in found.items():
             target = rooms.target_part(responses, self.recipe.target, rate)
             self.room_responses[part] = torch.stack([responses, target], dim=1)
-
-    def describe(self) -> str:
-        shares = []
-        for part, material in self.material.items():
-            speech = material["speech"]
-            noise = f", noise {_hours(material['noise'].seconds)}" if "noise" in material else ""
-            shares.append(f"{part} {_hours(speech.seconds)} of {len(set(speech.groups.tolist()))} speakers{noise}")
-        without = [part for part in self.material if self.recipe.babble and "babble" not in self.mixtures(part).kinds]
-        few = f"; no babble in {', '.join(without)}: it takes {OTHERS + 1} speakers" if without else ""
-        where = ", ".join(map(str, self.speech))
-        return f"{where}: {'; '.join(shares)}; {self.spectral.sample_rate} Hz; {self.rule}{few}"
 
     def mixtures(self, part: str, length: int | None = None, read: bool = True) -> Mixtures:
         """Return the mixtures of one part of the split, ``length`` samples each or whole utterances."""
@@ -204,55 +186,33 @@ class MixtureData(PairedData):
     def training_set(self, read: bool) -> Mixtures:
         return self.mixtures("train", self.spectral.samples(self.frames), read)
 
-    def fixed_mixtures(self, part: str, limit: int | None) -> FixedMixtures:
-        """Return the whole utterances that validation or test use."""
-        return FixedMixtures(self.mixtures(part), self.room_responses.get(part), limit)
-
-    def facts(self, name: str) -> dict[str, Any]:
-        """Return ``noise_type`` of the first noise and ``snr_db``, to the nearest 5, of a validation or test mixture.
-
-        Of a pair of ``test_root``, the same as :meth:`PairedData.facts`.
-        """
-        if self._facts_by_name is None:
-            if self.test_root is None:
-                tests = self.fixed_mixtures("test", self.test_limit).facts
-            else:
-                tests = gather(self.names["test"], read_logs(self.test_root))
-            self._facts_by_name = {**self.fixed_mixtures("val", self.val_limit).facts, **tests}
-        return self._facts_by_name.get(name, {})
-
     def val_dataloader(self) -> DataLoader[Batch]:
-        return utterance_loader(self.fixed_mixtures("val", self.val_limit))
+        return utterance_loader(self._fixed["val"])
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        if tests := self._prepared.get("tests"):
+        if tests := self._prepared["tests"]:
             return utterance_loader(Utterances(tests[0], tests[0].names))
-        return utterance_loader(self.fixed_mixtures("test", self.test_limit))
+        return utterance_loader(self._fixed["test"])
 
     def calibration(self, limit: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield up to ``limit`` training mixtures of the first epoch, evenly spaced, in batches: noisy and level."""
         dataset = self.training_set(read=True)
         chosen = range(0, len(dataset), -(-len(dataset) // limit))
         for first in range(0, len(chosen), self.batch_size):
-            batch = dataset.__getitems__([(0, index) for index in chosen[first : first + self.batch_size]])
-            mixed = self._mix(batch, batch["crops"])
+            items = [(0, index) for index in chosen[first : first + self.batch_size]]
+            mixed = self.waveforms(dataset.__getitems__(items))
             yield mixed["noisy"], mixed["level"]
 
+    @torch.no_grad()
     def waveforms(self, batch: Batch) -> Batch:
         """Mix a training batch as the loader gives it, on any device: waveforms ``[B, N]``."""
-        if self.resident is None:
-            return self._mix(batch, batch["crops"])
-        size = crop_length(self.spectral.samples(self.frames), self.spectral.sample_rate, bool(self.room_responses))
-        return self._mix(batch, self.resident.gather(batch["rows"], batch["offsets"], size)[0])
-
-    @torch.no_grad()
-    def _mix(self, batch: Batch, crops: Tensor) -> Batch:
-        responses = self.room_responses.get("train")
-        if responses is not None and responses.device != crops.device:
-            responses = self.room_responses["train"] = responses.to(crops.device)
         length, rate = self.spectral.samples(self.frames), self.spectral.sample_rate
+        responses = self.room_responses.get("train")
+        if self.resident is None or "crops" in batch:
+            crops = batch["crops"]
+        else:
+            size = crop_length(length, rate, responses is not None)
+            crops = self.resident.gather(batch["rows"], batch["offsets"], size)[0]
+        if responses is not None:
+            responses = self.room_responses["train"] = responses.to(crops.device)
         return mix({**batch, "crops": to_float(crops)}, length, rate, responses)
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

@@ -1,8 +1,4 @@
-"""Random choices of a mixture: the speech, the noises, their levels and what they pass through.
-
-All of them follow from (seed, epoch, index). Separate from the data module, so that a worker process that is spawned
-need not import Lightning.
-"""
+"""Random choices of a mixture. Lightning is not imported here: a spawned worker need not load it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,22 +30,15 @@ NOISELESS = 80.0  # dB
 
 @cache
 def crop_length(length: int, sample_rate: int, in_rooms: bool) -> int:
-    """Return the samples of a crop whose last ``length`` become a mixture.
+    """Return the samples of a crop whose last ``length`` become a mixture; filters and rooms sound of those before.
 
-    Filters and rooms still sound of what comes before. The size has no prime factor above 5: a Fourier transform of
-    another takes up to four times as long.
+    The size has no prime factor above 5: a Fourier transform of another takes up to four times as long.
     """
     size = length + round((rooms.SECONDS if in_rooms else responses.SECONDS) * sample_rate)
-    while not _is_smooth(size):
+    # A power of 30 is a multiple of every such number, and of no other.
+    while pow(30, 64, size):
         size += 1
     return size
-
-
-def _is_smooth(size: int) -> bool:
-    for prime in (2, 3, 5):
-        while size % prime == 0:
-            size //= prime
-    return size == 1
 
 
 class NoiseCrop(NamedTuple):
@@ -80,8 +69,7 @@ class Draw:
     snr: float  # dB
     loudness: float  # dBFS
     speechless: bool
-    speech_filter: NDArray[np.float64]  # [4], of responses.microphone
-    noise_filter: NDArray[np.float64]
+    filters: NDArray[np.float64]  # [2, 4], for speech and noise, of responses.microphone
     band: tuple[float, float]  # Hz
     room: int
 
@@ -90,19 +78,14 @@ class Mixtures(Dataset[Batch]):
     """Batches of crops and random choices, as :func:`~denoiser.data.mixture.mix.mix` takes them.
 
     An item is (epoch, index). An epoch is the speech once, by hours: an utterance is as many items as it has lengths
-    of a crop (one at least), each around another part of it. Without ``length`` an item is a whole utterance.
+    of a crop (one at least), each around another part of it. Raises CorpusError if there is nothing to mix with.
 
     Args:
         material: ``speech``, and where there are any the ``noise`` that was recorded and the ``generated``.
-        recipe: ranges and probabilities of the mixtures.
         length: samples of a mixture; None for whole utterances, which come one by one.
         rooms: number of rooms to draw from.
-        seed: of all draws.
         stream: a number for each part of the split, so that none repeats another's draws.
         read: False for a batch of ``rows`` and ``offsets`` in place of ``crops``.
-
-    Raises:
-        CorpusError: the recipe leaves nothing to mix with.
     """
 
     def __init__(
@@ -125,10 +108,7 @@ class Mixtures(Dataset[Batch]):
         if recipe.babble and len(np.unique(self.speech.groups)) > OTHERS:
             shares["babble"] = recipe.babble
         if not shares:
-            raise CorpusError(
-                "nothing to mix speech with: give data.noise=FOLDER, or data.mix.generated above 0, or data.mix.babble "
-                f"above 0 with more than {OTHERS} speakers in every part of the split"
-            )
+            raise CorpusError("nothing to mix speech with: give data.noise=FOLDER, or data.mix.generated above 0")
         self.kinds = list(shares)
         edges = np.cumsum(list(shares.values()))
         self.edges = edges[:-1] / edges[-1]
@@ -146,7 +126,7 @@ class Mixtures(Dataset[Batch]):
         return {**self.batch([self.draw(*item) for item in items]), "drawn": tuple(items[0])}
 
     def draw(self, epoch: int, index: int) -> Draw:
-        """Make all random choices of one mixture."""
+        """Make all random choices of one mixture; they follow from (seed, epoch, index) and the stream."""
         rng = np.random.default_rng([self.seed, epoch, index, self.stream + 1])
         recipe = self.recipe
         segment, part, parts = self.items[index]
@@ -155,7 +135,10 @@ class Mixtures(Dataset[Batch]):
         kinds, noises = self._draw_noises(rng, segment, length)
         band, filters = OPEN, np.zeros((2, 4))
         if rng.random() < recipe.narrow:
-            band = self._draw_band(rng)
+            top = HIGH_EDGE[1] * self.sample_rate
+            low = np.exp(rng.uniform(*np.log(LOW_EDGE)))
+            high = np.exp(rng.uniform(*np.log((min(HIGH_EDGE[0], top), top))))
+            band = (low, high)
         if rng.random() < recipe.filtered:
             filters = rng.uniform(-COEFFICIENT, COEFFICIENT, (2, 4))
         snr, loudness = rng.uniform(*recipe.snr), rng.uniform(*recipe.level)
@@ -166,9 +149,7 @@ class Mixtures(Dataset[Batch]):
         # Not for whole utterances, which are scored: there is nothing to gain on a clean one.
         if self.length is not None and rng.random() < recipe.noiseless:
             snr = NOISELESS
-        return Draw(
-            segment, start, length, noises, kinds, snr, loudness, speechless, filters[0], filters[1], band, room
-        )
+        return Draw(segment, start, length, noises, kinds, snr, loudness, speechless, filters, band, room)
 
     def _draw_noises(self, rng: Generator, segment: int, length: int) -> tuple[list[str], list[NoiseCrop]]:
         kinds: list[str] = []
@@ -197,12 +178,6 @@ class Mixtures(Dataset[Batch]):
         before = crop_length(length, self.sample_rate, self.rooms > 0) - length
         return NoiseCrop(row, source.place(rng, index, length) - before, period=0, shift=0, gain=gain)
 
-    def _draw_band(self, rng: Generator) -> tuple[float, float]:
-        top = HIGH_EDGE[1] * self.sample_rate
-        low = np.exp(rng.uniform(*np.log(LOW_EDGE)))
-        high = np.exp(rng.uniform(*np.log((min(HIGH_EDGE[0], top), top))))
-        return low, high
-
     def batch(self, draws: Sequence[Draw]) -> Batch:
         """Return the crops of some draws of one length, and all else :func:`~denoiser.data.mixture.mix.mix` takes."""
         speech, length = self.speech, draws[0].length
@@ -225,7 +200,7 @@ class Mixtures(Dataset[Batch]):
             "shift": shift[short],
             "highpass": np.full(len(draws), float(self.recipe.highpass)),
         }
-        for name in ("snr", "loudness", "speechless", "speech_filter", "noise_filter", "band", "room"):
+        for name in ("snr", "loudness", "speechless", "filters", "band", "room"):
             arrays[name] = np.array([getattr(draw, name) for draw in draws])
         batch: Batch = {}
         for key, array in arrays.items():

@@ -2,23 +2,21 @@
 
 import os
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from denoiser import audio
 from denoiser.data.pairs import Corpus, match, unnest
-from denoiser.data.preparation import clips
-from denoiser.errors import AudioError, ConfigError, CorpusError
+from denoiser.errors import AudioError, CorpusError
 
 Paths = str | Sequence[str]
 TESTS = (("noisy_testset_wav", "clean_testset_wav"), ("test/noisy", "test/clean"), ("noisy", "clean"))
 
 
-def listed(key: str, given: Paths | None) -> list[Path]:
-    """Return the folders that ``data.<key>`` names, none or more. Raises ConfigError for one that is named twice."""
-    paths = [Path(path).expanduser() for path in ([given] if isinstance(given, str) else given or [])]
-    if len(set(paths)) < len(paths):
-        raise ConfigError(f"data.{key}={given}: names a folder twice")
-    return paths
+def listed(given: Paths | None) -> list[Path]:
+    """Return the folders that a setting names, none or more, each once."""
+    paths = [given] if isinstance(given, str) else given or []
+    return list(dict.fromkeys(Path(path).expanduser() for path in paths))
 
 
 def sound_files(key: str, path: Path) -> list[Path]:
@@ -30,10 +28,11 @@ def sound_files(key: str, path: Path) -> list[Path]:
 
 
 def one_track(key: str, path: Path) -> Corpus:
-    """Return the sound files of one entry of ``data.<key>`` as a corpus of one track, to be prepared."""
+    """Return the sound files of one entry of ``data.<key>`` as a corpus of one track, named by their places in it."""
     files = sound_files(key, path)
     folder = path if path.is_dir() else Path(os.path.commonpath([file.parent for file in files]))
-    return clips(key, folder, files)
+    names = [file.relative_to(folder).as_posix() for file in files]
+    return Corpus((key,), names, [(file,) for file in files])
 
 
 def prefixes(folders: Sequence[Path]) -> list[str]:
@@ -46,21 +45,14 @@ def prefixes(folders: Sequence[Path]) -> list[str]:
 
 def check_apart(speech: Sequence[Path], noise: Sequence[Path]) -> None:
     """Raise CorpusError where noises would be taken for speech."""
-    for inner in noise:
-        for outer in speech:
-            if inner.resolve().is_relative_to(outer.resolve()):
-                raise CorpusError(
-                    f"data.noise={inner}: lies in data.speech={outer}, where every file is taken for clean speech; "
-                    "name folders that lie apart"
-                )
+    for inner, outer in product(noise, speech):
+        if inner.resolve().is_relative_to(outer.resolve()):
+            raise CorpusError(f"data.noise={inner}: lies in data.speech={outer}; name folders that lie apart")
 
 
 def test_pairs(root: Path) -> tuple[Corpus, list[str]]:
-    """Return the pairs of ``data.test_root`` and a line for each problem. Raises CorpusError where it has none."""
+    """Return the pairs of ``data.test_root``, and a line for each problem. Raises CorpusError for no such folders."""
     for noisy, clean in TESTS:
         if (root / noisy).is_dir() and (root / clean).is_dir():
             return match(unnest(root / noisy), unnest(root / clean))
-    raise CorpusError(
-        f"data.test_root={root}: no noisy_testset_wav/ and clean_testset_wav/ in it, nor noisy/ and clean/; "
-        "leave it out to test on mixtures"
-    )
+    raise CorpusError(f"data.test_root={root}: no {' nor '.join(' and '.join(pair) for pair in TESTS)} in it")

@@ -1,8 +1,4 @@
-"""Mixing of speech and noises at a signal-to-noise ratio, in a room and through a microphone.
-
-Random numbers are drawn before, on the CPU (:mod:`denoiser.data.mixture.draw`). These are pure functions of tensors and
-give the same mixture on every device, up to rounding.
-"""
+"""Mixing of speech and noises by pure functions of tensors; :mod:`denoiser.data.mixture.draw` draws all numbers."""
 
 import math
 
@@ -22,12 +18,11 @@ Batch = dict[str, Tensor]
 def mix(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None = None) -> Batch:
     """Make B mixtures of N = ``length`` samples from R crops.
 
-    Returns ``noisy``, ``clean`` and ``noise`` ``[B, N]``, and ``level`` ``[B, 1]``. ``noisy`` is exactly
-    ``clean + noise``. ``clean`` is the speech with the part of the room's sound that the target keeps; ``noise`` is all
-    else. The signal-to-noise ratio is that of the clean speech over the noises without reverberation, in
-    :func:`~denoiser.data.activity.active_power`: of the noises that of the crop, of the speech that of the whole
-    utterance. So a crop with little speech is as noisy as its utterance. ``level`` is an estimate of the RMS that the
-    whole utterance would have in this noise.
+    Returns ``noisy``, ``clean`` and ``noise`` ``[B, N]``, and ``level`` ``[B, 1]``, an estimate of the RMS that the
+    whole utterance would have in this noise. ``clean`` is the speech with the part of the room's sound that the target
+    keeps; ``noise`` is all else; ``noisy`` is exactly their sum. The signal-to-noise ratio is that of
+    :func:`~denoiser.data.activity.active_power`, of clean speech in the whole utterance over noises in the crop. So a
+    crop with little speech is as noisy as its utterance.
 
     Args:
         batch: ``crops`` float32 ``[R, M]``, of which the last N samples become the mixture: the first B are speech, the
@@ -37,14 +32,16 @@ def mix(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None = None
             Of each noise: ``owner``, its mixture; ``gain``, dB. ``short`` lists the noises that are repeated after
             ``period`` samples, begun ``shift`` samples in.
             Of each mixture: ``snr``, dB; ``loudness``, dBFS of active speech; ``speechless``, 0 or 1; ``highpass``, Hz,
-            of the speech; ``speech_filter`` and ``noise_filter`` ``[B, 4]`` of :func:`~.responses.microphone`;
+            of the speech; ``filters`` ``[B, 2, 4]`` of :func:`~.responses.microphone` for speech and noise;
             ``band`` ``[B, 2]`` of :func:`~.responses.channel`; ``room``, a number or -1.
-        length: of a mixture, samples.
-        sample_rate: Hz.
         rooms: ``[rooms, 2, H]``: the impulse response of each room, and of what the target keeps; H at most M - N.
     """
-    clean, heard, speech_power = _speech(batch, length, sample_rate, rooms)
-    noise = _noise(batch, length, sample_rate)
+    channel = responses.channel(batch["band"], sample_rate)
+    speech_filter, noise_filter = (responses.microphone(part, sample_rate) for part in batch["filters"].unbind(1))
+    frequencies = responses.frequencies(sample_rate, channel.device)
+    highpass = responses.highpass(batch["highpass"][:, None], 4, frequencies)
+    clean, heard, speech_power = _speech(batch, length, highpass * channel * speech_filter, rooms)
+    noise = _noise(batch, length, channel * noise_filter, sample_rate)
     level = (speech_power + Spectral.level(noise).square()).sqrt()
     noise = heard - clean + noise
     peak = torch.maximum(clean.abs(), (clean + noise).abs()).amax(1, keepdim=True)
@@ -53,18 +50,15 @@ def mix(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None = None
     return {"noisy": clean + noise, "clean": clean, "noise": noise, "level": scale * level}
 
 
-def _speech(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _speech(batch: Batch, length: int, response: Tensor, rooms: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Return clean and heard speech ``[B, N]``, and the mean power of the whole utterance as heard ``[B, 1]``."""
     crops = batch["crops"][: len(batch["snr"])]
     size = crops.shape[1]
-    # A crop reaches back before the mixture: filters and rooms still sound of what was said then, and what a cyclic
-    # convolution wraps around from the end lies there, to be cut off.
+    # A crop reaches back before the mixture: filters and rooms still sound of that, and there lies what a cyclic
+    # convolution wraps around from the end.
     time = torch.arange(size, device=crops.device)
     dry = crops * ((time >= batch["first"][:, None]) & (time < batch["last"][:, None]))
-    highpass = responses.highpass(batch["highpass"][:, None], 4, responses.frequencies(sample_rate, crops.device))
-    channel = responses.channel(batch["band"], sample_rate)
-    microphone = responses.microphone(batch["speech_filter"], sample_rate)
-    spectrum = torch.fft.rfft(dry) * responses.at_size(highpass * channel * microphone, size)
+    spectrum = torch.fft.rfft(dry) * responses.at_size(response, size)
     if rooms is None:
         heard = clean = torch.fft.irfft(spectrum, size)[:, -length:]
     else:
@@ -80,7 +74,7 @@ def _speech(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None) -
     return gain * clean, gain * heard, power
 
 
-def _noise(batch: Batch, length: int, sample_rate: int) -> Tensor:
+def _noise(batch: Batch, length: int, response: Tensor, sample_rate: int) -> Tensor:
     """Return the sum of the noises of each mixture, ``[B, N]``, at the ratio to the speech that is asked for."""
     count = len(batch["snr"])
     crops = batch["crops"][count:]
@@ -92,10 +86,8 @@ def _noise(batch: Batch, length: int, sample_rate: int) -> Tensor:
     # Noises are made equally loud while active, then their sum as loud as the ratio asks for.
     noises *= _ratio(_amplitude(batch["gain"]), active_power(noises, sample_rate).sqrt(), silent=0)[:, None]
     noise = torch.zeros(count, length, device=crops.device).index_add_(0, batch["owner"], noises)
-    channel = responses.channel(batch["band"], sample_rate)
-    microphone = responses.microphone(batch["noise_filter"], sample_rate)
     size = crops.shape[1]
-    spectrum = torch.fft.rfft(noise, size) * responses.at_size(channel * microphone, size)
+    spectrum = torch.fft.rfft(noise, size) * responses.at_size(response, size)
     noise = torch.fft.irfft(spectrum, size)[:, :length]
     wanted = _amplitude(batch["loudness"] - batch["snr"])
     return noise * _ratio(wanted, active_power(noise, sample_rate).sqrt(), silent=0)[:, None]
@@ -104,8 +96,7 @@ def _noise(batch: Batch, length: int, sample_rate: int) -> Tensor:
 def repeat(x: Tensor, period: Tensor, shift: Tensor, fade: int) -> Tensor:
     """Repeat sounds ``[R, N]`` that end after ``period`` ``[R]`` samples, begun ``shift`` samples in.
 
-    The end of each turn is cross-faded over ``fade`` samples into the next, at equal power, as of sounds that are not
-    correlated.
+    The end of each turn is cross-faded over ``fade`` samples into the next, at equal power.
     """
     overlap = (period // 2).clamp(max=fade)[:, None]
     turn = period[:, None] - overlap

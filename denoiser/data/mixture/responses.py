@@ -11,9 +11,8 @@ SECONDS = 0.064  # of a filter; a high-pass at 50 Hz has decayed by 120 dB
 def microphone(coefficients: Tensor, sample_rate: int) -> Tensor:
     """Return second-order filters: coefficients ``[B, 4]`` (b1, b2, a1, a2) → complex ``[B, F]``.
 
-    H(z) = (1 + b1 z⁻¹ + b2 z⁻²) / (1 + a1 z⁻¹ + a2 z⁻²). Coefficients within ±3/8 are the differences between
-    microphones and places that RNNoise is trained with (Valin 2018, "A hybrid DSP/deep learning approach to real-time
-    full-band speech enhancement"): they tilt and bend a spectrum, mostly within ±6 dB. All zero is no filter.
+    H(z) = (1 + b1 z⁻¹ + b2 z⁻²) / (1 + a1 z⁻¹ + a2 z⁻²), as in the training of RNNoise (Valin 2018, "A hybrid DSP/deep
+    learning approach to real-time full-band speech enhancement"). All zero is no filter.
     """
     z = torch.exp(2j * math.pi * frequencies(sample_rate, coefficients.device) / sample_rate)
     b1, b2, a1, a2 = coefficients[..., None].unbind(-2)
@@ -21,10 +20,7 @@ def microphone(coefficients: Tensor, sample_rate: int) -> Tensor:
 
 
 def channel(edges: Tensor, sample_rate: int) -> Tensor:
-    """Return band-passes: lower and upper edge in Hz ``[B, 2]`` → complex ``[B, F]``.
-
-    A Butterworth high-pass of second order and a low-pass of eighth, as of a telephone (300 to 3400 Hz).
-    """
+    """Return Butterworth band-passes, second order below, eighth above: edges in Hz ``[B, 2]`` → complex ``[B, F]``."""
     f = frequencies(sample_rate, edges.device).clamp(min=1)  # Hz: an open channel passes an offset too
     low, high = edges[..., None].unbind(-2)
     response, s = highpass(low, 2, f), 1j * f / high

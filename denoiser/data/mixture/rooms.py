@@ -28,11 +28,10 @@ Array = NDArray[np.float64]
 def simulate(rng: Generator, sample_rate: int) -> Array:
     """Return the impulse response ``[N]`` of a random shoebox room, with a direct sound of 1 at sample 0.
 
-    Until 60 ms after the direct sound, image sources (Allen & Berkley 1979), each delayed by a windowed sinc, with
-    walls that all absorb as much as gives the room its RT60 by Eyring's formula, and negative reflection coefficients,
-    which avoid the low-frequency swell of positive ones (Lehmann & Johansson 2008). Then, where reflections are too
-    dense to tell apart, Gaussian noise that decays exponentially (Polack 1988) from the level that images of the
-    density 4πc³t²/V have there.
+    Until 60 ms after the direct sound, image sources (Allen & Berkley 1979), with walls that all absorb as much as
+    gives the room its RT60 by Eyring's formula, and negative reflection coefficients, which avoid the low-frequency
+    swell of positive ones (Lehmann & Johansson 2008). Then Gaussian noise that decays exponentially (Polack 1988) from
+    the level that images of the density 4πc³t²/V have there.
     """
     sides = np.array([rng.uniform(*span) for span in SIDES])
     rt60 = rng.uniform(*RT60)
@@ -86,7 +85,7 @@ def _add_pulses(response: Array, delays: Array, gains: Array) -> None:
 
 
 def simulated(count: int, sample_rate: int, seed: Sequence[int]) -> Tensor:
-    """Return as many random rooms, ``[count, N]``, some 5 ms of work each; ``seed`` and the number give the room."""
+    """Return random rooms ``[count, N]``, some 5 ms of work each, drawn from ``seed``."""
     rooms = [simulate(np.random.default_rng([*seed, i + 1]), sample_rate) for i in range(count)]
     return torch.stack([_finish(torch.from_numpy(room), sample_rate) for room in rooms])
 
@@ -94,8 +93,7 @@ def simulated(count: int, sample_rate: int, seed: Sequence[int]) -> Tensor:
 def measured(files: Sequence[Path], sample_rate: int) -> Tensor:
     """Return the impulse responses in these files, ``[responses, N]``, every channel one, from the direct sound on.
 
-    The direct sound is the first sample within 6 dB of the largest. Raises CorpusError listing the files that
-    cannot be read or are silent.
+    That is the first sample within 6 dB of the largest. Raises CorpusError for files that are silent or not readable.
     """
     responses, problems = [], []
     for path in files:
@@ -116,12 +114,10 @@ def measured(files: Sequence[Path], sample_rate: int) -> Tensor:
 
 
 def target_part(responses: Tensor, target: str, sample_rate: int) -> Tensor:
-    """Return the part of ``[rooms, N]`` that a target keeps: ``direct`` sound, ``early`` reflections too, or ``all``.
-
-    It ends in half a cosine, a tenth of its length.
-    """
+    """Return the part of ``[rooms, N]`` that a target keeps: ``direct``, with ``early`` reflections, or ``all``."""
     if target == "all":
         return responses
+    # It ends in half a cosine, a tenth of its length.
     seconds = TARGET_SECONDS[target]
     time = torch.arange(responses.shape[-1], dtype=responses.dtype, device=responses.device) / sample_rate
     falling = ((time - 0.9 * seconds) / (0.1 * seconds)).clamp(0, 1)

@@ -27,8 +27,8 @@ Ints = NDArray[np.int64]
 class Collection:
     """Several stores of one track, read as one: their rows are numbered through.
 
-    ``prefixes`` are put before the names of each store's rows. ``powers`` are the mean powers of the frames of all
-    rows; ``frames`` is the first frame of each row, ``active_frames`` are those that are not a pause.
+    ``prefixes`` are put before the names of each store's rows. ``powers`` are those of the frames of all rows, and
+    ``active_frames`` the numbers of those that are not a pause.
     """
 
     def __init__(self, stores: Sequence[Store], prefixes: Sequence[str]) -> None:
@@ -56,19 +56,19 @@ class Collection:
         return crops
 
 
-def _frame_powers(store: Store, frame: int) -> NDArray[np.float32]:
+def _frame_powers(store: Store, frame: int) -> NDArray[np.float64]:
     """Return the mean power of every frame of every row, a row's last one shorter; kept beside the samples."""
     path = store.folder / f"power{frame}.npy"
     if path.is_file():
         return np.load(path)
     found = []
     for start, length in zip(store.starts, store.lengths, strict=True):
-        for first in range(0, length, BLOCK * frame):
-            last = min(length, first + BLOCK * frame)
-            samples = store.maps[0][start + first : start + last].astype(np.float32)
+        stop = start + length
+        for first in range(start, stop, BLOCK * frame):
+            samples = store.maps[0][first : min(first + BLOCK * frame, stop)].astype(np.float32)
             begins = np.arange(0, len(samples), frame)
-            sizes = np.minimum(frame, len(samples) - begins)
-            found.append(np.add.reduceat(samples**2, begins) / sizes / np.float32(FULL_SCALE) ** 2)
+            sizes = np.diff(begins, append=len(samples))
+            found.append(np.add.reduceat(samples**2, begins) / sizes / FULL_SCALE**2)
     powers = np.concatenate(found)
     # Where the cache cannot be written they are computed again at the next start.
     with contextlib.suppress(OSError), atomic_write(path) as partial, open(partial, "wb") as file:
@@ -80,20 +80,17 @@ class Segments:
     """Parts of a collection's rows, each with some sound in it, to draw crops from.
 
     Args:
-        collection: the prepared recordings.
-        cuts: parts of its rows.
+        cuts: parts of the rows; one longer than ``longest`` seconds becomes several equal segments.
         groups: the speaker or recording of each row.
-        longest: seconds; a longer cut becomes several equal parts.
 
     Attributes:
-        rows, starts, stops: their places, in samples of the row.
+        rows, starts, stops, lengths: places of the segments, in samples of the row.
         groups: a number for each speaker or recording; segments are sorted by it.
-        power, active_power: mean power of all of a segment, and of its active frames (within 40 dB of the loudest of
-            its row).
+        power, active_power: mean power of all of a segment, and of its active frames.
     """
 
     def __init__(
-        self, collection: Collection, cuts: Sequence[Cut], groups: Mapping[int, str], longest: float | None = None
+        self, collection: Collection, cuts: Sequence[Cut], groups: Mapping[int, str], longest: float = math.inf
     ) -> None:
         self.collection = collection
         numbers = {group: i for i, group in enumerate(sorted(set(groups.values())))}
@@ -101,9 +98,7 @@ class Segments:
         for row, begin, end in sorted(cuts, key=lambda cut: (numbers[groups[cut[0]]], cut)):
             first, count = collection.frames[row], collection.frames[row + 1] - collection.frames[row]
             start, stop = first + round(begin * count), first + round(end * count)
-            parts = 1
-            if longest is not None:
-                parts = max(1, math.ceil((stop - start) / int(longest * FRAMES_PER_SECOND)))
+            parts = max(1, math.ceil((stop - start) / (longest * FRAMES_PER_SECOND)))
             for a, b in pairwise(np.linspace(start, stop, parts + 1).astype(int)):
                 low, high = np.searchsorted(collection.active_frames, (a, b))
                 if high > low and b - a >= SHORTEST * FRAMES_PER_SECOND:
@@ -112,6 +107,7 @@ class Segments:
         before = collection.frames[self.rows]
         self.starts = (firsts - before) * collection.frame
         self.stops = np.minimum((ends - before) * collection.frame, collection.lengths[self.rows])
+        self.lengths: Ints = self.stops - self.starts
         powers, active = collection.powers, collection.powers[collection.active_frames]
         self.power = np.array([powers[a:b].mean() for a, b in zip(firsts, ends, strict=True)])
         self.active_power = np.array([active[a:b].mean() for a, b in zip(self._low, self._high, strict=True)])
@@ -119,32 +115,23 @@ class Segments:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def lengths(self) -> Ints:
-        return self.stops - self.starts
-
-    @property
-    def seconds(self) -> float:
-        return float(self.lengths.sum()) / self.collection.sample_rate
-
     def name(self, index: int) -> str:
         """Return the name of the row without extension, and where the segment begins, unless it is the whole row."""
-        row, start, stop = self.rows[index], self.starts[index], self.stops[index]
-        whole = start == 0 and stop == self.collection.lengths[row]
-        name = PurePosixPath(self.collection.names[row]).with_suffix("").as_posix()
-        return name if whole else f"{name}_{start / self.collection.sample_rate:.1f}s"
+        row = self.rows[index]
+        name = str(PurePosixPath(self.collection.names[row]).with_suffix(""))
+        is_whole = self.lengths[index] == self.collection.lengths[row]
+        return name if is_whole else f"{name}_{self.starts[index] / self.collection.sample_rate:.1f}s"
 
     def place(self, rng: Generator, index: int, length: int, share: tuple[float, float] = (0.0, 1.0)) -> int:
         """Return the sample of the row where a crop of ``length`` begins that has an active frame anywhere in it.
 
-        So no crop is silent. The frame is one of a ``share`` of the segment's active frames, in the order of time. A
-        crop of a shorter segment begins before it.
+        The frame is one of a ``share`` of the segment's active frames. A crop of a shorter segment begins before it.
         """
         count = self._high[index] - self._low[index]
         active = self.collection.active_frames[self._low[index] + int(rng.uniform(*share) * count)]
         frame = (active - self.collection.frames[self.rows[index]]) * self.collection.frame
         first = frame - int(rng.random() * (max(length - self.collection.frame, 0) + 1))
-        room = self.stops[index] - self.starts[index] - length
+        room = self.lengths[index] - length
         return int(np.clip(first, self.starts[index] + min(room, 0), self.starts[index] + max(room, 0)))
 
     def random_other_speaker(self, rng: Generator, index: int) -> int:

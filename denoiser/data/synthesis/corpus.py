@@ -5,6 +5,7 @@ import math
 import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -26,6 +27,7 @@ from denoiser.filesystem import atomic_folder
 CORPUS = "denoiser synthetic"
 MARKER = "synthetic.json"  # holds the settings of a corpus; the last file written
 FORMAT = 1  # raised when the same settings would give other samples
+RATE = 48_000  # Hz; speech ends at 11 kHz
 SECONDS = 3.3  # of a mean utterance
 LEVEL = (-30.0, -22.0)  # dBFS of active speech
 FLOOR = -75.0  # dBFS of the room: no recording has the digital silence of espeak
@@ -49,33 +51,29 @@ def _timbre(speaker: str) -> Response:
     return gain
 
 
-def _in_room(rng: Generator, speech: Array, rate: int) -> Array:
+def _in_room(rng: Generator, speech: Array) -> Array:
     """Add the first reflections of a small room: 6 within 28 ms that fall from -11 to -24 dB."""
     heard = speech.copy()
     for delay in rng.uniform(0.0015, 0.028, 6):
-        shift = int(delay * rate)
+        shift = int(delay * RATE)
         decibels = -(10 + 500 * delay)
         heard[shift:] += rng.choice([-1, 1]) * 10 ** (decibels / 20) * speech[:-shift]
     return heard
 
 
-def _record(rng: Generator, text: str, speaker: str, voice: Voice, rate: int) -> Array:
+def _record(rng: Generator, text: str, speaker: str, voice: Voice) -> Array:
     """Return an utterance as if recorded in a room, with 0.1 to 0.4 s of the room's own noise around it."""
-    silence = (rng.uniform(0.1, 0.4, 2) * rate).astype(int)
-    speech = np.pad(resample(speak(rng, text, voice), rate), silence)
+    silence = (rng.uniform(0.1, 0.4, 2) * RATE).astype(int)
+    speech = np.pad(resample(speak(rng, text, voice), RATE), silence)
     timbre = _timbre(speaker)
 
     def response(f: Array) -> Array:
         highpass = f**4 / (f**4 + 40**4)
         return timbre(f) * highpass
 
-    speech = _in_room(rng, shape(speech, rate, response), rate)
-    speech *= 10 ** (rng.uniform(*LEVEL) / 20) / np.sqrt(_active_power(speech, rate))
-    return speech + 10 ** (FLOOR / 20) * pink(rng, len(speech), rate)
-
-
-def _active_power(speech: Array, rate: int) -> float:
-    return float(active_power(torch.from_numpy(speech), rate))
+    speech = _in_room(rng, shape(speech, RATE, response))
+    speech *= 10 ** (rng.uniform(*LEVEL) / 20) / np.sqrt(active_power(torch.from_numpy(speech), RATE).item())
+    return speech + 10 ** (FLOOR / 20) * pink(rng, len(speech), RATE)
 
 
 @dataclass(frozen=True)
@@ -89,19 +87,19 @@ class Utterance:
     snr: float  # dB
     seed: tuple[int, ...]
 
-    def write(self, root: Path, rate: int) -> None:
+    def write(self, root: Path) -> None:
         """Write clean and noisy = clean + noise, both lowered by one factor where they would pass 0.99."""
         rng = np.random.default_rng(self.seed)
         speaker = self.name.split("_")[0]
-        clean = _record(rng, self.text, speaker, SPEAKERS[self.split][speaker], rate)
-        noise = unit(NOISES[self.split][self.noise](rng, len(clean), rate))
-        noise_power = _active_power(clean, rate) / 10 ** (self.snr / 10)
+        clean = _record(rng, self.text, speaker, SPEAKERS[self.split][speaker])
+        noise = unit(NOISES[self.split][self.noise](rng, len(clean), RATE))
+        noise_power = active_power(torch.from_numpy(clean), RATE).item() / 10 ** (self.snr / 10)
         noisy = clean + noise * np.sqrt(noise_power)
         both = np.stack([clean, noisy])
         both *= min(1, PEAK / np.abs(both).max())
         for side, samples in zip(("clean", "noisy"), torch.from_numpy(both).float(), strict=True):
             path = root / f"{side}_{SETS[self.split]}_wav" / f"{self.name}.wav"
-            audio.write(path, samples[None], rate, subtype="PCM_16")
+            audio.write(path, samples[None], RATE, subtype="PCM_16")
 
 
 def _plan(split: str, minutes: float, seed: int) -> list[Utterance]:
@@ -133,8 +131,8 @@ def _enter_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _write_all(plan: list[Utterance], root: Path, rate: int, workers: int) -> None:
-    write = partial(Utterance.write, root=root, rate=rate)
+def _write_all(plan: list[Utterance], root: Path, workers: int) -> None:
+    write = partial(Utterance.write, root=root)
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _enter_worker)
     try:
         written = pool.map(write, plan, chunksize=2)
@@ -147,46 +145,27 @@ def _settings_in(root: Path) -> dict[str, Any] | None:
     """Return the settings of the corpus in ``root``, None where there is nothing. CorpusError for anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return None
-    try:
+    with suppress(OSError, ValueError):
         found = json.loads((root / MARKER).read_text())
-        if found["corpus"] == CORPUS:
-            return dict(found)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+        if isinstance(found, dict) and found.get("corpus") == CORPUS:
+            return found
     raise CorpusError(f"{root}: exists and is not a synthetic corpus ({MARKER} missing or not ours); choose another")
 
 
-def write_corpus(
-    root: Path,
-    *,
-    minutes: float = 10.0,
-    test_minutes: float = 1.0,
-    seed: int = 0,
-    sample_rate: int = 48_000,
-    workers: int | None = None,
-) -> None:
+def write_corpus(root: Path, minutes: float, test_minutes: float, seed: int = 0, workers: int | None = None) -> None:
     """Write the corpus of these settings to ``root``, or return at once where it is.
 
-    A corpus of other settings is replaced. ``root`` becomes the whole corpus or stays as it was. The same
-    settings give the same bits, for any number of ``workers``.
+    A corpus of other settings is replaced. ``root`` becomes the whole corpus or stays as it was. The same settings give
+    the same bits, for any number of ``workers``: processes, by default one per processor, 8 at most. ``minutes`` are
+    about those of training audio; it has 4 utterances at least, and so has the test set.
 
-    Args:
-        root: the folder; absent, empty, or a corpus that this function wrote.
-        minutes: of training audio, about; 4 utterances at least.
-        test_minutes: of test audio, about; 4 utterances at least.
-        seed: 0 or more.
-        sample_rate: of the files, Hz, at least 8000. Speech ends at 11 kHz.
-        workers: processes; by default one per processor, 8 at most.
-
-    Raises:
-        ConfigError: a setting is out of range.
-        CorpusError: ``root`` holds anything else, which stays, or cannot be written.
-        DenoiserError: espeak-ng is missing or does not work.
+    Raises ConfigError for a setting out of range, CorpusError where ``root`` holds anything but such a corpus or cannot
+    be written, and DenoiserError if espeak-ng is missing or does not work.
     """
     for name, value in (("minutes", minutes), ("test_minutes", test_minutes), ("seed", seed)):
         if not 0 <= value < math.inf:
             raise ConfigError(f"{name}={value}, expected 0 or more")
-    settings = {"corpus": CORPUS, "format": FORMAT, "seed": seed, "sample_rate": sample_rate}
+    settings = {"corpus": CORPUS, "format": FORMAT, "seed": seed, "sample_rate": RATE}
     settings |= {"minutes": minutes, "test_minutes": test_minutes}
     root = Path(root).resolve()
     if _settings_in(root) == settings:
@@ -197,7 +176,7 @@ def write_corpus(
     try:
         with atomic_folder(root) as folder:
             new, old = folder / "new", folder / "old"
-            _write_all([*plans["train"], *plans["test"]], new, sample_rate, workers or min(os.cpu_count() or 1, 8))
+            _write_all([*plans["train"], *plans["test"]], new, workers or min(os.cpu_count() or 1, 8))
             for split, plan in plans.items():
                 log = "".join(sorted(f"{u.name} {u.noise} {u.snr:g}\n" for u in plan))
                 (new / f"log_{SETS[split]}.txt").write_text(log)

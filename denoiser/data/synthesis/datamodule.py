@@ -11,11 +11,7 @@ from denoiser.spectral import Spectral
 class SyntheticData(PairedData):
     """The embedded corpus, written to ``root`` on first use and then treated like any other.
 
-    Args:
-        minutes: of training audio.
-        test_minutes: of test audio.
-        corpus_seed: of the corpus; it is not the training's, so that seeds are compared on one corpus.
-        options: of :class:`PairedData`.
+    Settings are explained in ``conf/data/synthetic.yaml``; ``options`` are those of :class:`PairedData`.
     """
 
     def __init__(
@@ -33,5 +29,5 @@ class SyntheticData(PairedData):
         self.minutes, self.test_minutes, self.corpus_seed = minutes, test_minutes, corpus_seed
 
     def prepare_data(self) -> None:
-        corpus.write_corpus(self.root, minutes=self.minutes, test_minutes=self.test_minutes, seed=self.corpus_seed)
+        corpus.write_corpus(self.root, self.minutes, self.test_minutes, self.corpus_seed)
         super().prepare_data()

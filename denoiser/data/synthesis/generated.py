@@ -84,17 +84,15 @@ def _crowd(rng: Generator, n: int, rate: int) -> Array:
 KINDS: dict[str, Noise] = {"coloured": _coloured, "crowd": _crowd, "music": _music, "rumble": _rumble}
 KINDS |= {kind: NOISES["train"][kind] for kind in ("hum", "bandlimited", "engine", "rain", "clicks", "gusts")}
 KINDS |= {kind: NOISES["test"][kind] for kind in ("traffic", "fan")}
-ORDER = [
-    *"coloured rumble music engine crowd fan coloured hum".split(),
-    *"clicks rumble crowd gusts traffic rain music bandlimited".split(),
-]
+ORDER = (
+    "coloured rumble music engine crowd fan coloured hum clicks rumble crowd gusts traffic rain music bandlimited"
+).split()
 
 
 def write_noises(cache: Path, sample_rate: int) -> Path:
     """Return the folder of the noises under ``cache``, ``<part>/<kind>/<kind>_<number>.wav``; write it if need be.
 
-    An eighth each are coloured, rumble, crowds and music, the others of eight kinds. Always the same samples at one
-    rate. Raises CorpusError where the folder cannot be written.
+    Always the same samples at one rate. Raises CorpusError where the folder cannot be written.
     """
     folder = cache / f"generated-{sample_rate}hz-{FORMAT}"
     if folder.is_dir():

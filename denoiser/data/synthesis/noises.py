@@ -88,7 +88,7 @@ def _talk(rng: Generator, n: int, rate: int, split: str) -> Array:
     length = n * ESPEAK_RATE // rate + 2
     crowd = np.zeros(length)
     for name in rng.choice(CROWDS[split], rng.integers(4, 9), replace=False):
-        voice = Voice(name, "", *(int(v) for v in rng.integers([40, 40, 145], [60, 60, 180])))
+        voice = Voice(name, *(int(v) for v in rng.integers([40, 40, 145], [60, 60, 180])))
         speech: Array = np.zeros(0)
         while len(speech) < length + ESPEAK_RATE:  # a second more, to begin anywhere in it
             speech = np.append(speech, speak(rng, rng.choice(SENTENCES[split]), voice))

@@ -4,9 +4,8 @@ import _ctypes
 import ctypes
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,14 +24,12 @@ else:
 
 Array = NDArray[Any]
 ESPEAK_RATE = 22_050  # Hz
-LONGEST_PATH = 150  # characters; espeak-ng keeps the path of its data in 160
 
 
 class Voice(NamedTuple):
     """Settings of espeak-ng: ``language+variant``, pitch and its spread (0 to 99), words a minute."""
 
     espeak: str
-    gender: str
     pitch: int
     spread: int
     rate: int
@@ -41,22 +38,22 @@ class Voice(NamedTuple):
 SPEAKERS = {
     # First the two that are held out for validation, so that even the smallest corpus has them.
     "train": {
-        "p226": Voice("en-gb-x-rp+m1", "m", 52, 55, 156),
-        "p287": Voice("en-us+f1", "f", 48, 55, 162),
-        "p227": Voice("en-us+m2", "m", 44, 60, 166),
-        "p228": Voice("en-gb-scotland+f2", "f", 46, 50, 158),
-        "p243": Voice("en-gb-x-gbclan+m4", "m", 58, 50, 152),
-        "p230": Voice("en-us-nyc+f4", "f", 55, 45, 168),
-        "p254": Voice("en-029+m6", "m", 50, 65, 160),
-        "p231": Voice("en-gb-x-rp+linda", "f", 38, 55, 154),
-        "p256": Voice("en-us+m7", "m", 62, 45, 172),
-        "p233": Voice("en-gb-x-gbclan+Annie", "f", 44, 35, 164),
-        "p258": Voice("en-gb-scotland+max", "m", 40, 55, 150),
-        "p236": Voice("en-029+aunty", "f", 56, 60, 170),
+        "p226": Voice("en-gb-x-rp+m1", 52, 55, 156),
+        "p287": Voice("en-us+f1", 48, 55, 162),
+        "p227": Voice("en-us+m2", 44, 60, 166),
+        "p228": Voice("en-gb-scotland+f2", 46, 50, 158),
+        "p243": Voice("en-gb-x-gbclan+m4", 58, 50, 152),
+        "p230": Voice("en-us-nyc+f4", 55, 45, 168),
+        "p254": Voice("en-029+m6", 50, 65, 160),
+        "p231": Voice("en-gb-x-rp+linda", 38, 55, 154),
+        "p256": Voice("en-us+m7", 62, 45, 172),
+        "p233": Voice("en-gb-x-gbclan+Annie", 44, 35, 164),
+        "p258": Voice("en-gb-scotland+max", 40, 55, 150),
+        "p236": Voice("en-029+aunty", 56, 60, 170),
     },
     "test": {
-        "p232": Voice("en+m3", "m", 48, 55, 158),
-        "p257": Voice("en-gb-x-gbcwmd+f3", "f", 47, 50, 164),
+        "p232": Voice("en+m3", 48, 55, 158),
+        "p257": Voice("en-gb-x-gbcwmd+f3", 47, 50, 164),
     },
 }
 # Voices in the background, never a target, and not the same in training and test.
@@ -75,8 +72,7 @@ SENTENCES = {
 def espeak() -> Iterator[tuple[ctypes.CDLL, list[bytes]]]:
     """Load espeak-ng and unload it again, about 1 ms; yields it and the list that its samples are appended to.
 
-    Its state (phase of the pitch flutter, count of cycles) outlives ``espeak_Terminate``: kept loaded, an
-    utterance would depend on what this process spoke before.
+    Kept loaded, an utterance would depend on what this process spoke before.
     """
     try:
         import espeakng_loader
@@ -88,12 +84,6 @@ def espeak() -> Iterator[tuple[ctypes.CDLL, list[bytes]]]:
     except (OSError, RuntimeError) as error:
         raise DenoiserError(f"espeak-ng cannot be loaded: {error}") from error
     samples: list[bytes] = []
-    stack = ExitStack()
-    if len(data) > LONGEST_PATH:
-        # A clone in a deep folder reaches the same data by a short name.
-        short = Path(stack.enter_context(tempfile.TemporaryDirectory()), "data")
-        short.symlink_to(data)
-        data = str(short)
 
     @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
     def collect(block: int | None, count: int, _: int | None) -> int:
@@ -104,14 +94,14 @@ def espeak() -> Iterator[tuple[ctypes.CDLL, list[bytes]]]:
     try:
         synchronous, do_not_exit = 2, 0x8000
         if library.espeak_Initialize(synchronous, 0, os.fsencode(data), do_not_exit) != ESPEAK_RATE:
-            raise DenoiserError(f"espeak-ng cannot read its data in {data}")
+            # It keeps the path in 160 characters.
+            raise DenoiserError(f"espeak-ng cannot read its data in {data}; a deep folder may be too long for it")
         library.espeak_SetSynthCallback(collect)
         yield library, samples
     finally:
         # This ends the library's thread, which must not outlive its code.
         library.espeak_Terminate()
         unload(library._handle)
-        stack.close()
 
 
 def speak(rng: Generator, text: str, voice: Voice) -> Array:

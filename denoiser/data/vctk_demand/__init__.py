@@ -27,7 +27,7 @@ class Archive:
     size: int  # of the ZIP file, bytes, about
     unpacked: int  # size of its files, bytes, about
     files: int | None  # number of files, None if it is not known
-    suffix: str = ".wav"  # of the names of its files
+    suffix: str = ".wav"  # of their names
 
 
 # Unpacked: hours x 3600 s x 48 kHz x 2 bytes; 18.7 h for 56 speakers, from the mean length of the others.
@@ -44,23 +44,19 @@ ARCHIVES = (
 
 def select(speakers: int, part: str, archives: Sequence[Archive] = ARCHIVES) -> list[Archive]:
     """Return the archives of a training set and a part; arguments as in :func:`fetch`."""
-    sets = ["logfiles", "testset"]
-    if part == "all":
-        sets.append(f"trainset_{speakers}spk")
+    sets = ["logfiles", "testset"] if part == "test" else ["logfiles", "testset", f"trainset_{speakers}spk"]
     return [archive for archive in archives if any(name in archive.name for name in sets)]
 
 
-def required_bytes(archives: Sequence[Archive], keep_archives: bool = False) -> int:
-    """Return the disk space, in bytes, to download and unpack the archives one after the other, about."""
-    sizes = [archive.size for archive in archives]
-    packed = sum(sizes) if keep_archives else max(sizes, default=0)
-    return packed + sum(archive.unpacked for archive in archives)
+def required_bytes(archives: Sequence[Archive]) -> int:
+    """Return the bytes that it takes to download and unpack the archives one after the other, about."""
+    largest = max((archive.size for archive in archives), default=0)
+    return largest + sum(archive.unpacked for archive in archives)
 
 
 def is_complete(root: Path, archive: Archive) -> bool:
-    """Return True if the folder of the archive holds all of its files, False if there is no such folder.
+    """Return True if the folder of the archive holds as many files as the archive, False if there is no such folder.
 
-    An archive is unpacked beside its folder and renamed, so the number of files tells enough: it takes milliseconds.
     Raises CorpusError if the folder holds something else. It may be a person's, and is never replaced.
     """
     folder = root / archive.name
@@ -69,38 +65,24 @@ def is_complete(root: Path, archive: Archive) -> bool:
     with os.scandir(folder) as entries:
         count = sum(download.is_wanted(entry.name, archive.suffix) and entry.stat().st_size > 0 for entry in entries)
     if count == 0 or archive.files not in (None, count):
-        raise CorpusError(
-            f"{folder}: holds {count} {archive.suffix} files that are not empty, expected {archive.files or 'some'}; "
-            "move it away and run this again to download it, or train on it without data.download"
-        )
+        found = f"holds {count} {archive.suffix} files that are not empty, expected {archive.files or 'some'}"
+        raise CorpusError(f"{folder}: {found}; move it away to download it, or train on it without data.download")
     return True
 
 
 def fetch(
-    root: Path,
-    *,
-    speakers: int = 28,
-    part: str = "all",
-    keep_archives: bool = False,
-    url: str = URL,
-    archives: Sequence[Archive] = ARCHIVES,
+    root: Path, *, speakers: int = 28, part: str = "all", url: str = URL, archives: Sequence[Archive] = ARCHIVES
 ) -> None:
     """Download, verify and unpack what ``root`` lacks of the corpus; a complete corpus needs no connection.
 
     A folder gets its name when it is complete, so this may be killed at any moment and called again. A second process
-    waits for the first.
+    waits for the first. ZIP files in ``root`` are used, and stay. Raises CorpusError if a folder there holds other
+    files than it should, and DownloadError if an archive cannot be had or is not the published one, or for the disk.
 
     Args:
-        root: folder of the corpus, created if needed.
         speakers: of the training set, 28 or 56.
         part: ``all``, or ``test`` for the test set alone.
-        keep_archives: keep the ZIP files, in ``root``.
-        url: folder of the archives on their server.
-        archives: that are published there.
-
-    Raises:
-        CorpusError: a folder in ``root`` holds other files than it should.
-        DownloadError: an archive cannot be downloaded or is not the published one, or the disk cannot be written.
+        url: folder of the ``archives`` on their server.
     """
     root = root.expanduser()
     work, lock = root / ".download", root / ".download.lock"
@@ -109,33 +91,30 @@ def fetch(
         if work.exists() or not all(is_complete(root, archive) for archive in wanted):
             with filesystem.locked(lock, wait=True):
                 work.mkdir(exist_ok=True)
-                _fetch_missing(root, work, wanted, url, keep_archives)
+                _fetch_missing(root, work, wanted, url)
                 # Another process that waited for this one has the same lock.
                 lock.unlink(missing_ok=True)
                 # Parts of other archives stay.
                 with suppress(OSError):
                     work.rmdir()
     except OSError as error:
-        raise DownloadError(
-            f"{root}: cannot be used ({error.strerror or error}); what was downloaded is kept, and the same command "
-            "continues from there"
-        ) from error
+        problem = f"cannot be used ({error.strerror or error}); what was downloaded is kept"
+        raise DownloadError(f"{root}: {problem}, and the same command continues from there") from error
     print(f"{root}: complete: {', '.join(archive.name for archive in wanted)}")
 
 
-def _fetch_missing(root: Path, work: Path, archives: Sequence[Archive], url: str, keep_archives: bool) -> None:
+def _fetch_missing(root: Path, work: Path, archives: Sequence[Archive], url: str) -> None:
     missing = [archive for archive in archives if not is_complete(root, archive)]
     present = sum(path.stat().st_size for path in work.iterdir())
-    needed = required_bytes(missing, keep_archives) - present
+    needed = required_bytes(missing) - present
     free = shutil.disk_usage(root).free
     if needed > free:
         raise DownloadError(f"{root}: about {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free")
     for archive in archives:
         name = f"{archive.name}.zip"
-        own, downloaded = root / name, work / name
+        source, downloaded = root / name, work / name
         if archive in missing:
-            source = own
-            if not own.is_file() or download.md5_of(own) != archive.md5:
+            if not source.is_file() or download.md5_of(source) != archive.md5:
                 print(f"{name}: downloading, about {archive.size / 1e6:.0f} MB", flush=True)
                 download.fetch_archive(f"{url.rstrip('/')}/{name}", downloaded, archive.md5)
                 source = downloaded
@@ -143,6 +122,4 @@ def _fetch_missing(root: Path, work: Path, archives: Sequence[Archive], url: str
                 download.unpack(source, folder, archive.suffix)
                 folder.rename(root / archive.name)
             print(f"{root / archive.name}: verified and unpacked")
-        if keep_archives and downloaded.is_file():
-            downloaded.replace(own)
         downloaded.unlink(missing_ok=True)

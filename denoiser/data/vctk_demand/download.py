@@ -26,19 +26,14 @@ class _TransientError(Exception):
 
 
 def fetch_archive(url: str, path: Path, md5: str) -> None:
-    """Download a file and compare its MD5 sum; a wrong one is downloaded once more.
-
-    Raises DownloadError if the server refuses, or the sum is wrong twice, and OSError if the disk cannot be written.
-    """
-    for _ in range(2):
-        if not path.is_file():
-            download(url, path)
-        found = md5_of(path)
-        if found == md5:
-            return
-        print(f"{path.name}: MD5 {found}, expected {md5}", file=sys.stderr)
+    """Download a file and compare its MD5 sum. Raises DownloadError if it is wrong or the server refuses."""
+    if not path.is_file():
+        download(url, path)
+    found = md5_of(path)
+    if found != md5:
         path.unlink()
-    raise DownloadError(f"{url}: MD5 {found}, expected {md5}: not the published file; name a mirror by url=")
+        problem = f"MD5 {found}, expected {md5}: not the published file"
+        raise DownloadError(f"{url}: {problem}; try again, or name a mirror by url=")
 
 
 def download(url: str, path: Path) -> None:
@@ -54,10 +49,8 @@ def download(url: str, path: Path) -> None:
             failures = 1 if size > furthest else failures + 1
             furthest = max(furthest, size)
             if failures >= ATTEMPTS:
-                raise DownloadError(
-                    f"{url}: {failures} attempts in a row failed, the last: {error}; {size / 1e6:.1f} MB are kept, "
-                    "the same command continues from there"
-                ) from error
+                kept = f"{size / 1e6:.1f} MB are kept, the same command continues from there"
+                raise DownloadError(f"{url}: {failures} attempts in a row failed, the last: {error}; {kept}") from error
             wait = WAIT * 2 ** (failures - 1)
             print(f"{path.name}: {error}; next attempt in {wait:.0f} s", file=sys.stderr)
             time.sleep(wait)
@@ -65,20 +58,17 @@ def download(url: str, path: Path) -> None:
 
 
 def _request_rest(url: str, part: Path) -> None:
-    """Append to the part by one request, or start it over; returns when it is complete."""
+    """Complete the part by one request, or start it over."""
     start = _size(part)
     with _open(url, start) as response:
         content_range = response.headers.get("Content-Range", "")
         if response.status == 416 and content_range == f"bytes */{start}":
             return
-        if response.status == 416 or (response.status == 206 and not content_range.startswith(f"bytes {start}-")):
+        if response.status in (206, 416) and not content_range.startswith(f"bytes {start}-"):
             part.unlink()
             raise _TransientError(f"HTTP {response.status} does not continue the part, starting over")
         if response.headers.get_content_type() == "text/html":
-            raise DownloadError(
-                f"{url}: a web page (text/html) came instead of the file; the site may be down or have moved, "
-                "open it in a browser, or name a mirror by url="
-            )
+            raise DownloadError(f"{url}: a web page (text/html) came instead of the file; name a mirror by url=")
         if response.status == 200:
             start = 0
         total = None if response.length is None else start + response.length
@@ -94,7 +84,7 @@ def _request_rest(url: str, part: Path) -> None:
 
 
 def _open(url: str, start: int) -> Any:
-    """Return the response to a GET of the file from byte ``start`` on: status 200, 206 or 416."""
+    """Return the response to a GET of the file from byte ``start`` on, with status 200, 206 or 416."""
     headers = {"User-Agent": "denoiser", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -103,11 +93,11 @@ def _open(url: str, start: int) -> Any:
     except HTTPError as error:
         if error.code == 416:
             return error
-        reason = f"HTTP {error.code} {error.reason}"
         # Of the client errors these pass: timeout, too early, too many requests.
         if error.code >= 500 or error.code in (408, 425, 429):
-            raise _TransientError(reason) from error
-        raise DownloadError(f"{url}: {reason}; check the address, or name a mirror by url=") from error
+            raise _TransientError(f"HTTP {error.code} {error.reason}") from error
+        problem = f"HTTP {error.code} {error.reason}"
+        raise DownloadError(f"{url}: {problem}; check the address, or name a mirror by url=") from error
     except (ValueError, OverflowError, InvalidURL) as error:
         raise DownloadError(f"{url}: cannot be requested ({error}); check the address") from error
     except (OSError, HTTPException) as error:

@@ -11,7 +11,6 @@ from denoiser.spectral import Spectral
 
 RATE = 16_000
 PLAIN = {"babble": 0, "generated": 0, "filtered": 0, "narrow": 0, "speechless": 0, "noiseless": 0, "noises": 1}
-FEW_ROOMS = {"train": 8, "val": 3, "test": 3}
 Draws = list[dict[str, torch.Tensor]]
 
 

@@ -1,37 +1,22 @@
 """Mixtures: division of speakers and noises among training, validation and test, and use from the command line."""
 
 import json
-from functools import partial
 
 import pytest
 import torch
-from mixtures import FEW_ROOMS, PLAIN, RATE, joined, mixed, opened, write_corpus
+from mixtures import PLAIN, RATE
 
-from conftest import TINY, make_noise, make_voice, recording, train_here, write_vctk
+from conftest import TINY, make_noise, make_voice, train_here, write_vctk
 from denoiser import audio
 from denoiser.data import split
-from denoiser.data.mixture import datamodule, mix
+from denoiser.data.mixture import mix
 from denoiser.data.mixture.datamodule import MixtureData
 from denoiser.data.mixture.recipe import Recipe
 from denoiser.data.store import to_float
 from denoiser.errors import ConfigError, CorpusError, DenoiserError
 from denoiser.spectral import Spectral
 
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("mixture"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def make(corpus, cache, monkeypatch):
-    monkeypatch.setattr(datamodule, "SIMULATED", FEW_ROOMS)
-    return partial(opened, corpus, cache)
+pytest_plugins = ["mixture_fixtures"]
 
 
 # Division
@@ -142,7 +127,7 @@ def test_test_pairs_of_another_corpus_are_used_and_their_speakers_not_trained_on
     assert len(names["train"]) == 11
     assert not (names["train"] | names["val"]) & {"p232", "p257"}
     assert [batch["name"][0] for batch in data.test_dataloader()] == ["p232_000", "p257_001"]
-    assert "its 2 speakers known by name not in training" in data.describe()
+    assert "its 2 known speakers not in training" in data.describe()
 
 
 # Command line
@@ -184,7 +169,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, options, said):
 
 def test_settings_out_of_range_are_refused(make, corpus):
     for changes, said in (
-        ({"snr": [5, 0]}, "snr"), ({"snr": 5}, "snr"), ({"babble": 2}, "share"), ({"noises": 0}, "noises"),
+        ({"snr": [5, 0]}, "snr"), ({"snr": 5}, "snr"), ({"babble": 2}, "babble"), ({"noises": 0}, "noises"),
         ({"babble": 0.6, "generated": 0.6}, "together"), ({"target": "dry"}, "direct, early, all"),
         ({"level": ["a", "b"]}, "level"),
     ):  # fmt: skip
@@ -198,19 +183,4 @@ def test_settings_out_of_range_are_refused(make, corpus):
         make(recording="(")
     with pytest.raises(CorpusError, match=r"data\.test_root"):
         make(test_root=str(corpus[0]))
-    with pytest.raises(ConfigError, match="twice"):
-        MixtureData(Spectral(), [str(corpus[0])] * 2)
-
-
-def test_real_recordings_mix(tmp_path, make):
-    for voice in ("voice_kathleen", "voice_lj"):
-        for i in range(4):
-            audio.write(tmp_path / f"speech/{voice}/{i}.wav", recording(voice).roll(i * RATE, 1), RATE)
-    audio.write(tmp_path / "noise/boat.wav", recording("noise_boat"), RATE)
-    data = make(tmp_path / "speech", tmp_path / "noise", rooms="simulated", frames=256)
-    batch = joined(mixed(data))
-    assert len(batch["noisy"]) > 15
-    assert torch.equal(batch["noisy"], batch["clean"] + batch["noise"])
-    assert torch.isfinite(batch["noisy"]).all()
-    ratio = 20 * (Spectral.level(batch["noisy"]) / batch["level"]).log10()
-    assert float(ratio.abs().median()) < 2  # dB: a crop is about as loud as its utterance
+    assert MixtureData(Spectral(), [str(corpus[0])] * 2).speech == [corpus[0]]
