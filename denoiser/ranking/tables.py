@@ -79,10 +79,7 @@ def all_names(ranking: Ranking) -> list[str]:
 
 
 def rows(ranking: Ranking, names: Sequence[str]) -> Lines:
-    """Return the headings, a row for each configuration and, after a test, one for the noisy files.
-
-    A row has place, label, n, the values of ``names`` and, if there are any, the notes.
-    """
+    """Return headings, then place, label, n, values and note of each configuration, and a row of the noisy files."""
     lines = [["#", "configuration", "n", *map(heading, names), "note"]]
     for c in ranking.configurations:
         lines.append([str(c.place), c.label, str(c.n), *(cell(c, name) for name in names), c.note])
