@@ -1,8 +1,8 @@
 """Frame-wise distances between an estimate and clean speech: LLR, WSS, segmental SNR, LSD.
 
-The first three are the ingredients of the composite ratings of Y. Hu and P. C. Loizou, "Evaluation of objective
-quality measures for speech enhancement", IEEE Trans. Audio, Speech, Lang. Process. 16(1), 2008. Published ratings
-come from the authors' program, so this follows the program where the paper differs:
+The first three are parts of the composite ratings of Y. Hu and P. C. Loizou, "Evaluation of objective quality measures
+for speech enhancement", IEEE Trans. Audio, Speech, Lang. Process. 16(1), 2008. Where the paper and the authors' program
+differ, they follow the program, from which all published ratings come:
 
 - A frame has W samples, 30 ms, under a Hann window, 0.5 - 0.5 cos(2 π n / (W + 1)) for n = 1 ... W, and starts
   H = W // 4 after the one before; there are (N - W) // H of them, without the last whole one.
@@ -61,9 +61,8 @@ def _lowest(blocks: list[Tensor]) -> float:
 def llr(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
     """Return the log-likelihood ratio of linear predictors, 0 or more, lower is better.
 
-    Per frame, ln(b' R b / a' R a), where R is the autocorrelation matrix of the clean frame, a its linear
-    predictor and b the estimate's, of order 16 (10 below 10 kHz). Not bounded above, as in the authors' program.
-    Digital silence counts as white noise.
+    Per frame, ln(b' R b / a' R a), where R is the autocorrelation matrix of the clean frame, a its linear predictor and
+    b the estimate's, of order 16 (10 below 10 kHz). Not bounded above. Digital silence counts as white noise.
     """
     order = 10 if sample_rate < 10_000 else 16
     found = []
@@ -75,14 +74,14 @@ def llr(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
     return _lowest(found)
 
 
-def _fft_size(width: int) -> int:
-    """Return the power of two that holds a frame twice."""
-    return 2 ** math.ceil(math.log2(2 * width))
+def _power(x: Tensor) -> Tensor:
+    """Return the power spectrum of ``[T, W]``, padded to the power of two that holds a frame twice, ``[T, F]``."""
+    return torch.fft.rfft(x, 2 ** math.ceil(math.log2(2 * x.shape[1]))).abs() ** 2
 
 
 def _autocorrelation(x: Tensor, order: int) -> Tensor:
     """Return lags 0 to ``order`` of ``[T, W]``, ``[T, order + 1]``, with a trace of white noise."""
-    lags = torch.fft.irfft(torch.fft.rfft(x, _fft_size(x.shape[1])).abs() ** 2)[:, : order + 1].clone()
+    lags = torch.fft.irfft(_power(x))[:, : order + 1].clone()
     # EPS: digital silence becomes the quietest white noise.
     lags[:, 0] += WHITE * lags[:, 0] + EPS**2
     return lags
@@ -110,9 +109,8 @@ def _error(a: Tensor, r: Tensor) -> Tensor:
 def wss(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
     """Return the weighted spectral slope distance, 0 or more, lower is better (D. H. Klatt, ICASSP 1982).
 
-    Formants that moved count most. Per frame, it takes the energies of 25 Gaussian critical bands up to 3.6 kHz in dB
-    (gains below -30 dB are dropped) and their 24 slopes from one band to the next. The distance is
-    Σ w (slope - slope')² / Σ w, where w is the mean over clean and estimate of
+    Per frame, Σ w (slope - slope')² / Σ w over the 24 slopes in dB between 25 Gaussian critical bands up to 3.6 kHz
+    (gains below -30 dB are dropped), where w is the mean over clean and estimate of
     20 / (20 + dB below the frame's maximum) · 1 / (1 + dB below the nearest peak).
     """
     found = []
@@ -136,7 +134,7 @@ def _bands(sample_rate: int, bins: int) -> Tensor:
 
 def _band_levels(x: Tensor, sample_rate: int) -> Tensor:
     """Return the energies of the bands of windowed frames ``[T, W]`` in dB, at least -100, ``[T, 25]``."""
-    power = torch.fft.rfft(x, _fft_size(x.shape[1]))[:, :-1].abs() ** 2
+    power = _power(x)[:, :-1]
     return 10 * torch.log10((power @ _bands(sample_rate, power.shape[1])).clamp(min=1e-10))
 
 
@@ -144,9 +142,8 @@ def _weights(level: Tensor, slope: Tensor) -> Tensor:
     """Return the weight of each slope, ``[T, 24]``, from levels ``[T, 25]`` and slopes ``[T, 24]``."""
     here = level[:, :-1]
     rising = slope > 0
-    # The nearest peak of a band in a fall (or a level stretch) is the band where the fall began. In a rise it is the
-    # last band with a rise after it, one before the true peak: an error of the authors' program, and so of all
-    # published numbers.
+    # In a fall the nearest peak is the band where the fall began. In a rise it is the last band with a rise after it,
+    # one before the true peak: an error of the authors' program, and so of all published numbers.
     peak = here.clone()
     for i in range(1, here.shape[1]):
         peak[:, i] = torch.where(rising[:, i] | rising[:, i - 1], here[:, i], peak[:, i - 1])
@@ -156,10 +153,7 @@ def _weights(level: Tensor, slope: Tensor) -> Tensor:
 
 
 def seg_snr(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Return the segmental SNR in dB: the mean over all frames, pauses too, each clamped to -10 to 35 dB.
-
-    A frame of digital silence in the clean waveform counts as -10, as in the authors' program.
-    """
+    """Return the mean SNR of all frames in dB, each clamped to -10 to 35; a frame of clean digital silence has -10."""
     found = []
     for x, y in _frames(clean, estimate, sample_rate):
         ratio = (x**2).sum(1) / (((x - y) ** 2).sum(1) + EPS)
@@ -170,8 +164,8 @@ def seg_snr(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
 def lsd(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
     """Return the log-spectral distance in dB, 0 or more, lower is better (A. H. Gray and J. D. Markel, 1976).
 
-    It is the mean over frames of the RMS over frequency of the difference in dB. Points more than 50 dB below the
-    loudest point of the clean spectrogram count as 50 dB below it (I. Cohen, 2003). Level counts.
+    Mean over frames of the RMS over frequency of the difference in dB. Level counts. Points more than 50 dB below the
+    loudest point of the clean spectrogram count as 50 dB below it (I. Cohen, 2003).
     """
     powers = [(torch.fft.rfft(x).abs() ** 2).amax() for x, _ in _frames(clean, estimate, sample_rate)]
     floor = float(max(powers)) * 1e-5 if powers else 0.0

@@ -1,14 +1,14 @@
 """Metrics of an enhanced waveform against the clean one, for validation, the test and files alike.
 
-A metric takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz, and returns a float: NaN if
-it is not defined (a silent or too short reference) or its package is not installed, never an exception.
+A metric takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz. It is NaN, and raises nothing, if it is not
+defined, as for a silent or too short reference, or its package is not installed.
 """
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -17,26 +17,24 @@ from torch import Tensor
 
 from denoiser.audio import resample
 from denoiser.errors import ConfigError
-from denoiser.evaluation import composite
+from denoiser.evaluation.composite import llr, lsd, seg_snr, wss
 
-Measure = Callable[[Tensor, Tensor, int], float]
 NAN = math.nan
-# dB. 16 bit hold 98: a higher SI-SDR measures the arithmetic, not the signal.
-LIMIT = 100.0
-# The package `pesq` has a table of 50 utterances and does not look where it ends: recordings of a minute crashed whole
-# processes. An utterance and the pause after it take at least 0.39 s, so 49 of them do not fit in 19 s.
+LIMIT = 100.0  # dB; 16 bit hold 98: a higher SI-SDR measures the arithmetic, not the signal
+# The package `pesq` writes beyond its table of 50 utterances: recordings of a minute crashed whole processes. An
+# utterance and the pause after it take at least 0.39 s, so 49 of them do not fit in 19 s.
 PESQ_SECONDS = 19.0
-# pystoi needs 2 MB per second.
-STOI_SECONDS = 60.0
+STOI_SECONDS = 60.0  # pystoi needs 2 MB per second
 DEFAULT = ("pesq", "stoi", "si_sdr")
+LOWER_IS_BETTER = ("llr", "wss", "lsd")
+ANY_RATE = ("stoi", "estoi", "si_sdr", "lsd")  # the others are measured at the rates of PESQ, 8 or 16 kHz
 
 
 def si_sdr(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
     """Return the scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), no mean removed.
 
-    10 log10(|a s|² / |a s - e|²) with a = <e, s> / |s|²; the fraction is c² / (1 - c²) for the cosine c between the
-    two. Clamped to ±100 dB, so that an estimate equal to the clean waveform counts as 100 and not as infinite. NaN for
-    a silent estimate.
+    10 log10(|a s|² / |a s - e|²) with a = <e, s> / |s|², which is c² / (1 - c²) for the cosine c between the two.
+    Clamped to ±100 dB, so that no mean becomes infinite. NaN for a silent estimate.
     """
     s, e = clean.double(), estimate.double()
     if not e.any() or not s.any():
@@ -50,26 +48,14 @@ def _in_pieces(measure: Callable[[Tensor, Tensor], float], clean: Tensor, estima
     """Return the mean of a measure over equal pieces of at most ``limit`` samples, without undefined ones."""
     count = max(1, math.ceil(len(clean) / limit))
     pairs = zip(clean.tensor_split(count), estimate.tensor_split(count), strict=True)
-    return _mean([measure(x.contiguous(), y.contiguous()) if x.any() else NAN for x, y in pairs])
-
-
-def _at_speech_rate(measure: Measure) -> Measure:
-    """Return the measure at 8 or 16 kHz, with other rates resampled to 16 kHz: as PESQ, to be combined with it."""
-
-    def at_speech_rate(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
-        if sample_rate not in (8_000, 16_000):
-            clean, estimate = (resample(x, sample_rate, 16_000) for x in (clean, estimate))
-            sample_rate = 16_000
-        return measure(clean, estimate, sample_rate)
-
-    return at_speech_rate
+    return average([measure(x.contiguous(), y.contiguous()) if x.any() else NAN for x, y in pairs])
 
 
 def pesq(clean: Tensor, estimate: Tensor, sample_rate: int, mode: str = "wb") -> float:
     """Return PESQ of ITU-T P.862 by the package ``pesq``.
 
-    ``wb`` is wide-band at 16 kHz (P.862.2, 1.04 to 4.64), ``nb`` narrow-band (MOS-LQO of P.862.1, 1.02 to 4.55), which
-    is all that 8 kHz have. Beyond 19 s, the mean over equal pieces that are shorter: PESQ is made for 8 to 12 s.
+    ``wb`` is wide-band at 16 kHz (P.862.2, 1.04 to 4.64), ``nb`` narrow-band (P.862.1, 1.02 to 4.55), as 8 kHz always
+    are. Beyond 19 s, the mean over equal pieces that are shorter.
     """
     try:
         import pesq as package
@@ -89,8 +75,7 @@ def pesq(clean: Tensor, estimate: Tensor, sample_rate: int, mode: str = "wb") ->
 def stoi(clean: Tensor, estimate: Tensor, sample_rate: int, extended: bool = False) -> float:
     """Return short-time objective intelligibility, 0 to 1, by the package ``pystoi`` (Taal et al. 2011).
 
-    ``extended`` is the variant for fluctuating noise (Jensen and Taal 2016). Beyond a minute, the mean over equal
-    pieces that are shorter.
+    ``extended`` is for fluctuating noise (Jensen and Taal 2016). Beyond a minute, the mean over equal, shorter pieces.
     """
     try:
         import pystoi
@@ -117,64 +102,34 @@ def stoi(clean: Tensor, estimate: Tensor, sample_rate: int, extended: bool = Fal
 
 @dataclass(frozen=True)
 class Metric:
-    """Definition of a metric and its presentation.
-
-    Either ``measure(clean, estimate, sample_rate)``, or ``weights``: 1 to 5, a constant (at ``""``) plus the sum
-    of other metrics times their weights.
-    """
+    """Metric with a ``measure``, or ``weights``: a sum of others and a constant, at ``""``, limited to 1 to 5."""
 
     heading: str
     definition: str  # one line
-    measure: Measure | None = None
-    weights: dict[str, float] | None = None
+    measure: Callable[[Tensor, Tensor, int], float] | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
     package: str | None = None  # of the extra `metrics`
     digits: int = 2
-    higher_is_better: bool = True
 
 
 # The constants of Hu and Loizou (2008), fitted to what listeners said under ITU-T P.835.
-_RATING = "1 to 5 (Hu and Loizou 2008): "
+CSIG = {"": 3.093, "pesq": 0.603, "llr": -1.029, "wss": -0.009}
+CBAK = {"": 1.634, "pesq": 0.478, "wss": -0.007, "seg_snr": 0.063}
+COVL = {"": 1.594, "pesq": 0.805, "llr": -0.512, "wss": -0.007}
 METRICS: dict[str, Metric] = {
-    "pesq": Metric(
-        "PESQ", "PESQ-WB, ITU-T P.862.2 at 16 kHz (P.862 at 8 kHz), 1.04 to 4.64",
-        _at_speech_rate(pesq), package="pesq",
-    ),
-    "pesq_nb": Metric(
-        "PESQ-NB", "PESQ-NB, ITU-T P.862 and P.862.1, 1.02 to 4.55",
-        _at_speech_rate(partial(pesq, mode="nb")), package="pesq",
-    ),
+    "pesq": Metric("PESQ", "PESQ-WB, ITU-T P.862.2 at 16 kHz (P.862 at 8 kHz), 1.04 to 4.64", pesq, package="pesq"),
+    "pesq_nb": Metric("PESQ-NB", "ITU-T P.862 and P.862.1, 1.02 to 4.55", partial(pesq, mode="nb"), package="pesq"),
     "stoi": Metric("STOI", "short-time objective intelligibility, 0 to 1", stoi, package="pystoi", digits=3),
     "estoi": Metric("ESTOI", "extended STOI, 0 to 1", partial(stoi, extended=True), package="pystoi", digits=3),
     "si_sdr": Metric("SI-SDR dB", "scale-invariant signal-to-distortion ratio, no mean removed, ±100 dB", si_sdr),
-    "seg_snr": Metric(
-        "SSNR dB", "segmental SNR, frames of 30 ms by 7.5 ms, all of them, each within -10 to 35 dB",
-        _at_speech_rate(composite.seg_snr),
-    ),
-    "csig": Metric(
-        "CSIG", f"signal distortion, {_RATING}3.093 + 0.603 PESQ - 1.029 LLR - 0.009 WSS",
-        weights={"": 3.093, "pesq": 0.603, "llr": -1.029, "wss": -0.009}, package="pesq",
-    ),
-    "cbak": Metric(
-        "CBAK", f"background intrusiveness, {_RATING}1.634 + 0.478 PESQ - 0.007 WSS + 0.063 SSNR",
-        weights={"": 1.634, "pesq": 0.478, "wss": -0.007, "seg_snr": 0.063}, package="pesq",
-    ),
-    "covl": Metric(
-        "COVL", f"overall quality, {_RATING}1.594 + 0.805 PESQ - 0.512 LLR - 0.007 WSS",
-        weights={"": 1.594, "pesq": 0.805, "llr": -0.512, "wss": -0.007}, package="pesq",
-    ),
-    "llr": Metric(
-        "LLR", "log-likelihood ratio of linear predictors of order 16 (10 at 8 kHz), lowest 95 % of frames",
-        _at_speech_rate(composite.llr), higher_is_better=False,
-    ),
-    "wss": Metric(
-        "WSS", "weighted spectral slope, 25 critical bands, lowest 95 % of frames",
-        _at_speech_rate(composite.wss), higher_is_better=False,
-    ),
-    "lsd": Metric(
-        "LSD dB", "log-spectral distance, RMS over frequency, mean over frames of 30 ms, range 50 dB", composite.lsd,
-        higher_is_better=False,
-    ),
-}  # fmt: skip
+    "seg_snr": Metric("SSNR dB", "segmental SNR, all frames of 30 ms by 7.5 ms, each within -10 to 35 dB", seg_snr),
+    "csig": Metric("CSIG", "signal distortion, 1 to 5 (Hu and Loizou 2008)", weights=CSIG, package="pesq"),
+    "cbak": Metric("CBAK", "background intrusiveness, 1 to 5 (Hu and Loizou 2008)", weights=CBAK, package="pesq"),
+    "covl": Metric("COVL", "overall quality, 1 to 5 (Hu and Loizou 2008)", weights=COVL, package="pesq"),
+    "llr": Metric("LLR", "log-likelihood ratio of linear predictors, lowest 95 % of frames", llr),
+    "wss": Metric("WSS", "weighted spectral slope, 25 critical bands, lowest 95 % of frames", wss),
+    "lsd": Metric("LSD dB", "log-spectral distance, RMS over frequency, mean over frames of 30 ms, range 50 dB", lsd),
+}
 
 
 def missing_package(name: str) -> str | None:
@@ -184,15 +139,14 @@ def missing_package(name: str) -> str | None:
 
 
 def mode_of(monitor: str) -> str:
-    """Return ``max`` where a higher value of this monitor, ``val/si_sdr`` for example, is better, else ``min``."""
-    metric = METRICS.get(monitor.rpartition("/")[2])
-    return "max" if metric is not None and metric.higher_is_better else "min"
+    """Return ``max`` where a higher value of a monitor such as ``val/si_sdr`` is better, else ``min``."""
+    name = monitor.rpartition("/")[2]
+    return "max" if name in METRICS and name not in LOWER_IS_BETTER else "min"
 
 
 def check_names(names: Sequence[str]) -> None:
     """Raise ConfigError if a metric does not exist."""
-    unknown = [name for name in names if name not in METRICS]
-    if unknown:
+    if unknown := [name for name in names if name not in METRICS]:
         raise ConfigError(f"metric {', '.join(unknown)} is unknown; there are: {', '.join(METRICS)}")
 
 
@@ -202,25 +156,27 @@ def score(clean: Tensor, estimate: Tensor, sample_rate: int, names: Sequence[str
     clean, estimate = clean.detach().float().cpu(), estimate.detach().float().cpu()
     if not clean.any() or not torch.isfinite(clean).all() or not torch.isfinite(estimate).all():
         return dict.fromkeys(names, NAN)
-    known: dict[str, float] = {}
+    given = at_speech_rate = (clean, estimate, sample_rate)
+    if sample_rate not in (8_000, 16_000):
+        at_speech_rate = (resample(clean, sample_rate, 16_000), resample(estimate, sample_rate, 16_000), 16_000)
 
+    @cache
     def value(name: str) -> float:
         metric = METRICS[name]
-        if name not in known and metric.measure:
-            known[name] = metric.measure(clean, estimate, sample_rate)
-        elif name not in known and metric.weights:
-            total = sum(weight * (value(part) if part else 1.0) for part, weight in metric.weights.items())
-            known[name] = total if math.isnan(total) else min(max(total, 1.0), 5.0)
-        return known[name]
+        if metric.measure:
+            return metric.measure(*(given if name in ANY_RATE else at_speech_rate))
+        total = sum(weight * (value(part) if part else 1.0) for part, weight in metric.weights.items())
+        return total if math.isnan(total) else min(max(total, 1.0), 5.0)
 
     return {name: value(name) for name in names}
 
 
 def mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Return the mean of each metric over the rows where it is defined, else NaN; the order of rows has no effect."""
-    return {name: _mean([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+    """Return the :func:`average` of each metric over the rows."""
+    return {name: average([row[name] for row in rows]) for name in (rows[0] if rows else ())}
 
 
-def _mean(values: Sequence[float]) -> float:
+def average(values: Sequence[float]) -> float:
+    """Return the mean of the values that are defined, else NaN; their order has no effect."""
     defined = [value for value in values if math.isfinite(value)]
     return math.fsum(defined) / len(defined) if defined else NAN

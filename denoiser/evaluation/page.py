@@ -4,109 +4,87 @@ import base64
 import io
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from jinja2 import Environment, PackageLoader  # comes with torch
 from torch import Tensor
 
 from denoiser import figures
-from denoiser.audio import Reader, mp3
+from denoiser.audio import Reader, mp3, probe
 from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import METRICS
 from denoiser.filesystem import atomic_write
 
+Job = tuple[Path, Path]  # a noisy file and its enhanced version
 EXCERPT = 30.0  # seconds of a file in its players and picture: half a megabyte of MP3
 LISTENED = 50  # files, the worst, that have players and a picture; the table has all
 
 
-@dataclass
-class Entry:
-    """A file before and after, and its scores if there are any."""
-
-    source: Path
-    target: Path
-    seconds: float
-    gain: float = 1.0
-    scores: tables.Row | None = None
-
-    def score(self, kind: str, name: str) -> float:
-        """Return a metric of ``noisy`` or ``enhanced``; NaN without scores."""
-        return float(self.scores[kind][name]) if self.scores else math.nan
-
-
-def write_page(path: Path, entries: Sequence[Entry], settings: str = "", failures: Sequence[str] = ()) -> None:
+def write_page(
+    path: Path,
+    gains: Mapping[Job, float],
+    scores: Mapping[Job, tables.Row],
+    settings: str = "",
+    failures: Sequence[str] = (),
+) -> None:
     """Write the page: a table that sorts and, for each file, two players and spectrograms; the worst file first.
 
-    The worst file has the lowest first metric after enhancement; without scores, the most energy removed. Players hold
-    the first 30 s as MP3, and each file is linked. Raises DenoiserError if a file or figure cannot be made.
+    ``gains`` has a factor for each (source, target) pair, ``scores`` a row for some of them. The worst file has the
+    lowest first metric after enhancement; without scores, the most energy removed. Players hold the first 30 s as MP3.
+    Raises DenoiserError if a file or figure cannot be made.
     """
-    names = next((list(entry.scores["enhanced"]) for entry in entries if entry.scores), [])
-    rows = [_row(entry, names, path.parent) for entry in entries]
-    if names:
-        worst = [entry.score("enhanced", names[0]) for entry in entries]
-        order = f"Sorted by {METRICS[names[0]].heading} after, the worst first; a click on a heading sorts by it."
-    else:
-        worst = [-row["removed"] for row in rows]
-        order = "Sorted by how much was taken away, the most first; a click on a heading sorts by it."
+    names = next((list(row["enhanced"]) for row in scores.values()), [])
+    unknown = {kind: dict.fromkeys(names, math.nan) for kind in tables.KINDS}
+    entries = [_entry(job, gain, scores.get(job, unknown), path.parent) for job, gain in gains.items()]
     # NaN comes last.
-    rows = [rows[index] for index in np.argsort(worst, kind="stable")]
-    for row in rows[:LISTENED]:
-        row.update(_players_and_picture(row["entry"]))
+    entries = [entries[index] for index in np.argsort([entry["order"] for entry in entries], kind="stable")]
+    for entry in entries[:LISTENED]:
+        entry.update(_players_and_picture(entry["job"]))
     render(
         path,
         "evaluation/page.html",
-        title=f"denoiser: {len(rows)} file{'' if len(rows) == 1 else 's'}, before and after",
+        title="denoiser: files before and after",
         settings=settings,
         failures=failures,
         headings=["file", "seconds", "removed dB", *(METRICS[name].heading for name in names)],
-        entries=rows,
-        order=order,
+        entries=entries,
+        order=f"{METRICS[names[0]].heading} after, the worst first" if names else "removed dB, the most first",
     )
 
 
 def render(path: Path, template: str, **values: Any) -> None:
     """Write a template of this package, which extends ``evaluation/base.html``, with ``values``, all escaped."""
-    # Comes with torch.
-    from jinja2 import Environment, PackageLoader
-
     environment = Environment(loader=PackageLoader("denoiser", ""), autoescape=True, trim_blocks=True)
+    environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
     text = environment.get_template(template).render(**values)
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def base64_of(content: bytes) -> str:
-    """Return bytes as text for a ``data:`` address."""
-    return base64.b64encode(content).decode()
-
-
-def _row(entry: Entry, names: Sequence[str], folder: Path) -> dict[str, Any]:
-    before, after, rate = _excerpts(entry)
+def _entry(job: Job, gain: float, scores: tables.Row, folder: Path) -> dict[str, Any]:
+    before, after, rate = _excerpts(job)
     removed = 10 * math.log10(_power(before) / _power(after))
-    cells = [(entry.seconds, f"{entry.seconds:.1f}"), (removed, f"{removed:.1f}")]
-    cells += [(entry.score("enhanced", name), _change(name, entry)) for name in names]
-    facts = f"{entry.seconds:.1f} s at {rate} Hz, channels: {len(before)}"
-    if entry.gain != 1:
-        facts += f", gain {20 * math.log10(entry.gain):+.1f} dB"
-    name = os.path.relpath(entry.target, folder)
-    return {
-        "entry": entry,
-        "name": name,
-        "cells": cells,
-        "facts": facts,
-        "link": quote(name.replace(os.sep, "/")),
-        "removed": removed,
-    }
+    seconds = probe(job[1]).seconds
+    cells = [(seconds, f"{seconds:.1f}"), (removed, f"{removed:.1f}")]
+    for name, value in scores["enhanced"].items():
+        cells.append((value, f"{tables.number(name, scores['noisy'][name])} → {tables.number(name, value)}"))
+    facts = f"{seconds:.1f} s at {rate} Hz, channels: {len(before)}"
+    if gain != 1:
+        facts += f", gain {20 * math.log10(gain):+.1f} dB"
+    name = os.path.relpath(job[1], folder)
+    link = quote(name.replace(os.sep, "/"))
+    order = next(iter(scores["enhanced"].values()), -removed)
+    return {"job": job, "name": name, "cells": cells, "facts": facts, "link": link, "order": order}
 
 
-def _excerpts(entry: Entry) -> tuple[Tensor, Tensor, int]:
+def _excerpts(job: Job) -> tuple[Tensor, Tensor, int]:
     """Return the beginnings of both files, ``[C, N]``, and their rate."""
     waveforms = []
-    for path in (entry.source, entry.target):
+    for path in job:
         with Reader(path) as reader:
             rate = reader.info.sample_rate
             waveforms.append(reader.read(round(EXCERPT * rate)))
@@ -118,15 +96,9 @@ def _power(waveform: Tensor) -> float:
     return max(float(waveform.square().mean()), 1e-12) if waveform.numel() else 1e-12
 
 
-def _players_and_picture(entry: Entry) -> dict[str, Any]:
-    before, after, rate = _excerpts(entry)
+def _players_and_picture(job: Job) -> dict[str, Any]:
+    before, after, rate = _excerpts(job)
     waveforms = {"before": before, "after": after}
     picture = io.BytesIO()
     figures.figure(waveforms, rate).savefig(picture, format="webp", dpi=80)
-    sounds = {kind: base64_of(mp3(sound, rate)) for kind, sound in waveforms.items()}
-    return {"sounds": sounds, "picture": base64_of(picture.getvalue())}
-
-
-def _change(name: str, entry: Entry) -> str:
-    before, after = (tables.number(name, entry.score(kind, name)) for kind in ("noisy", "enhanced"))
-    return f"{before} → {after}"
+    return {"sounds": {kind: mp3(sound, rate) for kind, sound in waveforms.items()}, "picture": picture.getvalue()}

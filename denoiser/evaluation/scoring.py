@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, current_process, get_context, parent_process
 from threading import Thread
 
@@ -17,40 +17,27 @@ from denoiser.errors import DenoiserError
 from denoiser.evaluation import metrics
 
 Scores = dict[str, float]
-
-# PESQ and STOI of 5 s take 0.2 s: no network is faster than eight workers.
-MAX_WORKERS = 8
+MAX_WORKERS = 8  # PESQ and STOI of 5 s take 0.2 s: no network is faster than eight workers
 GRACE = 10  # seconds from SIGTERM to the end of a worker
 
 
 class Scoring:
-    """Metrics of utterances, computed at once or in worker processes.
+    """Metrics of utterances, computed at once or in worker processes, which end with :meth:`close`.
 
-    Args:
-        workers: 0 computes in this process, at once. None: 0 if the network runs on the CPU, which has no time to
-            spare, else up to 8. Workers end with :meth:`close`.
-        device: of the network.
-        shares: the number of such callers that share the processors of this machine.
+    ``workers`` of 0 computes in this process, at once; None is 0 if the network runs on the CPU, which has no time to
+    spare, else up to 8. ``shares`` is the number of such callers on this machine.
     """
 
     def __init__(self, workers: int | None = None, device: str = "cpu", shares: int = 1) -> None:
         if workers is None:
             workers = 0 if device == "cpu" else min(MAX_WORKERS, (os.cpu_count() or 1) // shares - 1)
-        # A daemon may have no children.
-        if current_process().daemon:
-            workers = 0
         self._pool: ProcessPoolExecutor | None = None
-        if workers > 0:
+        # A daemon may have no children.
+        if workers > 0 and not current_process().daemon:
             self._pool = start_processes(workers)
-            with one_thread():
-                for _ in range(workers):
-                    self._pool.submit(_do_nothing)
 
     def score(self, clean: Tensor, estimate: Tensor, rate: int, names: Sequence[str]) -> Future[Scores]:
-        """Begin :func:`metrics.score` on ``[N]`` each; :func:`result` waits for it.
-
-        Raises DenoiserError if a worker died before.
-        """
+        """Begin :func:`metrics.score` on ``[N]`` each; DenoiserError if a worker died before."""
         if self._pool is None:
             done: Future[Scores] = Future()
             done.set_result(metrics.score(clean, estimate, rate, names))
@@ -81,30 +68,22 @@ def _explain_dead_workers() -> Iterator[None]:
         ) from None
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Limit torch here, and the numeric libraries of processes started here, to one thread: workers are many."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before, threads = {name: os.environ[name] for name in names if name in os.environ}, torch.get_num_threads()
-    os.environ.update(dict.fromkeys(names, "1"))
-    # In this process too, as the last bit of a sum may depend on the number of threads.
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        for name in names:
-            del os.environ[name]
-        os.environ.update(before)
-
-
 def start_processes(workers: int) -> ProcessPoolExecutor:
-    """Return a pool of spawned workers that leave signals to their parent and end with it."""
-    return ProcessPoolExecutor(workers, get_context("spawn"), _initialise)
-
-
-def _do_nothing() -> None:
-    """Take no time: a worker that does so has started."""
+    """Start spawned workers of one thread each, which leave signals to their parent and end with it."""
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _initialise)
+    # The numeric libraries of a worker read these when it starts.
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ.update(dict.fromkeys(names, "1"))
+    # One that died at once is told when a score is asked for.
+    with suppress(BrokenProcessPool):
+        for _ in range(workers):
+            # It takes no time, and starts a worker.
+            pool.submit(int)
+    for name in names:
+        del os.environ[name]
+    os.environ.update(before)
+    return pool
 
 
 def _score(clean: np.ndarray, estimate: np.ndarray, rate: int, names: Sequence[str]) -> Scores:

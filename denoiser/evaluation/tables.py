@@ -1,10 +1,11 @@
-"""Tables of scores: as text, as ``scores.csv`` and as ``scores.json``."""
+"""Tables of scores: as Markdown, as ``scores.csv`` and as ``scores.json``."""
 
 import csv
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,7 @@ from denoiser.evaluation.metrics import METRICS
 from denoiser.filesystem import atomic_write
 
 KINDS = ("noisy", "enhanced")
-# Facts that a row may have about its file, with their headings.
-FACTS = {"noise_type": "noise type", "snr_db": "SNR dB", "speaker": "speaker"}
+FACTS = {"noise_type": "noise type", "snr_db": "SNR dB", "speaker": "speaker"}  # of a file, with their headings
 MAX_GROUPS = 20  # a breakdown into more shows nothing
 SHOWN = 6  # metrics in a breakdown: more are wider than a terminal
 PACKAGES = ("denoiser", "torch", "torchaudio", "pytorch-lightning", "numpy", "scipy", "pesq", "pystoi")
@@ -23,27 +23,22 @@ Row = dict[str, Any]  # {"name": ..., "noisy": {metric: value}, "enhanced": {met
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return columns of plain text: the first aligned left, the others right."""
-    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
+    """Return a Markdown table, aligned for a terminal; a column whose first row is a number stands to the right."""
+    sides = [">" if re.match(r"[-+\d]|n/a", cell) else "<" for cell in (rows or [header])[0]]
+    lines = [[escaped(cell) for cell in line] for line in (header, *rows)]
+    widths = [max(2, *map(len, column)) for column in zip(*lines, strict=True)]
     rule = ["-" * width for width in widths]
-    lines = []
-    for first, *others in (header, rule, *rows):
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join(cells))
-    return "\n".join(lines)
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table; columns whose first row is a number are aligned to the right."""
-    rule = ["---:" if re.match(r"[-+\d]|n/a", cell) else "---" for cell in (rows or [header])[0]]
-    first, *others = (f"| {' | '.join(map(escaped, row))} |" for row in (header, *rows))
-    return "\n".join([first, f"|{'|'.join(rule)}|", *others])
+    lines.insert(1, [f"{dashes[1:]}:" if side == ">" else dashes for dashes, side in zip(rule, sides, strict=True)])
+    text = []
+    for line in lines:
+        cells = [f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True)]
+        text.append(f"| {' | '.join(cells)} |")
+    return "\n".join(text)
 
 
 def escaped(text: str) -> str:
-    """Escape the characters that end a cell of a Markdown table, begin a tag or strike text through."""
-    return re.sub(r"([|~])", r"\\\1", text.replace("<", "&lt;"))
+    """Escape the characters that end a cell of a Markdown table or begin a tag."""
+    return re.sub(r"([|<])", r"\\\1", text)
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
@@ -51,13 +46,12 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
 
     A metric that is undefined on one side of a file counts on neither, so both means are over the same files.
     """
-    names = list(rows[0]["enhanced"]) if rows else []
     means: dict[str, dict[str, float]] = {kind: {} for kind in KINDS}
     undefined = {}
-    for name in names:
+    for name in rows[0]["enhanced"] if rows else ():
         defined = [row for row in rows if all(math.isfinite(row[kind][name]) for kind in KINDS)]
         for kind in KINDS:
-            means[kind][name] = metrics.mean([{name: row[kind][name]} for row in defined]).get(name, math.nan)
+            means[kind][name] = metrics.average([row[kind][name] for row in defined])
         if len(defined) < len(rows):
             undefined[name] = len(rows) - len(defined)
     return {"n": len(rows), **means, "undefined": undefined}
@@ -80,21 +74,16 @@ def groups(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 
 
 def scores_table(summary: Mapping[str, Any]) -> str:
-    """Return the means of noisy, enhanced and their difference as text, then a breakdown by each group."""
+    """Return tables of the means of noisy, enhanced and their difference, then of each group."""
     names = list(summary["noisy"])
     headings = [METRICS[name].heading for name in names]
     noisy, enhanced = summary["noisy"], summary["enhanced"]
-    lines = [
-        ["noisy", *(number(name, noisy[name]) for name in names)],
-        ["enhanced", *(number(name, enhanced[name]) for name in names)],
-        ["difference", *(number(name, enhanced[name] - noisy[name], sign=True) for name in names)],
-    ]
+    lines = [[kind, *(number(name, summary[kind][name]) for name in names)] for kind in KINDS]
+    lines.append(["difference", *(number(name, enhanced[name] - noisy[name], sign=True) for name in names)])
     text = table([f"mean of {summary['n']} files", *headings], lines)
     for name, count in summary["undefined"].items():
-        why = "silent, too short or no speech found"
-        if metrics.missing_package(name):
-            why = 'install it by: pip install "denoiser[metrics]"'
-        text += f"\n{METRICS[name].heading}: not defined for {count} of {summary['n']} files ({why})"
+        why = "its package is missing" if metrics.missing_package(name) else "silent, too short or no speech found"
+        text += f"\n\n{METRICS[name].heading}: not defined for {count} of {summary['n']} files ({why})"
     for fact, members in summary.get("groups", {}).items():
         lines = []
         for value, group in members.items():
@@ -107,13 +96,12 @@ def scores_table(summary: Mapping[str, Any]) -> str:
 def write_scores(rows: Sequence[Row], folder: Path, **facts: Any) -> dict[str, Any]:
     """Write ``scores.csv`` and ``scores.json``; return the summary with the ``groups``.
 
-    The CSV begins with lines of ``#``: the definition of each metric and the versions of the packages. Then comes a
-    row per file: its name, its facts, metrics of noisy and enhanced (``pandas.read_csv(..., comment="#")``). The JSON
-    holds the means, the groups, definitions, versions and ``facts``; an undefined value is null.
+    The CSV has lines of ``#`` with definitions and versions, then a row per file: its name, its facts, its metrics
+    (``pandas.read_csv(..., comment="#")``). The JSON holds the summary, definitions, versions and ``facts``; an
+    undefined value is null.
     """
     summary = {**summarise(rows), "groups": groups(rows)}
-    names = list(summary["noisy"])
-    definitions = {name: METRICS[name].definition for name in names}
+    definitions = {name: METRICS[name].definition for name in summary["noisy"]}
     _write_csv(folder / "scores.csv", rows, definitions)
     content = {**summary, "definitions": definitions, "versions": versions(), **facts}
     # Python writes NaN, which JSON does not have.
@@ -140,29 +128,14 @@ def _write_csv(path: Path, rows: Sequence[Row], definitions: Mapping[str, str]) 
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that decide a number."""
-    found = {}
+    found = dict.fromkeys(PACKAGES, "not installed")
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
     return found
 
 
 def number(metric: str, value: float, sign: bool = False) -> str:
     """Return a value with the digits of its metric, or ``n/a``."""
-    if not math.isfinite(value):
-        return "n/a"
-    digits = METRICS[metric].digits
-    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-
-
-def duration(seconds: float) -> str:
-    """Format seconds as ``4 min 53 s`` or ``2 h 10 min``."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    plus = "+" if sign else ""
+    return f"{value:{plus}.{METRICS[metric].digits}f}" if math.isfinite(value) else "n/a"

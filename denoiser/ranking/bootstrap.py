@@ -10,7 +10,7 @@ import numpy as np
 
 from denoiser import filesystem
 from denoiser.evaluation.tables import number
-from denoiser.ranking.configuration import Configuration, SeedStatistics
+from denoiser.ranking.configuration import MAIN_METRICS, Configuration, SeedStatistics
 
 RESAMPLES = 10_000
 AT_ONCE = 1_000_000  # drawn values held in memory: 8 MB
@@ -37,9 +37,8 @@ class Interval:
 def paired_bootstrap(one: Sequence[float], other: Sequence[float], seed: int = 0) -> Interval:
     """Return the mean of ``one - other``, score by score, and its 95 % percentile interval over resampled files.
 
-    Files are drawn with replacement, both systems' scores of a file together, so that a hard file counts against
-    neither (Efron and Tibshirani 1993, ch. 13; for the comparison of two speech systems Bisani and Ney 2004). Pairs
-    with a score that is not finite are left out. The same ``seed`` gives the same interval.
+    Files are drawn with replacement, both scores of a file together, so that a hard file counts against neither (Efron
+    and Tibshirani 1993, ch. 13; Bisani and Ney 2004). Pairs with a score that is not finite are left out.
     """
     differences = np.asarray(one, np.float64) - np.asarray(other, np.float64)
     differences = differences[np.isfinite(differences)]
@@ -56,11 +55,11 @@ def paired_bootstrap(one: Sequence[float], other: Sequence[float], seed: int = 0
     return Interval(float(differences.mean()), float(low), float(high), n)
 
 
-def compare(one: Scores, other: Scores, metrics: Sequence[str]) -> dict[str, Interval]:
-    """Return the :func:`paired_bootstrap` of each metric over the files that both were scored on."""
+def compare(one: Scores, other: Scores) -> dict[str, Interval]:
+    """Return the :func:`paired_bootstrap` of PESQ, STOI and SI-SDR over the files that both were scored on."""
     files = sorted(set(one) & set(other))
     intervals = {}
-    for metric in metrics:
+    for metric in MAIN_METRICS:
         mine, theirs = ([side[file].get(metric, math.nan) for file in files] for side in (one, other))
         intervals[metric] = paired_bootstrap(mine, theirs)
     return intervals
@@ -81,15 +80,14 @@ def read_scores(folder: Path) -> Scores:
 
 
 def of_configuration(configuration: Configuration) -> Scores:
-    """Average the test scores of a configuration's runs, file by file; runs without scores do not count."""
-    runs = [read_scores(Path(run["folder"])) for run in configuration.runs]
-    return average([run for run in runs if run])
+    """Return the :func:`average` of the test scores of a configuration's runs."""
+    return average([read_scores(Path(run["folder"])) for run in configuration.runs])
 
 
 def average(runs: Sequence[Scores]) -> Scores:
-    """Average each metric of each file that all of these runs have, over the runs where it is defined."""
+    """Average each metric of each file that all runs with scores have, over the runs where it is defined."""
+    runs = [run for run in runs if run]
     means: Scores = {}
     for file in sorted(set.intersection(*map(set, runs))) if runs else ():
-        metrics = runs[0][file]
-        means[file] = {m: SeedStatistics.of([run[file].get(m) for run in runs]).mean for m in metrics}
+        means[file] = {m: SeedStatistics.of([run[file].get(m) for run in runs]).mean for m in runs[0][file]}
     return means

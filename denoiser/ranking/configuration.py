@@ -10,8 +10,8 @@ from typing import Any
 Record = dict[str, Any]  # the content of a run's run.json, and its folder
 MAIN_METRICS = ("pesq", "stoi", "si_sdr")  # shown together or not at all: each alone can be deceived
 
-# Settings, or groups of them, that do not decide what a run learns. The seed is among them: runs that differ by
-# nothing else are one configuration. The names of earlier versions stay, for their run.json files.
+# Settings, or groups of them, that do not decide what a run learns, with those of earlier versions. The seed is among
+# them: runs that differ by nothing else are one configuration.
 FREE = (
     "seed", "name", "ckpt_path", "new_sweep", "fresh", "test", "clips", "logger", "deterministic",
     "metric_workers", "scorers", "mode", "data.cache", "data.device", "data.download", "data.licence", "data.workers",
@@ -21,7 +21,6 @@ FREE = (
 )  # fmt: skip
 ABSENT = "–"  # shown for a setting that a configuration does not have
 HIDDEN_GROUPS = ("sweep", "logger")  # a choice in these says nothing about the run
-GLOBAL_GROUPS = ("experiment", "debug")  # a choice in these sets keys of other groups
 FIRST_GROUPS = ("data", "model", "model/head", "loss")  # their columns come first
 
 
@@ -45,8 +44,8 @@ class SeedStatistics:
 class Configuration:
     """Finished runs that differ by nothing but their seed, the best of them first.
 
-    ``note`` says how their scores came about differently from those of most runs; empty if they did not.
-    ``values`` holds the text of each setting in which configurations differ.
+    ``note`` says how their scores came about otherwise than those of most runs; ``values`` holds the text of each
+    setting in which configurations differ.
     """
 
     runs: list[Record]
@@ -68,17 +67,17 @@ def value(run: Record, name: str) -> Any:
     """Return a value of a run.
 
     ``val/...`` is a metric at its best epoch, ``test/...`` and ``noisy/...`` are means over the enhanced and the noisy
-    test files, and any other name is an entry of its record.
+    test files, ``audio_hours`` is what it trained on, and any other name is an entry of its record.
     """
     part, _, metric = name.partition("/")
+    test = run.get("test") or {}
+    scores = {"val": run.get("validation"), "test": test.get("enhanced"), "noisy": test.get("noisy")}
     if name == run.get("monitor"):
         return run.get("best")
-    if part == "val":
-        return (run.get("validation") or {}).get(metric)
-    if part in ("test", "noisy"):
-        kind = "enhanced" if part == "test" else "noisy"
-        return ((run.get("test") or {}).get(kind) or {}).get(metric)
-    return run.get(name)
+    if name == "audio_hours":
+        steps = max((row.get("step") or 0 for row in run.get("curve") or ()), default=0)
+        return steps * (run.get("batch_audio_seconds") or 0) / 3600 or None
+    return (scores[part] or {}).get(metric) if part in scores else run.get(name)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -93,10 +92,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def group(runs: Sequence[Record], notes: Mapping[str, str]) -> list[Configuration]:
-    """Group runs by all of their settings but the seed, and by the note of their folder; name the groups.
-
-    Of several runs with the same seed only the last one counts.
-    """
+    """Group runs by their settings but the seed, and by their folder's note; of one seed, the last run counts."""
     runs = sorted(runs, key=lambda run: str(run.get("ended")))
     flats = [flatten(run["config"]) for run in runs]
     # data.seed and its like follow the seed, unless a run held them while the seed changed.
@@ -117,61 +113,38 @@ def group(runs: Sequence[Record], notes: Mapping[str, str]) -> list[Configuratio
 
 
 def _name(configurations: Sequence[Configuration], settings: Sequence[Mapping[str, Any]]) -> None:
-    """Give every configuration the values in which they differ, and a label made of them."""
-    columns = _choices(configurations)
-    groups = list(columns)
-    overrides = [override for c in configurations for run in c.runs for override in run.get("overrides") or ()]
-    typed = {str(override).lstrip("+~").partition("=")[0] for override in overrides}
-    varying = {key: [_text(flat.get(key, ABSENT)) for flat in settings] for key in set().union(*settings)}
-    varying = {key: values for key, values in varying.items() if len(set(values)) > 1}
-    # A setting that some have and others have not, as of another network or an earlier version, is the last resort.
-    shared = {key for key, values in varying.items() if len({*values} - {ABSENT}) > 1}
-    for key in sorted(varying, key=lambda key: (key not in typed, key not in shared, key.count("."), key)):
-        values = varying[key]
-        above = [g for g in groups if g in GLOBAL_GROUPS or key.startswith(g.replace("/", ".") + ".")]
-        # Each choice occurs with a single value of the setting.
-        implied = any(_distinct([columns[g], values]) == len(set(columns[g])) for g in above)
-        interpolated = values in columns.values()
-        needed = _distinct([*columns.values(), values]) > _distinct(list(columns.values()))
-        if key in typed or (not implied and not interpolated and (key in shared or needed)):
-            columns[key] = values
-    last = {key: key.replace("/", ".").rpartition(".")[2] for key in columns}
-    ends = list(last.values())
-    short = {key: end if ends.count(end) == 1 else key for key, end in last.items()}
-    in_label = list(columns)[: _enough(list(columns.values()))]
-    for index, configuration in enumerate(configurations):
-        configuration.values = {short[key]: values[index] for key, values in columns.items()}
-        words = []
-        for key in in_label:
-            text = columns[key][index]
-            if text != ABSENT:
-                words.append(text if key in groups else f"{short[key]}={text}")
-        if not words:
-            choices = configuration.runs[0].get("choices") or {}
-            words = [str(choices[g]) for g in FIRST_GROUPS if g in choices] or ["the only one"]
-        configuration.label = " ".join(words) + (" (scored otherwise)" if configuration.note else "")
+    """Give every configuration the values in which they differ, and a label made of them.
 
-
-def _choices(configurations: Sequence[Configuration]) -> dict[str, list[str]]:
-    """Return the groups in which configurations made different choices, with the choice of each."""
+    First come chosen groups, then typed overrides, then other settings as far as they are needed to tell rows apart.
+    """
     every = [configuration.runs[0].get("choices") or {} for configuration in configurations]
     columns = {}
     for name in dict.fromkeys([*FIRST_GROUPS, *(name for choices in every for name in choices)]):
         values = [str(choices.get(name, ABSENT)) for choices in every]
         if name not in HIDDEN_GROUPS and len({*values} - {ABSENT}) > 1:
             columns[name] = values
-    return columns
+    groups = list(columns)
+    overrides = [override for c in configurations for run in c.runs for override in run.get("overrides") or ()]
+    typed = {str(override).lstrip("+~").partition("=")[0] for override in overrides}
+    for key in sorted(set().union(*settings), key=lambda key: (key not in typed, key)):
+        values = [_text(flat.get(key, ABSENT)) for flat in settings]
+        others = [] if key in typed else list(columns.values())
+        if _rows([*others, values]) > max(1, _rows(others)):
+            columns[key] = values
+    ends = [key.replace("/", ".").rpartition(".")[2] for key in columns]
+    short = {key: end if ends.count(end) == 1 else key for key, end in zip(columns, ends, strict=True)}
+    for index, configuration in enumerate(configurations):
+        own = {key: column[index] for key, column in columns.items()}
+        configuration.values = {short[key]: text for key, text in own.items()}
+        words = [text if key in groups else f"{short[key]}={text}" for key, text in own.items() if text != ABSENT]
+        configuration.label = " ".join(words) or str(configuration.runs[0].get("name"))
+        if configuration.note:
+            configuration.label += " (scored otherwise)"
 
 
-def _distinct(columns: Sequence[Sequence[str]]) -> int:
+def _rows(columns: Sequence[Sequence[str]]) -> int:
     """Return the number of different rows of these columns."""
     return len(set(zip(*columns, strict=True)))
-
-
-def _enough(columns: Sequence[Sequence[str]]) -> int:
-    """Return the number of columns, four or more if there are as many, that tell all rows apart."""
-    lengths = range(min(4, len(columns)), len(columns))
-    return next((n for n in lengths if _distinct(columns[:n]) == _distinct(columns)), len(columns))
 
 
 def _text(value: Any) -> str:

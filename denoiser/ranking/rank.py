@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from denoiser.errors import ConfigError
-from denoiser.ranking import ablation, bootstrap, page, tables
-from denoiser.ranking.configuration import MAIN_METRICS, Record
+from denoiser.ranking import ablation, page, tables
+from denoiser.ranking.configuration import Record
 from denoiser.ranking.ranking import Ranking, build
 from denoiser.training import record
 
@@ -23,30 +23,32 @@ def rank(
     Args:
         folders: ``run.json`` is looked for in them at any depth.
         out: the folder of ``ranking.csv``, ``.md`` and ``.html``; default: the first of ``folders``.
-        compare: two configurations, by place, name or a run's folder; default: the best with each other.
-        write_page: write the HTML page too.
-        sounds: put players of the clips that each run wrote on the page.
+        compare: two configurations, by place, name or a run's folder; default: all with the best.
+        write_page: write the HTML page too, with players of the clips that each run wrote if ``sounds``.
         base: a configuration, named likewise. Then only ``ablation.md`` is written, or ``out`` if that ends in .md.
 
     Raises ConfigError if a folder does not exist, no run is found, or ``compare`` or ``base`` names none.
     """
     ranking = build(_read([Path(folder) for folder in folders]))
     if not ranking.configurations and not ranking.unranked:
-        raise ConfigError(
-            f"runs={', '.join(map(str, folders))}: no {record.RECORD} below; a run writes one when it ends"
-        )
+        raise ConfigError(f"runs={', '.join(map(str, folders))}: no {record.RECORD} below")
     target = Path(out or folders[0])
     if base:
         path = target if target.suffix == ".md" else target / "ablation.md"
-        print(ablation.write(ranking, ranking.find(base), path))
+        print(tables.write(path, ablation.text(ranking, ranking.find(base))))
         return ranking
-    _compare(ranking, compare)
+    chosen = [ranking.find(name) for name in compare]
+    if chosen and chosen[0] is chosen[1]:
+        raise ConfigError(f"compare={','.join(compare)}: both name {chosen[0].label}; give two")
+    if chosen:
+        ranking.compare(chosen[:1], chosen[1])
+    elif ranking.comparable:
+        ranking.compare(ranking.comparable[1:], ranking.comparable[0])
     # Names may hold characters that the terminal's encoding lacks.
-    print(tables.terminal(ranking).encode(errors="backslashreplace").decode())
-    written = [
-        tables.write_csv(ranking, target / "ranking.csv"),
-        tables.write_markdown(ranking, target / "ranking.md"),
-    ]
+    print(tables.report(ranking, tables.main_names(ranking)).encode(errors="backslashreplace").decode())
+    markdown = tables.report(ranking, tables.all_names(ranking))
+    written = [tables.write(target / "ranking.csv", tables.csv_text(ranking))]
+    written.append(tables.write(target / "ranking.md", f"{markdown}\n"))
     if write_page:
         written.append(page.write(ranking, target / "ranking.html", sounds))
     print("", *written, sep="\n")
@@ -67,17 +69,3 @@ def _read(folders: Sequence[Path]) -> list[Record]:
                 found = {"status": "damaged", "reason": str(error)}
             records.setdefault(run.resolve(), {**found, "folder": str(run)})
     return list(records.values())
-
-
-def _compare(ranking: Ranking, pair: Sequence[str]) -> None:
-    """Compare configurations on the test files by the paired bootstrap: a pair, or the best with each other."""
-    chosen = [ranking.find(name) for name in pair] or ranking.comparable
-    if not chosen:
-        return
-    ranking.reference, *others = chosen
-    if ranking.reference in others:
-        raise ConfigError(f"compare={','.join(pair)}: both name {ranking.reference.label}; give two")
-    mine = bootstrap.of_configuration(ranking.reference)
-    for other in others:
-        intervals = bootstrap.compare(mine, bootstrap.of_configuration(other), MAIN_METRICS)
-        ranking.intervals[other.label] = intervals

@@ -1,17 +1,17 @@
-"""Tables of a ranking: for a terminal, as Markdown and as CSV."""
+"""Report of a ranking: sentences and tables, as Markdown and as CSV."""
 
 import csv
+import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from denoiser.evaluation.metrics import METRICS
-from denoiser.evaluation.tables import escaped, markdown_table, table
+from denoiser.evaluation.tables import escaped, number, table
 from denoiser.filesystem import atomic_write
-from denoiser.ranking.configuration import MAIN_METRICS
-from denoiser.ranking.format import COSTS, amount, cell, heading, reason
+from denoiser.ranking.configuration import MAIN_METRICS, Configuration, Record
 from denoiser.ranking.ranking import Ranking
-from denoiser.ranking.summary import summary
 
 EXPLANATION = (
     "The validation files chose the checkpoints and the order; the test files only report. ± is the standard deviation "
@@ -21,7 +21,54 @@ BOOTSTRAP = (
     "Mean [95 % interval] over test files, by the paired bootstrap (Efron and Tibshirani 1993, Bisani and Ney 2004); "
     "~: it includes 0, the two cannot be told apart. Seeds are averaged per file; another seed adds to the interval."
 )
+# Headings, units and definitions of what a run cost.
+COSTS = {
+    "parameters": ("M parameters", 1e6, "weights of the network, millions"),
+    "macs_per_second": ("GMAC/s", 1e9, "billions of multiply-accumulates for one second of audio"),
+    "audio_hours": ("audio h", 1, "hours of audio that the training saw"),
+    "fit_seconds": ("training min", 60, "minutes of training, mean over seeds"),
+    "audio_seconds_per_second": ("audio-s/s", 1, "seconds of training audio per second"),
+    "real_time_factor": ("RTF", 1, "seconds of computing per second of audio; below 1 is faster than real time"),
+}
 Lines = list[list[str]]
+
+
+def heading(name: str) -> str:
+    """Return a column heading: ``val/si_sdr`` → ``val SI-SDR dB``, ``val/loss`` → ``val loss``."""
+    if name in COSTS:
+        return COSTS[name][0]
+    part, _, metric = name.rpartition("/")
+    return f"{part} {METRICS[metric].heading if metric in METRICS else metric}".strip()
+
+
+def amount(name: str, value: float) -> str:
+    """Format a value with its usual number of digits."""
+    metric = name.rpartition("/")[2]
+    if metric in METRICS:
+        return number(metric, value)
+    unit = COSTS[name][1] if name in COSTS else 1
+    return f"{value / unit:.4g}" if math.isfinite(value) else "n/a"
+
+
+def cell(configuration: Configuration, name: str) -> str:
+    """Format a mean over seeds, ± its standard deviation unless it is a cost; n if not defined for all seeds."""
+    statistics = configuration.over_seeds(name)
+    text = amount(name, statistics.mean)
+    if statistics.n > 1 and name not in COSTS:
+        text += f" ± {amount(name, statistics.std)}"
+    return f"{text} (n {statistics.n})" if 0 < statistics.n < configuration.n else text
+
+
+def reason(run: Record) -> str:
+    """Say why a run is not ranked: ``diverged: the loss became NaN at step 40``."""
+    why = run.get("reason") or f"no reason was recorded; started {run.get('started')}"
+    return f"{run['status']}: {' '.join(str(why).split())}"
+
+
+def main_names(ranking: Ranking) -> list[str]:
+    """Return the names of the most important columns: PESQ, STOI and SI-SDR together, of the test if there is one."""
+    part = "test" if ranking.tested else "val"
+    return list(dict.fromkeys(["macs_per_second", ranking.monitor, *(f"{part}/{metric}" for metric in MAIN_METRICS)]))
 
 
 def all_names(ranking: Ranking) -> list[str]:
@@ -31,93 +78,89 @@ def all_names(ranking: Ranking) -> list[str]:
     return list(dict.fromkeys([ranking.monitor, *COSTS, *scores]))
 
 
-def rows(ranking: Ranking, names: Sequence[str], settings: bool = True) -> Lines:
-    """Return the headings, a row for each configuration and, after a test, one for the noisy files.
-
-    A row has place, settings, n, the values of ``names`` and, if there are any, the notes. The label stands for the
-    settings where they are not wanted, or all configurations have the same.
-    """
-    columns = ranking.columns if settings else []
-    heads = ["#", *(columns or ["configuration"])]
-    lines = [[*heads, "n", *map(heading, names), "note"]]
+def rows(ranking: Ranking, names: Sequence[str]) -> Lines:
+    """Return headings, then place, label, n, values and note of each configuration, and a row of the noisy files."""
+    lines = [["#", "configuration", "n", *map(heading, names), "note"]]
     for c in ranking.configurations:
-        words = c.values.values() if columns else [c.label]
-        lines.append([str(c.place), *words, str(c.n), *(cell(c, name) for name in names), c.note])
+        lines.append([str(c.place), c.label, str(c.n), *(cell(c, name) for name in names), c.note])
     if ranking.tested:
         best = ranking.configurations[0]
         noisy = {name: best.over_seeds(name.replace("test/", "noisy/")).mean for name in names}
         cells = [amount(name, noisy[name]) if name.startswith("test/") else "" for name in names]
-        lines.append(["", "noisy", *[""] * (len(heads) - 1), *cells, ""])
+        lines.append(["", "noisy", "", *cells, ""])
     return lines if any(c.note for c in ranking.configurations) else [line[:-1] for line in lines]
 
 
 def difference_rows(ranking: Ranking) -> Lines:
-    """Return headings and a row for each configuration that the reference is compared with; empty without scores."""
-    shown = [m for m in MAIN_METRICS if any(intervals[m].n for intervals in ranking.intervals.values())]
-    if ranking.reference is None or not shown:
+    """Return headings and a row for each configuration compared with the reference; empty without scores."""
+    if not any(interval.n for intervals in ranking.intervals.values() for interval in intervals.values()):
         return []
-    lines = [[f"{ranking.reference.label} minus", "files", *(METRICS[m].heading for m in shown)]]
+    lines = [[f"minus {ranking.reference}", "files", *(METRICS[m].heading for m in MAIN_METRICS)]]
     for label, intervals in ranking.intervals.items():
-        files = max(intervals[m].n for m in shown)
-        lines.append([label, str(files), *(intervals[m].text(m) for m in shown)])
+        files = max(interval.n for interval in intervals.values())
+        lines.append([label, str(files), *(interval.text(m) for m, interval in intervals.items())])
     return lines
 
 
-def terminal(ranking: Ranking) -> str:
-    """Return the summary and the most important columns, for a terminal."""
-    # The three metrics together: of the test, or of validation where there is no test.
-    part = "test" if ranking.tested else "val"
-    names = dict.fromkeys(["macs_per_second", ranking.monitor, *(f"{part}/{metric}" for metric in MAIN_METRICS)])
-    return _report(ranking, rows(ranking, list(names), settings=False), table, str)
+def summary(ranking: Ranking) -> list[str]:
+    """Return sentences about the best configuration and the effect of another seed."""
+    if not ranking.configurations:
+        return ["No run has finished, so there is nothing to rank."]
+    best = min(ranking.configurations, key=lambda c: c.place)
+    score = f"{heading(ranking.monitor)} {cell(best, ranking.monitor)}"
+    return [f"Best by validation: {best.label}, {score} (n {best.n}).", _effect_of_the_seed(ranking)]
 
 
-def write_markdown(ranking: Ranking, path: Path) -> Path:
-    """Write the summary and all columns as Markdown."""
-    text = _report(ranking, rows(ranking, all_names(ranking)), markdown_table, escaped)
-    with atomic_write(path) as partial:
-        partial.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-    return path
+def _effect_of_the_seed(ranking: Ranking) -> str:
+    """Say how much another seed changes the monitored value: its standard deviation, pooled over configurations."""
+    several = [s for c in ranking.comparable if (s := c.over_seeds(ranking.monitor)).n > 1]
+    if not several:
+        return "Every configuration ran with one seed: the effect of another seed on this order is not known."
+    variance = sum((s.n - 1) * s.std**2 for s in several) / sum(s.n - 1 for s in several)
+    change = f"{heading(ranking.monitor)} by about ±{amount(ranking.monitor, math.sqrt(variance))}"
+    known = f"standard deviation over seeds, of {len(several)} of {len(ranking.configurations)} configurations"
+    return f"Another seed alone changes {change} ({known}): smaller differences decide nothing."
 
 
-def _report(
-    ranking: Ranking, lines: Lines, show: Callable[[list[str], Lines], str], escape: Callable[[str], str]
-) -> str:
+def report(ranking: Ranking, names: Sequence[str]) -> str:
+    """Return the summary, the table of these names, the differences and the failures as Markdown."""
     sentences = [*summary(ranking), *(f"Note: {note}." for note in ranking.notes)]
-    paragraphs = ["\n".join(f"- {escape(sentence)}" for sentence in sentences)]
+    paragraphs = ["\n".join(f"- {escaped(sentence)}" for sentence in sentences)]
     if ranking.configurations:
-        paragraphs += [show(lines[0], lines[1:]), EXPLANATION]
+        head, *lines = rows(ranking, names)
+        paragraphs += [table(head, lines), EXPLANATION]
     if differences := difference_rows(ranking):
-        paragraphs += [show(differences[0], differences[1:]), escape(BOOTSTRAP)]
+        paragraphs += [table(differences[0], differences[1:]), BOOTSTRAP]
     if ranking.unranked:
-        failures = [f"- {escape(f'{name}: {reason(run)}')} ({run['folder']})" for run, name in ranking.unranked]
-        paragraphs.append("\n".join(["Not ranked:", "", *failures]))
+        failures = [f"- {escaped(f'{name}: {reason(run)}')} ({run['folder']})" for run, name in ranking.unranked]
+        paragraphs += ["Not ranked:", "\n".join(failures)]
     return "\n\n".join(paragraphs)
 
 
-def write_csv(ranking: Ranking, path: Path) -> Path:
-    """Write a row for each configuration, with mean and standard deviation of each value, and for each other run."""
-    names = all_names(ranking)
-    keys = [f"{name.replace('/', '_')}_{kind}" for name in names for kind in ("mean", "std")]
-    head = ["place", "configuration", *ranking.columns, "status", "reason", "note", "n", "seeds", "best_run", "runs"]
-    with (
-        atomic_write(path) as partial,
-        open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-    ):
-        writer = csv.DictWriter(file, [*head, *keys])
-        writer.writeheader()
-        for c in ranking.configurations:
-            row = {
-                "place": c.place, "configuration": c.label, **c.values, "status": "finished", "note": c.note, "n": c.n,
-                "seeds": " ".join(str(run.get("seed")) for run in c.runs),
-                "best_run": c.runs[0]["folder"], "runs": " ".join(run["folder"] for run in c.runs),
-            }  # fmt: skip
-            found = [c.over_seeds(name) for name in names]
-            numbers = [number for statistics in found for number in (statistics.mean, statistics.std)]
-            texts = ["" if math.isnan(number) else f"{number:.8g}" for number in numbers]
-            writer.writerow({**row, **dict(zip(keys, texts, strict=True))})
-        for run, name in ranking.unranked:
-            why = " ".join(str(run.get("reason") or "").split())
-            writer.writerow(
-                {"configuration": name, "status": run["status"], "reason": why, "n": 0, "runs": run["folder"]}
-            )
+def csv_text(ranking: Ranking) -> str:
+    """Return a row for each configuration, with mean and standard deviation of each value, and for each other run."""
+    rows: list[dict[str, Any]] = []
+    for c in ranking.configurations:
+        row = {"place": c.place, "configuration": c.label, **c.values, "status": "finished", "reason": ""}
+        row |= {"note": c.note, "n": c.n, "seeds": " ".join(str(run.get("seed")) for run in c.runs)}
+        row |= {"best_run": c.runs[0]["folder"], "runs": " ".join(run["folder"] for run in c.runs)}
+        for name in all_names(ranking):
+            statistics = c.over_seeds(name)
+            for kind, value in (("mean", statistics.mean), ("std", statistics.std)):
+                row[f"{name.replace('/', '_')}_{kind}"] = "" if math.isnan(value) else f"{value:.8g}"
+        rows.append(row)
+    for run, name in ranking.unranked:
+        why = " ".join(str(run.get("reason") or "").split())
+        rows.append({"configuration": name, "status": run["status"], "reason": why, "n": 0, "runs": run["folder"]})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write(path: Path, text: str) -> Path:
+    """Write a text, with what no encoding has escaped; return its path."""
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
     return path

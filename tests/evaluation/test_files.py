@@ -72,9 +72,13 @@ def test_a_reference_is_found_by_path_then_by_name_in_any_format(tmp_path):
 def test_a_reference_may_be_one_file(tmp_path):
     noisy, clean = touch(tmp_path / "talk (1).wav"), touch(tmp_path / "other name.flac")
     triples, problems = match_references([(noisy, tmp_path / "out.wav")], clean)
-    assert ([t.reference for t in triples], [t.name for t in triples], problems) == ([clean], ["talk (1)"], [])
-    assert "its own reference" in match_references([(noisy, noisy)], noisy)[1][0]
-    assert "its own reference" in match_references([(noisy, noisy)], tmp_path)[1][0]
+    assert ([(t.name, t.reference) for t in triples], problems) == ([("talk (1)", clean)], [])
+    for reference in (noisy, tmp_path):
+        assert "its own reference" in match_references([(noisy, noisy)], reference)[1][0]
+
+
+def test_references_that_cannot_be_are_refused(tmp_path):
+    noisy, clean = touch(tmp_path / "talk.wav"), touch(tmp_path / "clean.wav")
     with pytest.raises(ConfigError, match="one file for 2 inputs"):
         match_references([(noisy, noisy), (clean, clean)], clean)
     with pytest.raises(AudioError, match="no such file or folder"):
@@ -84,28 +88,24 @@ def test_a_reference_may_be_one_file(tmp_path):
 
 
 def test_names_of_rows_are_all_different(tmp_path):
-    names = ["a/talk.wav", "a/talk.flac", "b/talk.wav"]
-    files = [(tmp_path / name, Path("out")) for name in names]
-    for name in names:
-        touch(tmp_path / "clean" / name)
-    triples, _ = match_references(files, tmp_path / "clean", tmp_path)
+    files = [(touch(tmp_path / "noisy" / name), Path("out")) for name in ("a/talk.wav", "a/talk.flac", "b/talk.wav")]
+    for noisy, _ in files:
+        touch(tmp_path / "clean" / noisy.relative_to(tmp_path / "noisy"))
+    triples, _ = match_references(files, tmp_path / "clean", tmp_path / "noisy")
     assert [t.name for t in triples] == [noisy.as_posix() for noisy, _ in files]
-    reference = touch(tmp_path / "one/talk.wav").parent
-    triples, _ = match_references([files[0], files[2]], reference)
-    assert len({t.name for t in triples}) == 2
 
 
 def test_scores_are_those_of_the_metrics_at_16_khz(tmp_path):
     triple = write_triple(tmp_path, "a", seconds=2.0, rate=48_000)
-    rows, problems = score_files([triple])
+    (row,), problems = score_files([triple])
     clean, noisy, enhanced = (
         audio.resample(audio.read(path)[0], 48_000, 16_000)[0]
         for path in (triple.reference, triple.noisy, triple.enhanced)
     )
-    assert (len(rows), problems) == (1, [])
-    assert rows[0]["noisy"] == pytest.approx(metrics.score(clean, noisy, 16_000, files.NAMES))
-    assert rows[0]["enhanced"] == pytest.approx(metrics.score(clean, enhanced, 16_000, files.NAMES))
-    assert rows[0]["enhanced"]["pesq"] > rows[0]["noisy"]["pesq"]
+    assert not problems
+    assert row["noisy"] == pytest.approx(metrics.score(clean, noisy, 16_000, files.NAMES))
+    assert row["enhanced"] == pytest.approx(metrics.score(clean, enhanced, 16_000, files.NAMES))
+    assert row["enhanced"]["pesq"] > row["noisy"]["pesq"]
 
 
 class Deadly:
@@ -143,11 +143,8 @@ def test_a_bad_file_costs_only_itself(tmp_path):
     rows, problems = score_files(list(bad.values()), names=QUICK)
     assert [row["name"] for row in rows] == ["good", "silent"]
     assert all(math.isnan(value) for value in rows[1]["noisy"].values())
-    assert len(problems) == 4
-    for problem, expected in zip(
-        problems, ("gone.wav: no such file", "1.20 s long", "2 channels", "text.wav: not readable"), strict=True
-    ):
-        assert expected in problem
+    expected = ("gone.wav: no such file", "1.20 s long", "2 channels", "text.wav: not readable")
+    assert all(part in problem for part, problem in zip(expected, problems, strict=True))
 
 
 def test_a_file_that_is_a_little_longer_is_cut(tmp_path):
@@ -160,27 +157,24 @@ def test_a_file_that_is_a_little_longer_is_cut(tmp_path):
 
 
 def test_channels_are_averaged_and_one_reference_serves_all(tmp_path):
-    a, b = (write_triple(tmp_path, name, seed=seed) for name, seed in (("a", 0), ("b", 1)))
-    (first,), (second,) = (score_files([t], names=QUICK)[0] for t in (a, b))
-    both = Triple("both", *(tmp_path / f"{kind}_both.wav" for kind in ("noisy", "enhanced", "reference")))
+    triples = [write_triple(tmp_path, name, seed=seed) for seed, name in enumerate("ab")]
+    rows, _ = score_files(triples, names=QUICK)
+    both = write_triple(tmp_path, "both")
     for kind in ("noisy", "enhanced", "reference"):
-        waveform = torch.cat([audio.read(getattr(t, kind))[0] for t in (a, b)])
+        waveform = torch.cat([audio.read(getattr(triple, kind))[0] for triple in triples])
         audio.write(getattr(both, kind), waveform, 16_000, subtype="FLOAT")
     (row,), _ = score_files([both], names=QUICK)
-    for name in QUICK:
-        assert row["noisy"][name] == pytest.approx((first["noisy"][name] + second["noisy"][name]) / 2)
-    audio.write(both.reference, audio.read(a.reference)[0], 16_000, subtype="FLOAT")
-    (row,), problems = score_files([both], names=QUICK)
-    assert not problems
+    assert row["noisy"] == pytest.approx(metrics.mean([row["noisy"] for row in rows]))
+    audio.write(both.reference, audio.read(triples[0].reference)[0], 16_000, subtype="FLOAT")
+    (row,), _ = score_files([both], names=QUICK)
     # The other channel has another voice.
-    assert row["noisy"]["si_sdr"] < first["noisy"]["si_sdr"]
+    assert row["noisy"]["si_sdr"] < rows[0]["noisy"]["si_sdr"]
 
 
 def test_noise_type_and_snr_come_from_a_log_near_the_noisy_files(tmp_path):
     triples = [write_triple(tmp_path, f"p{speaker}_00{i}", seed=i) for speaker in (1, 2) for i in (1, 2)]
     (tmp_path / "log_testset.txt").write_text("p1_001 bus 2.5\np2_002 cafe 7.5\nnonsense\n")
     rows, _ = score_files(triples, names=("si_sdr",))
-    assert rows[0] | {"noisy": 0, "enhanced": 0} == {
-        "name": "p1_001", "noisy": 0, "enhanced": 0, "noise_type": "bus", "snr_db": 2.5, "speaker": "p1"
-    }  # fmt: skip
+    del rows[0]["noisy"], rows[0]["enhanced"]
+    assert rows[0] == {"name": "p1_001", "noise_type": "bus", "snr_db": 2.5, "speaker": "p1"}
     assert "noise_type" not in rows[1]

@@ -3,21 +3,22 @@
 from browser import headless_browser, needs_browser  # noqa: F401
 from conftest import make_noise, make_voice
 from denoiser import audio
-from denoiser.evaluation.page import Entry, write_page
+from denoiser.evaluation.page import write_page
 
 
 @needs_browser
 def test_the_report_opens_from_disk_plays_and_sorts(browser, tmp_path):
-    rate, entries = 48_000, []
+    rate, gains, scores = 48_000, {}, {}
     noisy = (make_voice(1.0, rate) + make_noise(1.0, rate)).repeat(2, 1)
     for index in range(3):
         source, target = tmp_path / f"take {index} <b>.wav", tmp_path / "out" / f"take {index} <b>.wav"
         excerpt = noisy[:, : (index + 1) * 16_000]
         audio.write(source, excerpt, rate)
         audio.write(target, 0.1 * excerpt, rate)
-        scores = {"noisy": {"pesq": 1.5, "stoi": 0.8}, "enhanced": {"pesq": 2.5 - index, "stoi": float("nan")}}
-        entries.append(Entry(source, target, (index + 1) / 3, scores=scores))
-    write_page(tmp_path / "out/report.html", entries, failures=["bad.wav: not readable <script>"])
+        enhanced = {"pesq": 2.5 - index, "stoi": float("nan")}
+        gains[source, target] = 1.0
+        scores[source, target] = {"noisy": {"pesq": 1.5, "stoi": 0.8}, "enhanced": enhanced}
+    write_page(tmp_path / "out/report.html", gains, scores, failures=["bad.wav: not readable <script>"])
     browser.goto((tmp_path / "out/report.html").as_uri())
     names = "[...document.querySelectorAll('tbody tr')].map(row => row.cells[0].textContent)"
     worst_first = ["take 2 <b>.wav", "take 1 <b>.wav", "take 0 <b>.wav"]

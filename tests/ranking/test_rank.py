@@ -16,14 +16,22 @@ from denoiser.ranking.bootstrap import average, compare, paired_bootstrap, read_
 from denoiser.ranking.configuration import SeedStatistics
 from denoiser.ranking.rank import rank
 from denoiser.ranking.ranking import build
-from denoiser.ranking.summary import summary
-from denoiser.ranking.tables import terminal
+from denoiser.ranking.tables import main_names, report, summary
 from records import record, write, write_sweep
 
 
 @pytest.fixture
 def sweep(tmp_path) -> Path:
     return write_sweep(tmp_path / "sweep")
+
+
+def columns(runs):
+    return list(build(runs).configurations[0].values)
+
+
+def shown(ranking):
+    """Return the lines of the table on the terminal."""
+    return [line for line in report(ranking, main_names(ranking)).splitlines() if line.startswith("|")]
 
 
 def test_seeds_of_a_configuration_are_one_row():
@@ -33,9 +41,9 @@ def test_seeds_of_a_configuration_are_one_row():
     assert best.mean == pytest.approx(13.1)
     assert best.std == pytest.approx(0.1)  # of a sample: n - 1
     assert [run["seed"] for run in ranking.configurations[0].runs] == [2, 1, 0]  # the best seed first
-    lines = terminal(ranking).splitlines()
-    assert "13.10 ± 0.10" in next(line for line in lines if line.startswith("1 "))
-    assert "±" not in next(line for line in lines if line.startswith("2 "))
+    *_, first, second, _ = shown(ranking)
+    assert "13.10 ± 0.10" in first
+    assert "±" not in second
 
 
 def test_a_seed_that_ran_twice_counts_once():
@@ -51,7 +59,7 @@ def test_a_data_seed_is_a_difference_only_where_it_does_not_follow_the_seed():
         run["config"]["data"]["seed"] = 7
     assert [c.n for c in build(held).configurations] == [2]
     moved[0]["config"]["data"]["seed"] = 7
-    assert build(moved).columns == ["seed"]
+    assert columns(moved) == ["seed"]
 
 
 @pytest.mark.parametrize(
@@ -66,50 +74,40 @@ def test_sorted_by_validation_in_the_direction_of_the_mode_and_an_undefined_scor
     assert f"Best by validation: {order[0]}" in summary(ranking)[0]
 
 
-def test_labels_hold_settings_that_differ_and_that_no_choice_implies():
+def test_labels_hold_choices_and_typed_settings_that_differ_and_others_only_if_rows_need_them():
     runs = [record("unet6"), record("unet10"), record("unet10", "l1")]
-    assert build(runs).columns == ["model", "loss"]  # not depth, context, loss.name, nor the one data set
     runs[0]["config"]["optimizer"]["lr"] = 2e-3
-    assert build(runs).columns == ["model", "loss", "lr"]  # though unet6 alone has it: no choice of the model's
+    assert columns(runs) == ["model", "loss"]  # not depth, context, loss.name, nor the one data set
     runs[2]["overrides"].append("model.depth=3")
     runs[2]["config"]["model"]["depth"] = 3
-    ranking = build(runs)
-    assert ranking.columns == ["model", "loss", "depth", "lr"]
+    assert columns(runs) == ["model", "loss", "depth"]
+    other = record("unet10")
+    other["config"]["optimizer"]["lr"] = 2e-3
+    ranking = build([*runs, other])
     assert {c.label for c in ranking.configurations} == {
-        "unet6 huber depth=3 lr=0.002", "unet10 huber depth=5 lr=0.001", "unet10 l1 depth=3 lr=0.001"
+        "unet6 huber depth=3 lr=0.002", "unet10 huber depth=5 lr=0.001", "unet10 l1 depth=3 lr=0.001",
+        "unet10 huber depth=5 lr=0.002",
     }  # fmt: skip
 
 
 def test_the_choice_of_a_head_is_a_difference_and_the_device_is_none():
-    def headed(model, head, gpus, seed=0):
-        run = record(model, seed=seed)
+    runs = [record(), record(seed=1), record()]
+    for run, head, gpus in zip(runs, ("noise", "noise", "mask"), (0, 4, 1), strict=True):
         run["choices"]["model/head"] = head
-        run["config"]["model"]["head"] = {"name": head, "limit": 1.2} if head == "mask" else {"name": head}
+        run["config"]["model"]["head"] = {"name": head}
         run["config"] |= {"trainer": {"gpus": gpus, "processes": gpus}, "deterministic": gpus == 0}
-        return run
-
-    runs = [headed("unet6", "noise", 0), headed("unet6", "mask", 1), headed("unet8", "noise", 0)]
-    ranking = build([*runs, headed("unet6", "noise", 4, seed=1)])
-    assert {c.label: c.n for c in ranking.configurations} == {"unet6 noise": 2, "unet6 mask": 1, "unet8 noise": 1}
-    assert ranking.columns == ["model", "head"]
+    assert columns(runs) == ["head"]
+    assert {c.label: c.n for c in build(runs).configurations} == {"noise": 2, "mask": 1}
 
 
-@pytest.mark.parametrize(
-    ("settings", "typed", "columns"),
-    [
-        # Settings of the same last name keep their whole name.
-        ({"one.width": (8, 16), "two.width": (1, 2)}, ["one.width", "two.width"], ["one.width", "two.width"]),
-        # An interpolation is not named twice.
-        ({"trainer.max_epochs": (5, 9), "scheduler.epochs": (5, 9)}, ["trainer.max_epochs"], ["max_epochs"]),
-    ],
-)
-def test_columns_are_named_by_as_little_as_tells_them_apart(settings, typed, columns):
-    runs = [record(overrides=[f"+{key}=1" for key in typed]) for _ in range(2)]
-    for key, values in settings.items():
-        group, _, name = key.partition(".")
-        for run, value in zip(runs, values, strict=True):
-            run["config"].setdefault(group, {})[name] = value
-    assert build(runs).columns == columns
+def test_columns_are_named_by_as_little_as_tells_them_apart():
+    overrides = ["+one.width=8", "two.width=8", "trainer.max_epochs=8"]
+    runs = [record(overrides=overrides), record(overrides=overrides)]
+    for run, value in zip(runs, (8, 9), strict=True):
+        run["config"] |= {"one": {"width": value}, "two": {"width": value}, "trainer": {"max_epochs": value}}
+        run["config"]["scheduler"] = {"epochs": value}
+    # Settings of the same last name keep their whole name; an interpolation is not named twice.
+    assert columns(runs) == ["one.width", "max_epochs", "two.width"]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +123,7 @@ def test_runs_scored_on_other_files_or_by_other_versions_come_last_with_a_note(c
     ranking = build([record("unet6"), record("unet8"), record("unet10", **change)])
     assert [c.note[: len(words)] for c in ranking.configurations] == ["", "", words]
     assert "1 of the configurations cannot be compared" in ranking.notes[0]
-    assert words in terminal(ranking)
+    assert words in "".join(shown(ranking))
     assert "Best by validation: unet8" in summary(ranking)[0]
     # A seed that was scored otherwise is a row of its own.
     seeds = build([record(seed=0), record(seed=1), record(seed=2, **change)])
@@ -138,30 +136,15 @@ def test_pesq_never_stands_alone():
     only = {"n": 8, "pesq": 2.0}
     for test in (None, {"n": 8, "noisy": only, "enhanced": only}):
         run = record(monitor="val/pesq", best=2.0, validation=only, test=test)
-        header = next(line for line in terminal(build([run])).splitlines() if line.startswith("#"))
         part = "test" if test else "val"
-        assert all(f"{part} {metric}" in header for metric in ("PESQ", "STOI", "SI-SDR"))
+        assert all(f"{part} {metric}" in shown(build([run]))[0] for metric in ("PESQ", "STOI", "SI-SDR"))
 
 
-def test_the_summary_says_if_files_become_worse_and_how_much_another_seed_changes():
-    run = record()
-    run["test"]["enhanced"] = {"pesq": 1.2, "stoi": 0.9, "si_sdr": 4.0}
-    assert "It makes them worse in PESQ and SI-SDR." in summary(build([run]))[0]
-    assert "worse" not in summary(build([record()]))[0]
+def test_the_summary_says_how_much_another_seed_changes():
     runs = [record(model, seed=seed) for model in ("unet10", "unet6") for seed in (0, 2)]
-    assert "by about ±0.14 dB" in summary(build(runs))[1]
+    assert "val SI-SDR dB by about ±0.14 (" in summary(build(runs))[1]
     assert "one seed" in summary(build(runs[::2]))[1]
     assert "nothing to rank" in summary(build([record(status="failed")]))[0]
-
-
-def test_the_bootstrap_of_identical_and_of_shifted_systems_is_exact():
-    scores = list(np.random.default_rng(0).normal(2, 1, 24))
-    same = paired_bootstrap(scores, scores)
-    assert (same.mean, same.low, same.high, same.n) == (0, 0, 0, 24)
-    assert same.text("pesq") == "+0.00 [+0.00, +0.00] ~"
-    shifted = paired_bootstrap([s + 0.5 for s in scores], scores)
-    assert [shifted.mean, shifted.low, shifted.high] == pytest.approx([0.5] * 3)
-    assert shifted.text("pesq") == "+0.50 [+0.50, +0.50]"
 
 
 def test_the_interval_of_normal_differences_is_theirs_and_repeats():
@@ -176,12 +159,13 @@ def test_the_interval_of_normal_differences_is_theirs_and_repeats():
     # Paired: a hard file counts against neither.
     hard = rng.normal(0, 50, 400)
     assert paired_bootstrap(differences + hard, hard).high == pytest.approx(found.high)
+    assert paired_bootstrap(hard, hard).text("pesq") == "+0.00 [+0.00, +0.00] ~"
 
 
 def test_common_files_are_compared_after_averaging_over_seeds():
     one = average([{"a": {"pesq": 1.0}, "b": {"pesq": 2.0}}, {"a": {"pesq": 3.0}, "b": {"pesq": math.nan}, "c": {}}])
     assert one == {"a": {"pesq": 2.0}, "b": {"pesq": 2.0}}
-    found = compare(one, {"a": {"pesq": 1.0}, "b": {"pesq": 1.0}, "z": {"pesq": 9.0}}, ["pesq", "stoi"])
+    found = compare(one, {"a": {"pesq": 1.0}, "b": {"pesq": 1.0}, "z": {"pesq": 9.0}})
     assert (found["pesq"].mean, found["pesq"].n) == (1.0, 2)
     assert (found["stoi"].n, found["stoi"].text("stoi")) == (0, "n/a")
     assert SeedStatistics.of([1.0, None, math.nan, 3.0]) == SeedStatistics(2.0, math.sqrt(2), 2)
@@ -190,25 +174,25 @@ def test_common_files_are_compared_after_averaging_over_seeds():
 def test_a_folder_of_runs_becomes_a_table_and_a_page(sweep, tmp_path, capsys):
     command.main([f"runs={sweep}", f"out={tmp_path / 'out'}"])
     shown = capsys.readouterr().out
-    assert [line.split()[:4] for line in shown.splitlines() if re.match(r"[1-6] ", line)] == [
-        ["1", "unet10", "l1", "2"], ["2", "unet10", "huber", "2"], ["3", "unet8", "l1", "1"],
-        ["4", "unet8", "huber", "2"], ["5", "unet6", "l1", "1"], ["6", "unet6", "huber", "2"],
-    ]  # fmt: skip
     text, page = (tmp_path / "out/ranking.md").read_text(), (tmp_path / "out/ranking.html").read_text()
-    for place in (shown, text, page.replace("&lt;", "<").replace("&gt;", ">")):
+    for place in (shown, text):
+        assert re.findall(r"^\| +(\d) \| (\w+ \w+) +\| +(\d) ", place, re.MULTILINE) == [
+            ("1", "unet10 l1", "2"), ("2", "unet10 huber", "2"), ("3", "unet8 l1", "1"),
+            ("4", "unet8 huber", "2"), ("5", "unet6 l1", "1"), ("6", "unet6 huber", "2"),
+        ]  # fmt: skip
+        assert "minus unet10 l1" in place  # the best against each other
+    for place in (shown, text, page):
         assert "diverged: train/loss is nan" in place
         assert "failed: RuntimeError: out of memory" in place
         assert "damaged: " in place
-    assert "<at step" not in text + page  # as text, not as markup
+        assert " <at step" not in place  # as text, not as markup
     with open(tmp_path / "out/ranking.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["status"] for row in rows] == ["finished"] * 6 + ["damaged", "diverged", "failed"]
     assert (rows[0]["seeds"], rows[0]["n"], rows[0]["val_si_sdr_mean"]) == ("1 0", "2", "13.35")
+    assert (rows[0]["model"], rows[0]["loss"]) == ("unet10", "l1")
     assert float(rows[0]["test_si_sdr_std"]) == pytest.approx(0.1 / math.sqrt(2))
     assert rows[2]["val_si_sdr_std"] == ""
-    table = [line for line in text.splitlines() if line.startswith("|")]
-    assert "| 1 | unet10 | l1 | 2 |" in table[2]
-    assert "unet10 l1 minus" in text  # the best against each other
 
 
 def test_a_run_of_an_earlier_version_ranks_beside_those_of_today(sweep, tmp_path):
@@ -216,7 +200,7 @@ def test_a_run_of_an_earlier_version_ranks_beside_those_of_today(sweep, tmp_path
     shutil.copytree(Path(__file__).parent / "old_run", sweep / "old")
     ranking = rank([sweep], tmp_path, write_page=False)
     (old,) = (c for c in ranking.configurations if c.runs[0]["folder"] == str(sweep / "old"))
-    assert old.label == "vctk_demand unet6 huber root=corpus (scored otherwise)"
+    assert re.fullmatch(r"vctk_demand unet6 huber .*root=corpus depth=2 .*\(scored otherwise\)", old.label)
     assert read_scores(sweep / "old")["p232_000"]["si_sdr"] == pytest.approx(-19.5166)
 
 
@@ -227,7 +211,7 @@ def test_two_configurations_are_compared_by_place_name_or_folder(sweep, tmp_path
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ranking.csv", "ranking.md"]
         assert sum(c.n for c in ranking.configurations) == 10
         assert not ranking.notes
-        assert list(ranking.intervals) == ["unet10 huber"]
+        assert (list(ranking.intervals), ranking.reference) == (["unet10 l1"], "unet10 huber")
         assert "+0.30 [+0.30, +0.30]" in capsys.readouterr().out
 
 
@@ -258,20 +242,21 @@ def test_a_damaged_record_costs_only_itself(tmp_path, part):
     ranking = rank([tmp_path / "runs"], tmp_path / "out")
     assert [run["folder"] for run in ranking.runs] == [str(tmp_path / "runs/0")]
     assert [run["status"] for run, _ in ranking.unranked] == ["damaged"]
-    (tmp_path / "scores.csv").write_text("name,enhanced_pesq\na,2.5\nb\n")
-    assert read_scores(tmp_path) == {}
 
 
 def test_a_text_that_no_encoding_has_is_shown_escaped(tmp_path):
-    write(tmp_path / "runs/one", {**record(), "choices": {"model": "\ud800"}, "overrides": ["x=\ud800"]})
-    write(tmp_path / "runs/two", {**record("unet6"), "name": "\ud800", "status": "failed"})
+    write(tmp_path / "runs/one", {**record(), "name": "\ud800", "overrides": ["x=\ud800"]})
+    write(tmp_path / "runs/two", {**record("unet6"), "overrides": [], "name": "\ud800", "status": "failed"})
     rank([tmp_path / "runs"], tmp_path / "out")
     rank([tmp_path / "runs"], tmp_path / "out", base="1")
     assert r"\ud800" in (tmp_path / "out/ranking.md").read_text()
 
 
-def test_files_that_never_end_are_no_texts(tmp_path):
+def test_files_that_never_end_or_are_damaged_are_no_texts(tmp_path):
     run = write(tmp_path / "runs/one", {**record(), "test": None})
+    (run / "scores.csv").write_text("name,enhanced_pesq\na,2.5\nb\n")
+    assert read_scores(run) == {}
+    (run / "scores.csv").unlink()
     os.mkfifo(run / "scores.csv")
     assert read_scores(run) == {}
     (run / "split.json").symlink_to("/dev/zero")

@@ -2,19 +2,17 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
+from browser import headless_browser, needs_browser  # noqa: F401
 from conftest import make_noise, make_voice
 from denoiser import audio
 from denoiser.ranking import page
 from denoiser.ranking.rank import rank
 from denoiser.training import clips
 from records import record, write
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -66,28 +64,22 @@ def test_a_list_of_clips_names_no_file_outside_its_folder(tmp_path):
     assert clips.read(tmp_path) == []
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
-def test_the_page_opens_from_disk_sorts_plays_and_fetches_nothing(runs):
-    sync_api = pytest.importorskip("playwright.sync_api")
+@needs_browser
+def test_the_page_opens_from_disk_sorts_plays_and_fetches_nothing(browser, runs):
     rank([runs])
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = chromium.new_page(viewport={"width": 390, "height": 800})
-        outside, errors = [], []
-        local = ("data:", "blob:", "file:")
-        page.on("request", lambda request: request.url.startswith(local) or outside.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto((runs / "ranking.html").as_uri())
-        names = "[...document.querySelectorAll('#table + p + div tbody tr')].map(row => row.cells[1].textContent)"
-        assert page.evaluate(names) == ["unet10", "unet8", "unet6"]
-        page.click("th:has-text('val PESQ')")
-        page.click("th:has-text('val PESQ')")
-        assert page.evaluate(names) == ["unet6", "unet8", "unet10"]
-        page.click("th:has-text('GMAC/s')")
-        assert page.evaluate(names)[-1] == "unet8"  # an unknown value is last
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        page.wait_for_function("[...document.querySelectorAll('audio')].every(audio => audio.duration > 0)")
-        assert page.evaluate("[...document.querySelectorAll('img')].every(image => image.naturalWidth > 10)")
-        chromium.close()
-    assert not outside
+    errors = []
+    browser.set_viewport_size({"width": 390, "height": 800})
+    browser.on("pageerror", lambda error: errors.append(str(error)))
+    browser.goto((runs / "ranking.html").as_uri())
+    names = "[...document.querySelectorAll('#table + p + div tbody tr')].map(row => row.cells[1].textContent)"
+    assert browser.evaluate(names) == ["unet10", "unet8", "unet6"]
+    browser.click("th:has-text('val PESQ')")
+    browser.click("th:has-text('val PESQ')")
+    assert browser.evaluate(names) == ["unet6", "unet8", "unet10"]
+    browser.click("th:has-text('GMAC/s')")
+    assert browser.evaluate(names)[-1] == "unet8"  # an unknown value is last
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 390
+    browser.wait_for_function("[...document.querySelectorAll('audio')].every(audio => audio.duration > 0)")
+    assert browser.evaluate("[...document.querySelectorAll('img')].every(image => image.naturalWidth > 10)")
+    assert not browser.outside
     assert not errors
