@@ -5,7 +5,7 @@ from pathlib import Path
 
 from denoiser.errors import ConfigError
 from denoiser.ranking import ablation, bootstrap, page, tables
-from denoiser.ranking.configuration import MAIN_METRICS, Record
+from denoiser.ranking.configuration import MAIN_METRICS
 from denoiser.ranking.ranking import Ranking, build
 from denoiser.training import record
 
@@ -30,7 +30,10 @@ def rank(
 
     Raises ConfigError if a folder does not exist, no run is found, or ``compare`` or ``base`` names none.
     """
-    ranking = build(_read([Path(folder) for folder in folders]))
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise ConfigError(f"runs={folder}: no such folder")
+    ranking = build(record.find(folders))
     if not ranking.configurations and not ranking.unranked:
         raise ConfigError(
             f"runs={', '.join(map(str, folders))}: no {record.RECORD} below; a run writes one when it ends"
@@ -51,22 +54,6 @@ def rank(
         written.append(page.write(ranking, target / "ranking.html", sounds))
     print("", *written, sep="\n")
     return ranking
-
-
-def _read(folders: Sequence[Path]) -> list[Record]:
-    """Read every record below the folders, once; for a damaged one its status and the reason."""
-    records: dict[Path, Record] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise ConfigError(f"runs={folder}: no such folder")
-        for path in sorted(folder.rglob(record.RECORD)):
-            run = path.parent
-            try:
-                found = record.read(run)
-            except record.RecordError as error:
-                found = {"status": "damaged", "reason": str(error)}
-            records.setdefault(run.resolve(), {**found, "folder": str(run)})
-    return list(records.values())
 
 
 def _compare(ranking: Ranking, pair: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from denoiser.console import SYSTEM_ERRORS
 from denoiser.errors import DenoiserError, StopError
 from denoiser.training.folder import RunFolder
-from denoiser.training.interruption import Interrupted
 
 
 class DataWorkers(Callback):
@@ -24,10 +23,10 @@ class DataWorkers(Callback):
 
 def explain(error: BaseException, run: RunFolder) -> BaseException:
     """Return a StopError for what a signal ended and a DenoiserError for a disk's failure; else the error itself."""
-    if isinstance(error, Interrupted):
-        return StopError(f"{run.path}: ended by {error}; {run.how_to_go_on()}", error.status)
-    # Lightning turns Ctrl-C into SystemExit.
+    # Lightning turns KeyboardInterrupt into SystemExit.
     cause = error.__context__ if isinstance(error, SystemExit) else error
+    if isinstance(cause, StopError) and str(cause):
+        return cause
     if isinstance(cause, KeyboardInterrupt):
         return StopError(f"{run.path}: interrupted; {run.how_to_go_on()}", getattr(cause, "code", 130))
     if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:

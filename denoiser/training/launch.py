@@ -30,10 +30,7 @@ def check_processes(asked: int, nodes: int, settings: str) -> None:
     if not launcher and nodes > 1:
         raise ConfigError(f"{settings}: several machines are started by torchrun or srun; see docs/scaling.md")
     if asked > 1 and in_sweep():
-        raise ConfigError(
-            f"{settings}: makes {asked} processes, and a run of a sweep has one; several GPUs train several runs at "
-            "once with hydra/launcher=joblib"
-        )
+        raise ConfigError(f"{settings}: a run of a sweep has one process; for several GPUs: hydra/launcher=joblib")
 
 
 def environment() -> list[Any]:
@@ -47,19 +44,16 @@ def environment() -> list[Any]:
     return [LightningEnvironment()]
 
 
-def processes_of(trainer: Trainer) -> int:
-    """Return the number of processes that will train, known before they are connected."""
-    return trainer.num_devices * trainer.num_nodes
-
-
 def end_together(trainer: Trainer) -> None:
-    """Let the processes that Lightning starts end with process 0, also where it fails or is killed."""
+    """Let the processes that Lightning starts end with process 0, also where it fails or is killed.
+
+    The others write nothing, and may wait for ever for a process that met a mistake of its own.
+    """
     launcher = trainer.strategy.launcher
     if launcher is None or distributed.launcher():
         return
     if distributed.rank() == 0:
         os.environ[FIRST_PROCESS] = str(os.getpid())
-        # The others write nothing, and may wait for ever for a process that met a mistake of its own.
         atexit.register(launcher.kill, signal.SIGKILL)
     elif FIRST_PROCESS in os.environ:
         threading.Thread(target=_end_with, args=[int(os.environ[FIRST_PROCESS])], daemon=True).start()

@@ -21,7 +21,6 @@ from denoiser.settings import check_range
 from denoiser.training import card, clips, components, failure, history, pretrained, record
 from denoiser.training.folder import CHECKPOINTS, SPLIT, RunFolder, in_sweep, resume_from, run_folder
 from denoiser.training.interruption import Interruption
-from denoiser.training.launch import processes_of
 from denoiser.training.module import DenoisingModule
 from denoiser.training.trainer import batches_per_epoch, build_trainer
 
@@ -29,9 +28,8 @@ from denoiser.training.trainer import batches_per_epoch, build_trainer
 def train(cfg: DictConfig, folder: Path, locked: bool = False) -> float | None:
     """Fit, then test the best checkpoint; return the best ``monitor``. All that a run leaves lies in ``folder``.
 
-    Where ``cfg.trainer`` asks for several processes, each of them does this; the first one writes. ``locked`` says
-    that the caller holds the folder's lock. Raises DenoiserError for what a person can mend: settings, corpus,
-    checkpoint, device, disk; StopError where a signal ended it.
+    ``locked`` says that the caller holds the folder's lock. Raises DenoiserError for what a person can mend: settings,
+    corpus, checkpoint, device, disk; StopError where a signal ended it.
     """
     if folder == Path("."):
         # Under torchrun and srun the other processes have no folder of their own.
@@ -55,12 +53,9 @@ def train(cfg: DictConfig, folder: Path, locked: bool = False) -> float | None:
 
 def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     folder = run.path
-    if missing := [key for key in ("root", "speech") if key in cfg.data and cfg.data[key] is None]:
-        key = f"data.{missing[0]}"
-        raise ConfigError(f"{key} missing; give it as {key}=FOLDER, or data=synthetic, which needs no download")
     _check_settings(cfg)
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    trainer = _trainer(cfg, plain["trainer"], folder)
+    trainer = _trainer(cfg, plain["trainer"], run)
     settings = _settings(plain, trainer)
     resume = resume_from(cfg.ckpt_path, folder, settings)
 
@@ -114,7 +109,6 @@ def _finish(
         found = {**history.finished(cfg, trainer, module, data, folder, best_path), **cost, "best": result}
         if cfg.test:
             found["test"] = _write_scores(found, module, data, folder)
-        _log_result(trainer.logger, found)
         card.write(folder, record.write(folder, found))
         clips.write(folder, found, data, cfg.clips)
     if best_path:
@@ -151,6 +145,9 @@ def _settings(plain: Mapping[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def _check_settings(cfg: DictConfig) -> None:
+    for key in ("root", "speech"):
+        if key in cfg.data and cfg.data[key] is None:
+            raise ConfigError(f"data.{key} missing; give data.{key}=FOLDER, or data=synthetic, which needs no download")
     for key in ("seed", "metric_workers", "clips"):
         check_range(cfg, key, 0)
     if not isinstance(cfg.data.get("shuffle"), bool):
@@ -163,34 +160,31 @@ def _check_settings(cfg: DictConfig) -> None:
         raise ConfigError(f'monitor={cfg.monitor} needs the package {package}: pip install "denoiser[metrics]"')
 
 
-def _trainer(cfg: DictConfig, options: dict[str, Any], folder: Path) -> pl.Trainer:
-    logger = instantiate(cfg.logger, save_dir=str(folder)) if cfg.get("logger") else False
+def _trainer(cfg: DictConfig, options: dict[str, Any], run: RunFolder) -> pl.Trainer:
+    logger = instantiate(cfg.logger, save_dir=str(run.path)) if cfg.get("logger") else False
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
     for callback in callbacks:
         if str(getattr(callback, "monitor", "")).startswith("test"):
             name = type(callback).__name__
             raise ConfigError(f"{name} with monitor={callback.monitor}: only validation chooses, by val/...")
         if isinstance(callback, ModelCheckpoint):
-            callback.dirpath = str(folder.absolute() / CHECKPOINTS)
+            callback.dirpath = str(run.path.absolute() / CHECKPOINTS)
     if not logger:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
-    keeps_checkpoints = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+    keeps = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
     # History comes after the callbacks whose numbers it keeps; Lightning puts checkpoints, which keep it, last.
-    callbacks += [failure.DataWorkers(), Interruption(folder), history.History()]
-    trainer = build_trainer(
-        folder, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps_checkpoints
-    )
-    if cfg.data.batch_size < (processes := processes_of(trainer)):
-        raise ConfigError(
-            f"data.batch_size={cfg.data.batch_size}: expected at least one for each of {processes} processes"
-        )
+    callbacks += [failure.DataWorkers(), Interruption(run), history.History()]
+    trainer = build_trainer(run.path, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps)
+    size, processes = cfg.data.batch_size, trainer.num_devices * trainer.num_nodes
+    if size < processes:
+        raise ConfigError(f"data.batch_size={size}: expected at least one for each of {processes} processes")
     return trainer
 
 
 def _data(settings: Mapping[str, Any], **more: Any) -> Any:
     """Return the data module; instantiate() would look for interpolations again in a folder that is called ``${x}``."""
-    target = settings["_target_"]
     arguments = {key: value for key, value in settings.items() if key not in ("_target_", "_convert_")}
+    target = settings["_target_"]
     with building("data", {target: get_class(target)}, target, {}) as build:
         return build(**arguments, **more)
 
@@ -201,23 +195,10 @@ def _prepare(data: Any, trainer: pl.Trainer, folder: Path, resume: Path | None) 
     data.setup()
     say(data.describe())
     if resume and not data.same_split(folder / SPLIT):
-        raise CorpusError(
-            f"{folder / SPLIT}: this run's corpus had other files; resume with the same, or use init_from="
-        )
+        raise CorpusError(f"{folder / SPLIT}: this run had other files; resume with the same, or use init_from=")
     interval, batches = trainer.val_check_interval, batches_per_epoch(trainer, data)
     if isinstance(interval, int) and trainer.check_val_every_n_epoch is not None and interval > batches:
         raise ConfigError(f"trainer.val_check_interval={interval}: an epoch has {batches} batches")
-
-
-def _log_result(logger: Any, found: Mapping[str, Any]) -> None:
-    """Write the settings and what came of them to TensorBoard's HPARAMS."""
-    if not isinstance(logger, TensorBoardLogger):
-        return
-    test = (found.get("test") or {}).get("enhanced", {})
-    results = {f"test/{metric}": mean for metric, mean in test.items()}
-    logger.log_hyperparams(found["config"], {**results, f"best/{found['monitor']}": found["best"] or 0.0})
-    # Its writer is a daemon thread: what is queued would be lost with the process.
-    logger.finalize("success")
 
 
 def _write_scores(found: Mapping[str, Any], module: DenoisingModule, data: Any, folder: Path) -> dict[str, Any]:
