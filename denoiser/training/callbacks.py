@@ -72,9 +72,8 @@ class StopWhenDiverged(Callback):
         bad = [(step, loss) for step, loss in zip(steps, values, strict=True) if not math.isfinite(loss)]
         # All processes end together, or one would wait for the others.
         if trainer.strategy.reduce_boolean_decision(bool(bad), all=False):
-            raise _diverged(
-                trainer, f"is {bad[0][1]} at step {bad[0][0]}" if bad else "of another process is not finite"
-            )
+            step, loss = bad[0] if bad else (trainer.global_step, "not finite in another process")
+            raise _diverged(trainer, f"is {loss} at step {step}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loss = float(trainer.callback_metrics.get("val/loss", 0.0))
@@ -94,11 +93,7 @@ def _diverged(trainer: Trainer, what: str) -> DivergedError:
 
 
 class LogClips(Callback):
-    """Writes the same few validation clips to TensorBoard at every validation, as sound and as spectrograms.
-
-    Args:
-        clips: their number; they are evenly spaced over the validation set.
-    """
+    """Writes the same ``clips`` validation files to TensorBoard at every validation, as sound and as spectrograms."""
 
     def __init__(self, clips: int = 3) -> None:
         self.clips = clips

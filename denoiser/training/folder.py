@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 
 from denoiser import distributed, filesystem
 from denoiser.checkpoint import load_checkpoint
-from denoiser.errors import CheckpointError, ConfigError, DenoiserError
+from denoiser.console import SYSTEM_ERRORS
+from denoiser.errors import CheckpointError, ConfigError, DenoiserError, StopError
 from denoiser.training import record
 
 CHECKPOINTS = "checkpoints"
@@ -68,6 +69,18 @@ class RunFolder:
         # On a full disk the error itself is what has to be told.
         with suppress(OSError, DenoiserError):
             record.write(self.path, {**record.read(self.path), **record.outcome(error), "ended": record.now()})
+
+    def explain(self, error: BaseException) -> BaseException:
+        """Return a StopError for what a signal ended, a DenoiserError for a disk's failure; else the error itself."""
+        # Lightning turns KeyboardInterrupt into SystemExit.
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        if isinstance(cause, StopError) and str(cause):
+            return cause
+        if isinstance(cause, KeyboardInterrupt):
+            return StopError(f"{self.path}: interrupted; {self.how_to_go_on()}", getattr(cause, "code", 130))
+        if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
+            return DenoiserError(f"{error.filename or self.path}: {error.strerror}; {self.how_to_go_on()}")
+        return error
 
     def release(self) -> None:
         """Give the lock back."""

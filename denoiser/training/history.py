@@ -68,12 +68,6 @@ class History(Callback):
             for key, value in state_dict.items():
                 setattr(self, key, value)
 
-    def best(self, monitor: str, mode: str) -> dict[str, Any]:
-        """Return the best row of the curve, the first of equals; empty if there is none."""
-        rows = [row for row in self.curve if math.isfinite(row.get(monitor, math.nan))]
-        better = max if mode == "max" else min
-        return better(rows, key=lambda row: row[monitor]) if rows else {}
-
 
 def finished(
     cfg: DictConfig, trainer: Trainer, module: DenoisingModule, data: Any, folder: Path, best: str
@@ -82,7 +76,10 @@ def finished(
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     history = next(callback for callback in callbacks if isinstance(callback, History))
     settings = record.of_settings(cfg)
-    row = history.best(settings["monitor"], settings["mode"])
+    # The first of equals, as the checkpoint is.
+    monitor, better = settings["monitor"], max if settings["mode"] == "max" else min
+    rows = [row for row in history.curve if math.isfinite(row.get(monitor, math.nan))]
+    row = better(rows, key=lambda row: row[monitor], default={})
     scores = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
     kept = [path for path in (best, folder / CHECKPOINTS / "last.ckpt") if path and Path(path).is_file()]
     return {

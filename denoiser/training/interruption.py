@@ -25,11 +25,10 @@ class Interruption(Callback):
     """On SIGTERM, Ctrl-C or SLURM's USR1, writes ``last.ckpt`` after the current step and ends by StopError.
 
     Anything due after the step comes first: the rest of a batch whose gradients are accumulated, a validation, the end
-    of an epoch. So a resumed run takes the same steps as one that was never stopped. Several processes agree after
-    each step. A second signal ends the process at once.
+    of an epoch. So a resumed run takes the same steps as one that was never stopped. A second signal ends it at once.
 
-    A signal that another program has a handler for, submitit's USR2 say, is passed on to it once the checkpoint is
-    written; the training goes on if that handler returns.
+    A signal that another program handles, submitit's USR2 say, is passed on once the checkpoint is written; the
+    training goes on if that handler returns.
     """
 
     def __init__(self, run: RunFolder) -> None:

@@ -1,18 +1,21 @@
-"""Processes that train one network: their number, what starts them, and their common end."""
+"""Processes of a training: their number, what starts them, their common end, and those that died."""
 
 import atexit
+import multiprocessing
 import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from datetime import timedelta
+from multiprocessing import connection
 from typing import Any
 
 from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 
 from denoiser import distributed
-from denoiser.errors import ConfigError
+from denoiser.errors import ConfigError, DenoiserError
 from denoiser.training.folder import in_sweep
 
 # One process may prepare a corpus, or score the last files, while the others wait for it.
@@ -63,3 +66,25 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
+
+
+class DataWorkers(Callback):
+    """Remembers the processes that read the data: one that died is in no list any more."""
+
+    processes: Sequence[Any] = ()
+
+    def on_train_start(self, *args: Any) -> None:
+        self.processes = multiprocessing.active_children()
+
+
+def raise_if_one_died(error: Exception, trainer: Trainer, advice: str) -> None:
+    """Raise a DenoiserError if a data worker, or a process that trains with this one, has died."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    workers = next(callback.processes for callback in callbacks if isinstance(callback, DataWorkers))
+    # A connection breaks a little before the system says that the process at its other end is dead.
+    if connection.wait([worker.sentinel for worker in workers], timeout=1):
+        reason = "a process that reads the data died, for lack of memory, as a rule: fewer data.workers"
+        raise DenoiserError(f"{reason}; {advice}") from error
+    peers = getattr(trainer.strategy.launcher, "procs", [])
+    if dead := [peer.returncode for peer in peers if peer.poll()]:
+        raise DenoiserError(f"one of the processes of this training died (exit code {dead[0]}); {advice}") from error

@@ -18,7 +18,7 @@ from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import check_names, missing_package
 from denoiser.inference.denoiser import Denoiser
 from denoiser.settings import check_range
-from denoiser.training import card, clips, components, failure, history, pretrained, record
+from denoiser.training import card, clips, components, history, launch, record
 from denoiser.training.folder import CHECKPOINTS, SPLIT, RunFolder, in_sweep, resume_from, run_folder
 from denoiser.training.interruption import Interruption
 from denoiser.training.module import DenoisingModule
@@ -31,8 +31,8 @@ def train(cfg: DictConfig, folder: Path, locked: bool = False) -> float | None:
     ``locked`` says that the caller holds the folder's lock. Raises DenoiserError for what a person can mend: settings,
     corpus, checkpoint, device, disk; StopError where a signal ended it.
     """
+    # Under torchrun and srun the other processes have no folder of their own.
     if folder == Path("."):
-        # Under torchrun and srun the other processes have no folder of their own.
         folder = Path(run_folder(f"runs/{cfg.name}", cfg.ckpt_path, cfg.seed))
     run = RunFolder(folder, cfg, locked)
     try:
@@ -42,7 +42,7 @@ def train(cfg: DictConfig, folder: Path, locked: bool = False) -> float | None:
             run.begin()
         return _train(cfg, run)
     except BaseException as error:
-        explained = failure.explain(error, run)
+        explained = run.explain(error)
         run.end(explained)
         if explained is error:
             raise
@@ -62,10 +62,10 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = build_module(plain, settings)
     if cfg.init_from:
-        pretrained.load_weights(module, str(cfg.init_from))
+        module.init_from(str(cfg.init_from))
     augment = components.build_augment(plain.get("augment"))
-    data = _data(plain["data"], spectral=module.denoiser.spectral, augment=augment)
     net, spectral, head = module.denoiser.net, module.denoiser.spectral, module.denoiser.head
+    data = _data(plain["data"], spectral=spectral, augment=augment)
     macs = models.count_macs(net, spectral.bins, spectral.frame_rate, head.inputs)
     cost = {"parameters": models.count_parameters(net), "macs_per_second": macs}
 
@@ -84,7 +84,7 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except (RuntimeError, ConnectionError) as error:
-        failure.raise_if_a_process_died(error, trainer, run)
+        launch.raise_if_one_died(error, trainer, run.how_to_go_on())
         raise
     finally:
         # Lightning does so only where nothing was raised, and a sweep goes on after that.
@@ -121,16 +121,10 @@ def build_module(plain: Mapping[str, Any], settings: Mapping[str, Any]) -> Denoi
     """Return the module of a configuration; every mistake in it raises ConfigError before any data is read."""
     optimizer = components.build_optimizer(plain["optimizer"])
     denoiser = Denoiser.build(plain["model"], plain["spectral"])
-    return DenoisingModule(
-        denoiser,
-        loss=components.build_loss(plain["loss"], denoiser.head),
-        optimizer=optimizer,
-        scheduler=components.build_scheduler(plain["scheduler"]),
-        metrics=plain["metrics"],
-        seed=plain["seed"],
-        metric_workers=plain["metric_workers"],
-        settings=settings,
-    )
+    loss = components.build_loss(plain["loss"], denoiser.head)
+    scheduler = plain["scheduler"] and components.build("scheduler", plain["scheduler"], _partial_=True)
+    more = {key: plain[key] for key in ("metrics", "seed", "metric_workers")}
+    return DenoisingModule(denoiser, loss, optimizer, scheduler, settings=settings, **more)
 
 
 def _settings(plain: Mapping[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
@@ -164,16 +158,16 @@ def _trainer(cfg: DictConfig, options: dict[str, Any], run: RunFolder) -> pl.Tra
     logger = instantiate(cfg.logger, save_dir=str(run.path)) if cfg.get("logger") else False
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
     for callback in callbacks:
-        if str(getattr(callback, "monitor", "")).startswith("test"):
-            name = type(callback).__name__
-            raise ConfigError(f"{name} with monitor={callback.monitor}: only validation chooses, by val/...")
+        monitor = getattr(callback, "monitor", None) or ""
+        if monitor.startswith("test"):
+            raise ConfigError(f"{type(callback).__name__} with monitor={monitor}: only validation chooses, by val/...")
         if isinstance(callback, ModelCheckpoint):
             callback.dirpath = str(run.path.absolute() / CHECKPOINTS)
     if not logger:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     keeps = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
     # History comes after the callbacks whose numbers it keeps; Lightning puts checkpoints, which keep it, last.
-    callbacks += [failure.DataWorkers(), Interruption(run), history.History()]
+    callbacks += [launch.DataWorkers(), Interruption(run), history.History()]
     trainer = build_trainer(run.path, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps)
     size, processes = cfg.data.batch_size, trainer.num_devices * trainer.num_nodes
     if size < processes:

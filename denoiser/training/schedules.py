@@ -28,9 +28,9 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05, floor: 
 
 
 def build_schedule(scheduler: Callable[..., Any], optimizer: Optimizer, total_steps: Callable[[], float]) -> Any:
-    """Return ``scheduler`` of ``optimizer``, with ``total_steps()`` where it takes an argument of that name.
+    """Return ``scheduler`` of ``optimizer``, with ``total_steps()`` where it has such an argument.
 
-    Raises ConfigError where it needs the number of steps and the training has no end.
+    Raises ConfigError where the training then has no end.
     """
     given = getattr(scheduler, "keywords", {})
     if "total_steps" not in inspect.signature(scheduler).parameters or "total_steps" in given:
