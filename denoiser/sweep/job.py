@@ -27,16 +27,15 @@ REPLACED = "replaced"  # in the sweep's folder: files of earlier runs that start
 def run(cfg: DictConfig, folder: Path) -> float | None:
     """Train unless it is done, and return the best ``monitor`` of this run, or None if it has none.
 
-    A run that finished with these settings is not repeated, one that was interrupted or failed goes on from its last
-    checkpoint, one that diverged or had other settings begins anew. An error is a line on stderr and the ``reason``
-    in ``run.json``: only Ctrl-C ends more than this run.
+    A run that finished is not repeated, one that was interrupted or failed goes on from its last checkpoint, one that
+    diverged or had other settings begins anew. An error is a line on stderr: only Ctrl-C ends more than this run.
     """
     with filesystem.locked(folder / LOCK) as free:
         if not free:
             print(f"{folder.name}: another process is at it")
             return None
         before: dict[str, Any] = {}
-        with suppress(record.RecordError):
+        with suppress(DenoiserError):
             before = record.read(folder)
         status = before.get("status")
         changes = _changes(before, cfg) if before else []
@@ -44,7 +43,7 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
         searching = HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
         if not changes and (status in ("finished", "pruned") or (status == "diverged" and searching)):
             when, value = before["ended"] or "before", before["best"]
-            print(f"{folder.name}: {status} {when}, {cfg.monitor} {_text(value)}: not run again")
+            print(f"{folder.name}: {status} {when}, {cfg.monitor} {value}: not run again")
             return value
         if changes or status == "diverged":
             kept = _set_aside(folder)
@@ -74,15 +73,15 @@ def _trained(cfg: DictConfig, folder: Path) -> float | None:
         ended = record.outcome(error)
         print(f"{folder.name}: {ended['status']}: {ended['reason']}", file=sys.stderr, flush=True)
         return None
-    print(f"{folder.name}: finished, {cfg.monitor} {_text(value)}", flush=True)
+    print(f"{folder.name}: finished, {cfg.monitor} {value}", flush=True)
     return value if value is not None and math.isfinite(value) else None
 
 
 def _changes(before: Mapping[str, Any], cfg: DictConfig) -> list[str]:
     """Return a phrase for each setting that decides a run's result and differs from the earlier start."""
     asked = record.configuration(cfg)
+    # Of a configuration that cannot be resolved, the training raises the error.
     if asked is None:
-        # The configuration cannot be resolved; training raises the error.
         return []
     if before["config"] is None:
         return ["its settings are not known"]
@@ -115,7 +114,3 @@ def _gpu(cfg: DictConfig, shared: Path) -> Iterator[None]:
                 return
     # There are more runs than GPUs, or no choice: Lightning chooses.
     yield
-
-
-def _text(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4g}"

@@ -25,14 +25,11 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated
 
 
 class Sweep(Callback):
-    """Callback for a multirun of ``train.py``: names its folders, resumes its study, ranks its runs.
-
-    Args:
-        ranking: rank the runs at the end; otherwise ``python -m denoiser rank`` does so later.
-    """
+    """Callback for a multirun of ``train.py``: names its folders, resumes its study, ranks its runs by ``ranking``."""
 
     def __init__(self, ranking: bool = True) -> None:
         self.ranking = ranking
+        self.lock: int | None = None  # shared by the processes that work on one study
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with console.one_line():
@@ -46,15 +43,13 @@ class Sweep(Callback):
                     overrides.append(f"hydra.sweep.subdir='${{run_name:{','.join(naming.swept(config))}}}'")
                 overrides.append(f"hydra.sweep.dir={quoted(str(self.folder))}")
             self.before = record.find([self.folder])
-            # An exclusive lock is only given to the first process that works on this sweep.
-            alone = filesystem.lock(self.folder / LOCK)
             if config.hydra.sweeper.get("storage"):
                 from denoiser.sweep import study
 
-                study.resume(config, alone=alone is not None)
-            if alone is not None:
-                os.close(alone)
-            self.lock = filesystem.lock(self.folder / LOCK, shared=True)
+                # An exclusive lock is only given to the first process that works on this sweep.
+                with filesystem.locked(self.folder / LOCK) as alone:
+                    study.resume(config, alone)
+                self.lock = filesystem.lock(self.folder / LOCK, shared=True)
         print(f"sweep folder: {os.path.relpath(self.folder)}; the same command goes on here, with new_sweep=true anew")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

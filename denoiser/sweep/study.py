@@ -23,10 +23,10 @@ class Storage(optuna.storages.RDBStorage):
 
 
 def resume(config: DictConfig, alone: bool) -> None:
-    """Reduce the sweeper's ``n_trials``, which is the number for the whole study, by those that are done.
+    """Reduce the sweeper's ``n_trials``, the number for the whole study, by those that are done.
 
-    ``alone`` is True if no other process works on the sweep. Then a trial in state RUNNING was killed: it fails, and
-    its parameters are queued again, so that its run is resumed in its folder. Without a study nothing is done.
+    Where this process works ``alone`` on the study, a trial in state RUNNING was killed: it fails, and its parameters
+    are queued again, so that its run is resumed in its folder.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # enqueue_trial() is experimental in Optuna 2.

@@ -5,7 +5,6 @@ import sys
 import time
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,13 +23,10 @@ class Checkpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, whose remembered paths follow the run's folder when it is moved."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        def here(path: str) -> str:
-            return str(Path(str(self.dirpath), Path(path).name)) if path else path
-
-        state = {**state_dict, "dirpath": self.dirpath}
-        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-            state[key] = here(state[key])
-        state["best_k_models"] = {here(path): score for path, score in state["best_k_models"].items()}
+        old, new = str(state_dict["dirpath"]), str(self.dirpath)
+        paths = {key: value.replace(old, new) for key, value in state_dict.items() if isinstance(value, str)}
+        state: dict[str, Any] = {**state_dict, **paths}
+        state["best_k_models"] = {path.replace(old, new): score for path, score in state["best_k_models"].items()}
         super().load_state_dict(state)
 
 

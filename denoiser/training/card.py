@@ -27,18 +27,16 @@ Record = Mapping[str, Any]
 
 def write(folder: Path, record: Record) -> None:
     """Write ``card.md`` of a run's record to its folder and, where matplotlib is installed, ``curve.png``."""
-    pictured = len(record["curve"] or ()) > 1 and find_spec("matplotlib") is not None
-    if pictured:
+    if len(record["curve"] or ()) > 1 and find_spec("matplotlib"):
         _save_curve(folder / CURVE, record)
     with atomic_write(folder / CARD) as partial:
-        partial.write_text(text(folder, record, pictured), encoding="utf-8", errors="backslashreplace")
+        partial.write_text(text(folder, record), encoding="utf-8", errors="backslashreplace")
 
 
-def text(folder: Path, record: Record, pictured: bool = False) -> str:
+def text(folder: Path, record: Record) -> str:
     """Return the card, in Markdown; a name, which may hold any character, is never outside of a fenced block."""
-    data = record["config"]["data"]
-    licence = data.get("licence") or "not stated: set data.licence=..."
-    facts = {**{key: record[key] for key in FACTS}, "licence": licence}
+    facts = {key: record[key] for key in FACTS}
+    facts["licence"] = record["config"]["data"].get("licence") or "not stated: set data.licence=..."
     parts = [
         "# Model card of a speech denoiser",
         "Its weights are those of the epoch that validation chose, by `monitor`; the test set chose nothing. Costs and "
@@ -46,7 +44,7 @@ def text(folder: Path, record: Record, pictured: bool = False) -> str:
         _yaml(facts),
         "## Scores of the test set",
         _test_scores(record["test"]),
-        f"![Learning curve]({CURVE})" if pictured else "",
+        f"![Learning curve]({CURVE})" if (folder / CURVE).is_file() else "",
         "## Make it again, and use it",
         _commands(folder, record),
         "## Configuration",

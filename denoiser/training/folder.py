@@ -27,9 +27,8 @@ PATIENCE = 8.0
 class RunFolder:
     """The folder of one run; of several processes that train together only process 0 touches it.
 
-    ``claim`` comes before anything is written, ``begin`` once the data is ready, ``end`` if the run fails, and
-    ``release`` at last. A mistake before ``begin`` leaves no trace, except in a sweep, where every run has a record.
-    ``locked`` says that the caller holds the folder's lock.
+    ``claim`` comes before anything is written, ``begin`` once the data is ready. A mistake before ``begin`` leaves no
+    trace, except in a sweep, where every run has a record. ``locked`` says that the caller holds the folder's lock.
     """
 
     def __init__(self, path: Path, cfg: DictConfig, locked: bool = False) -> None:
@@ -62,15 +61,23 @@ class RunFolder:
         record.write(self.path, {**record.of_settings(self.cfg), "status": "running", "started": record.now()})
         self.has_begun = True
 
-    def end(self, error: BaseException) -> None:
-        """Write to the record how the run failed."""
-        if not self.has_begun or distributed.rank() != 0:
-            return
-        # On a full disk the error itself is what has to be told.
-        with suppress(OSError, DenoiserError):
-            record.write(self.path, {**record.read(self.path), **record.outcome(error), "ended": record.now()})
+    def __enter__(self) -> "RunFolder":
+        return self
 
-    def explain(self, error: BaseException) -> BaseException:
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        """Write to the record how the run failed, give the lock back, and raise what a person can mend as one line."""
+        explained = self._explain(error)
+        if explained is not None and self.has_begun and distributed.rank() == 0:
+            # On a full disk the error itself is what has to be told.
+            with suppress(OSError, DenoiserError):
+                ended = {**record.outcome(explained), "ended": record.now()}
+                record.write(self.path, {**record.read(self.path), **ended})
+        if self.lock is not None:
+            os.close(self.lock)
+        if explained is not None and explained is not error:
+            raise explained from error
+
+    def _explain(self, error: BaseException | None) -> BaseException | None:
         """Return a StopError for what a signal ended, a DenoiserError for a disk's failure; else the error itself."""
         # Lightning turns KeyboardInterrupt into SystemExit.
         cause = error.__context__ if isinstance(error, SystemExit) else error
@@ -81,12 +88,6 @@ class RunFolder:
         if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
             return DenoiserError(f"{error.filename or self.path}: {error.strerror}; {self.how_to_go_on()}")
         return error
-
-    def release(self) -> None:
-        """Give the lock back."""
-        if self.lock is not None:
-            os.close(self.lock)
-            self.lock = None
 
     def how_to_go_on(self) -> str:
         """Return what to do after the run was ended."""

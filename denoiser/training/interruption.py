@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import threading
 from types import FrameType
 from typing import Any
@@ -12,10 +11,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from denoiser import distributed
 from denoiser.console import stop
 from denoiser.errors import StopError
+from denoiser.training import launch
 from denoiser.training.folder import RunFolder
+from denoiser.training.trainer import validation_is_next
 
-# A batch script has SLURM send USR1 before the time limit (--signal=USR1@120); submitit installs a handler of USR2.
-# Windows has neither.
+# SLURM sends USR1 before the time limit (--signal=USR1@120), submitit has a handler of USR2; Windows has neither.
 REQUEUE = getattr(signal, "SIGUSR1", None)
 SIGNALS = [signal.SIGTERM, signal.SIGINT, *filter(None, [REQUEUE, getattr(signal, "SIGUSR2", None)])]
 NO_HANDLERS = (None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, stop)
@@ -55,7 +55,7 @@ class Interruption(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         is_stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if is_stepped and not _validation_is_next(trainer, batch_idx):
+        if is_stepped and not validation_is_next(trainer, batch_idx):
             self._leave_if_asked(trainer, save=bool(trainer.checkpoint_callbacks))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -86,24 +86,5 @@ class Interruption(Callback):
             # Lightning kills process 0 when another one ends with an error.
             raise SystemExit(0)
         cause = f"{signal.Signals(number).name} after step {trainer.global_step}, in epoch {trainer.current_epoch + 1}"
-        queued = _requeue() if number == REQUEUE else ""
+        queued = launch.requeue() if number == REQUEUE else ""
         raise StopError(f"{self.run.path}: ended by {cause}{queued}; {self.run.how_to_go_on()}", 128 + number)
-
-
-def _validation_is_next(trainer: Trainer, batch_idx: int) -> bool:
-    """Return True where Lightning may validate after this batch: a checkpoint from before it would leave it out."""
-    interval = trainer.val_check_batch
-    if trainer.is_last_batch or interval is None:
-        return True
-    by_epoch = trainer.check_val_every_n_epoch is not None
-    batches = batch_idx + 1 if by_epoch else trainer.fit_loop.total_batch_idx + 1
-    return batches % interval == 0
-
-
-def _requeue() -> str:
-    """Have SLURM run this job again; return a phrase that says so."""
-    job = os.environ["SLURM_JOB_ID"]
-    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
-        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    result = subprocess.run(["scontrol", "requeue", job], check=False)  # noqa: S607
-    return f"; job {job} {'is' if result.returncode == 0 else 'could not be'} queued again"

@@ -4,6 +4,7 @@ import atexit
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -88,3 +89,12 @@ def raise_if_one_died(error: Exception, trainer: Trainer, advice: str) -> None:
     peers = getattr(trainer.strategy.launcher, "procs", [])
     if dead := [peer.returncode for peer in peers if peer.poll()]:
         raise DenoiserError(f"one of the processes of this training died (exit code {dead[0]}); {advice}") from error
+
+
+def requeue() -> str:
+    """Have SLURM run this job again; return a phrase that says so."""
+    job = os.environ["SLURM_JOB_ID"]
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    result = subprocess.run(["scontrol", "requeue", job], check=False)  # noqa: S607
+    return f"; job {job} {'is' if result.returncode == 0 else 'could not be'} queued again"

@@ -1,5 +1,6 @@
 """Training of a denoiser: the step that training and validation share, and the scores of whole utterances."""
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,6 @@ from denoiser.evaluation.scoring import Scores, Scoring, result
 from denoiser.inference.denoiser import Denoiser
 from denoiser.training.components import MakeOptimizer
 from denoiser.training.folder import differences
-from denoiser.training.schedules import build_schedule
 from denoiser.training.trainer import total_steps
 
 # Validation takes its loss over the beginning of a file, which the network is given in one piece.
@@ -197,8 +197,11 @@ class DenoisingModule(LightningModule):
         optimizer = self.optimizer(self.denoiser.net.parameters())
         if self.scheduler is None:
             return optimizer
-        trainer: Any = self.trainer
-        schedule = build_schedule(self.scheduler, optimizer, lambda: total_steps(trainer, trainer.datamodule))
+        steps = {}
+        given = getattr(self.scheduler, "keywords", {})
+        if "total_steps" in inspect.signature(self.scheduler).parameters and "total_steps" not in given:
+            steps["total_steps"] = total_steps(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
+        schedule = self.scheduler(optimizer, **steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -25,10 +25,6 @@ KEYS = (
 STATUSES = ("finished", "failed", "diverged", "pruned", "interrupted", "running")
 
 
-class RecordError(DenoiserError, ValueError):
-    """A run's record that is missing or damaged."""
-
-
 def write(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """Write ``run.json``, in process 0 alone; return its content: all of KEYS, null for those that are not known."""
     content: dict[str, Any] = _plain({**dict.fromkeys(KEYS), **record})
@@ -39,14 +35,14 @@ def write(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Return the record of the run in ``folder``; RecordError where there is none that can be read."""
+    """Return the record of the run in ``folder``; DenoiserError where there is none that can be read."""
     path = Path(folder, RECORD)
     try:
         record = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: cannot be read as a run's record ({error})") from error
+        raise DenoiserError(f"{path}: cannot be read as a run's record ({error})") from error
     if not isinstance(record, dict) or record.get("status") not in STATUSES:
-        raise RecordError(f"{path}: no run's record: expected an object whose status is one of {', '.join(STATUSES)}")
+        raise DenoiserError(f"{path}: no run's record: expected an object whose status is one of {', '.join(STATUSES)}")
     return {**dict.fromkeys(KEYS), **record}
 
 
@@ -60,7 +56,7 @@ def find(parents: Iterable[str | Path]) -> list[dict[str, Any]]:
         for path in sorted(Path(parent).rglob(RECORD)):
             try:
                 record = read(path.parent)
-            except RecordError as error:
+            except DenoiserError as error:
                 record = {"status": "damaged", "reason": str(error)}
             found.setdefault(path.resolve(), {**record, "folder": str(path.parent)})
     return list(found.values())

@@ -34,21 +34,12 @@ def train(cfg: DictConfig, folder: Path, locked: bool = False) -> float | None:
     # Under torchrun and srun the other processes have no folder of their own.
     if folder == Path("."):
         folder = Path(run_folder(f"runs/{cfg.name}", cfg.ckpt_path, cfg.seed))
-    run = RunFolder(folder, cfg, locked)
-    try:
+    with RunFolder(folder, cfg, locked) as run:
         if folder.is_dir():
             run.claim()
         if in_sweep():
             run.begin()
         return _train(cfg, run)
-    except BaseException as error:
-        explained = run.explain(error)
-        run.end(explained)
-        if explained is error:
-            raise
-        raise explained from error
-    finally:
-        run.release()
 
 
 def _train(cfg: DictConfig, run: RunFolder) -> float | None:

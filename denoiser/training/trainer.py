@@ -77,15 +77,28 @@ def batches_per_epoch(trainer: Trainer, data: Any) -> int:
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
-def total_steps(trainer: Trainer, data: Any) -> float:
-    """Return the number of optimizer steps in the whole training; infinite where it has no end.
+def total_steps(trainer: Trainer, data: Any) -> int:
+    """Return the number of optimizer steps in the whole training, for a scheduler; ConfigError where it has no end.
 
     Lightning's ``estimated_stepping_batches`` would make the data loader before a resumed training knows its batch.
     """
-    steps = math.inf
-    if trainer.max_epochs not in (None, -1):
-        steps = math.ceil(batches_per_epoch(trainer, data) / trainer.accumulate_grad_batches) * trainer.max_epochs
-    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+    steps_per_epoch = math.ceil(batches_per_epoch(trainer, data) / trainer.accumulate_grad_batches)
+    ends = [] if trainer.max_epochs in (None, -1) else [steps_per_epoch * trainer.max_epochs]
+    if trainer.max_steps != -1:
+        ends.append(trainer.max_steps)
+    if not ends:
+        raise ConfigError("scheduler: needs the number of steps: give trainer.max_epochs or trainer.max_steps")
+    return min(ends)
+
+
+def validation_is_next(trainer: Trainer, batch_idx: int) -> bool:
+    """Return True where Lightning may validate after this batch: a checkpoint from before it would leave it out."""
+    interval = trainer.val_check_batch
+    if trainer.is_last_batch or interval is None:
+        return True
+    by_epoch = trainer.check_val_every_n_epoch is not None
+    batches = batch_idx + 1 if by_epoch else trainer.fit_loop.total_batch_idx + 1
+    return batches % interval == 0
 
 
 def _quieten() -> None:

@@ -1,4 +1,4 @@
-"""The record and the model card that a finished run leaves."""
+"""The record, the model card and the clips that a finished run leaves."""
 
 import json
 import math
@@ -12,19 +12,22 @@ import torch
 import yaml
 
 from conftest import TINY, train_here
+from denoiser import audio
 from denoiser.errors import ConfigError, DenoiserError
-from denoiser.training import card, record
+from denoiser.training import card, clips, record
 
-MORE = ["data.batch_size=2", "metrics=[si_sdr,stoi]", "~logger", "callbacks.clips=null", "seed=3", "loss=l1"]
+MORE = ["data.batch_size=2", "metrics=[si_sdr,stoi]", "~logger", "callbacks.clips=null", "clips=2", "seed=3",
+        "loss=l1"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def run(vctk, tmp_path_factory):
-    """A run of two epochs that was resumed for a third."""
+    """A run of two epochs that was moved and resumed for a third."""
     folder = tmp_path_factory.mktemp("run")
     arguments = [f"data.root={vctk}", f"data.cache={folder}/cache", *TINY, *MORE]
-    train_here(folder / "run", *arguments, "trainer.max_epochs=2", "test=false")
-    before = record.read(folder / "run")
+    train_here(folder / "first", *arguments, "trainer.max_epochs=2", "test=false")
+    before = record.read(folder / "first")
+    (folder / "first").rename(folder / "run")
     train_here(folder / "run", *arguments, "trainer.max_epochs=3", "ckpt_path=last")
     return folder / "run", before, record.read(folder / "run")
 
@@ -54,6 +57,38 @@ def test_a_record_holds_the_run_and_its_curve_outlives_a_resumption(run):
     assert after["audio_seconds_per_second"] > 0
     assert after["batch_audio_seconds"] == pytest.approx(2 * 32 * 128 / 16_000)
     assert not [p for p in (after["config"]["data"]["root"], after["config"]["data"]["cache"]) if p.startswith("/")]
+
+
+def test_a_moved_run_goes_on_and_keeps_its_best(run):
+    folder, before, _ = run
+    states = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["callbacks"]
+    state = next(value for key, value in states.items() if "val/si_sdr" in key)
+    assert state["best_model_path"] == str(folder / "checkpoints/best.ckpt")
+    assert state["best_model_score"] >= before["best"]
+    assert not (folder.parent / "first").exists()
+
+
+def test_a_finished_run_leaves_clips_of_validation(run, tmp_path):
+    folder, _, found = run
+    left = clips.read(folder)
+    assert len(left) == 2
+    for clip in left:
+        sounds = {kind: audio.read(clip[kind]) for kind in clips.KINDS}
+        assert {rate for _, rate in sounds.values()} == {16_000}
+        assert len({sound.shape[-1] for sound, _ in sounds.values()}) == 1
+    clips.write(tmp_path, found, None, 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_clips_are_spread_over_noises_and_levels():
+    facts = {f"f{i:02}": {"noise_type": ("bus", "fan")[i % 2], "snr_db": (2.5, 17.5)[i // 2 % 2]} for i in range(12)}
+    chosen = clips.choose(facts, 4)
+    assert {(facts[name]["noise_type"], facts[name]["snr_db"]) for name in chosen} == {
+        ("bus", 2.5), ("bus", 17.5), ("fan", 2.5), ("fan", 17.5),
+    }  # fmt: skip
+    assert clips.choose(dict(reversed(facts.items())), 4) == chosen
+    assert clips.choose({f"f{i}": {} for i in range(8)}, 4) == ["f1", "f3", "f5", "f7"]
+    assert clips.choose({"a": {}}, 4) == ["a"]
 
 
 def test_the_record_of_a_tested_run_has_the_epochs_after_the_best(vctk, tmp_path):

@@ -59,20 +59,14 @@ def trained(vctk, tmp_path_factory):
     return cwd, result.stdout
 
 
-def test_it_learns_to_remove_noise_from_voices_it_has_not_heard(trained):
-    scores = json.loads((run_folder(trained[0]) / "scores.json").read_text())
-    assert scores["enhanced"]["si_sdr"] > scores["noisy"]["si_sdr"] + 3
-
-
 def test_what_a_run_leaves_behind(trained):
     cwd, printed = trained
     folder = run_folder(cwd)
     lines = printed.strip().splitlines()
     name = folder.relative_to(cwd).as_posix()
     assert lines[0] == lines[-1] == f"run folder: {name}"
-    assert "parameters" in printed
-    assert "MAC per second of audio" in printed
-    assert "p226 + p287 held out" in printed
+    for part in ("parameters", "MAC per second", "p226 + p287 held out", "SNRs of 2 from", "by noise type"):
+        assert part in printed
     assert sum(line.startswith("epoch ") for line in lines) == 3
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     assert json.loads((folder / "split.json").read_text())["test"] == ["p232_000", "p257_001"]
@@ -81,18 +75,14 @@ def test_what_a_run_leaves_behind(trained):
     assert [(row["name"], row["noise_type"], row["snr_db"]) for row in rows] == [
         ("p232_000", "bus", "2.5"), ("p257_001", "living", "17.5")
     ]  # fmt: skip
-    assert "noise types and SNRs of 2 from log files" in printed
-    assert "by noise type" in printed
     scores = json.loads((folder / "scores.json").read_text())
-    assert scores["n"] == 2
+    assert (scores["n"], scores["seed"]) == (2, 0)
+    # It learns to remove noise from voices that it has not heard.
+    assert scores["enhanced"]["si_sdr"] > scores["noisy"]["si_sdr"] + 3
     for kind in ("noisy", "enhanced"):
         mean = sum(float(row[f"{kind}_si_sdr"]) for row in rows) / 2
         assert scores[kind]["si_sdr"] == pytest.approx(mean, abs=1e-4)
         assert f"{mean:.2f}" in printed
-    bus = scores["groups"]["noise_type"]["bus"]
-    assert bus["enhanced"]["si_sdr"] == pytest.approx(float(rows[0]["enhanced_si_sdr"]), abs=1e-4)
-    assert scores["seed"] == 0
-    assert torch.__version__.startswith(scores["versions"]["torch"])
 
 
 def test_tensorboard_shows_losses_scores_sound_and_pictures(trained):
@@ -101,20 +91,17 @@ def test_tensorboard_shows_losses_scores_sound_and_pictures(trained):
     events = EventAccumulator(str(run_folder(trained[0]))).Reload()
     tags = events.Tags()
     assert {"train/loss_step", "val/loss", "val/si_sdr", "lr-Adam", "cost/macs_per_second"} <= set(tags["scalars"])
-    assert len(events.Scalars("val/si_sdr")) == 3
-    clip = "p226_001"
-    assert {f"{clip}/noisy", f"{clip}/enhanced", f"{clip}/clean"} <= set(tags["audio"])
-    assert len(events.Audio(f"{clip}/enhanced")) == 3
-    pytest.importorskip("matplotlib")
-    assert len(events.Images(f"{clip}/spectrogram")) == 3
     assert any("config" in tag for tag in tags["tensors"])
+    assert {"p226_001/noisy", "p226_001/enhanced", "p226_001/clean"} <= set(tags["audio"])
+    assert len(events.Scalars("val/si_sdr")) == len(events.Audio("p226_001/enhanced")) == 3
+    pytest.importorskip("matplotlib")
+    assert len(events.Images("p226_001/spectrogram")) == 3
 
 
 def test_a_checkpoint_is_plain_data_and_denoises_from_another_folder(trained, tmp_path):
     path = run_folder(trained[0]) / "checkpoints/best.ckpt"
     settings = torch.load(path, weights_only=True)["hyper_parameters"]
-    assert settings["spectral"]["sample_rate"] == 16_000
-    assert settings["model"]["name"] == "unet"
+    assert (settings["spectral"]["sample_rate"], settings["model"]["name"]) == (16_000, "unet")
     assert json.loads(json.dumps(settings)) == settings  # primitives only
     voice = make_voice(1.0, 16_000, 50)
     noisy = voice + make_noise(1.0, 16_000, 50)
@@ -123,9 +110,6 @@ def test_a_checkpoint_is_plain_data_and_denoises_from_another_folder(trained, tm
     assert result.returncode == 0, result.stderr
     enhanced, _ = audio.read(tmp_path / "talk_enhanced.wav")
     assert (enhanced - voice).square().mean() < (noisy - voice).square().mean()
-    # The file is what the Python interface gives, to 16 bit.
-    again = Denoiser.from_checkpoint(path, "cpu").enhance(audio.read(tmp_path / "talk.wav")[0], 16_000)
-    assert torch.allclose(enhanced, again, atol=1 / 32_768)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(vctk, tmp_path):
@@ -156,8 +140,8 @@ def test_a_killed_command_goes_on_as_the_training_that_was_not_killed(vctk, tmp_
 
 
 def test_inference_loads_the_average_of_the_weights(vctk, tmp_path):
-    more = ("callbacks=ema", "callbacks.ema.decay=0.5", "callbacks.clips=null", "test=false", "trainer.max_epochs=1")
-    train_here(tmp_path, *options(vctk, *more))
+    quick = ("test=false", "trainer.max_epochs=1", "data.batch_size=1", "metrics=[si_sdr]", "callbacks.clips=null")
+    train_here(tmp_path, *options(vctk, *quick, "callbacks=ema", "callbacks.ema.decay=0.5"))
     path = tmp_path / "checkpoints/last.ckpt"
     kept = torch.load(path, weights_only=True)
     net = "denoiser.net.encoder.0.0.weight"
