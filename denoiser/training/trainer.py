@@ -82,10 +82,10 @@ def total_steps(trainer: Trainer, data: Any) -> int:
 
     Lightning's ``estimated_stepping_batches`` would make the data loader before a resumed training knows its batch.
     """
-    steps_per_epoch = math.ceil(batches_per_epoch(trainer, data) / trainer.accumulate_grad_batches)
-    ends = [] if trainer.max_epochs in (None, -1) else [steps_per_epoch * trainer.max_epochs]
-    if trainer.max_steps != -1:
-        ends.append(trainer.max_steps)
+    ends = [] if trainer.max_steps == -1 else [trainer.max_steps]
+    if trainer.max_epochs not in (None, -1):
+        steps_per_epoch = math.ceil(batches_per_epoch(trainer, data) / trainer.accumulate_grad_batches)
+        ends.append(steps_per_epoch * trainer.max_epochs)
     if not ends:
         raise ConfigError("scheduler: needs the number of steps: give trainer.max_epochs or trainer.max_steps")
     return min(ends)

@@ -240,6 +240,7 @@ def test_a_killed_trial_is_asked_again_and_counted_once(tmp_path):
 
     assert left(alone=False) == 7  # of another process: two are under way
     assert left(alone=True) == left(alone=False) == 9
+    study = optuna.load_study(study_name="denoiser", storage=url)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL", "FAIL", "WAITING", "WAITING"]
     again = study.ask({"x": optuna.distributions.UniformDistribution(0, 1)})
     assert again.params == trials[1].params
