@@ -13,12 +13,13 @@ with startup.importing():
 
     from denoiser.cli import infer
     from denoiser.cli.arguments import as_typed
-    from denoiser.sweep import multirun
+    from denoiser.sweep import multirun  # noqa: F401 - silences a warning of Hydra, in workers too
+    from denoiser.training.folder import in_sweep
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="infer")
 def main(cfg: DictConfig) -> None:
-    if multirun.in_sweep():
+    if in_sweep():
         os.chdir(HydraConfig.get().runtime.cwd)  # Ray starts its workers elsewhere
         infer.run(cfg, in_multirun=True)  # the parent reports an error once all shards have ended
         return

@@ -13,7 +13,8 @@ with startup.importing():
     from omegaconf import DictConfig
 
     from denoiser.cli.arguments import as_typed
-    from denoiser.sweep import multirun
+    from denoiser.sweep import multirun  # noqa: F401 - registers the resolvers of conf/
+    from denoiser.training.folder import in_sweep
 
 NAMES = (  # settings that are meant letter for letter
     "data.root", "data.speech", "data.noise", "data.rooms", "data.test_root", "data.cache", "ckpt_path", "init_from",
@@ -22,7 +23,7 @@ NAMES = (  # settings that are meant letter for letter
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    if multirun.in_sweep():
+    if in_sweep():
         from denoiser.sweep import job
 
         os.chdir(HydraConfig.get().runtime.cwd)  # Ray starts its workers elsewhere

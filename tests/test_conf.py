@@ -59,7 +59,7 @@ def test_variants_state_only_what_differs():
 @pytest.mark.parametrize("loss", ["huber", "l1", "mse"])
 def test_a_head_that_estimates_the_phase_is_refused_under_a_loss_of_magnitudes_alone(head, loss):
     plain = OmegaConf.to_container(composed(f"model/head={head}", f"loss={loss}"), resolve=True)
-    with pytest.raises(ConfigError, match=f"model/head={head} estimates the phase"):
+    with pytest.raises(ConfigError, match="this model/head estimates the phase"):
         build_module(plain, {})
 
 

@@ -179,10 +179,9 @@ def test_a_run_waits_for_a_lock_that_is_soon_released(tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder, "PATIENCE", 60)
     lock = filesystem.lock(tmp_path / LOCK)
     threading.Timer(0.5, os.close, [lock]).start()
-    run = RunFolder(tmp_path, composed())
-    run.claim()
-    assert filesystem.lock(tmp_path / LOCK) is None
-    run.release()
+    with RunFolder(tmp_path, composed()) as run:
+        run.claim()
+        assert filesystem.lock(tmp_path / LOCK) is None
     with filesystem.locked(tmp_path / LOCK) as free:
         assert free
 

@@ -27,10 +27,6 @@ class Crops(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def names_of(self, indices: Sequence[int]) -> list[str]:
-        """Return the names of the utterances with these indices."""
-        return [self.store.names[row] for row in self.rows[list(indices)]]
-
     def __getitems__(self, items: Sequence[tuple[int, int]]) -> Batch:
         """Return the items of one batch, which torch's DataLoader asks for at once."""
         rows = self.rows[[index for _, index in items]]

@@ -197,22 +197,6 @@ class PairedData(LightningDataModule):
         """Return the spectra ``[B, F, T]`` of waveform crops ``[B, N]``."""
         return {name: self.spectral(batch[name], batch["level"], center=False) for name in ("noisy", "clean")}
 
-    def nonfinite(self, epoch: int, index: int) -> list[str]:
-        """Return the names of the utterances of a training batch whose augmented waveforms are not finite.
-
-        The batch of all processes is made once more: everything drawn for it follows from the epoch and its index.
-        """
-        dataset = self.training_set(read=self.resident is None)
-        order = EpochSampler(dataset, self.seed, self.shuffle)
-        order.set_epoch(epoch)
-        items = list(order)[index * self.batch_size : (index + 1) * self.batch_size]
-        batch = dataset.__getitems__(items)
-        if self.resident is not None:
-            batch = self.transfer_batch_to_device(batch, self.resident.samples.device, 0)
-        waveforms = self.augmented(batch)
-        finite = (waveforms["noisy"] + waveforms["clean"]).isfinite().all(dim=1).tolist()
-        return [name for name, good in zip(dataset.names_of([i for _, i in items]), finite, strict=True) if not good]
-
 
 def utterance_loader(dataset: Dataset[Batch]) -> DataLoader[Batch]:
     """Return a loader of single utterances, of which every rank takes every ``world_size``-th one, or the first."""

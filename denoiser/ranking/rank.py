@@ -5,7 +5,6 @@ from pathlib import Path
 
 from denoiser.errors import ConfigError
 from denoiser.ranking import ablation, page, tables
-from denoiser.ranking.configuration import Record
 from denoiser.ranking.ranking import Ranking, build
 from denoiser.training import record
 
@@ -29,7 +28,10 @@ def rank(
 
     Raises ConfigError if a folder does not exist, no run is found, or ``compare`` or ``base`` names none.
     """
-    ranking = build(_read([Path(folder) for folder in folders]))
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise ConfigError(f"runs={folder}: no such folder")
+    ranking = build(record.find(folders))
     if not ranking.configurations and not ranking.unranked:
         raise ConfigError(f"runs={', '.join(map(str, folders))}: no {record.RECORD} below")
     target = Path(out or folders[0])
@@ -53,19 +55,3 @@ def rank(
         written.append(page.write(ranking, target / "ranking.html", sounds))
     print("", *written, sep="\n")
     return ranking
-
-
-def _read(folders: Sequence[Path]) -> list[Record]:
-    """Read every record below the folders, once; for a damaged one its status and the reason."""
-    records: dict[Path, Record] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise ConfigError(f"runs={folder}: no such folder")
-        for path in sorted(folder.rglob(record.RECORD)):
-            run = path.parent
-            try:
-                found = record.read(run)
-            except record.RecordError as error:
-                found = {"status": "damaged", "reason": str(error)}
-            records.setdefault(run.resolve(), {**found, "folder": str(run)})
-    return list(records.values())

@@ -15,10 +15,9 @@ from omegaconf import DictConfig
 
 from denoiser import filesystem
 from denoiser.errors import DenoiserError, PrunedError
-from denoiser.ranking.configuration import flatten
 from denoiser.sweep.naming import INCIDENTAL
 from denoiser.training import record
-from denoiser.training.folder import CHECKPOINTS, LOCK
+from denoiser.training.folder import CHECKPOINTS, LOCK, differences
 from denoiser.training.run import train
 
 LOG = "log.txt"  # the output of a run that is one of several at once
@@ -28,26 +27,25 @@ REPLACED = "replaced"  # in the sweep's folder: files of earlier runs that start
 def run(cfg: DictConfig, folder: Path) -> float | None:
     """Train unless it is done, and return the best ``monitor`` of this run, or None if it has none.
 
-    A run that finished with these settings is not repeated, one that was interrupted or failed goes on from its last
-    checkpoint, one that diverged or had other settings begins anew. An error is a line on stderr and the ``reason``
-    in ``run.json``: only Ctrl-C ends more than this run.
+    A run that finished is not repeated, one that was interrupted or failed goes on from its last checkpoint, one that
+    diverged or had other settings begins anew. An error is a line on stderr: only Ctrl-C ends more than this run.
     """
     with filesystem.locked(folder / LOCK) as free:
         if not free:
             print(f"{folder.name}: another process is at it")
             return None
         before: dict[str, Any] = {}
-        with suppress(record.RecordError):
+        with suppress(DenoiserError):
             before = record.read(folder)
+        status = before.get("status")
         changes = _changes(before, cfg) if before else []
         # A search may propose the same settings several times; it already knows that they diverge.
         searching = HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
-        final = ("finished", "pruned", "diverged") if searching else ("finished", "pruned")
-        if before and not changes and before["status"] in final:
-            value, when = before["best"], before["ended"] or "before"
-            print(f"{folder.name}: {before['status']} {when}, {cfg.monitor} {_text(value)}: not run again")
+        if not changes and (status in ("finished", "pruned") or (status == "diverged" and searching)):
+            when, value = before["ended"] or "before", before["best"]
+            print(f"{folder.name}: {status} {when}, {cfg.monitor} {value}: not run again")
             return value
-        if changes or before.get("status") == "diverged":
+        if changes or status == "diverged":
             kept = _set_aside(folder)
             print(f"{folder.name}: run anew, the old one is in {kept}: {', '.join(changes) or before['reason']}")
         elif (folder / CHECKPOINTS / "last.ckpt").is_file():
@@ -72,24 +70,22 @@ def _trained(cfg: DictConfig, folder: Path) -> float | None:
     except Exception as error:
         if not isinstance(error, DenoiserError):
             traceback.print_exc()
-        print(f"{folder.name}: {record.status(error)}: {record.reason(error)}", file=sys.stderr, flush=True)
+        ended = record.outcome(error)
+        print(f"{folder.name}: {ended['status']}: {ended['reason']}", file=sys.stderr, flush=True)
         return None
-    print(f"{folder.name}: finished, {cfg.monitor} {_text(value)}", flush=True)
+    print(f"{folder.name}: finished, {cfg.monitor} {value}", flush=True)
     return value if value is not None and math.isfinite(value) else None
 
 
 def _changes(before: Mapping[str, Any], cfg: DictConfig) -> list[str]:
     """Return a phrase for each setting that decides a run's result and differs from the earlier start."""
     asked = record.configuration(cfg)
+    # Of a configuration that cannot be resolved, the training raises the error.
     if asked is None:
-        # The configuration cannot be resolved; training raises the error.
         return []
     if before["config"] is None:
         return ["its settings are not known"]
-    old, new = (flatten(record.plain(config)) for config in (before["config"], asked))
-    # Settings at the top that only the earlier start has are those of an earlier version.
-    keys = [key for key in sorted({*old, *new}) if (key in new or "." in key) and not key.startswith(INCIDENTAL)]
-    return [f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
+    return [change for change in differences(before["config"], asked) if not change.startswith(INCIDENTAL)]
 
 
 def _set_aside(folder: Path) -> Path:
@@ -109,18 +105,12 @@ def _set_aside(folder: Path) -> Path:
 @contextmanager
 def _gpu(cfg: DictConfig, shared: Path) -> Iterator[None]:
     """Give this run one of several GPUs, a free one: no other run of the sweep on this machine holds its lock."""
-    if cfg.trainer.gpus is not None or (count := torch.cuda.device_count()) < 2:
-        yield
-        return
-    for index in range(count):
+    count = torch.cuda.device_count()
+    for index in range(count if count > 1 and cfg.trainer.gpus is None else 0):
         with filesystem.locked(shared / f".gpu{index}-{socket.gethostname()}") as free:
             if free:
                 cfg.trainer.gpus = [index]
                 yield
                 return
-    # There are more runs than GPUs: Lightning chooses.
+    # There are more runs than GPUs, or no choice: Lightning chooses.
     yield
-
-
-def _text(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4g}"

@@ -18,53 +18,46 @@ from denoiser.errors import ConfigError, DenoiserError
 from denoiser.settings import quoted
 from denoiser.sweep import naming
 from denoiser.training import record
-from denoiser.training.folder import LOCK, in_sweep
+from denoiser.training.folder import LOCK
 
 # conf/hydra/launcher/ gives the plugins' launchers other defaults. Hydra would warn of it, in every worker again.
 warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
-__all__ = ["InferenceSweep", "Sweep", "in_sweep", "prepare"]
-
 
 class Sweep(Callback):
-    """Callback for a multirun of ``train.py``: names its folders, resumes its study, ranks its runs.
-
-    Args:
-        ranking: rank the runs at the end; otherwise ``python -m denoiser rank`` does so later.
-    """
+    """Callback for a multirun of ``train.py``: names its folders, resumes its study, ranks its runs by ``ranking``."""
 
     def __init__(self, ranking: bool = True) -> None:
         self.ranking = ranking
+        self.lock: int | None = None  # shared by the processes that work on one study
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with console.one_line():
             prepare(config)
             self.folder = Path(str(config.hydra.sweep.dir)).absolute()
+            # All swept settings are known here. Runs get the names as overrides, also those on another machine.
             with read_write(config), open_dict(config):
-                # All swept settings are known here. Runs get the names as overrides: a worker on another machine then
-                # uses the same ones.
                 config.hydra.sweep.dir = str(self.folder)
                 overrides = config.hydra.overrides.hydra
                 if not any(override.startswith("hydra.sweep.subdir=") for override in overrides):
                     overrides.append(f"hydra.sweep.subdir='${{run_name:{','.join(naming.swept(config))}}}'")
                 overrides.append(f"hydra.sweep.dir={quoted(str(self.folder))}")
             self.before = record.find([self.folder])
-            # An exclusive lock is only given to the first process that works on this sweep.
-            alone = filesystem.lock(self.folder / LOCK)
             if config.hydra.sweeper.get("storage"):
                 from denoiser.sweep import study
 
-                study.resume(config, alone=alone is not None)
-            if alone is not None:
-                os.close(alone)
-            self.lock = filesystem.lock(self.folder / LOCK, shared=True)
+                # An exclusive lock is only given to the first process that works on this sweep.
+                with filesystem.locked(self.folder / LOCK) as alone:
+                    study.resume(config, alone)
+                self.lock = filesystem.lock(self.folder / LOCK, shared=True)
         print(f"sweep folder: {os.path.relpath(self.folder)}; the same command goes on here, with new_sweep=true anew")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if self.lock is not None:
             os.close(self.lock)
         found = record.find([self.folder])
-        if self.ranking and any(run["status"] == "finished" for run in found):
+        counts = Counter(run["status"] for run in found)
+        if self.ranking and counts["finished"]:
             from denoiser.ranking.rank import rank
 
             print()
@@ -72,8 +65,7 @@ class Sweep(Callback):
                 rank([self.folder])
             except DenoiserError as error:
                 print(f"no ranking: {error}", file=sys.stderr)
-        counts = ", ".join(f"{count} {status}" for status, count in Counter(r["status"] for r in found).most_common())
-        print(f"\n{len(found)} runs: {counts}")
+        print(f"\n{len(found)} runs: {', '.join(f'{count} {status}' for status, count in counts.most_common())}")
         # Only runs of this command; times do not tell them, for clocks may be wrong.
         bad = [run for run in found if run["status"] in ("failed", "diverged") and run not in self.before]
         for run in bad:
@@ -98,19 +90,17 @@ class InferenceSweep(Callback):
 
 
 def prepare(config: DictConfig) -> None:
-    """Check the launcher and make this package importable in its workers. Raises ConfigError if it cannot work."""
+    """Make this package importable in the launcher's workers; ConfigError for a launcher that cannot work here."""
     module, _, name = str(config.hydra.launcher._target_).rpartition(".")
     try:
         import_module(module)
     except ImportError as error:
         choice = config.hydra.runtime.choices["hydra/launcher"]
-        extra = "ray" if choice == "ray" else "sweep"
-        advice = f'pip install "denoiser[{extra}]"'
+        advice = f'pip install "denoiser[{"ray" if choice == "ray" else "sweep"}]"'
         raise ConfigError(f"hydra/launcher={choice} needs a package that is missing: {advice}") from error
     if name == "SlurmLauncher" and shutil.which("sbatch") is None:
         raise ConfigError("hydra/launcher=submitit_slurm: no sbatch here; start it where SLURM jobs are started")
     # Workers of SLURM and Ray do not start in the folder of train.py.
     root = str(Path(__file__).resolve().parents[2])
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if root not in paths:
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, *paths]))
+    paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([root, *paths]))

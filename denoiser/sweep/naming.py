@@ -4,9 +4,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,11 +26,9 @@ def swept(config: DictConfig) -> list[str]:
 def sweep_folder(parent: str, *, _root_: DictConfig) -> str:
     """Return the folder of a multirun under ``parent``: named by the swept settings and a hash of all others.
 
-    The same settings give the same folder in whatever order they are typed, and so do other values of the swept
-    settings: a sweep can be extended. ``new_sweep=true`` gives one of its own, named by the time too.
+    So a sweep that is extended by other values keeps its folder; with ``new_sweep=true`` the name has the time, too.
     """
-    settings = _settings(_root_)
-    keys = sorted(key for key, fixed in settings.items() if fixed is None)
+    keys, settings = swept(_root_), _settings(_root_)
     fixed = sorted(f"{k}={v}" for k, v in settings.items() if v is not None and not k.startswith(INCIDENTAL))
     choices = _root_.hydra.runtime.choices
     parts = [choices.get("sweep") or "-".join(key.rpartition(".")[2] for key in keys)]
@@ -89,15 +85,11 @@ def _at_once() -> int:
 
 
 # Registered here and not in train.py, which a worker on another machine does not import.
-RESOLVERS: dict[str, Callable[..., Any]] = {
-    "sweep_folder": sweep_folder,
-    "run_name": run_name,
-    "run_folder": run_folder,
-    "mode_of": mode_of,
-    "gpus": lambda: torch.cuda.device_count(),
-    "gpu_each": lambda: min(1, torch.cuda.device_count()),
-    "at_once": _at_once,
-}
-for _name, _resolver in RESOLVERS.items():
-    # The folder of a run is named by the time: it is made up once.
-    OmegaConf.register_new_resolver(_name, _resolver, use_cache=_name == "run_folder", replace=True)
+OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True)
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+# The folder of a run is named by the time: it is made up once.
+OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("mode_of", mode_of, replace=True)
+OmegaConf.register_new_resolver("gpus", torch.cuda.device_count, replace=True)
+OmegaConf.register_new_resolver("gpu_each", lambda: min(1, torch.cuda.device_count()), replace=True)
+OmegaConf.register_new_resolver("at_once", _at_once, replace=True)

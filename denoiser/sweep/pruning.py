@@ -17,8 +17,7 @@ class MedianPruner(Callback):
     """The median stopping rule (Golovin et al., "Google Vizier", KDD 2017, section 3.2.1), between runs of one sweep.
 
     After a validation, a run ends by PrunedError if its best value so far is worse than the median, over the other
-    runs in its sweep's folder that came as far, of the mean of their values so far. Curves are files beside the
-    checkpoints, so it holds between processes and machines that share the folder, and over a restart.
+    runs that came as far, of the mean of their values so far. Curves are files, which processes and machines share.
 
     Args:
         monitor: the metric to compare.
@@ -33,32 +32,24 @@ class MedianPruner(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
             return
+        # A run of a sweep is one process.
         folder, epoch = Path(trainer.default_root_dir), trainer.current_epoch + 1
-        error = None
-        if trainer.is_global_zero:
-            with open(folder / CURVE, "a", encoding="utf-8") as file:
-                file.write(f"{epoch},{float(trainer.callback_metrics[self.monitor])}\n")
-            if self.first_epoch <= epoch != trainer.max_epochs:
-                error = self._judge(folder, epoch)
-        # All processes end together, or the others would wait for the first.
-        error = trainer.strategy.broadcast(error)
-        if error is not None:
-            raise error
+        with open(folder / CURVE, "a", encoding="utf-8") as file:
+            file.write(f"{epoch},{float(trainer.callback_metrics[self.monitor])}\n")
+        if self.first_epoch <= epoch != trainer.max_epochs:
+            self._judge(folder, epoch)
 
-    def _judge(self, folder: Path, epoch: int) -> PrunedError | None:
+    def _judge(self, folder: Path, epoch: int) -> None:
         own = [value for e, value in read_curve(folder / CURVE).items() if e <= epoch and math.isfinite(value)]
         others = [read_curve(path) for path in sorted(folder.parent.glob(f"*/{CURVE}")) if path.parent != folder]
         averages = averages_until(others, epoch)
-        if not own or not averages or len(averages) < self.runs:
-            return None
+        if not own or len(averages) < max(1, self.runs):
+            return
         best, median = (max if self.mode == "max" else min)(own), statistics.median(averages)
-        if best >= median if self.mode == "max" else best <= median:
-            return None
-        return PrunedError(
-            f"after epoch {epoch} its best {self.monitor}, {best:.4g}, is worse than the median of the "
-            f"{len(averages)} other runs of the sweep that came as far, {median:.4g}",
-            best,
-        )
+        is_worse = best < median if self.mode == "max" else best > median
+        if is_worse:
+            place = f"the median of the {len(averages)} other runs of the sweep that came as far, {median:.4g}"
+            raise PrunedError(f"after epoch {epoch} its best {self.monitor}, {best:.4g}, is worse than {place}", best)
 
 
 def averages_until(curves: Sequence[Mapping[int, float]], epoch: int) -> list[float]:

@@ -23,32 +23,29 @@ class Storage(optuna.storages.RDBStorage):
 
 
 def resume(config: DictConfig, alone: bool) -> None:
-    """Reduce the sweeper's ``n_trials``, which is the number for the whole study, by those that are done.
+    """Reduce the sweeper's ``n_trials``, the number for the whole study, by those that are done.
 
-    ``alone`` is True if no other process works on the sweep. Then a trial in state RUNNING was killed: it fails, and
-    its parameters are queued again, so that its run is resumed in its folder. Without a study nothing is done.
+    Where this process works ``alone`` on the study, a trial in state RUNNING was killed: it fails, and its parameters
+    are queued again, so that its run is resumed in its folder.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # enqueue_trial() is experimental in Optuna 2.
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
     sweeper = config.hydra.sweeper
     storage = instantiate(sweeper.storage) if OmegaConf.is_config(sweeper.storage) else str(sweeper.storage)
     try:
         study = optuna.load_study(study_name=str(sweeper.study_name), storage=storage)
     except KeyError:
         return
-    repeated = set(study.user_attrs.get(ASKED_AGAIN, ()))
-    if alone:
-        killed = study.get_trials(states=(TrialState.RUNNING,))
-        repeated.update(trial.number for trial in killed)
-        study.set_user_attr(ASKED_AGAIN, sorted(repeated))
-        for trial in killed:
-            study.tell(trial.number, state=TrialState.FAIL)
-            if trial.params:
-                study.enqueue_trial(trial.params)
-    trials = study.get_trials(deepcopy=False)
-    done = [trial for trial in trials if trial.state != TrialState.WAITING and trial.number not in repeated]
+    killed = study.get_trials(states=(TrialState.RUNNING,)) if alone else []
+    repeated = {*study.user_attrs.get(ASKED_AGAIN, ()), *(trial.number for trial in killed)}
+    study.set_user_attr(ASKED_AGAIN, sorted(repeated))
+    for trial in killed:
+        study.tell(trial.number, state=TrialState.FAIL)
+        if trial.params:
+            study.enqueue_trial(trial.params)
+    asked = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+    done = len(asked) - len(repeated)
     with read_write(config), open_dict(config):
-        sweeper.n_trials = max(0, sweeper.n_trials - len(done))
-    print(f"study {study.study_name}: {len(done)} trials done or under way, {sweeper.n_trials} to go")
+        sweeper.n_trials = max(0, sweeper.n_trials - done)
+    print(f"study {study.study_name}: {done} trials done or under way, {sweeper.n_trials} to go")

@@ -5,7 +5,6 @@ import sys
 import time
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,20 +17,16 @@ from tqdm import tqdm
 from denoiser import figures
 from denoiser.errors import ConfigError, DivergedError
 from denoiser.inference.denoiser import Denoiser
-from denoiser.training.module import DenoisingModule
 
 
 class Checkpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, whose remembered paths follow the run's folder when it is moved."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        def here(path: str) -> str:
-            return str(Path(str(self.dirpath), Path(path).name)) if path else path
-
-        state = {**state_dict, "dirpath": self.dirpath}
-        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-            state[key] = here(state[key])
-        state["best_k_models"] = {here(path): score for path, score in state["best_k_models"].items()}
+        old, new = str(state_dict["dirpath"]), str(self.dirpath)
+        paths = {key: value.replace(old, new) for key, value in state_dict.items() if isinstance(value, str)}
+        state: dict[str, Any] = {**state_dict, **paths}
+        state["best_k_models"] = {path.replace(old, new): score for path, score in state["best_k_models"].items()}
         super().load_state_dict(state)
 
 
@@ -60,72 +55,53 @@ class StopWhenDiverged(Callback):
     """
 
     def __init__(self) -> None:
-        self.losses: list[tuple[int, int, Tensor]] = []  # step, index of the batch, loss: those not read yet
+        self.losses: list[tuple[int, Tensor]] = []  # step and loss: those not read yet
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.losses.append((trainer.global_step, batch_idx, outputs["loss"].detach()))
+    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.losses.append((trainer.global_step, outputs["loss"].detach()))
         is_logged = (batch_idx + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         if not is_logged and not trainer.is_last_batch:
             return
-        first = self._first_bad()
-        # All processes end together, or one would wait for the others.
-        if trainer.strategy.reduce_boolean_decision(first is not None, all=False):
-            raise self._error(trainer, f"is {first[2]} at step {first[0]}" if first else "of a process is nan")
+        steps, losses = zip(*self.losses, strict=True)
         self.losses.clear()
+        values = torch.stack(losses).tolist()
+        bad = [(step, loss) for step, loss in zip(steps, values, strict=True) if not math.isfinite(loss)]
+        # All processes end together, or one would wait for the others.
+        if trainer.strategy.reduce_boolean_decision(bool(bad), all=False):
+            step, loss = bad[0] if bad else (trainer.global_step, "not finite in another process")
+            raise _diverged(trainer, f"is {loss} at step {step}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loss = float(trainer.callback_metrics.get("val/loss", 0.0))
         if not math.isfinite(loss):
-            raise self._error(trainer, f"of the validation is {loss}")
+            raise _diverged(trainer, f"of the validation is {loss}")
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         # The loss shows a step too late that the weights are not finite: the checkpoint that is there stays.
         values = [value for value in checkpoint["state_dict"].values() if value.is_floating_point()]
         if not all(bool(value.isfinite().all()) for value in values):
-            raise self._error(trainer, f"left weights that are no finite numbers by step {trainer.global_step}")
+            raise _diverged(trainer, f"left weights that are no finite numbers by step {trainer.global_step}")
 
-    def _first_bad(self) -> tuple[int, int, float] | None:
-        """Return step, index of the batch and loss of the first that is not finite."""
-        values = torch.stack([loss for *_, loss in self.losses]).tolist() if self.losses else []
-        for (step, index, _), value in zip(self.losses, values, strict=True):
-            if not math.isfinite(value):
-                return step, index, value
-        return None
 
-    def _error(self, trainer: Trainer, what: str) -> DivergedError:
-        reason = "the training diverged; a lower optimizer.lr or trainer.gradient_clip_val may help"
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        first = self._first_bad()
-        if first and (names := data.nonfinite(trainer.current_epoch, first[1])):
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            reason = f"the batch held no finite numbers, for {', '.join(names[:3])}{more}; is it the augmentation?"
-        return DivergedError(f"the loss {what}, in epoch {trainer.current_epoch + 1}: {reason}")
+def _diverged(trainer: Trainer, what: str) -> DivergedError:
+    advice = "a lower optimizer.lr or trainer.gradient_clip_val, or less augment, may help"
+    return DivergedError(f"the loss {what}, in epoch {trainer.current_epoch + 1}: the training diverged; {advice}")
 
 
 class LogClips(Callback):
-    """Writes the same few validation clips to TensorBoard at every validation, as sound and as spectrograms.
-
-    Args:
-        clips: their number; they are evenly spaced over the validation set.
-    """
+    """Writes the same ``clips`` validation files to TensorBoard at every validation, as sound and as spectrograms."""
 
     def __init__(self, clips: int = 3) -> None:
         self.clips = clips
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        logger, loader = trainer.logger, trainer.val_dataloaders
-        if not isinstance(logger, TensorBoardLogger) or loader is None:
+    def on_validation_epoch_end(self, trainer: Trainer, module: Any) -> None:
+        if not isinstance(trainer.logger, TensorBoardLogger) or trainer.sanity_checking or not trainer.is_global_zero:
             return
-        if trainer.sanity_checking or not trainer.is_global_zero:
-            return
-        assert isinstance(pl_module, DenoisingModule)
-        dataset = loader.dataset
+        dataset: Any = trainer.val_dataloaders.dataset  # type: ignore[union-attr]
         count = min(self.clips, len(dataset))
         for number in range(count):
             item = dataset[number * len(dataset) // count]
-            self._log(logger.experiment, trainer, pl_module.denoiser, item)
+            self._log(trainer.logger.experiment, trainer, module.denoiser, item)
 
     @staticmethod
     def _log(writer: Any, trainer: Trainer, denoiser: Denoiser, item: dict[str, Any]) -> None:
@@ -160,13 +136,10 @@ class Progress(TQDMProgressBar):
         self.audio = 0.0
         self.begin = time.perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        assert isinstance(pl_module, DenoisingModule)
+    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
         items, _, frames = batch["noisy"].shape
-        self.audio += items * frames / pl_module.denoiser.spectral.frame_rate * trainer.world_size
+        self.audio += items * frames / module.denoiser.spectral.frame_rate * trainer.world_size
         # Taken here, since validation comes after the last batch.
         self.seconds = time.perf_counter() - self.begin
 
@@ -184,5 +157,4 @@ class Progress(TQDMProgressBar):
         metrics = trainer.callback_metrics
         names = ["train/loss_epoch", *(name for name in metrics if name.startswith("val/"))]
         values = [f"{name.removesuffix('_epoch')} {float(metrics[name]):.4g}" for name in names if name in metrics]
-        step = trainer.global_step
-        tqdm.write(f"epoch {epoch}/{trainer.max_epochs}  step {step}  {'  '.join(values)}{rate}")
+        tqdm.write(f"epoch {epoch}/{trainer.max_epochs}  step {trainer.global_step}  {'  '.join(values)}{rate}")

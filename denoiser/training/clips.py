@@ -22,8 +22,8 @@ SECONDS = 10.0  # of a clip, at most
 def write(folder: Path, record: Mapping[str, Any], data: Any, count: int) -> None:
     """Enhance ``count`` validation files with a run's checkpoint and write them as MP3 to ``<folder>/clips``.
 
-    ``clips.json`` lists them: name, noise type and SNR where they are known, and the file of each kind.
-    Nothing is written if the run kept no checkpoint. An error is only printed: the run itself has finished.
+    ``clips.json`` lists them: name, noise type and SNR where they are known, and the file of each kind. An error is
+    only printed: the run itself has finished.
     """
     if count == 0 or record["checkpoint"] is None:
         return
@@ -54,10 +54,7 @@ def _write(folder: Path, checkpoint: Path, device: str, data: Any, count: int) -
 
 
 def choose(facts: Mapping[str, Mapping[str, Any]], count: int) -> list[str]:
-    """Choose files evenly over their noise types and SNRs, by name where those are not known.
-
-    The choice depends on the files alone, never on a result: every run of a corpus leaves the same clips.
-    """
+    """Choose files evenly over their noise types and SNRs, or names: the same for every run of a corpus."""
 
     def key(name: str) -> tuple[str, float, str]:
         return str(facts[name].get("noise_type", "")), float(facts[name].get("snr_db", 0.0)), name

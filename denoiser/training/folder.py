@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 
 from denoiser import distributed, filesystem
 from denoiser.checkpoint import load_checkpoint
-from denoiser.errors import CheckpointError, ConfigError, DenoiserError
+from denoiser.console import is_of_a_file
+from denoiser.errors import CheckpointError, ConfigError, DenoiserError, StopError
 from denoiser.training import record
 
 CHECKPOINTS = "checkpoints"
@@ -24,15 +25,10 @@ PATIENCE = 8.0
 
 
 class RunFolder:
-    """The folder of one run, for the process that trains in it; of several processes only process 0 touches it.
+    """The folder of one run; of several processes that train together only process 0 touches it.
 
-    ``claim`` comes before anything is written, ``begin`` once the data is ready, ``end`` if the run fails, and
-    ``release`` at last. A mistake before ``begin`` leaves no trace, except in a sweep, where every run has a record.
-
-    Args:
-        path: of the folder.
-        cfg: the run's configuration, for its record.
-        locked: the caller holds the folder's lock.
+    ``claim`` comes before anything is written, ``begin`` once the data is ready. A mistake before ``begin`` leaves no
+    trace, except in a sweep, where every run has a record. ``locked`` says that the caller holds the folder's lock.
     """
 
     def __init__(self, path: Path, cfg: DictConfig, locked: bool = False) -> None:
@@ -41,52 +37,57 @@ class RunFolder:
         self.locked = locked
         self.lock: int | None = None
         self.has_begun = False
-
-    @property
-    def last_checkpoint(self) -> Path:
-        return self.path / CHECKPOINTS / "last.ckpt"
+        self.last_checkpoint = path / CHECKPOINTS / "last.ckpt"
 
     def claim(self) -> None:
         """Lock the folder and delete half-written files in it; ConfigError where another process holds the lock."""
         if distributed.rank() != 0 or self.lock is not None:
             return
         if not self.locked:
-            self._wait_for_lock()
-        for folder in (self.path, self.path / CHECKPOINTS):
-            for partial in folder.glob(".*.partial-*"):
-                partial.unlink(missing_ok=True)
+            end = time.monotonic() + PATIENCE
+            while (lock := filesystem.lock(self.path / LOCK)) is None:
+                if time.monotonic() > end:
+                    raise ConfigError(f"{self.path}: another process trains in this folder; wait until it has ended")
+                time.sleep(0.2)
+            self.lock = lock
+        for partial in [*self.path.glob(".*.partial-*"), *self.path.glob(f"{CHECKPOINTS}/.*.partial-*")]:
+            partial.unlink(missing_ok=True)
 
     def begin(self) -> None:
         """Write the record of a run that is at work."""
         if self.has_begun:
             return
         self.claim()
-        started = {"status": "running", "started": record.now()}
-        record.write(self.path, {**record.of_settings(self.cfg), **started})
+        record.write(self.path, {**record.of_settings(self.cfg), "status": "running", "started": record.now()})
         self.has_begun = True
 
-    def end(self, error: BaseException) -> None:
-        """Write to the record how the run failed."""
-        if not self.has_begun or distributed.rank() != 0:
-            return
-        ended = {"status": record.status(error), "reason": record.reason(error), "ended": record.now()}
-        # On a full disk the error itself is what has to be told.
-        with suppress(OSError, DenoiserError):
-            record.write(self.path, {**record.read(self.path), **ended})
+    def __enter__(self) -> "RunFolder":
+        return self
 
-    def release(self) -> None:
-        """Give the lock back."""
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        """Write to the record how the run failed, give the lock back, and raise what a person can mend as one line."""
+        explained = self._explain(error)
+        if explained is not None and self.has_begun and distributed.rank() == 0:
+            # On a full disk the error itself is what has to be told.
+            with suppress(OSError, DenoiserError):
+                ended = {**record.outcome(explained), "ended": record.now()}
+                record.write(self.path, {**record.read(self.path), **ended})
         if self.lock is not None:
             os.close(self.lock)
-            self.lock = None
+        if explained is not None and explained is not error:
+            raise explained from error
 
-    def _wait_for_lock(self) -> None:
-        end = time.monotonic() + PATIENCE
-        while (descriptor := filesystem.lock(self.path / LOCK)) is None:
-            if time.monotonic() > end:
-                raise ConfigError(f"{self.path}: another process trains in this folder; wait until it has ended")
-            time.sleep(0.2)
-        self.lock = descriptor
+    def _explain(self, error: BaseException | None) -> BaseException | None:
+        """Return a StopError for what a signal ended, a DenoiserError for a disk's failure; else the error itself."""
+        # Lightning turns KeyboardInterrupt into SystemExit.
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        if isinstance(cause, StopError) and str(cause):
+            return cause
+        if isinstance(cause, KeyboardInterrupt):
+            return StopError(f"{self.path}: interrupted; {self.how_to_go_on()}", getattr(cause, "code", 130))
+        if isinstance(error, OSError) and is_of_a_file(error):
+            return DenoiserError(f"{error.filename or self.path}: {error.strerror}; {self.how_to_go_on()}")
+        return error
 
     def how_to_go_on(self) -> str:
         """Return what to do after the run was ended."""
@@ -98,8 +99,7 @@ class RunFolder:
 def run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> str:
     """Return the folder for a run below ``parent``: that of the checkpoint it resumes, else a new one of time and seed.
 
-    ``last`` means the run that was last at work, even if it was stopped before its first checkpoint; a start that
-    failed before it had its data (it wrote no split) does not count.
+    ``last`` is the run that was last at work, even if it had no checkpoint yet; one without a split never began.
     """
     if ckpt_path == "last":
         signs = [sign for name in (f"{CHECKPOINTS}/last.ckpt", SPLIT) for sign in Path(parent).glob(f"*/{name}")]
@@ -117,25 +117,24 @@ def run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> s
 
 
 def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]) -> Path | None:
-    """Return the checkpoint to resume, or None for a fresh start.
+    """Return the checkpoint to resume; None for a fresh start, as of a run that was killed before it had one.
 
-    ``last`` is the run folder's own; a run that was killed before its first checkpoint starts over. Raises
-    CheckpointError where the checkpoint is missing, unusable, or of other settings.
+    ``last`` is the run folder's own. Raises CheckpointError for one that is missing, unusable or of other settings.
     """
     if not ckpt_path:
         return None
-    path = folder / CHECKPOINTS / "last.ckpt" if ckpt_path == "last" else Path(str(ckpt_path))
-    if ckpt_path == "last" and not path.is_file():
-        distributed.say(f"ckpt_path=last: no earlier checkpoint under {folder.parent}, starting anew")
-        return None
+    path = Path(str(ckpt_path))
+    if ckpt_path == "last":
+        path = folder / CHECKPOINTS / "last.ckpt"
+        if not path.is_file():
+            distributed.say(f"ckpt_path=last: no earlier checkpoint under {folder.parent}, starting anew")
+            return None
     checkpoint = load_checkpoint(path)
     if "loops" not in checkpoint:
         raise CheckpointError(f"{path}: cannot be resumed, it holds weights only; use init_from=")
     if changes := differences(checkpoint["hyper_parameters"], settings):
-        raise CheckpointError(
-            f"{path}: cannot be resumed, this run's settings differ: {', '.join(changes)}; "
-            "give the same settings, or init_from= to take the weights alone"
-        )
+        advice = "give the same, or init_from= to take the weights alone"
+        raise CheckpointError(f"{path}: cannot be resumed, its settings differ: {', '.join(changes)}; {advice}")
     return path
 
 

@@ -29,28 +29,24 @@ class History(Callback):
     def __init__(self) -> None:
         self.curve: list[dict[str, Any]] = []
         self.speeds: list[float] = []  # seconds of audio per second, of each epoch
-        self.seconds = 0.0  # of fitting, before this start
+        self.seconds = 0.0  # of fitting
         self.started = record.now()
         self.files: int | None = None  # in the validation set
-        self.begin: float | None = None  # of fitting, by time.perf_counter()
-        self.has_ended = False
+        self.begin: float | None = None  # of fitting, by time.perf_counter(), as if all of it were in this start
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.begin = time.perf_counter()
+        self.begin = time.perf_counter() - self.seconds
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.seconds = self.fit_seconds
-        self.begin = None
-        self.has_ended = True
+        self.seconds = self._fit_seconds()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: Any) -> None:
         if trainer.sanity_checking:
             return
-        assert isinstance(pl_module, DenoisingModule)
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         place = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         self.curve.append({**place, "train/loss": None, **values})
-        self.files = len(pl_module.rows)
+        self.files = len(module.rows)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = trainer.callback_metrics
@@ -59,26 +55,18 @@ class History(Callback):
         if "train/audio_seconds_per_second" in metrics:
             self.speeds.append(float(metrics["train/audio_seconds_per_second"]))
 
-    @property
-    def fit_seconds(self) -> float:
-        now = 0.0 if self.begin is None else time.perf_counter() - self.begin
-        return self.seconds + now
+    def _fit_seconds(self) -> float:
+        return self.seconds if self.begin is None else time.perf_counter() - self.begin
 
     def state_dict(self) -> dict[str, Any]:
         kept = {"curve": self.curve, "speeds": self.speeds, "started": self.started, "files": self.files}
-        return {**kept, "seconds": self.fit_seconds}
+        return {**kept, "seconds": self._fit_seconds()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # The test loads the best checkpoint, which knows nothing of what came after it.
-        if not self.has_ended:
+        # The test, after the training, loads the best checkpoint, which knows nothing of what came after it.
+        if self.begin is None:
             for key, value in state_dict.items():
                 setattr(self, key, value)
-
-    def best(self, monitor: str, mode: str) -> dict[str, Any]:
-        """Return the best row of the curve, the first of equals; empty if there is none."""
-        rows = [row for row in self.curve if math.isfinite(row.get(monitor, math.nan))]
-        better = max if mode == "max" else min
-        return better(rows, key=lambda row: row[monitor]) if rows else {}
 
 
 def finished(
@@ -88,7 +76,10 @@ def finished(
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     history = next(callback for callback in callbacks if isinstance(callback, History))
     settings = record.of_settings(cfg)
-    row = history.best(settings["monitor"], settings["mode"])
+    # The first of equals, as the checkpoint is.
+    monitor, better = settings["monitor"], max if settings["mode"] == "max" else min
+    rows = [row for row in history.curve if math.isfinite(row.get(monitor, math.nan))]
+    row = better(rows, key=lambda row: row[monitor], default={})
     scores = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
     kept = [path for path in (best, folder / CHECKPOINTS / "last.ckpt") if path and Path(path).is_file()]
     return {
@@ -98,10 +89,9 @@ def finished(
         "processes": trainer.world_size,
         "precision": str(trainer.precision),
         "batch_audio_seconds": cfg.data.batch_size * cfg.data.frames / module.denoiser.spectral.frame_rate,
-        "fit_seconds": round(history.fit_seconds, 1),
+        "fit_seconds": round(history.seconds, 1),
         "audio_seconds_per_second": round(median(history.speeds), 2) if history.speeds else None,
         "real_time_factor": module.real_time_factor,
-        "best": row.get(settings["monitor"]),
         "best_epoch": row.get("epoch"),
         "checkpoint": Path(os.path.relpath(kept[0], folder)).as_posix() if kept else None,
         "validation": {"n": history.files, **scores} if row else None,

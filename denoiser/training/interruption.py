@@ -2,9 +2,7 @@
 
 import os
 import signal
-import subprocess
 import threading
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -12,47 +10,38 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from denoiser import distributed
 from denoiser.console import stop
-from denoiser.training.folder import CHECKPOINTS
+from denoiser.errors import StopError
+from denoiser.training import launch
+from denoiser.training.folder import RunFolder
+from denoiser.training.trainer import validation_is_next
 
-# A batch script has SLURM send USR1 before the time limit (--signal=USR1@120); submitit installs a handler of USR2.
-# Windows has neither.
+# SLURM sends USR1 before the time limit (--signal=USR1@120), submitit has a handler of USR2; Windows has neither.
 REQUEUE = getattr(signal, "SIGUSR1", None)
 SIGNALS = [signal.SIGTERM, signal.SIGINT, *filter(None, [REQUEUE, getattr(signal, "SIGUSR2", None)])]
 NO_HANDLERS = (None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, stop)
 
 
-class Interrupted(SystemExit):
-    """End of a training by a signal: its name and the place, in words, and the ``status`` that a shell expects."""
-
-    def __init__(self, number: int, place: str) -> None:
-        super().__init__(f"{signal.Signals(number).name} {place}")
-        self.status = 128 + number
-
-
 class Interruption(Callback):
-    """On SIGTERM, Ctrl-C or SLURM's USR1, writes ``last.ckpt`` after the current step and ends the training.
+    """On SIGTERM, Ctrl-C or SLURM's USR1, writes ``last.ckpt`` after the current step and ends by StopError.
 
-    A resumed run then takes the same steps as one that was never stopped: batches follow from (seed, epoch, index), so
-    that it can begin at any of them. Anything due after the step comes first: the rest of a batch whose gradients are
-    accumulated, a validation, the end of an epoch. A second signal ends the process at once. Several processes agree
-    after each step.
+    Anything due after the step comes first: the rest of a batch whose gradients are accumulated, a validation, the end
+    of an epoch. So a resumed run takes the same steps as one that was never stopped. A second signal ends it at once.
 
-    A signal that another program has a handler for, submitit's USR2 say, is passed on to it once the checkpoint is
-    written; the training goes on if that handler returns.
-
-    Args:
-        folder: of the run.
+    A signal that another program handles, submitit's USR2 say, is passed on once the checkpoint is written; the
+    training goes on if that handler returns.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / CHECKPOINTS / "last.ckpt"
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
         self.received = 0
         # Those from before the training: Lightning puts its own in their place.
         handlers: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
         self.foreign = {number: handler for number, handler in handlers.items() if handler not in NO_HANDLERS}
         # A job that a shell runs in the background ignores Ctrl-C.
-        heard = {number for number in (signal.SIGTERM, signal.SIGINT) if handlers[number] != signal.SIG_IGN}
-        self.heard = heard | {*self.foreign} | ({REQUEUE} if REQUEUE and "SLURM_JOB_ID" in os.environ else set())
+        stops = [number for number in (signal.SIGTERM, signal.SIGINT) if handlers[number] != signal.SIG_IGN]
+        self.heard: set[int] = {*stops, *self.foreign}
+        if REQUEUE and "SLURM_JOB_ID" in os.environ:
+            self.heard.add(REQUEUE)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.received = signal.SIGTERM if trainer.received_sigterm else 0
@@ -64,11 +53,9 @@ class Interruption(Callback):
         # The end of the last epoch has been written.
         self._leave_if_asked(trainer)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         is_stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if is_stepped and not self._validation_is_next(trainer, batch_idx):
+        if is_stepped and not validation_is_next(trainer, batch_idx):
             self._leave_if_asked(trainer, save=bool(trainer.checkpoint_callbacks))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -85,21 +72,11 @@ class Interruption(Callback):
             # print() is not safe here: the signal may have come in the midst of another print().
             os.write(2, b"\nstopping at the end of this step; a second signal ends it at once\n")
 
-    @staticmethod
-    def _validation_is_next(trainer: Trainer, batch_idx: int) -> bool:
-        """Return True where Lightning may validate after this batch: a checkpoint from before it would leave it out."""
-        interval = trainer.val_check_batch
-        if trainer.is_last_batch or interval is None:
-            return True
-        by_epoch = trainer.check_val_every_n_epoch is not None
-        batches = batch_idx + 1 if by_epoch else trainer.fit_loop.total_batch_idx + 1
-        return batches % interval == 0
-
     def _leave_if_asked(self, trainer: Trainer, save: bool = False) -> None:
         if not trainer.strategy.reduce_boolean_decision(self.received != 0, all=False):
             return
         if save:
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.run.last_checkpoint)
         number = self.received or signal.SIGTERM
         if number in self.foreign:
             self.received = 0
@@ -108,14 +85,6 @@ class Interruption(Callback):
         if distributed.rank() != 0:
             # Lightning kills process 0 when another one ends with an error.
             raise SystemExit(0)
-        place = f"after step {trainer.global_step}, in epoch {trainer.current_epoch + 1}"
-        raise Interrupted(number, f"{place}{_requeue() if number == REQUEUE else ''}")
-
-
-def _requeue() -> str:
-    """Have SLURM run this job again; return a phrase that says so."""
-    job = os.environ["SLURM_JOB_ID"]
-    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
-        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    result = subprocess.run(["scontrol", "requeue", job], check=False)  # noqa: S607
-    return f"; job {job} {'is' if result.returncode == 0 else 'could not be'} queued again"
+        cause = f"{signal.Signals(number).name} after step {trainer.global_step}, in epoch {trainer.current_epoch + 1}"
+        queued = launch.requeue() if number == REQUEUE else ""
+        raise StopError(f"{self.run.path}: ended by {cause}{queued}; {self.run.how_to_go_on()}", 128 + number)

@@ -1,18 +1,22 @@
-"""Processes that train one network: their number, what starts them, and their common end."""
+"""Processes of a training: their number, what starts them, their common end, and those that died."""
 
 import atexit
+import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from datetime import timedelta
+from multiprocessing import connection
 from typing import Any
 
 from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 
 from denoiser import distributed
-from denoiser.errors import ConfigError
+from denoiser.errors import ConfigError, DenoiserError
 from denoiser.training.folder import in_sweep
 
 # One process may prepare a corpus, or score the last files, while the others wait for it.
@@ -30,10 +34,7 @@ def check_processes(asked: int, nodes: int, settings: str) -> None:
     if not launcher and nodes > 1:
         raise ConfigError(f"{settings}: several machines are started by torchrun or srun; see docs/scaling.md")
     if asked > 1 and in_sweep():
-        raise ConfigError(
-            f"{settings}: makes {asked} processes, and a run of a sweep has one; several GPUs train several runs at "
-            "once with hydra/launcher=joblib"
-        )
+        raise ConfigError(f"{settings}: a run of a sweep has one process; for several GPUs: hydra/launcher=joblib")
 
 
 def environment() -> list[Any]:
@@ -47,19 +48,16 @@ def environment() -> list[Any]:
     return [LightningEnvironment()]
 
 
-def processes_of(trainer: Trainer) -> int:
-    """Return the number of processes that will train, known before they are connected."""
-    return trainer.num_devices * trainer.num_nodes
-
-
 def end_together(trainer: Trainer) -> None:
-    """Let the processes that Lightning starts end with process 0, also where it fails or is killed."""
+    """Let the processes that Lightning starts end with process 0, also where it fails or is killed.
+
+    The others write nothing, and may wait for ever for a process that met a mistake of its own.
+    """
     launcher = trainer.strategy.launcher
     if launcher is None or distributed.launcher():
         return
     if distributed.rank() == 0:
         os.environ[FIRST_PROCESS] = str(os.getpid())
-        # The others write nothing, and may wait for ever for a process that met a mistake of its own.
         atexit.register(launcher.kill, signal.SIGKILL)
     elif FIRST_PROCESS in os.environ:
         threading.Thread(target=_end_with, args=[int(os.environ[FIRST_PROCESS])], daemon=True).start()
@@ -69,3 +67,34 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
+
+
+class DataWorkers(Callback):
+    """Remembers the processes that read the data: one that died is in no list any more."""
+
+    processes: Sequence[Any] = ()
+
+    def on_train_start(self, *args: Any) -> None:
+        self.processes = multiprocessing.active_children()
+
+
+def raise_if_one_died(error: Exception, trainer: Trainer, advice: str) -> None:
+    """Raise a DenoiserError if a data worker, or a process that trains with this one, has died."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    workers = next(callback.processes for callback in callbacks if isinstance(callback, DataWorkers))
+    # A connection breaks a little before the system says that the process at its other end is dead.
+    if connection.wait([worker.sentinel for worker in workers], timeout=1):
+        reason = "a process that reads the data died, for lack of memory, as a rule: fewer data.workers"
+        raise DenoiserError(f"{reason}; {advice}") from error
+    peers = getattr(trainer.strategy.launcher, "procs", [])
+    if dead := [peer.returncode for peer in peers if peer.poll()]:
+        raise DenoiserError(f"one of the processes of this training died (exit code {dead[0]}); {advice}") from error
+
+
+def requeue() -> str:
+    """Have SLURM run this job again; return a phrase that says so."""
+    job = os.environ["SLURM_JOB_ID"]
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    result = subprocess.run(["scontrol", "requeue", job], check=False)  # noqa: S607
+    return f"; job {job} {'is' if result.returncode == 0 else 'could not be'} queued again"

@@ -1,5 +1,6 @@
 """Training of a denoiser: the step that training and validation share, and the scores of whole utterances."""
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +14,14 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from denoiser import distributed
+from denoiser.checkpoint import load_checkpoint
+from denoiser.errors import CheckpointError
 from denoiser.evaluation import metrics
-from denoiser.evaluation.metrics import check_names, missing_package
+from denoiser.evaluation.metrics import missing_package
 from denoiser.evaluation.scoring import Scores, Scoring, result
 from denoiser.inference.denoiser import Denoiser
 from denoiser.training.components import MakeOptimizer
-from denoiser.training.schedules import build_schedule
+from denoiser.training.folder import differences
 from denoiser.training.trainer import total_steps
 
 # Validation takes its loss over the beginning of a file, which the network is given in one piece.
@@ -32,9 +35,9 @@ class DenoisingModule(LightningModule):
         denoiser: network, head and spectral representation.
         loss: module of (estimate, clean, noisy), each a :class:`~denoiser.spectral.Spectrum`.
         optimizer: called with the parameters of the network.
-        scheduler: called with the optimizer and, where it has that argument, ``total_steps``; None for none.
+        scheduler: called with the optimizer and, where it has that argument, ``total_steps``.
         metrics: names of those computed on whole utterances, in validation and in the test.
-        seed: dropout is drawn from (seed, epoch, batch), so that a resumed training repeats the uninterrupted one.
+        seed: of dropout.
         metric_workers: processes that score while the network goes on; None for 0 on a CPU and up to 8 for a GPU.
         settings: plain values that every checkpoint carries as ``hyper_parameters``: ``model`` and ``spectral``, from
             which the denoiser is rebuilt, and all else that a resumed run has to agree with.
@@ -52,24 +55,42 @@ class DenoisingModule(LightningModule):
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        check_names(metrics)
         # Plain values only: torch.load(weights_only=True) reads no others.
         self.save_hyperparameters(dict(settings or {}), logger=False)
-        self.denoiser = denoiser
-        self.loss = loss
-        self.optimizer = optimizer
-        self.scheduler = scheduler
+        self.denoiser, self.loss = denoiser, loss
+        self.optimizer, self.scheduler = optimizer, scheduler
         self.metric_names = list(metrics)
         self.val_metric_names = [name for name in metrics if not missing_package(name)]
-        self.seed = seed
-        self.metric_workers = metric_workers
+        self.seed, self.metric_workers = seed, metric_workers
         # Results of the last validation or test: a row per file, and the seconds it took to enhance one second.
         self.rows: list[dict[str, Any]] = []
         self.real_time_factor: float | None = None
-        # Results of this process in the one that runs: rows by the file's index, (seconds taken, seconds of audio).
+        # Those of this process in the one that runs: rows by the file's index, seconds taken, seconds of audio.
         self._rows: dict[int, dict[str, Any]] = {}
-        self._times: list[tuple[float, float]] = []
+        self._taken = self._audio = 0.0
         self._scoring: Scoring | None = None
+
+    def init_from(self, path: str) -> None:
+        """Load the weights and the scale of a checkpoint, whose head may have fewer input or output channels.
+
+        Raises CheckpointError where it was trained on other spectra, or has the weights of another network.
+        """
+        checkpoint = load_checkpoint(path)
+        trained, model = checkpoint["hyper_parameters"], self.hparams["model"]
+        if changes := differences(trained, {"spectral": self.hparams["spectral"]}):
+            # The scale belongs both to the weights and to these settings.
+            raise CheckpointError(f"init_from={path}: was trained on other spectra: {', '.join(changes)}")
+        if {**trained["model"], "head": None} == {**model, "head": None}:
+            _pad_with_zeros(checkpoint["state_dict"], self.state_dict())
+        try:
+            self.denoiser.load_weights(checkpoint, path)
+        except CheckpointError as error:
+            changes = differences(trained, {"model": model})
+            if not changes:
+                raise
+            raise CheckpointError(
+                f"init_from={path}: its weights are of another network: {', '.join(changes)}"
+            ) from error
 
     def on_fit_start(self) -> None:
         spectral = self.denoiser.spectral
@@ -107,13 +128,9 @@ class DenoisingModule(LightningModule):
         # Inference removes the offset (DC) of a recording; the loss is to be of the same signal as the scores.
         noisy = batch["noisy"] - batch["noisy"].mean(dim=-1, keepdim=True)
         clean = batch["clean"] - batch["clean"].mean(dim=-1, keepdim=True)
-        spectral = self.denoiser.spectral
-        samples = LOSS_SECONDS * spectral.sample_rate
-        spectra = {
-            "noisy": spectral(noisy[:, :samples], batch["level"]),
-            "clean": spectral(clean[:, :samples], batch["level"]),
-        }
-        loss = float(self.step(spectra))
+        spectral, samples = self.denoiser.spectral, LOSS_SECONDS * self.denoiser.sample_rate
+        pair = {"noisy": noisy[:, :samples], "clean": clean[:, :samples]}
+        loss = float(self.step({name: spectral(sound, batch["level"]) for name, sound in pair.items()}))
         # A network that has diverged makes no sound; the callback StopWhenDiverged ends the training.
         scores: Any = dict.fromkeys(self.val_metric_names, math.nan)
         if math.isfinite(loss):
@@ -152,7 +169,8 @@ class DenoisingModule(LightningModule):
         enhanced = self.denoiser.enhance(noisy, self.denoiser.sample_rate)
         if enhanced.is_cuda:
             torch.cuda.synchronize(enhanced.device)
-        self._times.append((time.perf_counter() - begin, noisy.shape[-1] / self.denoiser.sample_rate))
+        self._taken += time.perf_counter() - begin
+        self._audio += noisy.shape[-1] / self.denoiser.sample_rate
         return enhanced
 
     def _score(self, clean: Tensor, estimate: Tensor, names: Sequence[str]) -> Future[Scores]:
@@ -166,21 +184,32 @@ class DenoisingModule(LightningModule):
         for row in self._rows.values():
             row.update({key: result(value) for key, value in row.items() if isinstance(value, Future)})
         rows: dict[int, dict[str, Any]] = {}
-        times: list[tuple[float, float]] = []
-        for their_rows, their_times in distributed.gather((self._rows, self._times)):
+        taken = audio = 0.0
+        for their_rows, their_taken, their_audio in distributed.gather((self._rows, self._taken, self._audio)):
             rows |= their_rows
-            times += their_times
+            taken += their_taken
+            audio += their_audio
         self.rows = [rows[index] for index in sorted(rows)]
-        self._rows, self._times = {}, []
-        audio_seconds = sum(audio for _, audio in times)
-        self.real_time_factor = sum(taken for taken, _ in times) / audio_seconds if times else None
+        self.real_time_factor = taken / audio if audio else None
+        self._rows, self._taken, self._audio = {}, 0.0, 0.0
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.denoiser.net.parameters())
         if self.scheduler is None:
             return optimizer
-        schedule = build_schedule(self.scheduler, optimizer, self._total_steps)
+        steps = {}
+        given = getattr(self.scheduler, "keywords", {})
+        if "total_steps" in inspect.signature(self.scheduler).parameters and "total_steps" not in given:
+            steps["total_steps"] = total_steps(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
+        schedule = self.scheduler(optimizer, **steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _total_steps(self) -> float:
-        return total_steps(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
+
+def _pad_with_zeros(weights: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Give weights the wanted channels: with zeros for the new ones the network computes what it did before."""
+    for name, value in weights.items():
+        shape = wanted[name].shape if name in wanted else value.shape
+        if value.ndim == len(shape) and all(own <= new for own, new in zip(value.shape, shape, strict=True)):
+            padded = value.new_zeros(shape)
+            padded[tuple(map(slice, value.shape))] = value
+            weights[name] = padded

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,10 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from denoiser import distributed, filesystem
+from denoiser import distributed
 from denoiser.errors import DenoiserError, DivergedError, PrunedError
 from denoiser.evaluation.metrics import mode_of
-from denoiser.filesystem import atomic_write
+from denoiser.filesystem import atomic_write, read_text
 
 RECORD = "run.json"
 KEYS = (
@@ -26,16 +25,9 @@ KEYS = (
 STATUSES = ("finished", "failed", "diverged", "pruned", "interrupted", "running")
 
 
-class RecordError(DenoiserError, ValueError):
-    """A run's record that is missing or damaged."""
-
-
 def write(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Write ``run.json``, in process 0 alone; return its content.
-
-    It has all of KEYS: null where ``record`` has none, and for NaN and infinity.
-    """
-    content: dict[str, Any] = plain({**dict.fromkeys(KEYS), **record})
+    """Write ``run.json``, in process 0 alone; return its content: all of KEYS, null for those that are not known."""
+    content: dict[str, Any] = _plain({**dict.fromkeys(KEYS), **record})
     if distributed.rank() == 0:
         with atomic_write(folder / RECORD) as partial:
             partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -43,26 +35,31 @@ def write(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Return the record of the run in ``folder``; RecordError where there is none that can be read."""
+    """Return the record of the run in ``folder``; DenoiserError where there is none that can be read."""
     path = Path(folder, RECORD)
     try:
-        record = json.loads(filesystem.read_text(path))
+        record = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: cannot be read as a run's record ({error})") from error
+        raise DenoiserError(f"{path}: cannot be read as a run's record ({error})") from error
     if not isinstance(record, dict) or record.get("status") not in STATUSES:
-        raise RecordError(f"{path}: no run's record: expected an object whose status is one of {', '.join(STATUSES)}")
+        raise DenoiserError(f"{path}: no run's record: expected an object whose status is one of {', '.join(STATUSES)}")
     return {**dict.fromkeys(KEYS), **record}
 
 
 def find(parents: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """Return every record below these folders, by path, each with its ``folder``; name a damaged one on stderr."""
-    found = []
-    for path in sorted({path for parent in parents for path in Path(parent).rglob(RECORD)}):
-        try:
-            found.append({**read(path.parent), "folder": str(path.parent)})
-        except RecordError as error:
-            print(f"left out: {error}", file=sys.stderr)
-    return found
+    """Return every record below these folders once, by path, each with its ``folder``.
+
+    One that cannot be read is ``{"status": "damaged", "reason": ..., "folder": ...}``.
+    """
+    found: dict[Path, dict[str, Any]] = {}
+    for parent in parents:
+        for path in sorted(Path(parent).rglob(RECORD)):
+            try:
+                record = read(path.parent)
+            except DenoiserError as error:
+                record = {"status": "damaged", "reason": str(error)}
+            found.setdefault(path.resolve(), {**record, "folder": str(path.parent)})
+    return list(found.values())
 
 
 def of_settings(cfg: DictConfig) -> dict[str, Any]:
@@ -77,45 +74,39 @@ def of_settings(cfg: DictConfig) -> dict[str, Any]:
 
 
 def configuration(cfg: DictConfig) -> dict[str, Any] | None:
-    """Return the configuration as a record holds it; None where it cannot be resolved, which the training says."""
+    """Return the configuration as a record holds it: plain, absolute paths as seen from the launch folder.
+
+    None where it cannot be resolved, which the training then says.
+    """
     try:
-        return dict(relative(OmegaConf.to_container(cfg, resolve=True)))
+        return dict(_plain(_relative(OmegaConf.to_container(cfg, resolve=True))))
     except OmegaConfBaseException:
         return None
 
 
-def status(error: BaseException) -> str:
-    """Return the status of a run that this error ended."""
-    if isinstance(error, DivergedError):
-        return "diverged"
-    if isinstance(error, PrunedError):
-        return "pruned"
-    return "failed" if isinstance(error, Exception) else "interrupted"
-
-
-def reason(error: BaseException) -> str:
-    """Return one line on what ended a run."""
+def outcome(error: BaseException) -> dict[str, str]:
+    """Return the status of a run that this error ended, and the reason in one line."""
     text = " ".join(str(error).split())
     if isinstance(error, DenoiserError):
-        return text
-    if isinstance(error, KeyboardInterrupt | SystemExit):
-        return "interrupted"
-    return f"{type(error).__name__}: {text}"
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON has it: NaN and infinity become null, paths and other objects text."""
-    return json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
-
-
-def relative(value: Any) -> Any:
-    """Return a configuration whose absolute paths are seen from the launch folder."""
-    if isinstance(value, Mapping):
-        return {key: relative(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [relative(item) for item in value]
-    return os.path.relpath(value) if isinstance(value, str) and os.path.isabs(value) else value
+        status = {DivergedError: "diverged", PrunedError: "pruned"}.get(type(error), "failed")
+        return {"status": status, "reason": text}
+    if isinstance(error, Exception):
+        return {"status": "failed", "reason": f"{type(error).__name__}: {text}"}
+    return {"status": "interrupted", "reason": "interrupted"}
 
 
 def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: NaN and infinity become null, paths and other objects text."""
+    return json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
+
+
+def _relative(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _relative(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_relative(item) for item in value]
+    return os.path.relpath(value) if isinstance(value, str) and os.path.isabs(value) else value

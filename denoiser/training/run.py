@@ -18,10 +18,9 @@ from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import check_names, missing_package
 from denoiser.inference.denoiser import Denoiser
 from denoiser.settings import check_range
-from denoiser.training import card, clips, components, failure, history, pretrained, record
+from denoiser.training import card, clips, components, history, launch, record
 from denoiser.training.folder import CHECKPOINTS, SPLIT, RunFolder, in_sweep, resume_from, run_folder
 from denoiser.training.interruption import Interruption
-from denoiser.training.launch import processes_of
 from denoiser.training.module import DenoisingModule
 from denoiser.training.trainer import batches_per_epoch, build_trainer
 
@@ -29,48 +28,35 @@ from denoiser.training.trainer import batches_per_epoch, build_trainer
 def train(cfg: DictConfig, folder: Path, locked: bool = False) -> float | None:
     """Fit, then test the best checkpoint; return the best ``monitor``. All that a run leaves lies in ``folder``.
 
-    Where ``cfg.trainer`` asks for several processes, each of them does this; the first one writes. ``locked`` says
-    that the caller holds the folder's lock. Raises DenoiserError for what a person can mend: settings, corpus,
-    checkpoint, device, disk; StopError where a signal ended it.
+    ``locked`` says that the caller holds the folder's lock. Raises DenoiserError for what a person can mend: settings,
+    corpus, checkpoint, device, disk; StopError where a signal ended it.
     """
+    # Under torchrun and srun the other processes have no folder of their own.
     if folder == Path("."):
-        # Under torchrun and srun the other processes have no folder of their own.
         folder = Path(run_folder(f"runs/{cfg.name}", cfg.ckpt_path, cfg.seed))
-    run = RunFolder(folder, cfg, locked)
-    try:
+    with RunFolder(folder, cfg, locked) as run:
         if folder.is_dir():
             run.claim()
         if in_sweep():
             run.begin()
         return _train(cfg, run)
-    except BaseException as error:
-        explained = failure.explain(error, run)
-        run.end(explained)
-        if explained is error:
-            raise
-        raise explained from error
-    finally:
-        run.release()
 
 
 def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     folder = run.path
-    if missing := [key for key in ("root", "speech") if key in cfg.data and cfg.data[key] is None]:
-        key = f"data.{missing[0]}"
-        raise ConfigError(f"{key} missing; give it as {key}=FOLDER, or data=synthetic, which needs no download")
     _check_settings(cfg)
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    trainer = _trainer(cfg, plain["trainer"], folder)
+    trainer = _trainer(cfg, plain["trainer"], run)
     settings = _settings(plain, trainer)
     resume = resume_from(cfg.ckpt_path, folder, settings)
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = build_module(plain, settings)
     if cfg.init_from:
-        pretrained.load_weights(module, str(cfg.init_from))
+        module.init_from(str(cfg.init_from))
     augment = components.build_augment(plain.get("augment"))
-    data = _data(plain["data"], spectral=module.denoiser.spectral, augment=augment)
     net, spectral, head = module.denoiser.net, module.denoiser.spectral, module.denoiser.head
+    data = _data(plain["data"], spectral=spectral, augment=augment)
     macs = models.count_macs(net, spectral.bins, spectral.frame_rate, head.inputs)
     cost = {"parameters": models.count_parameters(net), "macs_per_second": macs}
 
@@ -89,7 +75,7 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except (RuntimeError, ConnectionError) as error:
-        failure.raise_if_a_process_died(error, trainer, run)
+        launch.raise_if_one_died(error, trainer, run.how_to_go_on())
         raise
     finally:
         # Lightning does so only where nothing was raised, and a sweep goes on after that.
@@ -114,7 +100,6 @@ def _finish(
         found = {**history.finished(cfg, trainer, module, data, folder, best_path), **cost, "best": result}
         if cfg.test:
             found["test"] = _write_scores(found, module, data, folder)
-        _log_result(trainer.logger, found)
         card.write(folder, record.write(folder, found))
         clips.write(folder, found, data, cfg.clips)
     if best_path:
@@ -127,16 +112,10 @@ def build_module(plain: Mapping[str, Any], settings: Mapping[str, Any]) -> Denoi
     """Return the module of a configuration; every mistake in it raises ConfigError before any data is read."""
     optimizer = components.build_optimizer(plain["optimizer"])
     denoiser = Denoiser.build(plain["model"], plain["spectral"])
-    return DenoisingModule(
-        denoiser,
-        loss=components.build_loss(plain["loss"], denoiser.head),
-        optimizer=optimizer,
-        scheduler=components.build_scheduler(plain["scheduler"]),
-        metrics=plain["metrics"],
-        seed=plain["seed"],
-        metric_workers=plain["metric_workers"],
-        settings=settings,
-    )
+    loss = components.build_loss(plain["loss"], denoiser.head)
+    scheduler = plain["scheduler"] and components.build("scheduler", plain["scheduler"], _partial_=True)
+    more = {key: plain[key] for key in ("metrics", "seed", "metric_workers")}
+    return DenoisingModule(denoiser, loss, optimizer, scheduler, settings=settings, **more)
 
 
 def _settings(plain: Mapping[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
@@ -151,6 +130,9 @@ def _settings(plain: Mapping[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def _check_settings(cfg: DictConfig) -> None:
+    for key in ("root", "speech"):
+        if key in cfg.data and cfg.data[key] is None:
+            raise ConfigError(f"data.{key} missing; give data.{key}=FOLDER, or data=synthetic, which needs no download")
     for key in ("seed", "metric_workers", "clips"):
         check_range(cfg, key, 0)
     if not isinstance(cfg.data.get("shuffle"), bool):
@@ -163,34 +145,31 @@ def _check_settings(cfg: DictConfig) -> None:
         raise ConfigError(f'monitor={cfg.monitor} needs the package {package}: pip install "denoiser[metrics]"')
 
 
-def _trainer(cfg: DictConfig, options: dict[str, Any], folder: Path) -> pl.Trainer:
-    logger = instantiate(cfg.logger, save_dir=str(folder)) if cfg.get("logger") else False
+def _trainer(cfg: DictConfig, options: dict[str, Any], run: RunFolder) -> pl.Trainer:
+    logger = instantiate(cfg.logger, save_dir=str(run.path)) if cfg.get("logger") else False
     callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
     for callback in callbacks:
-        if str(getattr(callback, "monitor", "")).startswith("test"):
-            name = type(callback).__name__
-            raise ConfigError(f"{name} with monitor={callback.monitor}: only validation chooses, by val/...")
+        monitor = getattr(callback, "monitor", None) or ""
+        if monitor.startswith("test"):
+            raise ConfigError(f"{type(callback).__name__} with monitor={monitor}: only validation chooses, by val/...")
         if isinstance(callback, ModelCheckpoint):
-            callback.dirpath = str(folder.absolute() / CHECKPOINTS)
+            callback.dirpath = str(run.path.absolute() / CHECKPOINTS)
     if not logger:
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
-    keeps_checkpoints = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+    keeps = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
     # History comes after the callbacks whose numbers it keeps; Lightning puts checkpoints, which keep it, last.
-    callbacks += [failure.DataWorkers(), Interruption(folder), history.History()]
-    trainer = build_trainer(
-        folder, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps_checkpoints
-    )
-    if cfg.data.batch_size < (processes := processes_of(trainer)):
-        raise ConfigError(
-            f"data.batch_size={cfg.data.batch_size}: expected at least one for each of {processes} processes"
-        )
+    callbacks += [launch.DataWorkers(), Interruption(run), history.History()]
+    trainer = build_trainer(run.path, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps)
+    size, processes = cfg.data.batch_size, trainer.num_devices * trainer.num_nodes
+    if size < processes:
+        raise ConfigError(f"data.batch_size={size}: expected at least one for each of {processes} processes")
     return trainer
 
 
 def _data(settings: Mapping[str, Any], **more: Any) -> Any:
     """Return the data module; instantiate() would look for interpolations again in a folder that is called ``${x}``."""
-    target = settings["_target_"]
     arguments = {key: value for key, value in settings.items() if key not in ("_target_", "_convert_")}
+    target = settings["_target_"]
     with building("data", {target: get_class(target)}, target, {}) as build:
         return build(**arguments, **more)
 
@@ -201,23 +180,10 @@ def _prepare(data: Any, trainer: pl.Trainer, folder: Path, resume: Path | None) 
     data.setup()
     say(data.describe())
     if resume and not data.same_split(folder / SPLIT):
-        raise CorpusError(
-            f"{folder / SPLIT}: this run's corpus had other files; resume with the same, or use init_from="
-        )
+        raise CorpusError(f"{folder / SPLIT}: this run had other files; resume with the same, or use init_from=")
     interval, batches = trainer.val_check_interval, batches_per_epoch(trainer, data)
     if isinstance(interval, int) and trainer.check_val_every_n_epoch is not None and interval > batches:
         raise ConfigError(f"trainer.val_check_interval={interval}: an epoch has {batches} batches")
-
-
-def _log_result(logger: Any, found: Mapping[str, Any]) -> None:
-    """Write the settings and what came of them to TensorBoard's HPARAMS."""
-    if not isinstance(logger, TensorBoardLogger):
-        return
-    test = (found.get("test") or {}).get("enhanced", {})
-    results = {f"test/{metric}": mean for metric, mean in test.items()}
-    logger.log_hyperparams(found["config"], {**results, f"best/{found['monitor']}": found["best"] or 0.0})
-    # Its writer is a daemon thread: what is queued would be lost with the process.
-    logger.finalize("success")
 
 
 def _write_scores(found: Mapping[str, Any], module: DenoisingModule, data: Any, folder: Path) -> dict[str, Any]:

@@ -1,14 +1,9 @@
 """Learning rate schedules over all steps of a training."""
 
-import inspect
 import math
-from collections.abc import Callable
-from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-
-from denoiser.errors import ConfigError
 
 
 def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05, floor: float = 0.01) -> LambdaLR:
@@ -25,17 +20,3 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05, floor: 
         return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
 
     return LambdaLR(optimizer, factor)
-
-
-def build_schedule(scheduler: Callable[..., Any], optimizer: Optimizer, total_steps: Callable[[], float]) -> Any:
-    """Return ``scheduler`` of ``optimizer``, with ``total_steps()`` where it takes an argument of that name.
-
-    Raises ConfigError where it needs the number of steps and the training has no end.
-    """
-    given = getattr(scheduler, "keywords", {})
-    if "total_steps" not in inspect.signature(scheduler).parameters or "total_steps" in given:
-        return scheduler(optimizer)
-    steps = total_steps()
-    if not math.isfinite(steps):
-        raise ConfigError("scheduler: needs the number of steps: give trainer.max_epochs or trainer.max_steps")
-    return scheduler(optimizer, total_steps=int(steps))

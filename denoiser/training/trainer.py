@@ -40,20 +40,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             # On a full disk torch raises a RuntimeError that does not say so.
             reason = getattr(error, "strerror", None) or "is there room?"
             kept = "the one before it is whole; " if Path(path).is_file() else ""
-            raise CheckpointError(
-                f"{path}: cannot be written ({reason}); {kept}once there is room, {how_to_resume()} goes on"
-            ) from error
+            advice = f"{kept}once there is room, {how_to_resume()} goes on"
+            raise CheckpointError(f"{path}: cannot be written ({reason}); {advice}") from error
 
 
 def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, **options: Any) -> Trainer:
     """Return Lightning's Trainer; ``gpus`` and ``processes`` as in :func:`~denoiser.devices.trainer_devices`.
 
-    ``options`` are the Trainer's own; without ``precision`` it is what the device does fastest. Several processes on
-    one machine are started by the Trainer, when it fits. Each takes its share of every batch from the data module:
-    Lightning's own samplers would count some files twice.
-
-    Raises ConfigError for options that Lightning refuses, and where torchrun or srun started another number of
-    processes than is asked for.
+    ``options`` are the Trainer's own; without ``precision`` it is what the device does fastest. Raises ConfigError for
+    options that Lightning refuses, and for another number of processes than torchrun or srun started.
     """
     _quieten()
     accelerator, devices = trainer_devices(gpus, processes)
@@ -66,6 +61,7 @@ def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, 
         "devices": devices,
         "strategy": DDPStrategy(timeout=launch.TIMEOUT) if count > 1 else "auto",
         "precision": fastest_precision(accelerator),
+        # The data module gives each process its share of a batch: Lightning's samplers would count some files twice.
         "use_distributed_sampler": False,
         "sync_batchnorm": accelerator == "gpu",
     }
@@ -79,23 +75,34 @@ def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, 
 
 
 def batches_per_epoch(trainer: Trainer, data: Any) -> int:
-    """Return the number of batches in an epoch, of all processes together."""
+    """Return the number of batches in an epoch."""
     batches = math.ceil(len(data.training_set(read=False)) / data.batch_size)
     limit = trainer.limit_train_batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
-def total_steps(trainer: Trainer, data: Any) -> float:
-    """Return the number of optimizer steps in the whole training; infinite where it has no end.
+def total_steps(trainer: Trainer, data: Any) -> int:
+    """Return the number of optimizer steps in the whole training, for a scheduler; ConfigError where it has no end.
 
-    Lightning's ``estimated_stepping_batches`` is the same number, but makes the data loader before a resumed training
-    knows at which batch it begins.
+    Lightning's ``estimated_stepping_batches`` would make the data loader before a resumed training knows its batch.
     """
-    steps = math.inf
+    ends = [] if trainer.max_steps == -1 else [trainer.max_steps]
     if trainer.max_epochs not in (None, -1):
         steps_per_epoch = math.ceil(batches_per_epoch(trainer, data) / trainer.accumulate_grad_batches)
-        steps = steps_per_epoch * trainer.max_epochs
-    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
+        ends.append(steps_per_epoch * trainer.max_epochs)
+    if not ends:
+        raise ConfigError("scheduler: needs the number of steps: give trainer.max_epochs or trainer.max_steps")
+    return min(ends)
+
+
+def validation_is_next(trainer: Trainer, batch_idx: int) -> bool:
+    """Return True where Lightning may validate after this batch: a checkpoint from before it would leave it out."""
+    interval = trainer.val_check_batch
+    if trainer.is_last_batch or interval is None:
+        return True
+    by_epoch = trainer.check_val_every_n_epoch is not None
+    batches = batch_idx + 1 if by_epoch else trainer.fit_loop.total_batch_idx + 1
+    return batches % interval == 0
 
 
 def _quieten() -> None:

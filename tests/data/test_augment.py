@@ -293,7 +293,7 @@ def test_a_mistake_in_the_settings_names_the_transform(name, arguments, message)
     settings = {name.lower(): {"_target_": f"denoiser.data.transforms.{name}", **arguments}}
     with pytest.raises(ConfigError, match=rf"augment\.{message}"):
         build_augment(settings)
-    with pytest.raises(ConfigError, match=r"augment\.clip=False: expected its settings with a _target_, or null"):
+    with pytest.raises(ConfigError, match=r"augment\.clip=False: expected the settings of a class"):
         build_augment({"clip": False})
 
 

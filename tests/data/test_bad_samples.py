@@ -36,13 +36,12 @@ class Spoil(Transform):
         return noise, clean
 
 
-def test_a_batch_that_is_not_finite_ends_the_training_and_names_the_files(root, tmp_path):
-    settings = ("data.shuffle=false", "trainer.log_every_n_steps=1")
-    with pytest.raises(DivergedError) as failure:
-        train_here(tmp_path / "bad", *options(root, *settings, "+augment.spoil._target_=test_bad_samples.Spoil"))
-    third = sorted(name for store in stores(root) for name in store.names if name[:4] in ("p225", "p288"))[2]
-    expected = f"the loss is nan at step 1, in epoch 1: the batch held no finite numbers, for {third}; is it"
-    assert expected in str(failure.value)
+def test_a_batch_that_is_not_finite_ends_the_training_with_its_step_and_advice(root, tmp_path):
+    spoil = "+augment.spoil._target_=test_bad_samples.Spoil"
+    with pytest.raises(
+        DivergedError, match=r"^the loss is nan at step 1, in epoch 1: .* augment, may help$"
+    ) as failure:
+        train_here(tmp_path / "bad", *options(root, "trainer.log_every_n_steps=1", spoil))
     assert record.read(tmp_path / "bad")["reason"] == str(failure.value)
     assert not (tmp_path / "bad/checkpoints/last.ckpt").exists()
 

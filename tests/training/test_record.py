@@ -1,27 +1,33 @@
-"""The record and the model card that a finished run leaves."""
+"""The record, the model card and the clips that a finished run leaves."""
 
 import json
 import math
 import re
+import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from conftest import TINY, train_here
+from denoiser import audio
 from denoiser.errors import ConfigError, DenoiserError
-from denoiser.training import card, record
+from denoiser.training import card, clips, record
 
-MORE = ["data.batch_size=2", "metrics=[si_sdr,stoi]", "~logger", "callbacks.clips=null", "seed=3", "loss=l1"]
+MORE = ["data.batch_size=2", "metrics=[si_sdr,stoi]", "~logger", "callbacks.clips=null", "clips=2", "seed=3",
+        "loss=l1"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def run(vctk, tmp_path_factory):
-    """A run of two epochs that was resumed for a third."""
+    """A run of two epochs that was moved and resumed for a third."""
     folder = tmp_path_factory.mktemp("run")
     arguments = [f"data.root={vctk}", f"data.cache={folder}/cache", *TINY, *MORE]
-    train_here(folder / "run", *arguments, "trainer.max_epochs=2", "test=false")
-    before = record.read(folder / "run")
+    train_here(folder / "first", *arguments, "trainer.max_epochs=2", "test=false")
+    before = record.read(folder / "first")
+    (folder / "first").rename(folder / "run")
     train_here(folder / "run", *arguments, "trainer.max_epochs=3", "ckpt_path=last")
     return folder / "run", before, record.read(folder / "run")
 
@@ -53,6 +59,38 @@ def test_a_record_holds_the_run_and_its_curve_outlives_a_resumption(run):
     assert not [p for p in (after["config"]["data"]["root"], after["config"]["data"]["cache"]) if p.startswith("/")]
 
 
+def test_a_moved_run_goes_on_and_keeps_its_best(run):
+    folder, before, _ = run
+    states = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["callbacks"]
+    state = next(value for key, value in states.items() if "val/si_sdr" in key)
+    assert state["best_model_path"] == str(folder / "checkpoints/best.ckpt")
+    assert state["best_model_score"] >= before["best"]
+    assert not (folder.parent / "first").exists()
+
+
+def test_a_finished_run_leaves_clips_of_validation(run, tmp_path):
+    folder, _, found = run
+    left = clips.read(folder)
+    assert len(left) == 2
+    for clip in left:
+        sounds = {kind: audio.read(clip[kind]) for kind in clips.KINDS}
+        assert {rate for _, rate in sounds.values()} == {16_000}
+        assert len({sound.shape[-1] for sound, _ in sounds.values()}) == 1
+    clips.write(tmp_path, found, None, 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_clips_are_spread_over_noises_and_levels():
+    facts = {f"f{i:02}": {"noise_type": ("bus", "fan")[i % 2], "snr_db": (2.5, 17.5)[i // 2 % 2]} for i in range(12)}
+    chosen = clips.choose(facts, 4)
+    assert {(facts[name]["noise_type"], facts[name]["snr_db"]) for name in chosen} == {
+        ("bus", 2.5), ("bus", 17.5), ("fan", 2.5), ("fan", 17.5),
+    }  # fmt: skip
+    assert clips.choose(dict(reversed(facts.items())), 4) == chosen
+    assert clips.choose({f"f{i}": {} for i in range(8)}, 4) == ["f1", "f3", "f5", "f7"]
+    assert clips.choose({"a": {}}, 4) == ["a"]
+
+
 def test_the_record_of_a_tested_run_has_the_epochs_after_the_best(vctk, tmp_path):
     # At a rate of 0 no epoch is better than the first, whose checkpoint the test loads.
     more = ("optimizer.lr=0", "trainer.max_epochs=3", f"data.cache={tmp_path}/cache")
@@ -63,48 +101,59 @@ def test_the_record_of_a_tested_run_has_the_epochs_after_the_best(vctk, tmp_path
     assert [row["epoch"] for row in found["curve"]] == [1, 2, 3]
 
 
+def fenced(text: str) -> list[str]:
+    """Return what stands in the fenced blocks of a card."""
+    return re.findall(r"^(```+)\w+\n(.*?)\n\1$", text, flags=re.DOTALL | re.MULTILINE)
+
+
 def test_the_card_describes_the_checkpoint(run):
-    folder, _, facts = run
+    folder, _, found = run
     text = (folder / "card.md").read_text()
-    assert text.startswith("# vctk\\_demand-unet10-l1, seed 3\n")
+    facts, scores, commands, config = (body for _, body in fenced(text))
+    assert yaml.safe_load(facts) == {
+        **{key: found[key] for key in card.FACTS},
+        "licence": found["config"]["data"]["licence"],
+    }
+    assert yaml.safe_load(config) == found["config"]
     for part in (
-        "mean of 2 files", "train 4, val 4, test 2", "p226 + p287 held out", "CC BY 4.0", "10.7488/ds/2117",
-        f"chosen by val/si\\_sdr of validation alone: over {facts['validation']['n']} files", "loss=l1", "torch 2.",
-        f"{facts['test']['enhanced']['si_sdr']:.2f}", f"{facts['test']['noisy']['stoi']:.3f}",
-        f"ckpt={folder}/checkpoints/best.ckpt input=FILE",
-    ):  # fmt: skip
-        assert part in text
-    command = next(line for line in text.splitlines() if line.startswith("python train.py "))
-    assert "seed=3" in command
-    assert "ckpt_path" not in command
-    assert not re.search(r"data\.root='?/", command)  # as seen from here, no machine's path
+        "mean of 2 files",
+        f"{found['test']['enhanced']['si_sdr']:.2f}",
+        f"{found['test']['noisy']['stoi']:.3f}",
+    ):
+        assert part in scores
+    train, infer = commands.splitlines()
+    assert train.startswith("python train.py data.root=../")  # as seen from here, no machine's path
+    assert "seed=3 loss=l1" in train
+    assert "ckpt_path" not in train
+    assert infer == f"python infer.py ckpt={folder}/checkpoints/best.ckpt input=FILE"
     pytest.importorskip("matplotlib")
     assert "![Learning curve](curve.png)" in text
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_names_are_escaped_in_the_card_and_a_missing_licence_is_said(run):
-    folder, _, facts = run
-    name = "a|b_c_ *d* <img> [x](y) `z`\n# no heading"
-    config = {**facts["config"], "data": {**facts["config"]["data"], "root": name, "licence": None}}
-    overrides = ["data.root='it\\'s `a` $HOME'", "a=```"]
-    text = card.text(folder, {**facts, "config": config, "overrides": overrides})
-    assert "- Corpus: vctk\\_demand; root a\\|b\\_c\\_ \\*d\\* \\<img\\> \\[x\\](y) \\`z\\` \\# no heading\n" in text
-    assert "not stated: set data.licence=..." in text
-    assert "````bash\npython train.py" in text  # a fence that what it holds does not end
+def test_a_card_holds_names_of_any_kind_and_says_that_a_licence_is_missing(run):
+    folder, _, found = run
+    name = "a|b_c_ *d* <img> [x](y) `z`\n# no heading\n```"
+    config = {**found["config"], "data": {**found["config"]["data"], "root": name, "licence": None}}
+    overrides = ["data.root='it\\'s `a` $HOME'", "a=```", f"data.cache='{Path.cwd()}/my cache'"]
+    text = card.text(folder, {**found, "name": name, "config": config, "overrides": overrides})
+    facts, _, commands, config = (yaml.safe_load(body) for _, body in fenced(text))
+    assert (facts["name"], config["data"]["root"]) == (name, name)
+    assert facts["licence"] == "not stated: set data.licence=..."
+    typed = shlex.split(commands)
+    assert typed[2:5] == ["data.root='it\\'s `a` $HOME'", "a=```", "data.cache=my cache"]
 
 
-def test_records_are_found_nan_is_null_and_a_damaged_one_is_named(run, tmp_path, capsys):
+def test_records_are_found_nan_is_null_and_a_damaged_one_is_named(run, tmp_path):
     record.write(tmp_path / "b", {"status": "diverged", "reason": "NaN", "best": math.nan, "curve": [{"x": math.inf}]})
     shutil.copytree(run[0], tmp_path / "a/deep")
     (tmp_path / "c").mkdir()
     (tmp_path / "c/run.json").write_text('{"status": "fin')
-    found = record.find([tmp_path])
-    assert [(r["status"], r["folder"]) for r in found] == [
-        ("finished", str(tmp_path / "a/deep")), ("diverged", str(tmp_path / "b")),
-    ]  # fmt: skip
+    found = record.find([tmp_path, tmp_path / "b"])
+    assert [r["status"] for r in found] == ["finished", "diverged", "damaged"]
+    assert [r["folder"] for r in found] == [str(tmp_path / name) for name in ("a/deep", "b", "c")]
     assert (found[1]["best"], found[1]["curve"], found[1]["seed"]) == (None, [{"x": None}], None)
-    assert "c/run.json: cannot be read" in capsys.readouterr().err
+    assert "c/run.json: cannot be read" in found[2]["reason"]
     with pytest.raises(DenoiserError, match="cannot be read as a run's record"):
         record.read(tmp_path / "nowhere")
 

@@ -3,7 +3,6 @@
 import csv
 import importlib
 import json
-import re
 import shutil
 import signal
 from pathlib import Path
@@ -25,7 +24,7 @@ from conftest import (
 )
 from denoiser import Denoiser, audio
 from denoiser.cli.arguments import as_typed
-from denoiser.errors import CheckpointError, DenoiserError
+from denoiser.errors import CheckpointError, CorpusError, DenoiserError
 from denoiser.evaluation.metrics import METRICS
 from denoiser.training.callbacks import _averaged
 from signals import signal_at
@@ -60,20 +59,14 @@ def trained(vctk, tmp_path_factory):
     return cwd, result.stdout
 
 
-def test_it_learns_to_remove_noise_from_voices_it_has_not_heard(trained):
-    scores = json.loads((run_folder(trained[0]) / "scores.json").read_text())
-    assert scores["enhanced"]["si_sdr"] > scores["noisy"]["si_sdr"] + 3
-
-
 def test_what_a_run_leaves_behind(trained):
     cwd, printed = trained
     folder = run_folder(cwd)
     lines = printed.strip().splitlines()
     name = folder.relative_to(cwd).as_posix()
     assert lines[0] == lines[-1] == f"run folder: {name}"
-    assert "parameters" in printed
-    assert "MAC per second of audio" in printed
-    assert "p226 + p287 held out" in printed
+    for part in ("parameters", "MAC per second", "p226 + p287 held out", "SNRs of 2 from", "by noise type"):
+        assert part in printed
     assert sum(line.startswith("epoch ") for line in lines) == 3
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     assert json.loads((folder / "split.json").read_text())["test"] == ["p232_000", "p257_001"]
@@ -82,18 +75,14 @@ def test_what_a_run_leaves_behind(trained):
     assert [(row["name"], row["noise_type"], row["snr_db"]) for row in rows] == [
         ("p232_000", "bus", "2.5"), ("p257_001", "living", "17.5")
     ]  # fmt: skip
-    assert "noise types and SNRs of 2 from log files" in printed
-    assert "by noise type" in printed
     scores = json.loads((folder / "scores.json").read_text())
-    assert scores["n"] == 2
+    assert (scores["n"], scores["seed"]) == (2, 0)
+    # It learns to remove noise from voices that it has not heard.
+    assert scores["enhanced"]["si_sdr"] > scores["noisy"]["si_sdr"] + 3
     for kind in ("noisy", "enhanced"):
         mean = sum(float(row[f"{kind}_si_sdr"]) for row in rows) / 2
         assert scores[kind]["si_sdr"] == pytest.approx(mean, abs=1e-4)
         assert f"{mean:.2f}" in printed
-    bus = scores["groups"]["noise_type"]["bus"]
-    assert bus["enhanced"]["si_sdr"] == pytest.approx(float(rows[0]["enhanced_si_sdr"]), abs=1e-4)
-    assert scores["seed"] == 0
-    assert torch.__version__.startswith(scores["versions"]["torch"])
 
 
 def test_tensorboard_shows_losses_scores_sound_and_pictures(trained):
@@ -102,21 +91,17 @@ def test_tensorboard_shows_losses_scores_sound_and_pictures(trained):
     events = EventAccumulator(str(run_folder(trained[0]))).Reload()
     tags = events.Tags()
     assert {"train/loss_step", "val/loss", "val/si_sdr", "lr-Adam", "cost/macs_per_second"} <= set(tags["scalars"])
-    assert len(events.Scalars("val/si_sdr")) == 3
-    clip = "p226_001"
-    assert {f"{clip}/noisy", f"{clip}/enhanced", f"{clip}/clean"} <= set(tags["audio"])
-    assert len(events.Audio(f"{clip}/enhanced")) == 3
-    pytest.importorskip("matplotlib")
-    assert len(events.Images(f"{clip}/spectrogram")) == 3
     assert any("config" in tag for tag in tags["tensors"])
-    assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
+    assert {"p226_001/noisy", "p226_001/enhanced", "p226_001/clean"} <= set(tags["audio"])
+    assert len(events.Scalars("val/si_sdr")) == len(events.Audio("p226_001/enhanced")) == 3
+    pytest.importorskip("matplotlib")
+    assert len(events.Images("p226_001/spectrogram")) == 3
 
 
 def test_a_checkpoint_is_plain_data_and_denoises_from_another_folder(trained, tmp_path):
     path = run_folder(trained[0]) / "checkpoints/best.ckpt"
     settings = torch.load(path, weights_only=True)["hyper_parameters"]
-    assert settings["spectral"]["sample_rate"] == 16_000
-    assert settings["model"]["name"] == "unet"
+    assert (settings["spectral"]["sample_rate"], settings["model"]["name"]) == (16_000, "unet")
     assert json.loads(json.dumps(settings)) == settings  # primitives only
     voice = make_voice(1.0, 16_000, 50)
     noisy = voice + make_noise(1.0, 16_000, 50)
@@ -125,20 +110,12 @@ def test_a_checkpoint_is_plain_data_and_denoises_from_another_folder(trained, tm
     assert result.returncode == 0, result.stderr
     enhanced, _ = audio.read(tmp_path / "talk_enhanced.wav")
     assert (enhanced - voice).square().mean() < (noisy - voice).square().mean()
-    # The file is what the Python interface gives, to 16 bit.
-    again = Denoiser.from_checkpoint(path, "cpu").enhance(audio.read(tmp_path / "talk.wav")[0], 16_000)
-    assert torch.allclose(enhanced, again, atol=1 / 32_768)
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(vctk, tmp_path):
+    more = ("trainer.max_epochs=2", "metrics=[si_sdr]", "callbacks.clips=null", f"data.cache={tmp_path}/cache")
     for name, seed, deterministic in (("a", 3, "true"), ("b", 3, "true"), ("c", 4, "false")):
-        more = (
-            "trainer.max_epochs=2",
-            f"seed={seed}",
-            f"deterministic={deterministic}",
-            f"data.cache={tmp_path}/cache",
-        )
-        train_here(tmp_path / name, *options(vctk, *more))
+        train_here(tmp_path / name, *options(vctk, *more, f"seed={seed}", f"deterministic={deterministic}"))
         # Torch then refuses operations that may give other bits again.
         assert torch.are_deterministic_algorithms_enabled() == (deterministic == "true")
     a, b, c = (json.loads((tmp_path / name / "scores.json").read_text()) for name in "abc")
@@ -147,21 +124,14 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(vctk, tmp_path):
     assert same(tmp_path / "a/checkpoints/last.ckpt", tmp_path / "b/checkpoints/last.ckpt", tolerance=1e-6)
 
 
-@pytest.mark.parametrize(("number", "code"), [("SIGKILL", -signal.SIGKILL), ("SIGTERM", 143)])
-def test_a_killed_command_goes_on_as_the_training_that_was_not_killed(vctk, tmp_path, monkeypatch, number, code):
+def test_a_killed_command_goes_on_as_the_training_that_was_not_killed(vctk, tmp_path, monkeypatch):
     more = ("trainer.max_epochs=4", "scheduler=cosine", "test=false", "data.batch_size=1", "metrics=[si_sdr]",
             "callbacks.clips=null", f"data.cache={tmp_path}/cache")  # fmt: skip
     arguments = options(vctk, *more)
     train_here(tmp_path / "whole", *arguments)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT}/tests")
-    result = run_command("train.py", *arguments, signal_at(step=1, epoch=2, number=number), cwd=tmp_path)
-    assert result.returncode == code, result.stderr
-    assert "Traceback" not in result.stderr
-    if number == "SIGTERM":
-        line = result.stderr.strip().splitlines()[-1]
-        assert re.search(
-            r"ended by SIGTERM after step \d+, in epoch 3; the same command with ckpt_path=last goes on", line
-        )
+    result = run_command("train.py", *arguments, signal_at(step=1, epoch=2, number="SIGKILL"), cwd=tmp_path)
+    assert result.returncode == -signal.SIGKILL, result.stderr
     broken = run_folder(tmp_path)
     train_here(broken, *arguments, "ckpt_path=last")
     for name in ("last", "best"):
@@ -169,22 +139,15 @@ def test_a_killed_command_goes_on_as_the_training_that_was_not_killed(vctk, tmp_
         assert same(tmp_path / "whole" / path, broken / path, tolerance=1e-5)
 
 
-def test_the_average_of_the_weights_is_kept_and_goes_on_where_it_was(vctk, tmp_path):
-    arguments = options(vctk, "callbacks=ema", "callbacks.ema.decay=0.5", "callbacks.clips=null", "test=false")
-    train_here(tmp_path / "whole", *arguments, "trainer.max_epochs=4")
-    train_here(tmp_path / "broken", *arguments, "trainer.max_epochs=2")
-    half = torch.load(tmp_path / "broken/checkpoints/last.ckpt", weights_only=True)
-    train_here(tmp_path / "broken", *arguments, "trainer.max_epochs=4", "ckpt_path=last")
-    paths = [tmp_path / name / "checkpoints/last.ckpt" for name in ("whole", "broken")]
-    whole, broken = (torch.load(path, weights_only=True) for path in paths)
-    for kind in ("state_dict", "current_model_state"):
-        torch.testing.assert_close(whole[kind], broken[kind], rtol=0, atol=1e-6)
-        assert any(not torch.equal(value, half[kind][key]) for key, value in whole[kind].items())
+def test_inference_loads_the_average_of_the_weights(vctk, tmp_path):
+    quick = ("test=false", "trainer.max_epochs=1", "data.batch_size=1", "metrics=[si_sdr]", "callbacks.clips=null")
+    train_here(tmp_path, *options(vctk, *quick, "callbacks=ema", "callbacks.ema.decay=0.5"))
+    path = tmp_path / "checkpoints/last.ckpt"
+    kept = torch.load(path, weights_only=True)
     net = "denoiser.net.encoder.0.0.weight"
-    assert not torch.equal(whole["state_dict"][net], whole["current_model_state"][net])
-    # What inference loads is the average.
-    denoiser = Denoiser.from_checkpoint(tmp_path / "whole/checkpoints/last.ckpt", "cpu")
-    assert torch.equal(denoiser.net.encoder[0][0].weight, whole["state_dict"][net])
+    assert not torch.equal(kept["state_dict"][net], kept["current_model_state"][net])
+    denoiser = Denoiser.from_checkpoint(path, "cpu")
+    assert torch.equal(denoiser.net.encoder[0][0].weight, kept["state_dict"][net])
 
 
 def test_an_average_forgets_the_first_weights_soon():
@@ -196,44 +159,26 @@ def test_an_average_forgets_the_first_weights_soon():
     assert float(late) == pytest.approx(0.999)
 
 
-def test_resuming_with_other_settings_is_refused_and_init_from_is_not(trained, vctk, tmp_path):
-    path = run_folder(trained[0]) / "checkpoints/best.ckpt"
+def test_resuming_with_other_settings_or_files_is_refused_and_init_from_is_not(trained, vctk, tmp_path):
+    run = run_folder(trained[0])
+    path = run / "checkpoints/best.ckpt"
     arguments = options(vctk, "model.width=8", "trainer.max_epochs=1", "test=false", f"data.cache={tmp_path}/cache")
-    with pytest.raises(
-        CheckpointError,
-        match=r"settings differ: loss\._target_ was denoiser\.losses\.Huber, is .*loss\.delta was 1\.0, is None",
-    ):
-        train_here(tmp_path / "a", *arguments, f"ckpt_path={path}", "loss=l1", "optimizer.lr=2e-3")
-    train_here(tmp_path / "b", *arguments, f"init_from={path}", "loss=l1", "optimizer.lr=0")
+    train_here(tmp_path / "run", *arguments, f"init_from={path}", "loss=l1", "optimizer.lr=0")
     # Nothing is learned at a rate of 0: these are the weights it took.
-    assert same(path, tmp_path / "b/checkpoints/last.ckpt", tolerance=0)
-    with pytest.raises(CheckpointError, match=r"model\.width was 8, is 5"):
-        train_here(tmp_path / "c", *arguments, f"init_from={path}", "model.width=5")
-    with pytest.raises(CheckpointError, match=r"other spectra.*power was 0\.3, is 0\.5"):
-        train_here(tmp_path / "d", *arguments, f"init_from={path}", "spectral.power=0.5")
-    with pytest.raises(CheckpointError, match=r"training\.batch_size was 2, is 4"):
-        train_here(tmp_path / "e", *arguments, f"ckpt_path={path}", "optimizer.lr=2e-3")
-
-
-def test_a_moved_run_goes_on_and_keeps_its_best(vctk, tmp_path):
-    arguments = options(vctk, f"data.cache={tmp_path}/cache", "test=false", "metrics=[si_sdr]")
-    train_here(tmp_path / "here", *arguments, "trainer.max_epochs=2")
-    (tmp_path / "here").rename(tmp_path / "there")
-    best = tmp_path / "there/checkpoints/best.ckpt"
-    train_here(tmp_path / "there", *arguments, "trainer.max_epochs=3", "ckpt_path=last")
-    states = [torch.load(best.with_name(name), weights_only=True)["callbacks"] for name in ("best.ckpt", "last.ckpt")]
-    before, after = (next(v for k, v in state.items() if "val/si_sdr" in k) for state in states)
-    assert after["best_model_path"] == str(best)
-    assert after["best_model_score"] >= before["best_model_score"]
-    assert not (tmp_path / "here").exists()
-
-
-def test_a_run_is_not_resumed_with_another_corpus(vctk, tmp_path):
-    arguments = options(vctk, f"data.cache={tmp_path}/cache", "test=false", "metrics=[si_sdr]")
-    train_here(tmp_path / "run", *arguments, "trainer.max_epochs=1")
-    arguments[0] = f"data.root={write_vctk(tmp_path / 'other', train=12)}"
-    with pytest.raises(DenoiserError, match="other files"):
-        train_here(tmp_path / "run", *arguments, "ckpt_path=last", "trainer.max_epochs=2")
+    assert same(path, tmp_path / "run/checkpoints/last.ckpt", tolerance=0)
+    loss = r"settings differ: loss\._target_ was denoiser\.losses\.Huber, is .*loss\.delta was 1\.0, is None"
+    resumed = (f"ckpt_path={path}", "optimizer.lr=2e-3")
+    for more, message in (
+        ((*resumed, "loss=l1"), loss),
+        (resumed, r"training\.batch_size was 2, is 4"),
+        ((f"init_from={path}", "model.width=5"), r"model\.width was 8, is 5"),
+        ((f"init_from={path}", "spectral.power=0.5"), r"other spectra.*power was 0\.3, is 0\.5"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            train_here(tmp_path / "refused", *arguments, *more)
+    other = f"data.root={write_vctk(tmp_path / 'other', train=12)}"
+    with pytest.raises(CorpusError, match="other files"):
+        train_here(run, *arguments, "data.batch_size=2", "optimizer.lr=2e-3", other, "ckpt_path=last")
 
 
 def test_an_offset_of_the_recording_changes_neither_the_loss_nor_the_scores_of_validation(monkeypatch):
@@ -252,29 +197,9 @@ def test_an_offset_of_the_recording_changes_neither_the_loss_nor_the_scores_of_v
     assert logged[1]["val/si_sdr"] == pytest.approx(logged[0]["val/si_sdr"], abs=1e-2)
 
 
-def test_a_grid_runs_each_point_in_a_folder_of_its_own(vctk, tmp_path):
-    arguments = options(vctk, "debug=fast", "model=unet6,unet10", "loss=huber,l1")
-    result = run_command("train.py", "-m", *arguments, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    (sweep,) = (tmp_path / "sweeps").iterdir()
-    names = sorted(p.name for p in sweep.iterdir() if p.is_dir())
-    assert names == [f"{loss}-{model}" for loss in ("huber", "l1") for model in ("unet10", "unet6")]
-    assert "4 runs: 4 finished" in result.stdout
-    assert (sweep / "ranking.html").is_file()
-    for name in names:
-        assert (sweep / name / "checkpoints/best.ckpt").is_file()
-        assert json.loads((sweep / name / "scores.json").read_text())["n"] == 1  # debug=fast: one batch of each split
-
-
 def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
-    more = (
-        f"data.root={vctk}",
-        f"data.cache={tmp_path}/cache",
-        "trainer.max_epochs=300",
-        "logger=csv",
-        "trainer.gpus=0",
-    )
-    train_here(tmp_path, "debug=overfit", "model=unet10", *more)
+    more = (f"data.root={vctk}", f"data.cache={tmp_path}/cache", "trainer.max_epochs=300", "logger=csv")
+    train_here(tmp_path, "debug=overfit", "model=unet10", "trainer.gpus=0", *more)
     with (tmp_path / "csv/version_0/metrics.csv").open() as file:
         losses = [float(row["train/loss_step"]) for row in csv.DictReader(file) if row["train/loss_step"]]
     assert len(losses) == 300
@@ -321,14 +246,11 @@ def test_variants_run_from_end_to_end(vctk, tmp_path, overrides):
         root = tmp_path / "pairs"
         for side in ("noisy", "clean"):
             shutil.copytree(vctk / f"{side}_trainset_28spk_wav", root / side)
-    more = (f"data.cache={tmp_path}/cache", "debug=fast")
-    train_here(tmp_path / "run", *options(root, *more, *overrides))
+    train_here(tmp_path / "run", *options(root, f"data.cache={tmp_path}/cache", "debug=fast", *overrides))
+    # debug=fast takes one batch of each split.
     assert json.loads((tmp_path / "run/scores.json").read_text())["n"] == 1
-    assert (
-        Denoiser.from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", "cpu")
-        .enhance(make_noise(0.1, 44_100), 44_100)
-        .any()
-    )
+    denoiser = Denoiser.from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", "cpu")
+    assert denoiser.enhance(make_noise(0.1, 44_100), 44_100).any()
 
 
 def test_the_demo_experiment_runs_on_a_corpus_it_writes_itself(tmp_path):

@@ -116,11 +116,6 @@ class Mixtures(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def names_of(self, indices: Sequence[int]) -> list[str]:
-        """Return the names of the speech in these items."""
-        names, rows = self.speech.collection.names, self.speech.rows
-        return [names[rows[self.items[index][0]]] for index in indices]
-
     def __getitems__(self, items: Sequence[tuple[int, int]]) -> Batch:
         """Return the items of one batch, which torch's DataLoader asks for at once."""
         return {**self.batch([self.draw(*item) for item in items]), "drawn": tuple(items[0])}
