@@ -7,6 +7,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 MAX_TEXT_BYTES = 1 << 26  # scores.csv of 11,572 files has 2 MB
@@ -16,12 +17,16 @@ MAX_TEXT_BYTES = 1 << 26  # scores.csv of 11,572 files has 2 MB
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path`` to write to; at the end the file is synced and renamed to ``path``.
 
-    If the block raises, ``path`` stays as it was.
+    If the block raises, ``path`` stays as it was. Partial files that killed processes left of it are deleted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name has at most 255 bytes, and the suffix takes some of them.
     stem = path.name.encode(errors="surrogateescape")[:200].decode(errors="ignore")
-    partial = path.with_name(f".{stem}.partial-{os.getpid()}-{threading.get_native_id()}")
+    begin = f".{stem}.partial-"
+    for leftover in _partial_files(path.parent.absolute()):
+        if leftover.name.startswith(begin) and not _is_running(leftover.name.removeprefix(begin).partition("-")[0]):
+            leftover.unlink(missing_ok=True)
+    partial = path.with_name(f"{begin}{os.getpid()}-{threading.get_native_id()}")
     try:
         yield partial
         with open(partial, "rb") as written:
@@ -29,6 +34,22 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@cache
+def _partial_files(folder: Path) -> list[Path]:
+    """Return the partial files in a folder, listed once: before each file of a large one it would take too long."""
+    return list(folder.glob(".*.partial-*"))
+
+
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except OSError:
+        pass  # of another user
+    return True
 
 
 @contextmanager
