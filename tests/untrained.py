@@ -1,6 +1,7 @@
-"""A small untrained network, a voice in noise to enhance with it, and infer.py in this process."""
+"""Small networks that no training has seen, voices in noise to enhance with them, and infer.py in this process."""
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,10 +19,26 @@ def build(**model) -> Denoiser:
     return Denoiser(models.build(**(model or MODEL)), Spectral(peak=5.0)).eval()
 
 
+class Answer(torch.nn.Module):
+    """Network that answers each input with a function of it."""
+
+    stride, context = 1, 0
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.forward = function
+
+
 def noisy_voice(seconds: float, rate: int, seed: int = 0, channels: int = 1) -> torch.Tensor:
     """``[C, N]``, each channel another voice in other noise."""
     seeds = range(seed, seed + channels)
     return torch.cat([make_voice(seconds, rate, seed) + make_noise(seconds, rate, seed) for seed in seeds])
+
+
+def centred(seconds: float, rate: int, seed: int = 0, channels: int = 1) -> torch.Tensor:
+    """Return a voice in noise without offset."""
+    waveform = noisy_voice(seconds, rate, seed, channels)
+    return waveform - waveform.mean(-1, keepdim=True)
 
 
 def write_voices(*names: str) -> None:

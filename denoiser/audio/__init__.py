@@ -3,23 +3,22 @@
 Waveforms are float32 ``[C, N]`` (channels, samples) with full scale at ±1.
 """
 
-from denoiser.audio.formats import EXTENSIONS, FLOATING, output_suffix
-from denoiser.audio.listing import is_junk, list_files
-from denoiser.audio.reader import Info, Reader, probe, read
+from denoiser.audio.formats import FLOATING, Info, output_suffix
+from denoiser.audio.listing import list_files
+from denoiser.audio.reader import Reader, peak, probe, read
 from denoiser.audio.resampling import match_length, ratio, reach, resample
 from denoiser.audio.writer import Writer, mp3, write
 
 __all__ = [
-    "EXTENSIONS",
     "FLOATING",
     "Info",
     "Reader",
     "Writer",
-    "is_junk",
     "list_files",
     "match_length",
     "mp3",
     "output_suffix",
+    "peak",
     "probe",
     "ratio",
     "reach",

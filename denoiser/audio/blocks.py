@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -14,9 +14,7 @@ RESAMPLING_SECONDS = 4.0  # of a block
 
 
 class Blocks:
-    """Overlap-save: a function over a signal in blocks, with the same result as over the whole signal.
-
-    Each block is passed with ``context`` samples of the signal on either side, whose own results are discarded.
+    """Overlap-save: each block is passed to a function with its context on either side, whose results are discarded.
 
     Args:
         function: takes ``[..., n]`` samples and a slice of their ``ceil(n * new / old)`` results, and returns these
@@ -27,8 +25,7 @@ class Blocks:
         size: length of a block in samples, rounded to ``step``.
         rates: ``(old, new)``: ``old`` samples in give ``new`` results.
         fade: results over which neighbouring blocks are cross-faded, which is audible only where they differ.
-        pool: executor whose threads run the function, one block each. None runs it in the calling thread.
-        ahead: blocks that may be under way or queued before the results of the oldest are waited for.
+        threads: several run the function on as many blocks at once; one is the calling thread.
     """
 
     def __init__(
@@ -39,18 +36,18 @@ class Blocks:
         size: int,
         rates: tuple[int, int] = (1, 1),
         fade: int = 0,
-        pool: Executor | None = None,
-        ahead: int = 0,
+        threads: int = 1,
     ) -> None:
         self.function = function
         self.rates = rates
         self.context = math.ceil(context / step) * step
         self.size = max(1, round(size / step)) * step
         self.ramp = (torch.arange(fade) + 0.5) / max(1, fade)
-        self.pool = pool
-        self.ahead = ahead
+        self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        # One block more than threads, so that none idles while the results of the oldest are used.
+        self.ahead = threads if threads > 1 else 0
         # Input samples after a sample until its result is out, at most.
-        self.delay = self.size * (1 + ahead) + self.context
+        self.delay = self.size * (1 + self.ahead) + self.context
         self._buffer: Tensor | None = None
         # Positions of the buffer's first sample and of the next block's, both multiples of `step`.
         self._start = self._next = 0
@@ -79,6 +76,8 @@ class Blocks:
         self._buffer = None
         while self._pending:
             yield self._oldest_results()
+        if self.pool is not None:
+            self.pool.shutdown()
 
     def _begin(self, length: int, size: int) -> None:
         """Start on the first ``length`` samples of the buffer, for the results of ``size`` samples from the next on."""

@@ -11,11 +11,10 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from denoiser.audio.formats import DEMUXERS, select_tags
+from denoiser.audio.formats import DEMUXERS, Info, select_tags
 from denoiser.errors import AudioError
 
 _ENTRIES = "stream=codec_name,sample_rate,channels,duration:stream_tags:format=duration:format_tags"
@@ -28,48 +27,35 @@ def is_installed() -> bool:
 
 
 class Source:
-    """The first sound stream of a file, decoded while it is read.
+    """The first sound stream of a file, decoded while it is read; ``info`` holds the facts of its header.
 
-    ``length`` is 0, unknown: containers state only durations, which are near. ``seconds`` is that duration, or 0.
-    Raises AudioError if ffmpeg is not installed, or finds no sound in the file.
+    Containers state no length but a duration, which is near. Raises AudioError if ffmpeg is not installed, or finds no
+    sound in the file.
     """
-
-    length = 0
 
     def __init__(self, path: Path, demuxer: str | None = None) -> None:
         if not is_installed():
             raise AudioError(f"{path}: {path.suffix} is decoded by ffmpeg; install ffmpeg, or convert the file to WAV")
-        self.path = path
-        self.format = demuxer or DEMUXERS[path.suffix.lower()]
+        self._demuxer = demuxer or DEMUXERS[path.suffix.lower()]
+        # "file:", as a name can begin with "http:".
+        name = b"file:" + os.fsencode(path.absolute())
+        options = ["-v", "error", "-protocol_whitelist", "file,pipe", "-f", self._demuxer]
+        self._input: list[str | bytes] = [*options, "-i", name]
         # The decoder starts at the first block.
         self._process: subprocess.Popen[bytes] | None = None
-        self._input: list[str | bytes] = ["-v", "error", "-protocol_whitelist", "file,pipe", "-f", self.format]
-        # "file:", as a name can begin with "http:".
-        self._input += ["-i", b"file:" + os.fsencode(path.absolute())]
-        found = self._probe()
-        streams = found.get("streams") or [{}]
-        stream, container = streams[0], found.get("format", {})
-        try:
-            self.samplerate, self.channels = int(stream["sample_rate"]), int(stream["channels"])
-            self.subtype = str(stream["codec_name"])
-        except (KeyError, ValueError) as error:
-            raise AudioError(f"{path}: ffmpeg finds no sound in it") from error
-        self.seconds = float(stream.get("duration") or container.get("duration") or 0)
-        given = {**stream.get("tags", {}), **container.get("tags", {})}
-        texts = {key.lower(): str(text) for key, text in given.items()}
-        self.tags = select_tags({**texts, "tracknumber": texts.get("track", "")})
+        self.info = self._probe(path)
 
     def block(self, samples: int) -> np.ndarray:
         """Return the next ``[n, C]`` float32 samples, ``n <= samples``; AudioError if the stream is damaged."""
         process = self._process or self._start()
         assert process.stdout is not None
-        size = 4 * self.channels
+        size = 4 * self.info.channels
         data = process.stdout.read(samples * size)
         if len(data) < samples * size and process.wait():
             self._errors.seek(0)
-            raise AudioError(f"{self.path}: damaged, says ffmpeg ({_last_line(self._errors.read(1 << 16))})")
+            raise AudioError(f"{self.info.path}: damaged, says ffmpeg ({_last_line(self._errors.read(1 << 16))})")
         whole = len(data) // size
-        return np.frombuffer(data, "<f4", whole * self.channels).reshape(whole, self.channels)
+        return np.frombuffer(data, "<f4", whole * self.info.channels).reshape(whole, self.info.channels)
 
     def close(self) -> None:
         """End the decoder."""
@@ -80,23 +66,40 @@ class Source:
             self._process = None
 
     def _start(self) -> subprocess.Popen[bytes]:
-        output = ["-map", "0:a:0", "-ar", str(self.samplerate), "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1"]
+        rate = str(self.info.sample_rate)
+        output = ["-map", "0:a:0", "-ar", rate, "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1"]
         command = ["ffmpeg", "-nostdin", "-xerror", *self._input, *output]
         # Errors go to a file: a pipe that nobody reads fills up, and the program waits.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors)
         return self._process
 
-    def _probe(self) -> dict[str, Any]:
-        output = ["-select_streams", "a:0", "-show_entries", _ENTRIES, "-of", "json"]
-        command = ["ffprobe", *self._input, *output]
+    def _probe(self, path: Path) -> Info:
+        command = ["ffprobe", *self._input, "-select_streams", "a:0", "-show_entries", _ENTRIES, "-of", "json"]
         try:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise AudioError(f"{self.path}: ffprobe does not get through it") from error
+            raise AudioError(f"{path}: ffprobe does not get through it") from error
         if done.returncode:
-            raise AudioError(f"{self.path}: not readable as {self.format} by ffmpeg ({_last_line(done.stderr)})")
-        return dict(json.loads(done.stdout.decode(errors="replace")))
+            raise AudioError(f"{path}: not readable as {self._demuxer} by ffmpeg ({_last_line(done.stderr)})")
+        found = json.loads(done.stdout.decode(errors="replace"))
+        streams = found.get("streams") or [{}]
+        stream, container = streams[0], found.get("format", {})
+        given = {**stream.get("tags", {}), **container.get("tags", {})}
+        texts = {key.lower(): str(text) for key, text in given.items()}
+        try:
+            return Info(
+                path=path,
+                sample_rate=int(stream["sample_rate"]),
+                frames=0,
+                channels=int(stream["channels"]),
+                format=self._demuxer,
+                subtype=str(stream["codec_name"]),
+                tags=select_tags({**texts, "tracknumber": texts.get("track", "")}),
+                seconds=float(stream.get("duration") or container.get("duration") or 0),
+            )
+        except (KeyError, ValueError) as error:
+            raise AudioError(f"{path}: ffmpeg finds no sound in it") from error
 
 
 def _last_line(errors: bytes) -> str:

@@ -1,6 +1,7 @@
-"""Sound formats by file extension, those that are written and those that ffmpeg decodes; the tags they hold."""
+"""Sound formats by file extension, those that are written and those that ffmpeg decodes; the facts of a file."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
@@ -43,6 +44,25 @@ TAGS = ("title", "artist", "album", "tracknumber", "date", "genre", "comment", "
 _MAX_BYTES = 2000  # of UTF-8; longer ones break a WAV
 
 
+@dataclass(frozen=True)
+class Info:
+    """The facts of a file's header.
+
+    ``frames`` is the number of samples per channel, 0 if the header does not know it: MP3 without an index, streamed
+    FLAC, everything that ffmpeg decodes. ``seconds`` is a guess then, or 0. ``format`` and ``subtype`` are libsndfile's
+    names, or else ffmpeg's.
+    """
+
+    path: Path
+    sample_rate: int
+    frames: int
+    channels: int
+    format: str
+    subtype: str
+    tags: Mapping[str, str]
+    seconds: float
+
+
 def output_suffix(path: str | Path) -> str:
     """Return the extension for the enhanced version of a file: its own if that can be written, else ``.wav``."""
     suffix = Path(path).suffix
@@ -52,9 +72,9 @@ def output_suffix(path: str | Path) -> str:
 def encoding(path: Path, format: str | None, subtype: str | None) -> tuple[str, str]:
     """Return the format and subtype to write: those asked for if they can be written, else the nearest.
 
-    The format defaults to that of the extension, the subtype to the default of the format. Rare codecs and
-    those that libsndfile writes badly (ADPCM, GSM, MPEG inside a WAV) are replaced by that default too. Raises
-    AudioError if the extension has no format.
+    The format defaults to that of the extension, the subtype to the default of the format, which replaces rare codecs
+    and those that libsndfile writes badly (ADPCM, GSM, MPEG inside a WAV) too. Raises AudioError if the extension has
+    no format.
     """
     suffix = path.suffix.lower()
     if format not in _WRITABLE:

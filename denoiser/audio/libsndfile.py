@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from denoiser.audio.formats import TAGS, select_tags
+from denoiser.audio.formats import TAGS, Info, select_tags
 
 # The exceptions that a SoundFile raises.
 ERRORS = (soundfile.SoundFileError, TypeError, ValueError, AssertionError, OSError)
@@ -40,18 +40,22 @@ class Sound(soundfile.SoundFile):
 
 
 class Source(Sound):
-    """A file to read, with the facts of its header.
-
-    ``length`` is in samples per channel, 0 if the header does not know it; ``seconds`` is a guess then, or 0.
-    """
+    """A file to read; ``info`` holds the facts of its header, of which the length of some MP3s ``is_guessed``."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         claimed = self.frames if 0 < self.frames < _UNKNOWN_LENGTH else 0
         self.is_guessed = self.subtype.startswith("MPEG") and not _has_index(path)
-        self.length = 0 if self.is_guessed else claimed
-        self.seconds = claimed / self.samplerate
-        self.tags = select_tags({name: getattr(self, name) for name in TAGS})
+        self.info = Info(
+            path=path,
+            sample_rate=self.samplerate,
+            frames=0 if self.is_guessed else claimed,
+            channels=self.channels,
+            format=self.format,
+            subtype=self.subtype,
+            tags=select_tags({name: getattr(self, name) for name in TAGS}),
+            seconds=claimed / self.samplerate,
+        )
 
     def block(self, samples: int) -> np.ndarray:
         """Return the next ``[n, C]`` float32 samples, ``n <= samples``."""

@@ -7,7 +7,7 @@ from denoiser.audio.formats import EXTENSIONS
 from denoiser.errors import AudioError
 
 
-def is_junk(path: Path) -> bool:
+def _is_junk(path: Path) -> bool:
     """Return True for hidden files and for what unpackers leave behind: ``__MACOSX``, ``._name``."""
     return "__MACOSX" in path.parts or path.name.startswith(".")
 
@@ -20,14 +20,14 @@ def list_files(source: str | Path) -> list[Path]:
     path = Path(source)
     if path.is_dir():
         candidates = [p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS]
-        found = [p for p in candidates if not is_junk(p.relative_to(path)) and p.is_file()]
+        found = [p for p in candidates if not _is_junk(p.relative_to(path)) and p.is_file()]
         if not found:
             raise AudioError(f"{path}: no sound files in this folder")
         return sorted(found)
     if path.exists():
         return [path]
     matches = [Path(name) for name in glob.glob(str(source), recursive=True)]
-    found = [p for p in matches if p.is_file() and not is_junk(p)]
+    found = [p for p in matches if p.is_file() and not _is_junk(p)]
     if not found:
         raise AudioError(f"{source}: no such file or folder, and no file matches it as a pattern")
     return sorted(found)

@@ -2,8 +2,6 @@
 
 import stat
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +9,12 @@ import torch
 from torch import Tensor
 
 from denoiser.audio import ffmpeg, libsndfile
-from denoiser.audio.formats import DEMUXERS, FORMATS
+from denoiser.audio.formats import DEMUXERS, FORMATS, Info
 from denoiser.errors import AudioError
 
 MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz; outside, a header is lying
 LARGEST = 1e10  # beyond any full scale, that of 32 bit integers too: not sound, and its square would overflow
 _STEP = 1 << 18  # samples of all channels decoded at once
-
-
-@dataclass(frozen=True)
-class Info:
-    """The facts of a file's header.
-
-    ``frames`` is the number of samples per channel, 0 if the header does not know it: MP3 without an index, streamed
-    FLAC, everything that ffmpeg decodes. ``seconds`` is a guess then, or 0. ``format`` and ``subtype`` are libsndfile's
-    names, or else ffmpeg's.
-    """
-
-    path: Path
-    sample_rate: int
-    frames: int
-    channels: int
-    format: str
-    subtype: str
-    tags: Mapping[str, str]
-    seconds: float
 
 
 class Reader:
@@ -49,22 +28,18 @@ class Reader:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._done, self._source = 0, _open(Path(path))
-        source = self._source
-        encoding = source.format, source.subtype
-        self.info = Info(
-            Path(path), source.samplerate, source.length, source.channels, *encoding, source.tags, source.seconds
-        )
+        self._source = _open(Path(path))
+        self._done = 0
+        self.info = self._source.info
 
     def read(self, samples: int) -> Tensor:
         """Return the next ``[C, n]`` float32 samples, ``n <= samples``; ``n`` is 0 at the end.
 
         Raises AudioError if the file is damaged here, or holds NaN or infinity.
         """
-        channels = self.info.channels
-        blocks = [np.empty((0, channels), np.float32)]
+        blocks = [np.empty((0, self.info.channels), np.float32)]
         # Step by step: memory follows what a file holds, not what its header claims or a caller asks for.
-        step = max(1, _STEP // channels)
+        step = max(1, _STEP // self.info.channels)
         try:
             while samples > 0:
                 block = self._source.block(min(samples, step))
@@ -76,11 +51,8 @@ class Reader:
             why = libsndfile.reason(error)
             raise AudioError(f"{self.info.path}: damaged after {self._done} samples ({why})") from error
         waveform = torch.from_numpy(np.concatenate(blocks).T.copy())
-        if waveform.numel():
-            # Both are NaN if any sample is.
-            least, most = torch.aminmax(waveform)
-            if not (least >= -LARGEST and most <= LARGEST):
-                raise AudioError(f"{self.info.path}: holds NaN, infinite or absurd samples (over {LARGEST:g})")
+        if not peak(waveform) <= LARGEST:
+            raise AudioError(f"{self.info.path}: holds NaN, infinite or absurd samples (over {LARGEST:g})")
         self._done += waveform.shape[1]
         return waveform
 
@@ -102,6 +74,15 @@ class Reader:
         self.close()
 
 
+def peak(samples: Tensor) -> float:
+    """Return the largest magnitude of these samples: NaN if any of them is, 0 if there are none."""
+    if not samples.numel():
+        return 0.0
+    # One pass, without a copy; both ends are NaN if any sample is.
+    least, most = torch.aminmax(samples)
+    return float(torch.maximum(-least, most))
+
+
 def probe(path: str | Path) -> Info:
     """Read a file's header. Raises AudioError if it is missing, empty or not audio."""
     with Reader(path) as reader:
@@ -109,10 +90,7 @@ def probe(path: str | Path) -> Info:
 
 
 def read(path: str | Path) -> tuple[Tensor, int]:
-    """Read a whole file as ``([C, N] float32, sample rate)``.
-
-    Raises AudioError if the file cannot be decoded, holds no samples, or holds NaN or infinity.
-    """
+    """Read a whole file as ``([C, N] float32, sample rate)``; AudioError as of Reader, and if it holds no samples."""
     with Reader(path) as reader:
         waveform = reader.read(sys.maxsize)
     if not waveform.shape[1]:
@@ -132,9 +110,10 @@ def _open(path: Path) -> libsndfile.Source | ffmpeg.Source:
     if found.st_size == 0:
         raise AudioError(f"{path}: the file is empty")
     source = _decoder(path)
-    if not MIN_RATE <= source.samplerate <= MAX_RATE:
+    rate = source.info.sample_rate
+    if not MIN_RATE <= rate <= MAX_RATE:
         source.close()
-        raise AudioError(f"{path}: sample rate {source.samplerate} Hz, expected {MIN_RATE} to {MAX_RATE}")
+        raise AudioError(f"{path}: sample rate {rate} Hz, expected {MIN_RATE} to {MAX_RATE}")
     return source
 
 

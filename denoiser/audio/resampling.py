@@ -20,9 +20,8 @@ _MAX_PERIOD = 1000
 def ratio(source: int, target: int) -> tuple[int, int]:
     """Return ``(old, new)`` in lowest terms: ``old`` samples at ``source`` Hz become ``new`` at ``target`` Hz.
 
-    Neither passes 1000. If one would, this is the nearest ratio, off by at most a thousandth: 44100 to 44101 Hz is
-    1 to 1. The way back is the inverse, so nothing drifts. Raises AudioError if one rate is more than 1000 times the
-    other.
+    Neither passes 1000; this is the nearest such ratio, off by at most a thousandth: 44100 to 44101 Hz is 1 to 1. The
+    way back is the inverse, so nothing drifts. Raises AudioError if one rate is more than 1000 times the other.
     """
     low, high = sorted((source, target))
     nearest = Fraction(low, high).limit_denominator(_MAX_PERIOD)

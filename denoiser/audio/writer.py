@@ -28,10 +28,9 @@ _MP3_RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 class Writer:
     """A sound file written block by block; it gets its name only once all of it is on disk.
 
-    ``format`` (``WAV``, ``FLAC``, ...) defaults to the one the extension names, ``subtype`` (``PCM_16``, ...) to that
-    format's own default; what cannot be written is replaced by the nearest that can. ``frames`` is the number of
-    samples to come, if known: WAV becomes RF64 beyond 4 GB. ``tags`` are those of TAGS; a format leaves out what it
-    cannot hold.
+    ``format`` (``WAV``, ``FLAC``, ...) and ``subtype`` (``PCM_16``, ...) are chosen by :func:`~.formats.encoding`.
+    ``frames`` is the number of samples to come, 0 if unknown: WAV becomes RF64 beyond 4 GB. ``tags`` are those of TAGS;
+    a format leaves out what it cannot hold.
 
     Raises AudioError if the format cannot hold the sound or the file cannot be written. Then, and if the ``with`` block
     raises, nothing new is left and an older file stays.
@@ -46,12 +45,12 @@ class Writer:
         format: str | None = None,
         subtype: str | None = None,
         tags: Mapping[str, str] | None = None,
-        frames: int | None = None,
+        frames: int = 0,
     ) -> None:
         self._path, self._rate, self._channels = Path(path), sample_rate, channels
         self._format, self._subtype = encoding(self._path, format, subtype)
-        self._expected = frames or 0
-        if self._format in ("WAV", "WAVEX") and self._is_too_long(self._expected):
+        self._expected = frames
+        if self._format in ("WAV", "WAVEX") and self._is_too_long(frames):
             self._format, self._subtype = encoding(self._path, "RF64", self._subtype)
         self._tags = select_tags(tags or {})
         self._pending = torch.empty(channels, 0)
@@ -59,7 +58,13 @@ class Writer:
 
     def __enter__(self) -> "Writer":
         with self._explained(), ExitStack() as stack:
-            self._check_request()
+            if self._path.exists() and not self._path.is_file():
+                raise ValueError("there is something of this name that is not a file")
+            if self._format == "OGG" and self._channels > 255:
+                # libsndfile 1.2.2 crashes instead of refusing.
+                raise ValueError("at most 255 channels")
+            if self._is_too_long(self._expected):
+                raise ValueError(_TOO_LONG)
             self._partial = stack.enter_context(atomic_write(self._path))
             sound = libsndfile.Sound(self._partial, "w", self._rate, self._channels, self._subtype, format=self._format)
             self._sound = stack.enter_context(sound)
@@ -86,7 +91,10 @@ class Writer:
             if self._pending.numel():
                 self._encode(self._pending)
             self._sound.close()
-            self._check_result()
+            with libsndfile.Sound(self._partial) as sound:
+                if sound.frames < self._written:
+                    # Some codecs do not report a full disk.
+                    raise ValueError(f"only {sound.frames} of {self._written} samples got there")
 
     def _encode(self, samples: Tensor) -> None:
         self._written += samples.shape[1]
@@ -97,21 +105,6 @@ class Writer:
     def _is_too_long(self, frames: int) -> bool:
         size = frames * self._channels * BITS.get(self._subtype, 8) // 8
         return self._format in _LIMITED and size > MAX_BYTES
-
-    def _check_request(self) -> None:
-        if self._path.exists() and not self._path.is_file():
-            raise ValueError("there is something of this name that is not a file")
-        if self._format == "OGG" and self._channels > 255:
-            # libsndfile 1.2.2 crashes instead of refusing.
-            raise ValueError("at most 255 channels")
-        if self._is_too_long(self._expected):
-            raise ValueError(_TOO_LONG)
-
-    def _check_result(self) -> None:
-        """Raise ValueError if the file lacks samples: some codecs do not report a full disk."""
-        with libsndfile.Sound(self._partial) as sound:
-            if sound.frames < self._written:
-                raise ValueError(f"only {sound.frames} of {self._written} samples got there")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

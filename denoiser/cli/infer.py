@@ -41,7 +41,7 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
         from denoiser.evaluation.files import folder_of
         from denoiser.inference.batch import enhance_files
         from denoiser.inference.denoiser import Denoiser
-        from denoiser.inference.jobs import plan, select_shard
+        from denoiser.inference.jobs import plan
         from denoiser.inference.options import Options
         from denoiser.inference.pipes import STDOUT
 
@@ -54,7 +54,8 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
         raise ConfigError("output=-: carries the sound alone; plot, report, reference and shards want files")
     jobs, folder = all_jobs, None
     if cfg.shards > 1:
-        jobs = select_shard(all_jobs, cfg.shard, cfg.shards)
+        # As long as the files are the same, every process divides them alike.
+        jobs = all_jobs[cfg.shard :: cfg.shards]
         folder = folder_of(all_jobs) / f"shard-{cfg.shard}-of-{cfg.shards}"
         print(f"shard {cfg.shard} of {cfg.shards}: {len(jobs)} of {len(all_jobs)} files")
     device, gpus = str(cfg.device), torch.cuda.device_count()

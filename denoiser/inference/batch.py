@@ -1,14 +1,14 @@
 """Many files through a Denoiser: several at once, with progress; finished ones are skipped, and failures reported."""
 
 import math
-import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,17 +17,14 @@ from tqdm import tqdm
 from denoiser import figures
 from denoiser.errors import DenoiserError, StopError, shown
 from denoiser.inference.denoiser import Denoiser
-from denoiser.inference.jobs import Job, is_done, mark_done, remove_partial_files
+from denoiser.inference.jobs import Job, is_done
 from denoiser.inference.options import Options
 from denoiser.inference.pipes import readable, writable
 from denoiser.inference.progress import Progress
 from denoiser.inference.recording import SHARED_BLOCK, Enhanced
 
-# Share of the work on a file that more threads do not shorten: 0.18 of 3 s, 0.13 of 20 s (unet10, two cores).
-SERIAL_SHARE = 0.15
 MAX_FILES_AT_ONCE = 16  # each takes about 300 MB
 MAX_BLOCKS_AT_ONCE = 4  # of one file
-MIN_FREE_BYTES = 1 << 16
 _drawing = threading.Lock()  # matplotlib is not thread-safe
 
 
@@ -65,10 +62,9 @@ def enhance_files(
         loudness: of each result, LUFS; None leaves it as it is.
         overwrite: False skips the jobs that are done.
         plot: write a PNG beside each target, of waveforms and spectrograms before and after.
-        at_once: files in progress at the same time, which share the CPU's threads; by default as many as are fastest.
+        at_once: files in progress at the same time, which share the CPU's threads; by default one for each thread.
 
-    Raises the error itself where the only job fails, DenoiserError when the disk is full, and StopError when
-    interrupted: the last two say how many files are done.
+    Raises the error itself where the only job fails, and when interrupted StopError, which tells how to go on.
     """
     outcome = Outcome(skipped=[] if overwrite else [job for job in jobs if is_done(job)])
     if outcome.skipped:
@@ -78,81 +74,94 @@ def enhance_files(
         )
     skipped = set(outcome.skipped)
     todo = [job for job in jobs if job not in skipped]
-    remove_partial_files([*(job.target for job in todo), *(job.picture for job in todo)])
     threads = torch.get_num_threads() if denoiser.device.type == "cpu" else 1
-    at_once = at_once or files_at_once(len(todo), threads)
-    progress = Progress(todo)
-
-    def enhance(job: Job) -> Enhanced:
-        blocks = blocks_at_once(denoiser, progress.seconds[job], threads) if at_once == 1 else 1
-        with progress.of(job) as advance, writable(job.target) as target, readable(job.source) as source:
-            with _sharing_threads(blocks):
-                enhanced = denoiser.enhance_file(
-                    source, target, options, loudness=loudness, progress=advance, blocks_at_once=blocks
-                )
-            if plot:
-                with _drawing:
-                    figures.save_figure(job.picture, figures.before_and_after(source, target, source.name))
-        mark_done(job)
-        return enhanced
-
-    def advice() -> str:
-        finished = len(outcome.done) + len(outcome.skipped)
-        command = "the same command without overwrite=true" if overwrite else "the same command"
-        return f"{finished} of {len(jobs)} files are done; {command} does the rest"
-
-    def attempt(job: Job) -> None:
-        try:
-            enhanced = enhance(job)
-        except Exception as error:
-            if len(jobs) == 1:
-                raise
-            unforeseen = f"{job.source}: {type(error).__name__}: {error}"
-            failure = error if isinstance(error, DenoiserError) else DenoiserError(unforeseen)
-            if _disk_is_full(job):
-                raise DenoiserError(f"{failure}: the disk is full; {advice()}") from error
-            outcome.failed[job] = failure
-            tqdm.write(shown(f"failed: {failure}"), file=sys.stderr)
-        else:
-            outcome.done[job] = enhanced
-            tqdm.write(shown(f"{job.source} -> {job.target}{_gain(enhanced.gain, loudness)}"), file=sys.stdout)
-
+    at_once = at_once or max(1, min(len(todo), threads, MAX_FILES_AT_ONCE))
+    blocks = threads if at_once == 1 else 1
+    work = _Work(denoiser, options, loudness, plot, blocks, Progress(todo), outcome, is_alone=len(jobs) == 1)
     begin = time.perf_counter()
     try:
-        with progress.bar:
-            _each(todo, attempt, at_once, progress.stop)
+        work.run(todo, at_once)
     except KeyboardInterrupt as error:
         if len(jobs) == 1:
             raise
-        raise StopError(f"interrupted: {advice()}", error.code if isinstance(error, StopError) else 130) from None
-    _summarize(outcome, todo, len(jobs), time.perf_counter() - begin)
-    return outcome
+        finished = len(outcome.done) + len(skipped)
+        command = "the same command without overwrite=true" if overwrite else "the same command"
+        advice = f"interrupted: {finished} of {len(jobs)} files are done; {command} does the rest"
+        raise StopError(advice, error.code if isinstance(error, StopError) else 130) from None
+    elapsed = time.perf_counter() - begin
 
-
-def _each(jobs: Sequence[Job], work: Callable[[Job], None], at_once: int, stop: Callable[[], None]) -> None:
-    """Work on each job, several at once; the first error cancels the rest, and ``stop`` ends those in progress."""
-    if at_once == 1:
-        for job in jobs:
-            work(job)
-        return
-    with _sharing_threads(at_once), ThreadPoolExecutor(at_once) as pool:
-        try:
-            for future in as_completed([pool.submit(work, job) for job in jobs]):
-                future.result()
-        except BaseException:
-            stop()
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _summarize(outcome: Outcome, todo: Sequence[Job], total: int, elapsed: float) -> None:
-    """Print the speed, and on stderr the files that failed."""
     seconds = sum(enhanced.seconds for enhanced in outcome.done.values())
     if seconds:
         print(f"{seconds:.1f} s of audio in {elapsed:.1f} s: real-time factor {elapsed / seconds:.3f}")
     if outcome.failed:
-        reasons = [shown(outcome.failed[job]) for job in todo if job in outcome.failed]
-        print(f"{len(reasons)} of {total} files failed:", *reasons, sep="\n  ", file=sys.stderr)
+        reasons = [shown(failure) for failure in outcome.failed.values()]
+        print(f"{len(reasons)} of {len(jobs)} files failed:", *reasons, sep="\n  ", file=sys.stderr)
+    return outcome
+
+
+@dataclass
+class _Work:
+    """Work on jobs, whose results go to ``outcome``; a job that ``is_alone`` raises its error instead."""
+
+    denoiser: Denoiser
+    options: Options | None
+    loudness: float | None
+    plot: bool
+    threads: int  # of one file
+    progress: Progress
+    outcome: Outcome
+    is_alone: bool
+
+    def run(self, jobs: Sequence[Job], at_once: int) -> None:
+        """Work on each job, several at once; an interruption cancels the rest, and ends those in progress."""
+        with self.progress.bar:
+            if at_once == 1:
+                for job in jobs:
+                    self._attempt(job)
+                return
+            with _sharing_threads(at_once), ThreadPoolExecutor(at_once) as pool:
+                try:
+                    for future in as_completed([pool.submit(self._attempt, job) for job in jobs]):
+                        future.result()
+                except BaseException:
+                    self.progress.is_stopped = True
+                    pool.shutdown(cancel_futures=True)
+                    raise
+
+    def _attempt(self, job: Job) -> None:
+        """Enhance a file, and print a line that tells of it."""
+        try:
+            enhanced = self._enhance(job)
+        except Exception as error:
+            if self.is_alone:
+                raise
+            unforeseen = f"{job.source}: {type(error).__name__}: {error}"
+            failure = error if isinstance(error, DenoiserError) else DenoiserError(unforeseen)
+            self.outcome.failed[job] = failure
+            tqdm.write(shown(f"failed: {failure}"), file=sys.stderr)
+        else:
+            self.outcome.done[job] = enhanced
+            line = f"{job.source} -> {job.target}{_gain(enhanced.gain, self.loudness)}"
+            tqdm.write(shown(line), file=sys.stdout)
+        finally:
+            self.progress.end(job)
+
+    def _enhance(self, job: Job) -> Enhanced:
+        blocks = blocks_at_once(self.denoiser, self.progress.seconds[job], self.threads)
+        with writable(job.target) as target, readable(job.source) as source:
+            with _sharing_threads(blocks):
+                enhanced = self.denoiser.enhance_file(
+                    source,
+                    target,
+                    self.options,
+                    loudness=self.loudness,
+                    progress=partial(self.progress.advance, job),
+                    blocks_at_once=blocks,
+                )
+            if self.plot:
+                with _drawing:
+                    figures.save_figure(job.picture, figures.before_and_after(source, target, source.name))
+        return enhanced
 
 
 def _gain(gain: float, loudness: float | None) -> str:
@@ -160,26 +169,6 @@ def _gain(gain: float, loudness: float | None) -> str:
         # "Towards": a peak at full scale, or silence, may stop it short.
         return f", {20 * math.log10(gain):+.1f} dB towards {loudness:g} LUFS"
     return f", turned down to {gain:.3f} to stay within full scale" if gain < 1 else ""
-
-
-def _disk_is_full(job: Job) -> bool:
-    """Return True where there is no room for this target, and so none for the next either."""
-    try:
-        free = shutil.disk_usage(job.target.parent).free
-        return free < max(MIN_FREE_BYTES, job.source.stat().st_size)
-    except OSError:
-        return False
-
-
-def files_at_once(files: int, threads: int) -> int:
-    """Return the number of files to enhance at the same time, sharing the threads, that is done soonest."""
-
-    def duration(at_once: int) -> float:
-        rounds = math.ceil(files / at_once)
-        return rounds * (SERIAL_SHARE + (1 - SERIAL_SHARE) / (threads // at_once))
-
-    most = max(1, min(files, threads, MAX_FILES_AT_ONCE))
-    return min(range(1, most + 1), key=duration)
 
 
 def blocks_at_once(denoiser: Denoiser, seconds: float, threads: int) -> int:

@@ -1,7 +1,6 @@
 """Noisy waveform → enhanced waveform: the one implementation that validation, files and Python share."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +20,24 @@ from denoiser.inference.waveform import Waveform, rows_of
 from denoiser.models import heads
 from denoiser.spectral import Spectral
 
-# A block also costs its context: in unet10 128 frames on either side. So blocks are long where the network's largest
-# tensor is small, and short where it is not, to keep that below 250 MB.
-USUAL_BLOCK, LONGEST_BLOCK = 12.0, 32.0  # seconds
-MAX_VALUES = 1 << 26  # of the largest tensor, in 32 bits
-SMALL_VALUES = 3 << 22
+# A block also costs its context: in unet10 128 frames on either side. So blocks are as long as the memory allows.
+LONGEST_BLOCK = 32.0  # seconds
+MAX_BYTES = 3 << 24  # of the network's largest tensor: 12 s of unet10 in float32
 PRECISIONS = ("auto", "32", "bf16")  # of the network's arithmetic
 
 
 class Denoiser(Estimator):
-    """Speech enhancement of waveforms at any rate, of files and of streams.
+    """Speech enhancement of waveforms at any rate, of files and of streams::
 
-    From Python::
-
-        denoiser = Denoiser.from_checkpoint("best")
-        enhanced = denoiser.enhance(noisy, sample_rate)  # tensor or array [..., N], any rate
+    denoiser = Denoiser.from_checkpoint("best")
+    enhanced = denoiser.enhance(noisy, sample_rate)  # tensor or array [..., N], any rate
     """
 
     @classmethod
     def build(cls, model: Mapping[str, Any], spectral: Mapping[str, Any], device: str = "cpu") -> "Denoiser":
         """Build an untrained one from plain settings: ``{name: unet, depth: 5, ..., head: {name: mask}}``.
 
-        On the ``device`` ``meta`` the network takes no memory and cannot be run. Raises ConfigError for settings that
-        cannot be built.
+        On the device ``meta`` the network takes no memory and cannot be run. ConfigError for settings it cannot have.
         """
         settings = {**model}
         try:
@@ -94,17 +88,10 @@ class Denoiser(Estimator):
         native = resolved.type == "cpu" and denoiser.head.bf16 and not denoiser.causal and cpu_has_bf16()
         fastest = "bf16" if native else "32"
         denoiser.precision = fastest if precision == "auto" else precision
-        denoiser.block_seconds = denoiser._block_seconds(growth)
+        values = growth * denoiser.spectral.bins * denoiser.spectral.frame_rate
+        bytes_per_second = values * (2 if denoiser.precision == "bf16" else 4)
+        denoiser.block_seconds = min(LONGEST_BLOCK, MAX_BYTES / bytes_per_second)
         return denoiser.to(resolved).eval()
-
-    def _block_seconds(self, growth: float) -> float:
-        """Return the length of a block for a network whose largest tensor has ``growth`` values per value of input."""
-        values_per_second = growth * self.spectral.bins * self.spectral.frame_rate
-        if self.precision == "bf16":
-            values_per_second /= 2
-        usual = min(USUAL_BLOCK, MAX_VALUES / values_per_second)
-        longer = min(LONGEST_BLOCK, SMALL_VALUES / values_per_second)
-        return max(usual, longer)
 
     def level(self, waveform: Waveform, sample_rate: int) -> Level:
         """Return the level that :meth:`enhance` divides ``[..., N]`` by, for a :meth:`stream` with the same result."""
@@ -116,10 +103,9 @@ class Denoiser(Estimator):
     def enhance(self, waveform: Waveform, sample_rate: int, options: Options | None = None) -> Waveform:
         """Enhance ``[..., N]`` at ``sample_rate`` Hz; the result has the same shape, rate, type and dtype.
 
-        Leading dimensions (channels, batch) are independent signals, each with its own level, so that a quiet
-        microphone beside a loud one is enhanced as well. Integers (int16, int32) have full scale at the ends of their
-        range. A quieter waveform gives the same result, quieter. An offset (DC) is removed. Raises DenoiserError for
-        NaN, infinity or no samples.
+        Leading dimensions (channels, batch) are independent signals, each with its own level: a quieter one gives the
+        same result, quieter. Integers (int16, int32) have full scale at the ends of their range. An offset (DC) is
+        removed. Raises DenoiserError for NaN, infinity or no samples.
         """
         rate = int(sample_rate)
         rows, restore = rows_of(waveform)
@@ -136,10 +122,10 @@ class Denoiser(Estimator):
         options: Options | None = None,
         block_seconds: float = 2.0,
     ) -> Stream:
-        """Return an object with ``process(block)`` and ``flush()``, for a recording that arrives in pieces.
+        """Return a stream with ``process(block)`` and ``flush()``, for a recording that arrives in pieces.
 
-        ``level`` is the result of :meth:`level` for the whole recording; without it, the level is that of all that has
-        arrived so far. ``block_seconds`` of audio are enhanced at once: fewer for a shorter delay, more for less work.
+        ``level`` is that of the whole recording, or else that of all that has arrived. ``block_seconds`` are enhanced
+        at once: fewer for a shorter delay, more for less work.
         """
         return Stream(self, int(sample_rate), level, options, block_seconds)
 
@@ -164,15 +150,13 @@ class Denoiser(Estimator):
             options: choices of the listener.
             loudness: of the result, LUFS (ITU-R BS.1770); None leaves it as it is.
             progress: called with the seconds of audio that were finished since the last call.
-            blocks_at_once: blocks that are enhanced at the same time, each in a thread: on a CPU faster than torch's
-                own threads. The blocks are shorter then, to take about the same memory. The result is the same.
+            blocks_at_once: each in a thread of its own: on a CPU faster than torch's threads, with the same result.
 
         Raises AudioError for a file that cannot be read or written; ``target`` is then left as it was.
         """
         source, target = Path(source), Path(target)
         if target.exists() and target.samefile(source):
             raise AudioError(f"{target}: is the input itself; give another output=")
-        # The threads of a pool begin with its first work: none do where one block is enhanced at a time.
-        with Reader(source) as reader, ThreadPoolExecutor(blocks_at_once) as pool:
-            recording = Recording(self, reader, options or Options(), progress, pool, blocks_at_once)
+        with Reader(source) as reader:
+            recording = Recording(self, reader, options or Options(), progress, blocks_at_once)
             return recording.enhance_into(target, loudness)

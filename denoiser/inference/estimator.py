@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from denoiser.errors import CheckpointError, brief
 from denoiser.inference import upper_band
@@ -22,13 +23,10 @@ WEIGHTS_PREFIX = "denoiser."  # of the names in a checkpoint
 
 
 class Estimator(nn.Module):
-    """A network, its head, and the spectral representation they work in.
+    """A network ``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, its head, and the representation they work in.
 
-    Args:
-        net: ``[B, inputs, F, T]`` → ``[B, outputs, F, T]``.
-        spectral: waveform ↔ scaled magnitude and phase.
-        block_seconds: of all channels together, put through the network at once. The result does not depend on it.
-        head: meaning of the network's output; noise to be subtracted by default.
+    ``block_seconds`` of all channels together are put through it at once; the result does not depend on it. The
+    ``head`` says what the output means: noise to be subtracted by default.
     """
 
     precision = "32"  # or bf16, of the network's arithmetic
@@ -75,8 +73,8 @@ class Estimator(nn.Module):
     def estimate(self, noisy: Spectrum, memory: Memory | None = None, wanted: slice | None = None) -> Spectrum:
         """Return the estimate of the clean spectrum of ``[B, F, T]``, not yet clamped at silence.
 
-        ``memory`` is the state of a causal network between the pieces of a signal, empty at its beginning. ``wanted``
-        selects the frames to return; the others are their context.
+        ``memory`` is the state of a causal network between pieces, empty at first. ``wanted`` are the frames to return;
+        the others are their context.
         """
         features = self.head.features(noisy, memory)
         if memory is not None:
@@ -92,10 +90,7 @@ class Estimator(nn.Module):
     def magnitudes(
         self, noisy: Spectrum, options: Options, memory: Memory | None = None, wanted: slice | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return scaled magnitude and phase ``[B, F, T]`` of the estimate, with the listener's limit on attenuation.
-
-        ``memory`` and ``wanted`` are those of :meth:`estimate`.
-        """
+        """Return scaled magnitude and phase of the :meth:`estimate`, with the listener's limit on attenuation."""
         with torch.autocast(noisy.magnitude.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             estimate = self.estimate(noisy, memory, wanted)
         magnitude = estimate.magnitude
@@ -116,17 +111,14 @@ class Estimator(nn.Module):
         return self.head.context + window * (2 + 2 * options.phase_iters) + upper_band.CONTEXT_FRAMES
 
     def segment(self, low: Tensor, level: Level, options: Options, wanted: slice, band: UpperBand) -> Tensor:
-        """Enhance ``[C, N]`` at the model's rate as one piece; returns layers ``[L, C, n]`` of its ``wanted`` samples.
-
-        The channels are independent signals, each with its ``level``. Layers are those of :class:`UpperBand`.
-        """
+        """Enhance ``[C, N]`` at the model's rate as one piece; returns the ``wanted`` samples as layers of ``band``."""
         # Fewer channels at a time bound the memory.
         rows = max(1, round(self.block_seconds * self.sample_rate / low.shape[-1]))
-        parts = zip(low.split(rows), level.rms.split(rows), level.mean.split(rows), strict=True)
-        layers = [self._segment(part, Level(rms, mean), options, wanted, band) for part, rms, mean in parts]
-        return torch.cat(layers, dim=1)
+        if len(low) > rows:
+            parts = zip(low.split(rows), level.rms.split(rows), level.mean.split(rows), strict=True)
+            layers = [self.segment(part, Level(rms, mean), options, wanted, band) for part, rms, mean in parts]
+            return torch.cat(layers, dim=1)
 
-    def _segment(self, low: Tensor, level: Level, options: Options, wanted: slice, band: UpperBand) -> Tensor:
         spectral, hop = self.spectral, self.spectral.hop
         begin, end, _ = wanted.indices(low.shape[-1])
         noisy = spectral(low - level.mean, level.rms)
@@ -141,4 +133,6 @@ class Estimator(nn.Module):
         length = min(low.shape[-1] - start, (last - first - 1) * hop)
         waveform = spectral.inverse(magnitude, phase, level.rms, length, options.phase_iters)
         enhanced = waveform[:, begin - start : end - start]
-        return band.layers(enhanced, low[:, wanted], noisy.magnitude[..., frames], magnitude, begin - start)
+        smoothing = upper_band.SMOOTHED_FRAMES // 2
+        energies = F.pad(band.energies(noisy.magnitude[..., frames], magnitude), (smoothing, smoothing))
+        return band.layers(enhanced, low[:, wanted], energies, begin - start)

@@ -17,16 +17,10 @@ from denoiser.spectral import overlap_added
 class Frames:
     """A causal network over a signal that arrives in pieces: each frame is computed once.
 
-    Stands in for :class:`~denoiser.audio.blocks.Blocks`. The network keeps the state it needs between frames, and the
-    windows of the inverse STFT are added up as they come: pieces of any length give the same result as the whole. A
-    sample is out once the last window that covers it has been added, at most ``n_fft`` samples later.
+    Stands in for :class:`~denoiser.audio.blocks.Blocks`. The network keeps its state between frames, and the windows of
+    the inverse STFT are added up as they come: a sample is out once the last window that covers it has been added.
 
-    Args:
-        estimator: of a causal network.
-        options: choices of the listener.
-        level: called for each piece.
-        band: the band above the model's.
-        frames: put through the network at once, of all channels together, to bound the memory.
+    ``level`` is called for each piece. ``frames`` of all channels together are put through the network at once.
     """
 
     def __init__(
@@ -108,7 +102,7 @@ class Frames:
         """Return the layers of all samples before ``until`` that have not been returned."""
         count = until - self._returned
         enhanced = self._sums[:-1, :count] / self._sums[-1:, :count]
-        layers = self._band.layers_at(enhanced, self._low[:, :count], self._energies, self._start)
+        layers = self._band.layers(enhanced, self._low[:, :count], self._energies, self._start)
         used, self._start = divmod(self._start + count, self._hop)
         self._energies = self._energies[..., used:]
         self._low, self._sums = self._low[:, count:], self._sums[:, count:]

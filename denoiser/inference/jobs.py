@@ -1,10 +1,8 @@
 """Jobs of a command: pairs of a sound file and the name of its enhanced version."""
 
-import heapq
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,18 +52,20 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
             raise AudioError(f"output={output}: one file cannot hold the {count} of {', '.join(found)}; give a folder")
         return [Job(found[sources[0]][0], target)]
 
+    inputs = {file for files in found.values() for file in files}
+    times = Counter(file.with_suffix(audio.output_suffix(file)) for file in inputs)
     jobs: list[Job] = []
     for source, files in found.items():
         folder, path = Path(output or ""), Path(source)
         if not path.is_dir():
-            jobs += [Job(file, folder / f"{file.stem}_enhanced{audio.output_suffix(file)}") for file in files]
+            jobs += [Job(file, folder / f"{file.stem}_enhanced{_suffix(file, times)}") for file in files]
             continue
         if len(found) > 1 or not output:
             folder /= f"{path.resolve().name}_enhanced"
         for file in _without_outputs(path, files, folder):
-            name = file.relative_to(path).with_suffix(audio.output_suffix(file))
+            name = file.relative_to(path).with_suffix(_suffix(file, times))
             jobs.append(Job(file, folder / name))
-    jobs = _with_distinct_targets(list(dict.fromkeys(jobs)))
+    jobs = list(dict.fromkeys(jobs))
 
     sources_of: dict[str, Path] = {}
     for job in jobs:
@@ -75,57 +75,12 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
     return [job for job in jobs if sources_of.get(os.path.abspath(job.source), job.source) == job.source]
 
 
-def select_shard(jobs: Sequence[Job], shard: int, shards: int) -> list[Job]:
-    """Return the jobs of one of ``shards`` disjoint parts, 0 to ``shards`` - 1, in the order given.
-
-    The parts have about the same number of bytes: the largest file goes first, each to the part that has least. As
-    long as the files are the same, every process finds the same parts.
-    """
-    sizes = {job: job.source.stat().st_size if job.source.is_file() else 0 for job in jobs}
-    loads = [(0, index) for index in range(shards)]
-    selected = set()
-    for job in sorted(jobs, key=lambda job: (-sizes[job], str(job.source))):
-        load, index = heapq.heappop(loads)
-        heapq.heappush(loads, (load + sizes[job], index))
-        if index == shard:
-            selected.add(job)
-    return [job for job in jobs if job in selected]
-
-
 def is_done(job: Job) -> bool:
-    """Return True where the target exists and is no older than its source: targets get their names when complete."""
+    """Return True where the target exists, and so is complete, and is no older than its source."""
     try:
         return job.target.is_file() and job.target.stat().st_mtime >= job.source.stat().st_mtime
     except OSError:
         return False
-
-
-def mark_done(job: Job) -> None:
-    """Date a target no earlier than its source, though the clock may have been set back since the source was made."""
-    # The source may have been deleted, or be standard input.
-    with suppress(OSError):
-        source = job.source.stat()
-        if job.target.stat().st_mtime_ns < source.st_mtime_ns:
-            os.utime(job.target, ns=(source.st_atime_ns, source.st_mtime_ns))
-
-
-def remove_partial_files(targets: Iterable[Path]) -> None:
-    """Delete the partial versions of these files that killed processes left; those of running processes stay."""
-    # filesystem.atomic_write() shortens names in the same way.
-    known = {(t.parent, t.name.encode(errors="surrogateescape")[:200].decode(errors="ignore")) for t in targets}
-    for folder in {folder for folder, _ in known}:
-        for path in folder.glob(".*.partial-*"):
-            name, _, owner = path.name[1:].rpartition(".partial-")
-            if (folder, name) not in known:
-                continue
-            process = owner.partition("-")[0]
-            try:
-                os.kill(int(process), 0)
-            except (ProcessLookupError, ValueError):
-                path.unlink(missing_ok=True)
-            except OSError:
-                # A process of another user is at work on it.
-                continue
 
 
 def _is_folder(output: str) -> bool:
@@ -147,12 +102,12 @@ def _without_outputs(source: Path, files: Sequence[Path], folder: Path) -> list[
     return inputs
 
 
-def _with_distinct_targets(jobs: Sequence[Job]) -> list[Job]:
-    """Rename targets that two jobs share: beside talk.wav, the talk.wav made of talk.m4a becomes talk.m4a.wav."""
-    times = Counter(job.target for job in jobs)
-    distinct = []
-    for source, target in jobs:
-        if times[target] > 1 and source.suffix != target.suffix:
-            target = target.with_name(target.name.replace(source.stem, source.name, 1))
-        distinct.append(Job(source, target))
-    return distinct
+def _suffix(file: Path, times: Mapping[Path, int]) -> str:
+    """Return the extension for the enhanced version: beside talk.wav, that of talk.m4a becomes talk.m4a.wav.
+
+    ``times`` is the number of inputs that would have a name, if all were enhanced in place.
+    """
+    suffix = audio.output_suffix(file)
+    if suffix != file.suffix and times[file.with_suffix(suffix)] > 1:
+        return f"{file.suffix}{suffix}"
+    return suffix

@@ -25,7 +25,7 @@ class Level(NamedTuple):
         return Level(self.rms.to(device), self.mean.to(device))
 
 
-class RunningRMS:
+class RunningLevel:
     """The level of all blocks ``[C, n]`` so far, summed in double precision."""
 
     def __init__(self) -> None:
@@ -51,13 +51,13 @@ class RunningRMS:
 def measure_level(blocks: Callable[[], Iterable[Tensor]], sample_rate: int, model_rate: int) -> Level:
     """Return the level of a recording at ``sample_rate`` Hz; ``blocks()`` yields ``[C, n]`` from its beginning."""
     if sample_rate == model_rate:
-        running = RunningRMS()
+        running = RunningLevel()
         for block in blocks():
             running.add(block)
         return running.level
     offset: Tensor | float = 0.0
     for _ in range(2):
-        native, resampled = RunningRMS(), RunningRMS()
+        native, resampled = RunningLevel(), RunningLevel()
         resampler = resampling(sample_rate, model_rate)
         for block in blocks():
             native.add(block)

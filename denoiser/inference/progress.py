@@ -1,9 +1,7 @@
 """Progress bar over the seconds of audio of several files."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 from tqdm import tqdm
 
@@ -19,43 +17,33 @@ class Progress:
     """Progress bar over ``seconds``, the length that the header of each source promises."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self.seconds = {job: seconds_of(job.source) for job in jobs}
+        self.seconds = {job: _seconds_of(job) for job in jobs}
+        self._left = dict(self.seconds)
         total = sum(self.seconds.values())
         # None hides the bar unless stderr is a terminal.
         hidden = None if total else True
         self.bar = tqdm(total=total, desc="enhancing", bar_format=BAR, smoothing=0.05, leave=False, disable=hidden)
-        self._stopped = False
+        self.is_stopped = False
         self._lock = threading.Lock()
 
-    def stop(self) -> None:
-        """Let files in progress end at their next callback, with KeyboardInterrupt."""
-        self._stopped = True
+    def advance(self, job: Job, seconds: float) -> None:
+        """Count the seconds of a file that were finished since the last call; KeyboardInterrupt if it is stopped."""
+        if self.is_stopped:
+            raise KeyboardInterrupt
+        self._count(job, min(seconds, self._left[job]))
 
-    @contextmanager
-    def of(self, job: Job) -> Iterator[Callable[[float], None]]:
-        """Yield the progress callback of a file: called with the seconds of audio finished since the last call."""
-        left = self.seconds[job]
+    def end(self, job: Job) -> None:
+        """Count the rest of a file: one that failed, or was shorter than its header says, is over as well."""
+        self._count(job, self._left[job])
 
-        def advance(seconds: float) -> None:
-            nonlocal left
-            if self._stopped:
-                raise KeyboardInterrupt
-            seconds = min(seconds, left)
-            left -= seconds
-            with self._lock:
-                self.bar.update(seconds)
-
-        try:
-            yield advance
-        finally:
-            # A file that failed, or was shorter than its header says, is over as well.
-            with self._lock:
-                self.bar.update(left)
+    def _count(self, job: Job, seconds: float) -> None:
+        with self._lock:
+            self._left[job] -= seconds
+            self.bar.update(seconds)
 
 
-def seconds_of(path: Path) -> float:
-    """Return the seconds of audio that a file's header promises; 0 where it cannot be read."""
+def _seconds_of(job: Job) -> float:
     try:
-        return 0.0 if path is STDIN else audio.probe(path).seconds
+        return 0.0 if job.source is STDIN else audio.probe(job.source).seconds
     except DenoiserError:  # reported when its turn comes
         return 0.0

@@ -1,14 +1,13 @@
 """One sound file → its enhanced version, in memory that does not grow with its length."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
-from denoiser.audio import FLOATING, Reader, Writer
+from denoiser.audio import FLOATING, Reader, Writer, peak
 from denoiser.audio.loudness import Meter
 from denoiser.errors import AudioError
 from denoiser.inference.estimator import Estimator
@@ -32,16 +31,12 @@ class Enhanced(NamedTuple):
 
 @dataclass
 class Recording:
-    """A file that is enhanced block by block, more than once if need be.
-
-    The threads of the ``pool`` work on ``blocks_at_once`` blocks at the same time; one alone needs none of them.
-    """
+    """A file that is enhanced block by block, ``blocks_at_once`` at the same time, and more than once if need be."""
 
     estimator: Estimator
     reader: Reader
     options: Options
     progress: Callable[[float], None] | None
-    pool: Executor
     blocks_at_once: int
 
     def __post_init__(self) -> None:
@@ -65,14 +60,6 @@ class Recording:
             samples = self._save(target, gain, 0)
         return Enhanced(samples / self.info.sample_rate, gain, self.info.sample_rate, self.info.channels)
 
-    @property
-    def _block_seconds(self) -> float:
-        most = self.estimator.block_seconds
-        if self.blocks_at_once > 1:
-            most = min(most, max(SHARED_BLOCK, most / self.blocks_at_once))
-        shortest = min(SHORTEST_BLOCK, most)
-        return max(shortest, most * min(1.0, 2 / self.info.channels))
-
     def _read(self) -> Iterator[Tensor]:
         """Yield the noisy recording from its beginning, ``[C, n]`` at a time."""
         self.reader.rewind()
@@ -81,17 +68,12 @@ class Recording:
 
     def _enhance(self, share: float) -> Iterator[Tensor]:
         """Yield the enhanced recording in blocks ``[C, n]``; a pass is this ``share`` of all progress."""
-        several = self.blocks_at_once > 1
-        stream = Stream(
-            self.estimator,
-            self.info.sample_rate,
-            self.level,
-            self.options,
-            self._block_seconds,
-            self.pool if several else None,
-            # One block more than threads, so that none idles while a block is written and the next is read.
-            ahead=self.blocks_at_once if several else 0,
-        )
+        longest = self.estimator.block_seconds
+        if self.blocks_at_once > 1:
+            longest = min(longest, SHARED_BLOCK)
+        seconds = min(longest, max(SHORTEST_BLOCK, 2 * longest / self.info.channels))
+        info, threads = self.info, self.blocks_at_once
+        stream = Stream(self.estimator, info.sample_rate, self.level, self.options, seconds, threads)
         for noisy in self._read():
             yield from self._finished(stream.process(noisy), share)
         if not stream.received:
@@ -112,7 +94,7 @@ class Recording:
         info = self.info
         same_format = target.suffix.lower() == info.path.suffix.lower()
         limited = not (same_format and info.subtype in FLOATING)
-        peak, samples = 0.0, 0
+        largest, samples = 0.0, 0
         with Writer(
             target,
             info.sample_rate,
@@ -124,12 +106,12 @@ class Recording:
         ) as writer:
             for block in self._enhance(share):
                 block = block * gain
-                peak = max(peak, float(block.abs().max()))
+                largest = max(largest, peak(block))
                 samples += block.shape[-1]
-                if not limited or peak <= 1:
+                if not limited or largest <= 1:
                     writer.write(block)
-            if limited and peak > 1:
-                raise _ClippedError(peak)
+            if limited and largest > 1:
+                raise _ClippedError(largest)
         return samples
 
 

@@ -1,20 +1,21 @@
 """Noisy waveform in, enhanced waveform out, piece by piece: the path of whole files and of live blocks alike."""
 
+import math
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from denoiser.audio import peak
 from denoiser.audio.blocks import RESAMPLING_SECONDS, Blocks, resampling
 from denoiser.errors import ConfigError, DenoiserError
 from denoiser.inference.estimator import Estimator
 from denoiser.inference.frames import Frames
-from denoiser.inference.level import Level, RunningRMS
+from denoiser.inference.level import Level, RunningLevel
 from denoiser.inference.options import Options
 from denoiser.inference.upper_band import UpperBand
-from denoiser.inference.waveform import Waveform, is_finite, rows_of
+from denoiser.inference.waveform import Waveform, rows_of
 
 FADE_SECONDS = 0.01  # cross-fade between blocks
 
@@ -26,8 +27,8 @@ class Stream:
     is enhanced at the level of all that has arrived until then. After a few seconds the difference is small, and
     neighbouring blocks are cross-faded over 10 ms.
 
-    Each stream belongs to one thread. With a ``pool``, a network that is not causal and a known level, several blocks
-    are enhanced at once in the pool's threads, and come out ``ahead`` blocks later.
+    Each stream belongs to one thread. ``threads``, where the level is known and the network is not causal, is the
+    number of blocks that are enhanced at once.
     """
 
     def __init__(
@@ -37,20 +38,19 @@ class Stream:
         level: Level | None = None,
         options: Options | None = None,
         block_seconds: float = 2.0,
-        pool: Executor | None = None,
-        ahead: int = 0,
+        threads: int = 1,
     ) -> None:
         self.estimator = estimator
         self.sample_rate = sample_rate
         self.options = options or Options()
         self._known = None if level is None else level.to(estimator.device)
-        self._running = RunningRMS()
+        self._running = RunningLevel()
         # Subtracted before the signal is resampled, if it is known by then.
         self._offset = 0.0 if self._known is None else self._known.mean
         self.band = UpperBand(estimator.spectral, sample_rate, self.options.full_band)
         resampled = min(RESAMPLING_SECONDS, block_seconds)
         self.down = resampling(sample_rate, estimator.sample_rate, resampled)
-        self.core = self._frames(block_seconds) if estimator.causal else self._blocks(block_seconds, pool, ahead)
+        self.core = self._frames(block_seconds) if estimator.causal else self._blocks(block_seconds, threads)
         self.up = self.band.upsampling(resampled)
         self.received = self.returned = 0  # samples
         self._waiting: Tensor | None = None  # input whose result is not out yet
@@ -59,12 +59,12 @@ class Stream:
     def _frames(self, block_seconds: float) -> Frames:
         if self.options.phase_iters:
             raise ConfigError(
-                f"phase_iters={self.options.phase_iters}: iterations look ahead, and this model is causal; use 0"
+                f"phase_iters={self.options.phase_iters}: this model is causal, and they look ahead; use 0"
             )
         frames = round(block_seconds * self.estimator.spectral.frame_rate)
         return Frames(self.estimator, self.options, self._current_level, self.band, frames)
 
-    def _blocks(self, block_seconds: float, pool: Executor | None, ahead: int) -> Blocks:
+    def _blocks(self, block_seconds: float, threads: int) -> Blocks:
         hop, rate = self.estimator.spectral.hop, self.estimator.sample_rate
         fade = round(FADE_SECONDS * rate)
         return Blocks(
@@ -73,8 +73,7 @@ class Stream:
             context=self.estimator.context(self.options) * hop + fade,
             size=round(block_seconds * rate),
             fade=fade,
-            pool=pool,
-            ahead=ahead,
+            threads=threads,
         )
 
     @property
@@ -123,7 +122,7 @@ class Stream:
             return self._running.level.to(self.estimator.device)
         return Level(self._known.rms, torch.zeros_like(self._known.mean))
 
-    # Whether gradients are recorded is a setting of each thread, and this may run in those of the pool.
+    # Whether gradients are recorded is a setting of each thread, and this may run in others.
     @torch.no_grad()
     def _enhance(self, low: Tensor, wanted: slice) -> Tensor:
         """Enhance one block ``[C, n]``; returns the layers ``[L, C, m]`` of its ``wanted`` samples."""
@@ -140,6 +139,6 @@ class Stream:
         noisy, self._waiting = self._waiting[:, :count], self._waiting[:, count:]
         self.returned += count
         enhanced = self.band.combine(ready, noisy - self._offset)
-        if not is_finite(enhanced):  # weights or settings that overflow
+        if not math.isfinite(peak(enhanced)):  # weights or settings that overflow
             raise DenoiserError("the model makes NaN or infinity of this sound; its weights or settings are broken")
         return torch.lerp(enhanced, noisy, self.options.dry) if self.options.dry else enhanced

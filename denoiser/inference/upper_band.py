@@ -17,15 +17,11 @@ class UpperBand:
 
     The gain, 0 to 1, is the one that the network gave to the uppermost 3/8 of its bins, smoothed over time.
 
-    The input at its full rate times the gain contains the lower band, too. So that is subtracted again: until the
-    last step the signal is carried as ``layers`` ``[2, C, N]``, the enhanced lower band minus the gain times the
-    noisy one, and the gain. Where there is nothing above the model's band, or it is not kept, the only layer
-    ``[1, C, N]`` is the enhanced signal.
+    The input at its full rate times the gain contains the lower band, too. So until the last step the signal is carried
+    as ``layers`` ``[2, C, N]``: the enhanced lower band minus the gain times the noisy one, and the gain. Where there
+    is nothing above the model's band, or it is not kept, the only layer ``[1, C, N]`` is the enhanced signal.
 
-    Args:
-        spectral: the model's representation.
-        sample_rate: the recording's, Hz.
-        keep: False removes the band.
+    ``spectral`` is the model's representation, ``sample_rate`` the recording's in Hz.
     """
 
     def __init__(self, spectral: Spectral, sample_rate: int, keep: bool = True) -> None:
@@ -33,21 +29,31 @@ class UpperBand:
         self.sample_rate = sample_rate
         self.kept = keep and sample_rate > spectral.sample_rate
 
-    def layers(self, enhanced: Tensor, low: Tensor, noisy: Tensor, clean: Tensor, start: int) -> Tensor:
+    def energies(self, noisy: Tensor, clean: Tensor) -> Tensor:
+        """Return the energies ``[2, C, T]`` of the uppermost bins of two magnitudes; T is 0 if nothing is kept."""
+        if not self.kept:
+            return noisy.new_zeros(2, len(noisy), 0)
+        first = 5 * self.spectral.bins // 8
+        upper = torch.stack([noisy[:, first:], clean[:, first:]])
+        return self.spectral.unscale(upper).square().sum(2)
+
+    def layers(self, enhanced: Tensor, low: Tensor, energies: Tensor, start: int) -> Tensor:
         """Return the layers ``[L, C, n]`` of a block of a signal.
 
         Args:
             enhanced: lower band, ``[C, n]`` at the model's rate.
             low: the noisy signal at the same samples.
-            noisy: scaled magnitude ``[C, F, T]`` of the frames around.
-            clean: the estimate of it.
-            start: samples from the middle of the first of these frames to the first of ``enhanced``.
+            energies: of the frames around, and of one more on either side for the smoothing.
+            start: samples from the middle of the first of the frames around to the first of ``enhanced``.
         """
         if not self.kept:
             return enhanced[None]
-        beside = SMOOTHED_FRAMES // 2
-        energies = F.pad(self.energies(noisy, clean), (beside, beside))
-        return self.layers_at(enhanced, low, energies, start)
+        before, after = F.avg_pool1d(energies, SMOOTHED_FRAMES, stride=1)
+        # Noise and speech may cancel, and a sum be softer than its parts: never louder than the input.
+        gains = (after / before.clamp(min=1e-20)).clamp(max=1).sqrt()
+        places = torch.arange(start, start + enhanced.shape[-1], device=gains.device)
+        gain = _interpolated(gains, places, self.spectral.hop)
+        return torch.stack([enhanced - gain * low, gain])
 
     def upsampling(self, seconds: float) -> Blocks | Passthrough:
         """Return blocks of ``seconds`` that bring layers from the model's rate to the recording's."""
@@ -61,23 +67,6 @@ class UpperBand:
     def combine(self, layers: Tensor, noisy: Tensor) -> Tensor:
         """Return the enhanced signal ``[C, n]`` of layers and the noisy input, both at the recording's rate."""
         return layers[0] + layers[1] * noisy if self.kept else layers[0]
-
-    def energies(self, noisy: Tensor, clean: Tensor) -> Tensor:
-        """Return the energies ``[2, C, T]`` of the uppermost bins of two scaled magnitudes ``[C, F, T]``."""
-        first = 5 * self.spectral.bins // 8
-        upper = torch.stack([noisy[:, first:], clean[:, first:]])
-        return self.spectral.unscale(upper).square().sum(2)
-
-    def layers_at(self, enhanced: Tensor, low: Tensor, energies: Tensor, start: int) -> Tensor:
-        """Return the layers of samples that begin ``start`` samples after the first of the smoothed ``energies``."""
-        if not self.kept:
-            return enhanced[None]
-        before, after = F.avg_pool1d(energies, SMOOTHED_FRAMES, stride=1)
-        # Noise and speech may cancel, and a sum be softer than its parts: never louder than the input.
-        gains = (after / before.clamp(min=1e-20)).clamp(max=1).sqrt()
-        places = torch.arange(start, start + enhanced.shape[-1], device=gains.device)
-        gain = _interpolated(gains, places, self.spectral.hop)
-        return torch.stack([enhanced - gain * low, gain])
 
     def _upsample(self, layers: Tensor, wanted: slice) -> Tensor:
         old, new = ratio(self.spectral.sample_rate, self.sample_rate)

@@ -3,7 +3,7 @@
 import pytest
 
 from denoiser import audio
-from denoiser.audio.formats import encoding
+from denoiser.audio.formats import EXTENSIONS, encoding
 from denoiser.errors import AudioError
 
 
@@ -27,7 +27,7 @@ def test_an_output_keeps_an_extension_that_can_be_written_and_is_else_a_wav():
 
 
 def test_every_extension_that_is_listed_has_an_output_that_can_be_written(tmp_path):
-    for suffix in audio.EXTENSIONS:
+    for suffix in EXTENSIONS:
         target = (tmp_path / "a").with_suffix(audio.output_suffix(f"a{suffix}"))
         assert encoding(target, None, None)
     for name in ("a.m4a", "a.sd2", "a.txt", "a"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from denoiser import Denoiser, audio
-from denoiser.inference.batch import blocks_at_once, enhance_files, files_at_once
+from denoiser.inference.batch import blocks_at_once, enhance_files
 from denoiser.inference.jobs import plan
 from untrained import files_in, noisy_voice, write_voices
 
@@ -81,14 +81,6 @@ def test_several_files_at_once_give_the_same_results(denoiser, here):
         torch.set_num_threads(before)
     for name in files_in("one"):
         assert torch.allclose(audio.read(f"one/{name}")[0], audio.read(f"several/{name}")[0], atol=1e-4)
-
-
-# Of three files on two cores, two and then one alone would leave a core idle for half of the time.
-@pytest.mark.parametrize(
-    ("files", "threads", "expected"), [(0, 4, 1), (1, 4, 1), (3, 2, 1), (1000, 1, 1), (1000, 2, 2), (1000, 64, 16)]
-)
-def test_files_at_once_leave_no_core_idle(files, threads, expected):
-    assert files_at_once(files, threads) == expected
 
 
 @pytest.mark.parametrize(

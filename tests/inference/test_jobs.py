@@ -31,6 +31,7 @@ def targets(*arguments) -> list[str]:
         (["takes", "c.mp3", "c.mp3"], "out", ["out/takes_enhanced/d.wav", "out/c_enhanced.mp3"]),
         (["m4a"], "out", ["out/x.m4a.wav", "out/x.mp4.wav", "out/x.wav", "out/y.wav"]),
         (["m4a/x.m4a"], None, ["x_enhanced.wav"]),
+        (["m4a/x.m4a", "m4a/x.wav"], None, ["x_enhanced.m4a.wav", "x_enhanced.wav"]),
     ],
 )
 def test_targets_follow_from_sources_and_output(here, sources, output, expected):

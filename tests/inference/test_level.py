@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from denoiser import audio
-from denoiser.inference.level import RunningRMS, measure_level
+from denoiser.inference.level import RunningLevel, measure_level
 from denoiser.spectral import Spectral
 from untrained import noisy_voice
 
@@ -10,7 +10,7 @@ from untrained import noisy_voice
 @pytest.mark.parametrize("offset", [0.0, 0.3])
 def test_the_level_of_a_recording_in_pieces_is_that_of_the_whole(denoiser, offset):
     noisy = noisy_voice(2.0, 16_000, channels=2) * torch.tensor([[1.0], [0.01]]) + offset
-    running = RunningRMS()
+    running = RunningLevel()
     for piece in noisy.split(777, dim=-1):
         running.add(piece)
     measured = measure_level(lambda: noisy.split(5_000, dim=-1), 16_000, 16_000)

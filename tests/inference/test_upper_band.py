@@ -4,29 +4,12 @@ import torch
 from conftest import unbounded
 from denoiser import Denoiser
 from denoiser.inference.options import Options
-from untrained import build, noisy_voice
-
-
-class Answer(torch.nn.Module):
-    """Network that declares this share of every bin to be noise."""
-
-    stride, context = 1, 0
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
-    def forward(self, magnitude: torch.Tensor) -> torch.Tensor:
-        return self.share * (magnitude + 1) / 2
+from untrained import Answer, build, centred
 
 
 def answering(share: float) -> Denoiser:
-    return unbounded(Answer(share), peak=50.0)
-
-
-def centred(seconds: float, rate: int) -> torch.Tensor:
-    noisy = noisy_voice(seconds, rate)
-    return noisy - noisy.mean()
+    """Return a denoiser that takes this share of every bin for noise."""
+    return unbounded(Answer(lambda magnitude: share * (magnitude + 1) / 2), peak=50.0)
 
 
 def energy_above(waveform: torch.Tensor, rate: int, hertz: float) -> float:
@@ -59,16 +42,13 @@ def test_without_full_band_nothing_is_left_above_the_model_s_band(rate):
 
 
 def test_the_band_above_follows_the_gain_over_time():
-    class Late(torch.nn.Module):
-        stride, context = 1, 0
-
-        def forward(self, magnitude):  # the second half of the recording is noise
-            noise = (magnitude + 1) / 2
-            noise[..., : noise.shape[-1] // 2] = 0
-            return noise
+    def late(magnitude):  # the second half of the recording is noise
+        noise = (magnitude + 1) / 2
+        noise[..., : noise.shape[-1] // 2] = 0
+        return noise
 
     noisy = centred(2.0, 48_000)
-    enhanced = unbounded(Late()).enhance(noisy, 48_000)
+    enhanced = unbounded(Answer(late)).enhance(noisy, 48_000)
     assert torch.allclose(enhanced[:, :46_000], noisy[:, :46_000], atol=1e-4)
     assert enhanced[:, 50_000:].abs().max() < 1e-5
 

@@ -16,7 +16,7 @@ from conftest import ROOT, TINY, composed, run_command, train_here, write_pair, 
 from denoiser import Denoiser, filesystem
 from denoiser.errors import ConfigError, DenoiserError, DivergedError
 from denoiser.inference.batch import enhance_files
-from denoiser.inference.jobs import Job, plan, select_shard
+from denoiser.inference.jobs import plan
 from denoiser.settings import check_shard
 from denoiser.sweep import job, naming
 from denoiser.sweep.pruning import CURVE, averages_until, read_curve
@@ -282,18 +282,6 @@ def test_a_missing_launcher_is_one_line(launcher, extra, tmp_path, monkeypatch, 
         f'error: hydra/launcher={launcher} needs a package that is missing: pip install "denoiser[{extra}]"'
     ]
     assert not list(tmp_path.iterdir())
-
-
-def test_shards_are_every_file_once_and_about_the_same_size(tmp_path):
-    jobs = []
-    for index, size in enumerate([500, 10, 400, 300, 10, 200, 100, 1]):
-        (tmp_path / f"{index}.wav").write_bytes(b"x" * size)
-        jobs.append(Job(tmp_path / f"{index}.wav", tmp_path / f"out/{index}.wav"))
-    parts = [select_shard(jobs, shard, 3) for shard in range(3)]
-    assert sorted(one for part in parts for one in part) == sorted(jobs)
-    assert max(sum(source.stat().st_size for source, _ in part) for part in parts) <= 520
-    assert parts == [select_shard(jobs, shard, 3) for shard in range(3)]
-    assert select_shard(jobs[:2], 2, 3) == []
 
 
 def test_an_archive_in_shards_gives_the_same_files_as_in_one(checkpoint, tmp_path):
