@@ -1,4 +1,4 @@
-"""Squared differences of compressed spectra, magnitude and complex."""
+"""Distances between spectra: of scaled noise magnitudes, and of compressed magnitudes and complex values."""
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,39 @@ from denoiser.spectral import Spectrum
 
 # Of a spectrum whose signal has an RMS of 1. The slope of a power has no bound at 0, so it is linear below this.
 LEAST = 1e-3
+
+
+class NoiseLoss(nn.Module):
+    """A distance between the scaled noise of the estimate and the true one, ``[B, F, T]`` in [-1, 1], for any head."""
+
+    sees_phase = False
+    distance: nn.Module
+
+    def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
+        # Half of the difference fills the range of tanh whichever of the two is louder. Only the target is clamped to
+        # it: a clamp of the estimate would have no gradient.
+        target = ((noisy.magnitude - clean.magnitude) / 2).clamp(-1, 1)
+        return self.distance((noisy.magnitude - estimate.magnitude) / 2, target)
+
+
+class Huber(NoiseLoss):
+    """Huber's distance: quadratic up to ``delta``, linear beyond it."""
+
+    def __init__(self, delta: float = 1.0) -> None:
+        super().__init__()
+        self.distance = nn.HuberLoss(delta=delta)
+
+
+class L1(NoiseLoss):
+    """Mean absolute difference."""
+
+    distance = nn.L1Loss()
+
+
+class MSE(NoiseLoss):
+    """Mean squared difference."""
+
+    distance = nn.MSELoss()
 
 
 class Compressed(nn.Module):
