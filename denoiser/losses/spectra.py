@@ -51,10 +51,7 @@ class Compressed(nn.Module):
     learning-based speech enhancement" (2021); consistency is that of Wisdom et al., "Differentiable consistency
     constraints for improved deep speech enhancement" (2019). Unweighted, they are about 0.05, 0.1, 0.1 and 0.3.
 
-    Args:
-        magnitude, complex: weights of the mean squared difference of magnitudes, and of complex values.
-        consistency: weight of the complex term after the inverse STFT and another STFT.
-        waveform: weight of the mean absolute difference of waveforms, of a noisy signal of RMS 1.
+    Arguments are their weights. The ``consistency`` is the complex term after the inverse STFT and another STFT.
     """
 
     def __init__(

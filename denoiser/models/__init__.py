@@ -14,8 +14,7 @@ from torch import nn
 
 from denoiser.errors import building
 from denoiser.models.cost import count_macs, count_parameters, growth
-from denoiser.models.crn import CRN
-from denoiser.models.dualpath import DualPath
+from denoiser.models.crn import CRN, DualPath
 from denoiser.models.fusion import fold
 from denoiser.models.unet import UNet
 

@@ -71,8 +71,7 @@ class Recurrence(nn.Module):
         super().__init__()
         if not causal and hidden % 2:
             raise ValueError(f"hidden={hidden}: expected an even number, half of it for each direction")
-        self.causal = causal
-        self.segment = segment
+        self.causal, self.segment = causal, segment
         units = hidden if causal else hidden // 2
         self.gru = nn.GRU(inputs, units, batch_first=True, bidirectional=not causal)
 

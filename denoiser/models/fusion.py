@@ -24,7 +24,12 @@ def fold(net: nn.Module, exact: bool = False) -> nn.Module:
             net.set_submodule(before, fuse_conv_bn_eval(convolution, norm))
             net.set_submodule(name, nn.Identity())
     if exact:
-        for name in _last_layers(net):
+        # The head and, in a U-Net, the convolution before it.
+        last = ["head"]
+        if isinstance(net, UNet) and net.decoder:
+            inside = net.decoder[0].named_modules(prefix="decoder.0")
+            last += [name for name, layer in inside if isinstance(layer, nn.Conv2d) and "shortcut" not in name][-1:]
+        for name in last:
             net.set_submodule(name, Float32(net.get_submodule(name)))
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -41,13 +46,3 @@ class Float32(nn.Module):
             return self.layer(x)
         with torch.autocast(x.device.type, enabled=False):
             return self.layer(x.float())
-
-
-def _last_layers(net: nn.Module) -> list[str]:
-    """Return the names of the head and, in a U-Net, of the convolution before it."""
-    names = ["head"]
-    if isinstance(net, UNet) and net.decoder:
-        modules = net.decoder[0].named_modules(prefix="decoder.0")
-        convolutions = [name for name, layer in modules if isinstance(layer, nn.Conv2d) and "shortcut" not in name]
-        names.append(convolutions[-1])
-    return names

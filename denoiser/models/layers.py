@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HEAD_WIDTH = 32  # channels of an attention head
-# Added to attention scores that must not count; finite in half precision.
-MASKED = -1e4
+MASKED = -1e4  # added to attention scores that must not count; finite in half precision
 
 
 def convolutions(
@@ -96,10 +95,9 @@ def upsample(kind: str, inputs: int, outputs: int, time: int) -> nn.Module:
 class TemporalLayer(nn.Module):
     """Residual layer over time, with the same weights for every row of frequency: ``[B, C, F, T]`` → the same shape.
 
-    Time is cut into chunks of ``reach`` frames, of which T is a multiple, and each chunk is seen together with its
-    neighbours: a frame sees ``reach`` to ``2 * reach - 1`` frames on either side, in a block as in the whole signal.
-    ``kind`` is ``gru`` (Cho et al., 2014), from state zero in every three chunks and, if ``bidirectional``, backwards
-    as well; or ``attention`` (Vaswani et al., 2017), to exactly ``reach`` frames on either side.
+    T is cut into whole chunks of ``reach`` frames, each seen together with its neighbours: ``gru`` (Cho et al., 2014)
+    begins from state zero in every three chunks, and sees up to ``2 * reach - 1`` frames on either side, in a block as
+    in the whole signal; ``attention`` (Vaswani et al., 2017) sees exactly ``reach``.
     """
 
     def __init__(self, kind: str, channels: int, reach: int, bidirectional: bool) -> None:
@@ -118,8 +116,6 @@ class TemporalLayer(nn.Module):
 
 
 class _ChunkGRU(nn.Module):
-    """GRU over each chunk and its neighbours: ``[R, n, reach, C]`` → the same shape."""
-
     def __init__(self, channels: int, bidirectional: bool) -> None:
         super().__init__()
         self.bidirectional = bidirectional
