@@ -39,10 +39,7 @@ def convolutions(
 
 
 class Residual(nn.Module):
-    """``body(x)`` plus ``x``, which passes a 1x1 convolution where the channels differ; the variance stays.
-
-    After He et al., "Deep Residual Learning for Image Recognition" (2016).
-    """
+    """``body(x)`` plus ``x`` (He et al. 2016), which passes a 1x1 convolution where channels differ; variance stays."""
 
     def __init__(self, body: nn.Module, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -54,10 +51,7 @@ class Residual(nn.Module):
 
 
 class PairConv(nn.Conv2d):
-    """Convolution of one tensor ``[B, C, F, T]``, or, without groups, of two as if their channels were concatenated.
-
-    Nothing is copied, and the gradient takes 2/3 of the time.
-    """
+    """Convolution of one tensor, or, without groups, of two as if concatenated: the gradient takes 2/3 of the time."""
 
     def forward(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         if isinstance(x, Tensor):
@@ -69,10 +63,7 @@ class PairConv(nn.Conv2d):
 
 
 def gate(channels: int, slope: float) -> nn.Module:
-    """Return a map of up-sampled signal and skip connection ``[B, 2 C, F, T]`` to weights of the skip in (0, 1).
-
-    Additive attention of Oktay et al., "Attention U-Net" (2018), gated by the up-sampled signal.
-    """
+    """Return a map of upsampled and skip ``[B, 2 C, F, T]`` to weights: Oktay et al., "Attention U-Net" (2018)."""
     middle = max(1, channels // 2)
     activation = nn.LeakyReLU(slope, inplace=True)
     return nn.Sequential(nn.Conv2d(2 * channels, middle, 1), activation, nn.Conv2d(middle, 1, 1), nn.Sigmoid())
@@ -132,10 +123,7 @@ class _ChunkGRU(nn.Module):
 
 
 class _ChunkAttention(nn.Module):
-    """Attention of each chunk to itself and its neighbours: ``[R, n, reach, C]`` → the same shape.
-
-    Every head has a learnt bias for each distance, as in Raffel et al., "T5" (2020).
-    """
+    """Attention of each chunk to itself and its neighbours, with a bias for each distance (Raffel et al. 2020)."""
 
     def __init__(self, channels: int, reach: int) -> None:
         super().__init__()
@@ -171,10 +159,7 @@ def _with_neighbours(chunks: Tensor, outside: float = 0.0) -> Tensor:
 
 
 def he_normal(module: nn.Module, slope: float) -> None:
-    """Draw the weights of a convolution, not of other layers, with variance ``2 / ((1 + slope²) fan-in)``; bias zero.
-
-    After He et al., "Delving Deep into Rectifiers" (2015).
-    """
+    """Draw a convolution's weights with variance ``2 / ((1 + slope²) fan-in)`` (He et al. 2015); its bias is zero."""
     if isinstance(module, Residual) and isinstance(module.shortcut, nn.Conv2d):
         # No activation follows the shortcut that would halve the variance.
         with torch.no_grad():
