@@ -3,7 +3,7 @@ import torch
 
 from conftest import write_pair
 from denoiser.data.datamodule import PairedData
-from denoiser.data.resident import Resident, fits
+from denoiser.data.store import Resident, fits
 from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
 

@@ -15,9 +15,8 @@ from torch.nn import functional as F
 from conftest import TINY, largest_file, make_noise, make_voice, train_here, write_pair, write_vctk
 from denoiser import audio
 from denoiser.data import pairs, preparation
-from denoiser.data.mixture.folders import one_track
-from denoiser.data.resident import Resident
-from denoiser.data.store import FULL_SCALE, to_float
+from denoiser.data.pairs import one_track
+from denoiser.data.store import FULL_SCALE, Resident, to_float
 from denoiser.errors import CorpusError
 from denoiser.spectral import Spectral
 

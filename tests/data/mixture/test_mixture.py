@@ -8,9 +8,8 @@ from mixtures import PLAIN, RATE, active_decibels, joined, mixed, opened, same, 
 from conftest import make_noise, make_voice
 from denoiser import audio
 from denoiser.data.mixture import mix, responses, rooms
-from denoiser.data.mixture.draw import OPEN
-from denoiser.data.mixture.recipe import Recipe
-from denoiser.data.resident import Resident
+from denoiser.data.mixture.draw import OPEN, Recipe
+from denoiser.data.store import Resident
 from denoiser.errors import ConfigError
 
 pytest_plugins = ["mixture_fixtures"]

@@ -11,7 +11,7 @@ from denoiser import audio
 from denoiser.data import split
 from denoiser.data.mixture import mix
 from denoiser.data.mixture.datamodule import MixtureData
-from denoiser.data.mixture.recipe import Recipe
+from denoiser.data.mixture.draw import Recipe
 from denoiser.data.store import to_float
 from denoiser.errors import ConfigError, CorpusError, DenoiserError
 from denoiser.spectral import Spectral
@@ -148,7 +148,7 @@ def test_it_trains_from_the_command_to_a_tested_checkpoint(corpus, cache, tmp_pa
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "data.speech missing; give it as data.speech=FOLDER"),
+        ([], "data.speech missing; give data.speech=FOLDER"),
         (["data.speech=nowhere"], "data.speech: nowhere: no such file or folder"),
         (["data.speech=empty"], "data.speech: empty: no sound files in this folder"),
         (["data.speech=all"], "1 problem in the corpus, mend or remove these files: all/bad.wav: not readable"),
