@@ -127,7 +127,6 @@ def _explain_unknown(key: str, parent: Any) -> str:
 
 
 def _dotted(tree: Any, prefix: str) -> list[str]:
-    """Return the keys of nested settings, as they are typed."""
     found: list[str] = []
     for key, value in tree.items() if isinstance(tree, dict) else ():
         if prefix or key != "hydra":
