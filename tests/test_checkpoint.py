@@ -58,6 +58,12 @@ def test_shipped_weights_are_found_by_name_whatever_the_current_folder_holds(tra
         Denoiser.from_checkpoint("./small", "cpu")
 
 
+def test_an_onnx_file_is_no_checkpoint(tmp_path):
+    (tmp_path / "net.onnx").touch()
+    with pytest.raises(CheckpointError, match=r"net\.onnx: .* give the checkpoint it was exported from"):
+        checkpoint.load_checkpoint(tmp_path / "net.onnx")
+
+
 @pytest.mark.parametrize(
     ("head", "causal", "expected"),
     [("noise", False, "32"), ("complex", False, "32"), ("mask", False, "bf16"), ("mask", True, "32")],

@@ -137,7 +137,8 @@ def test_a_card_holds_names_of_any_kind_and_says_that_a_licence_is_missing(run):
     config = {**found["config"], "data": {**found["config"]["data"], "root": name, "licence": None}}
     overrides = ["data.root='it\\'s `a` $HOME'", "a=```", f"data.cache='{Path.cwd()}/my cache'"]
     text = card.text(folder, {**found, "name": name, "config": config, "overrides": overrides})
-    facts, _, commands, config = (yaml.safe_load(body) for _, body in fenced(text))
+    facts, _, commands, config = (body for _, body in fenced(text))
+    facts, config = yaml.safe_load(facts), yaml.safe_load(config)
     assert (facts["name"], config["data"]["root"]) == (name, name)
     assert facts["licence"] == "not stated: set data.licence=..."
     typed = shlex.split(commands)
