@@ -12,8 +12,6 @@ from denoiser import audio
 from denoiser.audio import ffmpeg
 from denoiser.errors import AudioError
 
-NO_FFMPEG = "ffmpeg and ffprobe are not on the PATH"
-needs_ffmpeg = pytest.mark.skipif(not ffmpeg.is_installed(), reason=NO_FFMPEG)
 TAGS = {"title": "Müller, 東京", "artist": "Me", "album": "It's", "genre": "Speech"}
 
 
@@ -26,7 +24,7 @@ def convert(source, target, *options):
 @pytest.fixture
 def voice(tmp_path):
     if not ffmpeg.is_installed():
-        pytest.skip(NO_FFMPEG)
+        pytest.skip("ffmpeg and ffprobe are not on the PATH")
     sound = make_voice(2.0, 48_000)
     audio.write(tmp_path / "voice.wav", torch.cat([sound, sound / 2]), 48_000)
     return tmp_path / "voice.wav"
@@ -83,7 +81,7 @@ def test_a_name_is_never_taken_for_an_option_or_an_address(tmp_path, monkeypatch
     assert torch.equal(audio.read(os.fsdecode(name))[0], audio.read(voice)[0])
 
 
-@pytest.mark.parametrize("name", ["a.m4a", "a.mka", "a.aac", "a.wav"])
+@pytest.mark.parametrize("name", ["a.m4a", "a.wav"])
 @pytest.mark.parametrize("text", ["#EXTM3U\n#EXTINF:9,\nvoice.ts\n", "ffconcat version 1.0\nfile voice.ts\n"])
 def test_a_playlist_opens_no_other_file(tmp_path, voice, name, text):
     convert(voice, tmp_path / "voice.ts", "-c:a", "mp2")
@@ -105,7 +103,7 @@ def test_a_damaged_container_is_refused_in_one_line(tmp_path, voice):
         assert "\n" not in str(error.value)
 
 
-@needs_ffmpeg
+@pytest.mark.usefixtures("voice")
 @pytest.mark.parametrize("cut", [0, 20])
 def test_an_mp3_without_an_index_is_read_to_its_end(tmp_path, cut):
     # Variable bit rate: from the first frames, which are large, libsndfile guesses that there are few.
@@ -123,7 +121,7 @@ def test_an_mp3_without_an_index_is_read_to_its_end(tmp_path, cut):
     assert torch.allclose(back[:, 1105 : 1105 + 60_000], whole[:, :60_000], atol=1e-5)
 
 
-@needs_ffmpeg
+@pytest.mark.usefixtures("voice")
 def test_a_film_without_sound_is_refused(tmp_path):
     command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=size=64x64:duration=1", "-c:v", "mpeg4"]
     subprocess.run([*command, str(tmp_path / "a.mp4")], check=True)

@@ -7,8 +7,8 @@ from denoiser.audio.loudness import Meter
 from untrained import noisy_voice
 
 
-@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
-@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+@pytest.mark.parametrize("channels", [1, 5])
 def test_loudness_measured_in_blocks_is_that_of_pyloudnorm(rate, channels):
     waveform = 0.3 * noisy_voice(3.0, rate, channels=channels)
     waveform[:, rate : 2 * rate] *= 0.01  # a pause, for the gate

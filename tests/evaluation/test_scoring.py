@@ -1,6 +1,5 @@
 """Workers that score: the same numbers, signals, and ends."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -9,7 +8,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT, TINY, make_voice, train_here
+from conftest import ROOT, make_voice
 from denoiser.errors import DenoiserError
 from denoiser.evaluation import scoring
 from denoiser.evaluation.scoring import Scoring
@@ -61,15 +60,3 @@ def test_a_network_on_the_cpu_gets_no_workers():
     before = multiprocessing.active_children()
     Scoring(None, "cpu").close()
     assert multiprocessing.active_children() == before
-
-
-def test_training_reports_the_same_scores_with_and_without_workers(vctk, tmp_path):
-    records = []
-    for workers in (0, 2):
-        folder = tmp_path / str(workers)
-        train_here(folder, f"data.root={vctk}", *TINY, f"metric_workers={workers}", "trainer.max_epochs=1")
-        records.append(json.loads((folder / "run.json").read_text()))
-    for kind in ("noisy", "enhanced"):
-        assert records[0]["test"][kind] == pytest.approx(records[1]["test"][kind], rel=1e-4)
-    assert records[0]["validation"] == pytest.approx(records[1]["validation"], rel=1e-4)
-    assert records[0]["test"]["enhanced"]["pesq"] > 1

@@ -22,7 +22,7 @@ def build(name: str, hop: int = 128, head: str = "complex", **changes) -> Denois
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("head", ["complex", "filter"])
-@pytest.mark.parametrize(("hop", "rate"), [(128, 16_000), (255, 16_000), (255, 48_000), (100, 8_000)])
+@pytest.mark.parametrize(("hop", "rate"), [(128, 16_000), (255, 48_000), (100, 8_000)])
 def test_frame_by_frame_equals_the_whole_recording(name, head, hop, rate):
     denoiser = build(name, hop, head)
     noisy = noisy_voice(1.0, rate, channels=2)[:, : rate - 77]
@@ -36,7 +36,7 @@ def test_frame_by_frame_equals_the_whole_recording(name, head, hop, rate):
     assert torch.allclose(denoiser.enhance(noisy, rate), whole, atol=1e-5)
 
 
-@pytest.mark.parametrize("length", [1, 100, 127, 128, 129, 254, 255, 256, 509, 510, 511, 1021])
+@pytest.mark.parametrize("length", [1, 127, 128, 255, 256, 510, 511])
 @pytest.mark.parametrize("hop", [128, 255])
 def test_recordings_of_every_length_come_back_whole(hop, length):
     noisy = noisy_voice(0.1, 16_000)[:, :length]
@@ -66,7 +66,7 @@ def test_a_causal_network_does_not_look_ahead_and_states_its_latency(name, head)
     assert torch.allclose(*enhanced, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("layers", [0, 1, 2])
+@pytest.mark.parametrize("layers", [0, 2])
 @pytest.mark.parametrize("name", NETS)
 def test_a_network_that_looks_ahead_gives_blocks_that_equal_the_whole(name, layers):
     net = build(name, causal=False, segment=8, layers=layers).net.double()  # rounding cannot hide a short context

@@ -7,9 +7,8 @@ from denoiser.spectral import Spectral
 from untrained import noisy_voice
 
 
-@pytest.mark.parametrize("offset", [0.0, 0.3])
-def test_the_level_of_a_recording_in_pieces_is_that_of_the_whole(denoiser, offset):
-    noisy = noisy_voice(2.0, 16_000, channels=2) * torch.tensor([[1.0], [0.01]]) + offset
+def test_the_level_of_a_recording_in_pieces_is_that_of_the_whole(denoiser):
+    noisy = noisy_voice(2.0, 16_000, channels=2) * torch.tensor([[1.0], [0.01]]) + 0.3
     running = RunningLevel()
     for piece in noisy.split(777, dim=-1):
         running.add(piece)
@@ -19,7 +18,7 @@ def test_the_level_of_a_recording_in_pieces_is_that_of_the_whole(denoiser, offse
         assert torch.allclose(level.mean, noisy.mean(-1, keepdim=True), atol=1e-6)
 
 
-@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
+@pytest.mark.parametrize("rate", [8_000, 44_100])
 def test_at_another_rate_the_level_is_that_of_the_resampled_recording_without_its_offset(rate):
     noisy = noisy_voice(2.0, rate, channels=2)
     noisy = noisy - noisy.mean(-1, keepdim=True)

@@ -2,7 +2,6 @@
 
 import io
 import os
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -67,11 +66,3 @@ def test_pipes_that_are_not_there_are_refused(here, monkeypatch):
         os.dup2(kept, 1)
         os.close(kept)
         os.close(writing)
-
-
-def test_copies_of_a_pipe_are_private(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pipes.private_folder() as folder:
-        (folder / "talk").write_bytes(b"sound")
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert not list(tmp_path.iterdir())

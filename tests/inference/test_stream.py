@@ -70,7 +70,7 @@ def test_blocks_and_streams_equal_the_whole_recording(rate, channels, samples, d
     assert np.abs(joined - whole).max() < 1e-4 * scale
 
 
-@pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
+@pytest.mark.parametrize("rate", [16_000, 48_000])
 @pytest.mark.parametrize(("scale", "offset"), [(1e-20, 0), (1e-6, 0), (0.01, 0), (1e9, 0), (1, 0.3)])
 def test_level_and_offset_do_not_matter(rate, scale, offset):
     noisy = centred(1.0, rate)
@@ -85,7 +85,7 @@ def test_constant_and_silent_recordings_become_silent():
     assert not WHOLE.enhance(torch.zeros(2, 9_000), 48_000).any()
 
 
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("rate", [8_000, 44_100, 47_999])
 def test_nothing_is_delayed_at_any_rate(rate):
     noisy = centred(1.5, rate)
     for options in (Options(), Options(full_band=False), Options(phase_iters=2)):
@@ -115,24 +115,17 @@ def test_phase_iterations_bring_the_spectrum_nearer_to_its_magnitude():
     assert miss(4) < 0.95 * miss(1) < 0.95 * miss(0)
 
 
-def test_without_a_level_a_stream_soon_finds_it():
-    noisy = centred(8.0, 16_000)
-    stream = WHOLE.stream(16_000, block_seconds=0.5)
-    parts = [stream.process(piece) for piece in pieces(noisy, 0, 4_000)]
-    enhanced = torch.cat([*parts, stream.flush()], dim=-1)
-    whole = WHOLE.enhance(noisy, 16_000)
-    assert enhanced.shape == noisy.shape
-    assert rms_db((enhanced - whole)[:, 64_000:]) < rms_db(whole[:, 64_000:]) - 20
-
-
-def test_a_stream_returns_every_sample_within_its_latency():
+def test_without_a_level_a_stream_soon_finds_it_and_keeps_to_its_latency():
+    noisy, parts, returned = centred(8.0, 48_000), [], 0
     stream = WHOLE.stream(48_000, block_seconds=0.5)
-    given_ = returned = 0
-    for piece in centred(6.0, 48_000).split(4_800, dim=-1):
-        returned += stream.process(piece).shape[-1]
-        given_ += 4_800
-        assert returned >= given_ - 48_000 * stream.latency - 4_800
+    for count, piece in enumerate(noisy.split(4_800, dim=-1)):
+        parts.append(stream.process(piece))
+        returned += parts[-1].shape[-1]
+        assert returned >= 4_800 * count - 48_000 * stream.latency
     assert returned > 48_000
+    enhanced, whole = torch.cat([*parts, stream.flush()], dim=-1), WHOLE.enhance(noisy, 48_000)
+    assert enhanced.shape == noisy.shape
+    assert rms_db((enhanced - whole)[:, 192_000:]) < rms_db(whole[:, 192_000:]) - 20
 
 
 def test_a_stream_refuses_another_number_of_channels_and_nan():

@@ -57,13 +57,12 @@ def state(folder: Path, name: str = "last") -> dict:
     ("where", "more", "steps"),
     [
         # Of four steps an epoch: in the middle of the second, before its end, ...
-        ({"step": 1}, ["scheduler=cosine", "callbacks=ema", "callbacks.clips=null"], 6),
-        ({"step": 2, "number": "SIGINT"}, [], 7),
+        ({"step": 1, "number": "SIGINT"}, ["scheduler=cosine", "callbacks=ema", "callbacks.clips=null"], 6),
         # ... after the rest of a batch whose gradients are accumulated, ...
         ({"step": 0}, ["trainer.accumulate_grad_batches=2", "data.batch_size=2"], 5),
         # ... after the validation that is due, or has begun, at the epoch's end or within it, ...
         ({"step": 3}, [], 8),
-        ({"validation": 1}, ["scheduler=cosine", "callbacks=ema", "callbacks.clips=null"], 8),
+        ({"validation": 1}, [], 8),
         ({"validation": 0}, ["trainer.val_check_interval=2"], 7),
         # ... and after the very last step.
         ({"step": 3, "epoch": 2}, ["callbacks.best=null", "trainer.limit_val_batches=0"], 12),
@@ -88,42 +87,33 @@ def test_a_resumed_training_is_the_one_that_was_not_stopped(corpus, tmp_path, ha
         whole, resumed = state(tmp_path / "whole", name), state(tmp_path / "run", name)
         torch.testing.assert_close(resumed["state_dict"], whole["state_dict"], rtol=0, atol=1e-5)
         assert resumed["global_step"] == whole["global_step"]
-    first, second = record.read(tmp_path / "whole"), record.read(tmp_path / "run")
-    assert second["status"] == "finished"
-    scores = [[row["val/si_sdr"] for row in found["curve"]] for found in (first, second)]
-    assert scores[1] == pytest.approx(scores[0], abs=1e-3)
+    assert record.read(tmp_path / "run")["status"] == "finished"
+    first, second = ([row["val/si_sdr"] for row in record.read(tmp_path / run)["curve"]] for run in ("whole", "run"))
+    assert second == pytest.approx(first, abs=1e-3)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_exit_code_and_the_last_line_name_the_signal(corpus, tmp_path, capsys, number):
+def test_the_exit_code_and_the_last_line_name_the_signal(corpus, tmp_path, capsys):
     with pytest.raises(SystemExit) as end, one_line():
-        train_here(tmp_path, *options(corpus, signal_at(step=1, epoch=0, number=number.name)))
-    assert end.value.code == 128 + number
+        train_here(tmp_path, *options(corpus, signal_at(step=1, epoch=0)))
+    assert end.value.code == 128 + signal.SIGTERM
     # A second signal would end the process at once.
     assert SignalAt.handlers_after == [signal.SIG_DFL] * 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "goes on" in line]
-    assert re.search(
-        rf"ended by {number.name} after step 2, in epoch 1; .*ckpt_path=last goes on from .*last\.ckpt", line
-    )
+    assert re.search(r"ended by SIGTERM after step 2, in epoch 1; .*ckpt_path=last goes on from .*last\.ckpt", line)
 
 
 def test_sigterm_before_the_training_ends_the_program_by_an_exception(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    during = []
 
     def prepare() -> None:
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(10)
-        finally:
-            during.append(signal.getsignal(signal.SIGTERM))
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
 
     with pytest.raises(SystemExit) as end:
         run(prepare, list)
     assert end.value.code == 143
     assert capsys.readouterr().err == "interrupted\n"
-    assert during == [signal.SIG_DFL]
 
 
 def test_slurm_s_warning_queues_the_job_again(corpus, tmp_path, monkeypatch):

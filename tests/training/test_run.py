@@ -3,26 +3,14 @@
 import csv
 import importlib
 import json
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import (
-    ROOT,
-    SHARED,
-    TINY,
-    make_module,
-    make_noise,
-    make_voice,
-    needs_recordings,
-    run_command,
-    train_here,
-    write_vctk,
-)
-from denoiser import Denoiser, audio
+from conftest import ROOT, SHARED, TINY, make_noise, make_voice, needs_recordings, run_command, train_here, write_vctk
+from denoiser import Denoiser
 from denoiser.cli.arguments import as_typed
 from denoiser.errors import CheckpointError, CorpusError, DenoiserError
 from denoiser.evaluation.metrics import METRICS
@@ -39,13 +27,9 @@ def run_folder(cwd: Path) -> Path:
     return folder
 
 
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    return torch.load(path, weights_only=True)["state_dict"]
-
-
-def same(a: Path, b: Path, tolerance: float) -> bool:
-    one, two = weights(a), weights(b)
-    return one.keys() == two.keys() and all(torch.allclose(one[k], two[k], rtol=0, atol=tolerance) for k in one)
+def assert_same_weights(run: Path, other: Path, tolerance: float, name: str = "last") -> None:
+    one, two = (torch.load(f / f"checkpoints/{name}.ckpt", weights_only=True)["state_dict"] for f in (run, other))
+    torch.testing.assert_close(one, two, rtol=0, atol=tolerance)
 
 
 @pytest.fixture(scope="module")
@@ -98,17 +82,14 @@ def test_tensorboard_shows_losses_scores_sound_and_pictures(trained):
     assert len(events.Images("p226_001/spectrogram")) == 3
 
 
-def test_a_checkpoint_is_plain_data_and_denoises_from_another_folder(trained, tmp_path):
+def test_a_checkpoint_is_plain_data_and_denoises(trained):
     path = run_folder(trained[0]) / "checkpoints/best.ckpt"
     settings = torch.load(path, weights_only=True)["hyper_parameters"]
     assert (settings["spectral"]["sample_rate"], settings["model"]["name"]) == (16_000, "unet")
     assert json.loads(json.dumps(settings)) == settings  # primitives only
     voice = make_voice(1.0, 16_000, 50)
     noisy = voice + make_noise(1.0, 16_000, 50)
-    audio.write(tmp_path / "talk.wav", noisy, 16_000)
-    result = run_command("infer.py", f"ckpt={path}", "input=talk.wav", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    enhanced, _ = audio.read(tmp_path / "talk_enhanced.wav")
+    enhanced = Denoiser.from_checkpoint(path, "cpu").enhance(noisy, 16_000)
     assert (enhanced - voice).square().mean() < (noisy - voice).square().mean()
 
 
@@ -121,7 +102,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(vctk, tmp_path):
     a, b, c = (json.loads((tmp_path / name / "scores.json").read_text()) for name in "abc")
     assert a["enhanced"] == pytest.approx(b["enhanced"], abs=1e-4)
     assert a["enhanced"] != pytest.approx(c["enhanced"], abs=1e-3)
-    assert same(tmp_path / "a/checkpoints/last.ckpt", tmp_path / "b/checkpoints/last.ckpt", tolerance=1e-6)
+    assert_same_weights(tmp_path / "a", tmp_path / "b", tolerance=1e-6)
 
 
 def test_a_killed_command_goes_on_as_the_training_that_was_not_killed(vctk, tmp_path, monkeypatch):
@@ -135,8 +116,7 @@ def test_a_killed_command_goes_on_as_the_training_that_was_not_killed(vctk, tmp_
     broken = run_folder(tmp_path)
     train_here(broken, *arguments, "ckpt_path=last")
     for name in ("last", "best"):
-        path = f"checkpoints/{name}.ckpt"
-        assert same(tmp_path / "whole" / path, broken / path, tolerance=1e-5)
+        assert_same_weights(tmp_path / "whole", broken, tolerance=1e-5, name=name)
 
 
 def test_inference_loads_the_average_of_the_weights(vctk, tmp_path):
@@ -155,8 +135,6 @@ def test_an_average_forgets_the_first_weights_soon():
     for count in range(1, 100):
         average = _averaged(average, torch.tensor(0.0), torch.tensor(count), decay=0.999)
     assert 0 < average < 1e-6
-    late = _averaged(torch.tensor(1.0), torch.tensor(0.0), torch.tensor(1_000_000), decay=0.999)
-    assert float(late) == pytest.approx(0.999)
 
 
 def test_resuming_with_other_settings_or_files_is_refused_and_init_from_is_not(trained, vctk, tmp_path):
@@ -165,7 +143,7 @@ def test_resuming_with_other_settings_or_files_is_refused_and_init_from_is_not(t
     arguments = options(vctk, "model.width=8", "trainer.max_epochs=1", "test=false", f"data.cache={tmp_path}/cache")
     train_here(tmp_path / "run", *arguments, f"init_from={path}", "loss=l1", "optimizer.lr=0")
     # Nothing is learned at a rate of 0: these are the weights it took.
-    assert same(path, tmp_path / "run/checkpoints/last.ckpt", tolerance=0)
+    assert_same_weights(run, tmp_path / "run", tolerance=0, name="best")
     loss = r"settings differ: loss\._target_ was denoiser\.losses\.Huber, is .*loss\.delta was 1\.0, is None"
     resumed = (f"ckpt_path={path}", "optimizer.lr=2e-3")
     for more, message in (
@@ -181,22 +159,6 @@ def test_resuming_with_other_settings_or_files_is_refused_and_init_from_is_not(t
         train_here(run, *arguments, "data.batch_size=2", "optimizer.lr=2e-3", other, "ckpt_path=last")
 
 
-def test_an_offset_of_the_recording_changes_neither_the_loss_nor_the_scores_of_validation(monkeypatch):
-    module = make_module(metrics=["si_sdr"]).eval()
-    module.denoiser.spectral.peak.fill_(5.0)
-    logged = []
-    monkeypatch.setattr(module, "log_dict", lambda values, **options: logged.append(values))
-    clean = make_voice(1.0, 16_000)
-    noisy = clean + make_noise(1.0, 16_000)
-    for offset in (0.0, 0.3):
-        recording = noisy + offset
-        level = module.denoiser.spectral.level(recording)
-        module.validation_step({"noisy": recording, "clean": clean, "level": level, "index": 0}, 0)
-        module.on_validation_epoch_end()
-    assert logged[1]["val/loss"] == pytest.approx(logged[0]["val/loss"], rel=1e-3)
-    assert logged[1]["val/si_sdr"] == pytest.approx(logged[0]["val/si_sdr"], abs=1e-2)
-
-
 def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
     more = (f"data.root={vctk}", f"data.cache={tmp_path}/cache", "trainer.max_epochs=300", "logger=csv")
     train_here(tmp_path, "debug=overfit", "model=unet10", "trainer.gpus=0", *more)
@@ -210,43 +172,36 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
     ("overrides", "message"),
     [
         (["monitor=test/pesq"], "only validation chooses"),
+        (["+callbacks.a={_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: test/x}"], "only validation"),
         (["seed=-1"], "seed"),
         (["trainer.max_epochs=-1", "scheduler=cosine"], "needs the number of steps"),
         (["trainer.val_check_interval=500"], "val_check_interval"),
         (["data.cache=/proc/nowhere"], "cannot be written"),
         (["data.root=nowhere"], "not VCTK-DEMAND"),
-        (["optimizer.lr=abc"], "optimizer"),
         (["data.shuffle=off"], "expected true or false"),
         (["model.depth=x"], "depth=x"),
         (["metrics=[pesk]"], "metric pesk is unknown"),
         (["data.root=null"], r"data\.root missing"),
         (["ckpt_path=nowhere.ckpt"], "no such checkpoint"),
-        (["init_from=nowhere.ckpt"], "no such checkpoint"),
-        (["metrics=[loudness]", "monitor=val/loudness"], "loudness is unknown"),
-        (["spectral.power=0"], "power"),
         (["trainer.precision=12"], "precision"),
     ],
 )
-def test_mistakes_are_named(vctk, tmp_path, overrides, message):
+def test_a_mistake_is_named_and_leaves_nothing(vctk, tmp_path, overrides, message):
     with pytest.raises(DenoiserError, match=message):
-        train_here(tmp_path, f"data.root={vctk}", *overrides)
+        train_here(tmp_path / "run", f"data.root={vctk}", *overrides)
+    # The number of steps is asked for once the run has begun.
+    assert (tmp_path / "run").exists() == ("scheduler=cosine" in overrides)
 
 
 @pytest.mark.parametrize(
     "overrides",
-    [["spectral=8k"], ["spectral=48k"], ["optimizer=adamw", "scheduler=cosine", "loss=mse"], ["logger=csv"],
-     ["trainer.precision=bf16-mixed"], ["monitor=val/loss"], ["~logger"],
-     [f"metrics=[{','.join(METRICS)}]", "monitor=val/lsd"],
-     ["model.norm=batch", "model.upsampling=subpixel"], ["data=folders", "data.workers=2"]],
+    [["spectral=8k"], ["spectral=48k"], ["optimizer=adamw", "scheduler=cosine", "loss=mse", "monitor=val/loss"],
+     [f"metrics=[{','.join(METRICS)}]", "monitor=val/lsd", "metric_workers=2"],
+     ["trainer.precision=bf16-mixed", "model.norm=batch", "model.upsampling=subpixel"]],
     ids=lambda overrides: overrides[0],
 )  # fmt: skip
 def test_variants_run_from_end_to_end(vctk, tmp_path, overrides):
-    root = vctk
-    if "data=folders" in overrides:
-        root = tmp_path / "pairs"
-        for side in ("noisy", "clean"):
-            shutil.copytree(vctk / f"{side}_trainset_28spk_wav", root / side)
-    train_here(tmp_path / "run", *options(root, f"data.cache={tmp_path}/cache", "debug=fast", *overrides))
+    train_here(tmp_path / "run", *options(vctk, f"data.cache={tmp_path}/cache", "debug=fast", *overrides))
     # debug=fast takes one batch of each split.
     assert json.loads((tmp_path / "run/scores.json").read_text())["n"] == 1
     denoiser = Denoiser.from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", "cpu")
@@ -268,9 +223,6 @@ def test_the_real_corpus_trains_and_its_noisy_row_is_the_known_one(tmp_path):
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["n"] == 24
     assert scores["noisy"]["si_sdr"] == pytest.approx(4.55, abs=0.05)
-    if scores["noisy"].get("pesq") is not None:
-        assert scores["noisy"]["pesq"] == pytest.approx(1.66, abs=0.02)
-        assert scores["noisy"]["stoi"] == pytest.approx(0.876, abs=0.002)
 
 
 def test_a_corpus_may_be_called_anything(tmp_path, monkeypatch):
