@@ -23,8 +23,7 @@ class Server(ThreadingHTTPServer):
     """Server of ``files`` by GET, behind a redirect as DataShare has it.
 
     Each request for a file takes one of ``faults``: ``{"status": 503}``, ``{"drop": bytes}`` breaks the connection
-    after so many, ``{"send": (content type, body)}``, ``{"range": "bytes 7-9/10"}`` is a wrong Content-Range, and
-    ``{"half": function}`` is called when half of the body has been sent.
+    after so many, ``{"send": (content type, body)}``, and ``{"range": "bytes 7-9/10"}`` is a wrong Content-Range.
     """
 
     daemon_threads = True
@@ -94,8 +93,6 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         for start in range(0, len(body), BLOCK):
-            if "half" in fault and start >= len(body) // 2:
-                fault.pop("half")()
             if start >= fault.get("drop", size + 1):
                 self.close_connection = True
                 return

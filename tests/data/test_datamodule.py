@@ -20,8 +20,7 @@ def make_data(root, tmp_path, **options) -> PairedData:
 def waveforms(data: PairedData, *epochs: int, context: str | None = None) -> list[torch.Tensor]:
     """The batches of these epochs, ``[2, B, N]``: noisy and clean."""
     loader, batches = data.train_dataloader(), []
-    if context:
-        loader.multiprocessing_context = context
+    loader.multiprocessing_context = context
     for epoch in epochs:
         loader.batch_sampler.sampler.set_epoch(epoch)
         batches += [data.waveforms(batch) for batch in loader]
@@ -29,7 +28,7 @@ def waveforms(data: PairedData, *epochs: int, context: str | None = None) -> lis
     return [torch.stack([batch["noisy"], batch["clean"]]) for batch in batches]
 
 
-@pytest.mark.parametrize(("workers", "context"), [(1, None), (4, None), (2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(("workers", "context"), [(1, "fork"), (2, "spawn")])
 def test_the_same_batches_from_any_number_of_workers(vctk, tmp_path, workers, context):
     alone = waveforms(make_data(vctk, tmp_path), 0, 1)
     helped = waveforms(make_data(vctk, tmp_path, workers=workers), 0, 1, context=context)
