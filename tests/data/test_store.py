@@ -16,7 +16,6 @@ from conftest import TINY, largest_file, make_noise, make_voice, train_here, wri
 from denoiser import audio
 from denoiser.data import pairs, preparation
 from denoiser.data.mixture.folders import one_track
-from denoiser.data.resident import Resident
 from denoiser.data.store import FULL_SCALE, to_float
 from denoiser.errors import CorpusError
 from denoiser.spectral import Spectral
@@ -58,9 +57,6 @@ def test_a_batch_of_crops_is_read_as_one_with_zeros_beyond_the_ends_of_an_uttera
         whole = torch.stack(prepared.read(prepared.names[row]))
         padded = F.pad(whole, (6_000, 20_000))[:, 6_000 + offset :][:, :length]
         assert torch.equal(to_float(crop), padded)
-    resident = Resident([prepared, prepared], torch.device("cpu"))  # two stores, as one
-    for first in (0, len(prepared.names)):
-        assert torch.equal(resident.gather(torch.from_numpy(rows + first), torch.from_numpy(offsets), length), crops)
 
 
 def test_a_folder_of_single_clips_is_a_store_of_one_track_without_its_mean(tmp_path):
