@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from denoiser.audio import ratio, reach, resample
+from denoiser.audio.resampling import ratio, reach, resample
 
 RESAMPLING_SECONDS = 4.0  # of a block
 

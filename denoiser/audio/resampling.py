@@ -72,6 +72,4 @@ def resample(waveform: Tensor, source: int, target: int) -> Tensor:
 
 def match_length(waveform: Tensor, length: int) -> Tensor:
     """Cut or zero-pad the end of ``[..., N]`` to ``[..., length]``."""
-    if waveform.shape[-1] >= length:
-        return waveform[..., :length]
     return torch.nn.functional.pad(waveform, (0, length - waveform.shape[-1]))

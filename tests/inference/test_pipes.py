@@ -54,15 +54,16 @@ def test_a_bad_pipe_leaves_nothing(denoiser, here, monkeypatch, capfdbinary, con
 
 def test_pipes_that_are_not_there_are_refused(here, monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(AudioError, match="standard input is no sound"), pipes.readable(pipes.STDIN):
+    out = Path("out.wav")
+    with pytest.raises(AudioError, match="standard input is no sound"), pipes.as_files(pipes.STDIN, out):
         pass
     reading, writing = os.pipe()
     os.close(reading)
     kept = os.dup(1)
     try:
         os.dup2(writing, 1)
-        with pytest.raises(AudioError, match="standard output: closed"), pipes.writable(pipes.STDOUT) as path:
-            path.write_bytes(b"RIFF")
+        with pytest.raises(AudioError, match="standard output: closed"), pipes.as_files(out, pipes.STDOUT) as paths:
+            paths[1].write_bytes(b"RIFF")
     finally:
         os.dup2(kept, 1)
         os.close(kept)
@@ -71,7 +72,8 @@ def test_pipes_that_are_not_there_are_refused(here, monkeypatch):
 
 def test_copies_of_a_pipe_are_private(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pipes.private_folder() as folder:
-        (folder / "talk").write_bytes(b"sound")
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"sound"), isatty=lambda: False))
+    with pipes.as_files(pipes.STDIN, Path("out.wav")) as (copy, _):
+        assert copy.read_bytes() == b"sound"
+        assert stat.S_IMODE(copy.parent.stat().st_mode) == 0o700
     assert not list(tmp_path.iterdir())
