@@ -45,7 +45,7 @@ from denoiser import audio
 from denoiser.data import pairs
 from denoiser.data.datamodule import PairedData
 from denoiser.data.preparation import prepare
-from denoiser.data.resident import Resident
+from denoiser.data.store import Resident
 from denoiser.inference.denoiser import Denoiser
 from denoiser.losses import Huber
 from denoiser.spectral import Spectral

@@ -40,6 +40,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: a folder without checkpoints/best.ckpt in it")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
+    if path.suffix.lower() == ".onnx":
+        raise CheckpointError(f"{path}: an ONNX file is for other programs; give the checkpoint it was exported from")
     try:
         return _checked(path)
     except ValueError as error:

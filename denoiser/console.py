@@ -23,6 +23,16 @@ from denoiser.errors import ConfigError, DenoiserError, StopError, UnfinishedErr
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 # Processes that Lightning starts inherit the variable as run() has set it for Hydra.
 TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1" and distributed.local_rank() == 0
+# Advice for who still types an old setting.
+RENAMED = {
+    "fresh": "is new_sweep= now",
+    "scorers": "is metric_workers= now",
+    "mode": "is no setting: it follows from monitor=",
+    "model.bins": "is no setting: it follows from spectral=",
+    "loss.name": "is no setting: choose by loss=NAME or loss._target_=",
+    "optimizer.name": "is no setting: choose by optimizer=NAME or optimizer._target_=",
+    "scheduler.name": "is no setting: choose by scheduler=NAME or scheduler._target_=",
+}
 
 
 @contextmanager
@@ -105,6 +115,8 @@ def _explain(error: BaseException) -> str:
 
 def _explain_unknown(key: str, parent: Any) -> str:
     """Name the settings that a mistyped one may have meant, of those below ``parent``, in which it was looked for."""
+    if key in RENAMED:
+        return f"{key}: {RENAMED[key]}"
     group = key.rpartition(".")[0]
     known = _dotted(OmegaConf.to_container(parent), f"{group}." if group else "") if parent else []
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
@@ -115,7 +127,6 @@ def _explain_unknown(key: str, parent: Any) -> str:
 
 
 def _dotted(tree: Any, prefix: str) -> list[str]:
-    """Return the keys of nested settings, as they are typed."""
     found: list[str] = []
     for key, value in tree.items() if isinstance(tree, dict) else ():
         if prefix or key != "hydra":

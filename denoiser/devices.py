@@ -9,10 +9,7 @@ from denoiser.errors import ConfigError
 
 
 def resolve_device(device: str) -> torch.device:
-    """Return the device of ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
-
-    Raises ConfigError for one that does not exist.
-    """
+    """Return the device of ``auto`` (a GPU if any), ``cpu``, ``cuda`` or ``cuda:1``; ConfigError if there is none."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -26,10 +26,8 @@ def export(denoiser: Denoiser, target: str | Path) -> float:
     """Write the network of ``denoiser`` as an ONNX file; return how much its output differs at most from torch's.
 
     The file maps ``features`` ``[B, inputs, F, T]`` to ``output`` ``[B, outputs, F, T]``, after the activation of the
-    head, for any B and T. Its metadata hold the spectral settings, the head, stride and context.
-
-    Raises CheckpointError where the network cannot be exported or differs by more than 1e-4; DenoiserError for
-    a missing package; ConfigError where ``target`` cannot be written.
+    head, for any B and T. Raises CheckpointError where the network cannot be exported or differs by more than 1e-4;
+    DenoiserError for a missing package; ConfigError where ``target`` cannot be written.
     """
     target = Path(target)
     if target.suffix.lower() != ".onnx":

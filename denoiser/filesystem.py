@@ -36,6 +36,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8 by :func:`atomic_write`; lone surrogates, as of a strange file name, are escaped."""
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+
+
 @cache
 def _partial_files(folder: Path) -> list[Path]:
     """Return the partial files in a folder, listed once: before each file of a large one it would take too long."""

@@ -102,11 +102,9 @@ class InferSettings:
     jobs: int | str = "auto"
 
 
-def register() -> None:
-    """Make the types known to Hydra under the names that ``conf/train.yaml`` and ``conf/infer.yaml`` begin with."""
-    store = ConfigStore.instance()
-    store.store(name="train_settings", node=TrainSettings)
-    store.store(name="infer_settings", node=InferSettings)
+# The names that conf/train.yaml and conf/infer.yaml begin with.
+ConfigStore.instance().store(name="train_settings", node=TrainSettings)
+ConfigStore.instance().store(name="infer_settings", node=InferSettings)
 
 
 def check_range(cfg: DictConfig, key: str, low: float, high: float = math.inf) -> None:
@@ -151,6 +149,3 @@ def unquoted(value: str) -> str:
         return value
     # As quoted() makes it: under DDP the script runs again on its own arguments.
     return parsed.replace("\\${", "${")
-
-
-register()

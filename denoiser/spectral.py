@@ -22,15 +22,11 @@ class Spectral(nn.Module):
 
     ``peak`` is the compressed magnitude that 999 in 1000 values of the training set stay below (:meth:`fit`), and is
     part of every checkpoint. Louder values exceed 1 and are clamped for the network alone. Scaled by the very largest
-    value, the upper third of the range would stay almost empty, and unet10 learns more slowly.
+    value, the upper third of the range would stay almost empty, and unet10 learns more slowly. 0 is not fitted yet.
 
-    Args:
-        sample_rate: Hz.
-        n_fft: length of window and transform in samples. 510 at 16 kHz are 32 ms, which have the highest oracle PESQ
-            for clean magnitudes under the noisy phase, and give 256 bins: four poolings need no padding.
-        hop: samples between frames.
-        power: exponent of the magnitude compression, in (0, 1].
-        peak: the scale, if it is known; 0 is not fitted yet.
+    ``n_fft`` is the length of window and transform and ``hop`` the step between frames, in samples. 510 at 16 kHz are
+    32 ms, which have the highest oracle PESQ for clean magnitudes under the noisy phase, and give 256 bins: four
+    poolings need no padding.
     """
 
     peak: Tensor
@@ -54,10 +50,7 @@ class Spectral(nn.Module):
             expected = "0 < power <= 1 and peak >= 0"
         if expected:
             raise ConfigError(f"spectral: {given}; expected {expected}")
-        self.sample_rate = sample_rate
-        self.n_fft = n_fft
-        self.hop = hop
-        self.power = power
+        self.sample_rate, self.n_fft, self.hop, self.power = sample_rate, n_fft, hop, power
         self.register_buffer("peak", torch.tensor(float(peak)))
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
@@ -161,9 +154,7 @@ class Spectrum:
         phase: "Tensor | Spectrum | None" = None,
     ) -> None:
         self.spectral = spectral
-        self._linear = linear
-        self._magnitude = magnitude
-        self._phase = phase
+        self._linear, self._magnitude, self._phase = linear, magnitude, phase
         self._waveform: Tensor | None = None
 
     @property

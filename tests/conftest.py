@@ -37,12 +37,11 @@ ROOT = Path(__file__).parent.parent
 importlib.import_module("train")  # registers the resolver of the run folder
 SHARED = ROOT.parent / "shared" / "data"
 needs_recordings = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real recordings at {SHARED}")
-RECORDINGS = ROOT / "tests" / "recordings"
 
 
 def recording(name: str) -> torch.Tensor:
     """Return a real recording, ``[1, N]`` at 16 kHz: ``voice_kathleen``, ``voice_lj`` or ``noise_boat``."""
-    return audio.read(RECORDINGS / f"{name}.flac")[0]
+    return audio.read(ROOT / f"tests/recordings/{name}.flac")[0]
 
 
 def make_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
@@ -72,6 +71,14 @@ def spectra(seconds: float = 0.5) -> tuple[Spectrum, Spectrum]:
     spectral, level = Spectral(), Spectral.level(noisy)
     spectral.fit([(noisy[0], level[0])])
     return spectral(noisy, level, center=False), spectral(clean, level, center=False)
+
+
+def active_decibels(sound: torch.Tensor, rate: int = 16_000) -> float:
+    """Return the mean power in dB of the 20 ms frames of ``[N]`` within 40 dB of the loudest."""
+    frames = sound.double().split(rate // 50)
+    loudest = max(frame.square().mean() for frame in frames)
+    active = torch.cat([frame for frame in frames if frame.square().mean() >= 1e-4 * loudest])
+    return float(10 * active.square().mean().log10())
 
 
 def write_pair(noisy: Path, clean: Path, seconds: float, rate: int, seed: int) -> None:
@@ -141,8 +148,6 @@ TINY = [
     "model.depth=2", "model.width=4", "model.dropout=0.1", "data.frames=32", "data.batch_size=4",
     "trainer.gpus=0", "trainer.precision=32-true", "callbacks.clips.clips=1",
 ]  # fmt: skip
-
-
 MODEL = {"name": "unet", "depth": 3, "width": 4}
 
 

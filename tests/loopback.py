@@ -1,19 +1,9 @@
-"""A file server on loopback that fails on demand, and the demo page in a process of its own."""
+"""A file server on loopback that fails on demand."""
 
 import io
-import os
-import socket
-import subprocess
-import sys
 import threading
-import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-
-import pytest
-
-from conftest import ROOT
 
 PREFIX = "/bitstream/handle/10283/2791/"
 BLOCK = 1 << 14  # bytes sent at once
@@ -23,8 +13,7 @@ class Server(ThreadingHTTPServer):
     """Server of ``files`` by GET, behind a redirect as DataShare has it.
 
     Each request for a file takes one of ``faults``: ``{"status": 503}``, ``{"drop": bytes}`` breaks the connection
-    after so many, ``{"send": (content type, body)}``, ``{"range": "bytes 7-9/10"}`` is a wrong Content-Range, and
-    ``{"half": function}`` is called when half of the body has been sent.
+    after so many, ``{"send": (content type, body)}``, and ``{"range": "bytes 7-9/10"}`` is a wrong Content-Range.
     """
 
     daemon_threads = True
@@ -94,8 +83,6 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         for start in range(0, len(body), BLOCK):
-            if "half" in fault and start >= len(body) // 2:
-                fault.pop("half")()
             if start >= fault.get("drop", size + 1):
                 self.close_connection = True
                 return
@@ -109,21 +96,3 @@ def zipped(entries: dict[str, bytes]) -> bytes:
         for name, data in entries.items():
             archive.writestr(name, data)
     return buffer.getvalue()
-
-
-def served(checkpoint: Path, folder: Path, *settings: str) -> tuple[subprocess.Popen, str]:
-    """The demo page in a process of its own, and its address; its log and temporary files lie in ``folder``."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = open(folder / "log.txt", "w")  # noqa: SIM115
-    command = [sys.executable, "-m", "denoiser", "demo", f"ckpt={checkpoint}", f"port={port}", "device=cpu", *settings]
-    environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-    deadline = time.monotonic() + 300
-    while "Running on local URL" not in (text := (folder / "log.txt").read_text()):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(text)
-        time.sleep(0.2)
-    return process, f"http://127.0.0.1:{port}"

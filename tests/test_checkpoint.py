@@ -6,7 +6,7 @@ import torch
 from conftest import checkpoint_of, make_noise, make_voice
 from denoiser import Denoiser, checkpoint
 from denoiser.cli import export
-from denoiser.errors import CheckpointError, ConfigError
+from denoiser.errors import CheckpointError
 
 MODEL = {"name": "crn", "stem": 4, "widths": [4, 8], "hidden": 8, "head": {"name": "complex", "limit": 1.1}}
 
@@ -19,43 +19,41 @@ def trained(tmp_path):
     content["optimizer_states"] = [torch.zeros(100_000)]
     (tmp_path / "run/checkpoints").mkdir(parents=True)
     torch.save(content, tmp_path / "run/checkpoints/best.ckpt")
-    return denoiser, tmp_path / "run"
+    return tmp_path / "run"
 
 
-def test_the_weights_alone_enhance_the_same(trained, tmp_path, capsys):
-    _, run = trained
-    export.main([f"ckpt={run}", f"out={tmp_path}/small.ckpt"])
-    assert "its weights alone" in capsys.readouterr().out
-    assert (tmp_path / "small.ckpt").stat().st_size < (run / "checkpoints/best.ckpt").stat().st_size - 350_000
-    assert torch.load(tmp_path / "small.ckpt", weights_only=True)["hyper_parameters"]["seed"] == 7
-    noisy = make_voice(0.5, 16_000) + make_noise(0.5, 16_000)
-    one, other = (Denoiser.from_checkpoint(path, "cpu") for path in (run, tmp_path / "small.ckpt"))
-    assert torch.equal(other.enhance(noisy, 16_000), one.enhance(noisy, 16_000))
-
-
-def test_half_the_size_sounds_the_same(trained, tmp_path):
-    _, run = trained
+def test_the_weights_alone_sound_the_same_also_in_half_the_size(trained, tmp_path, capsys):
+    paths = [trained / "checkpoints/best.ckpt", tmp_path / "false.ckpt", tmp_path / "true.ckpt"]
     for half in ("false", "true"):
-        export.main([f"ckpt={run}", f"out={tmp_path}/{half}.ckpt", f"half={half}"])
-    assert (tmp_path / "true.ckpt").stat().st_size < 0.7 * (tmp_path / "false.ckpt").stat().st_size
+        export.main([f"ckpt={trained}", f"out={tmp_path}/{half}.ckpt", f"half={half}"])
+    assert "its weights alone" in capsys.readouterr().out
+    assert torch.load(paths[1], weights_only=True)["hyper_parameters"]["seed"] == 7
+    sizes = [path.stat().st_size for path in paths]
+    assert sizes[1] < sizes[0] - 350_000
+    assert sizes[2] < 0.7 * sizes[1]
+
     noisy = make_voice(0.5, 16_000) + make_noise(0.5, 16_000)
-    one, other = (Denoiser.from_checkpoint(tmp_path / f"{half}.ckpt", "cpu") for half in ("false", "true"))
-    assert {parameter.dtype for parameter in other.parameters()} == {torch.float32}
-    assert torch.allclose(one.enhance(noisy, 16_000), other.enhance(noisy, 16_000), atol=2e-3)
-    with pytest.raises(ConfigError, match="half=true: only for checkpoints"):
-        export.main([f"ckpt={run}", f"out={tmp_path}/m.onnx", "half=true"])
+    whole, alone, half = (Denoiser.from_checkpoint(path, "cpu") for path in paths)
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float32}
+    assert torch.equal(alone.enhance(noisy, 16_000), whole.enhance(noisy, 16_000))
+    assert torch.allclose(half.enhance(noisy, 16_000), whole.enhance(noisy, 16_000), atol=2e-3)
 
 
 def test_shipped_weights_are_found_by_name_whatever_the_current_folder_holds(trained, tmp_path, monkeypatch):
-    _, run = trained
     monkeypatch.setattr(checkpoint, "WEIGHTS", tmp_path / "weights")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights").mkdir()
-    checkpoint.write_weights(run, tmp_path / "weights/small.ckpt")
+    checkpoint.write_weights(trained, tmp_path / "weights/small.ckpt")
     (tmp_path / "small").write_text("not a checkpoint")
     assert Denoiser.from_checkpoint("small", "cpu").head.limit == 1.1
     with pytest.raises(CheckpointError, match="small: not a checkpoint"):
         Denoiser.from_checkpoint("./small", "cpu")
+
+
+def test_an_onnx_file_is_no_checkpoint(tmp_path):
+    (tmp_path / "net.onnx").touch()
+    with pytest.raises(CheckpointError, match=r"net\.onnx: .* give the checkpoint it was exported from"):
+        checkpoint.load_checkpoint(tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize(

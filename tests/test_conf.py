@@ -47,16 +47,7 @@ def test_every_option_composes_and_builds(option, tmp_path):
     assert all(instantiate(c) for c in cfg.callbacks.values())
 
 
-def test_variants_state_only_what_differs():
-    for path in (CONF / "model").glob("*.yaml"):
-        variant = OmegaConf.load(path)
-        if path.stem not in ("unet10", "crn", "dualpath"):  # the first of each family states it all
-            base = OmegaConf.load(CONF / f"model/{variant.pop('defaults')[0]}.yaml")
-            assert all(base[key] != value for key, value in variant.items())
-
-
-@pytest.mark.parametrize("head", ["complex", "phase", "filter"])
-@pytest.mark.parametrize("loss", ["huber", "l1", "mse"])
+@pytest.mark.parametrize(("head", "loss"), [("complex", "huber"), ("phase", "l1"), ("filter", "mse")])
 def test_a_head_that_estimates_the_phase_is_refused_under_a_loss_of_magnitudes_alone(head, loss):
     plain = OmegaConf.to_container(composed(f"model/head={head}", f"loss={loss}"), resolve=True)
     with pytest.raises(ConfigError, match="this model/head estimates the phase"):
@@ -79,7 +70,6 @@ def test_any_optimizer_and_scheduler_of_torch_can_be_named():
     [
         (["optimizer._target_=torch.optim.SDG"], "optimizer: "),
         (["optimizer.lr=-1"], "optimizer: .*-1"),
-        (["+optimizer.speed=3"], "optimizer: .*speed"),
         (["+loss.epsilon=1"], "loss: .*epsilon"),
         (["loss={delta: 1}", "~loss._target_"], "loss=.*expected the settings of a class"),
     ],
@@ -94,14 +84,19 @@ def test_a_part_that_cannot_be_built_is_one_line(overrides, line):
     ("script", "setting", "line"),
     [
         ("train.py", "seed=abc", "seed=abc: .*Integer"),
-        ("train.py", "trainer.max_epochs=many", "trainer.max_epochs=many: .*Integer"),
         ("train.py", "trainer.gradient_clip_val=high", "trainer.gradient_clip_val=high: .*float"),
-        ("train.py", "test=maybe", "test=maybe: .*bool"),
         ("train.py", "metrics=pesq", "metrics=pesq: .*list"),
-        ("train.py", "monitor=[a]", "monitor=.*: cannot convert 'list' to string.*"),
         ("train.py", "optimiser.lr=1", "optimiser(.lr)?: no such setting; did you mean optimizer"),
         ("train.py", "model=unet11", "model=unet11: no such option; expected .*unet10"),
         ("train.py", "batch_sze=4", "batch_sze: no such setting; did you mean data.batch_size"),
+        # Settings of earlier versions.
+        ("train.py", "fresh=true", "fresh: is new_sweep= now"),
+        ("train.py", "scorers=2", "scorers: is metric_workers= now"),
+        ("train.py", "mode=max", "mode: is no setting: it follows from monitor="),
+        ("train.py", "model.bins=256", "model.bins: is no setting: it follows from spectral="),
+        ("train.py", "loss.name=mse", "loss.name: is no setting: choose by loss=NAME or loss._target_="),
+        ("train.py", "optimizer.name=sgd", "optimizer.name: is no setting: choose by optimizer=NAME or optimizer"),
+        ("train.py", "scheduler.name=cosine", "scheduler.name: is no setting: choose by scheduler=NAME or scheduler"),
         ("infer.py", "dry=some", "dry=some: .*Float"),
         ("infer.py", "plot=2.5", "plot=2.5: .*bool"),
     ],
@@ -124,7 +119,10 @@ def test_the_best_checkpoint_is_the_highest_or_the_lowest_as_the_monitor_has_it(
 @pytest.mark.parametrize("spectral", ["8k", "16k", "48k"])
 def test_every_family_takes_every_spectral_representation(model, spectral):
     plain = OmegaConf.to_container(composed(f"model={model}", f"spectral={spectral}"), resolve=True)
-    assert build_module(plain, {}).denoiser.spectral.bins == {"8k": 128, "16k": 256, "48k": 768}[spectral]
+    denoiser = build_module(plain, {}).denoiser
+    assert denoiser.spectral.bins == {"8k": 128, "16k": 256, "48k": 768}[spectral]
+    frames = torch.zeros(1, denoiser.head.inputs, denoiser.spectral.bins, 4)
+    assert denoiser.net(frames).shape == (1, denoiser.head.outputs, denoiser.spectral.bins, 4)
 
 
 def test_a_run_goes_on_in_the_folder_of_its_checkpoint(tmp_path):

@@ -1,4 +1,4 @@
-"""Full disks, read-only folders, corpora that vanish, killed workers: one line, and nothing that was done is lost."""
+"""Full disks, lost corpora, killed workers, samples of NaN: one line, and nothing that was done is lost."""
 
 import multiprocessing
 import os
@@ -11,19 +11,22 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 from pytorch_lightning import Callback
 
-from conftest import TINY, composed, largest_file, make_noise, train_here, write_vctk
+from conftest import TINY, composed, largest_file, train_here, write_vctk
 from denoiser import Denoiser, audio, filesystem
 from denoiser.console import one_line
-from denoiser.errors import CheckpointError, ConfigError, CorpusError, DenoiserError, StopError
+from denoiser.data.augment import Transform
+from denoiser.errors import CheckpointError, ConfigError, CorpusError, DenoiserError, DivergedError, StopError
 from denoiser.inference.batch import enhance_files
 from denoiser.inference.jobs import plan
 from denoiser.sweep.multirun import Sweep
 from denoiser.training import folder as run_folder
 from denoiser.training import record
 from denoiser.training.folder import LOCK, RunFolder
+from untrained import write_voices
 
 
 class Do(Callback):
@@ -56,6 +59,12 @@ def doing(action, monkeypatch, **when) -> str:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return write_vctk(tmp_path_factory.mktemp("corpus"), train=16, rate=16_000, seconds=0.6)
+
+
+@pytest.fixture
+def my_root(root, tmp_path):
+    """A corpus to spoil."""
+    return shutil.copytree(root, tmp_path / "corpus", ignore=shutil.ignore_patterns("cache"))
 
 
 @pytest.fixture
@@ -118,11 +127,9 @@ def test_a_full_disk_ends_the_training_with_a_line(root, small_disk, monkeypatch
     assert epoch(folder / "run") == 2
 
 
-def test_a_full_disk_leaves_the_rest_of_a_folder_for_later(denoiser, small_disk, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_rest_of_a_folder_for_later(denoiser, small_disk, here):
     folder, fill = small_disk
-    monkeypatch.chdir(tmp_path)
-    for index in range(5):
-        audio.write(f"in/{index}.wav", make_noise(0.5, 16_000, index), 16_000)
+    write_voices(*(f"in/{index}.wav" for index in range(5)))
     jobs = plan(["in"], str(folder / "out"))
     enhance_files(denoiser, jobs[:2], overwrite=False)
     fill()
@@ -135,7 +142,7 @@ def test_a_full_disk_leaves_the_rest_of_a_folder_for_later(denoiser, small_disk,
     assert (len(outcome.skipped), len(outcome.done)) == (2, 3)
 
 
-def test_the_enhancement_of_a_folder_that_sigterm_ends_says_how_far_it_came(denoiser, tmp_path, monkeypatch):
+def test_the_enhancement_of_a_folder_that_sigterm_ends_says_how_far_it_came(denoiser, here):
     class Stopped(Denoiser):
         def enhance_file(self, source, target, *arguments, **settings):
             if source.name == "1.wav":
@@ -143,9 +150,7 @@ def test_the_enhancement_of_a_folder_that_sigterm_ends_says_how_far_it_came(deno
                 raise StopError("", 143)
             return super().enhance_file(source, target, *arguments, **settings)
 
-    monkeypatch.chdir(tmp_path)
-    for index in range(3):
-        audio.write(f"in/{index}.wav", make_noise(0.2, 16_000, index), 16_000)
+    write_voices("in/0.wav", "in/1.wav", "in/2.wav")
     with pytest.raises(StopError, match="1 of 3 files are done; the same command does the rest") as stop:
         enhance_files(Stopped(denoiser.net, denoiser.spectral).eval(), plan(["in"], "out"), overwrite=False, at_once=1)
     assert stop.value.code == 143
@@ -187,19 +192,17 @@ def test_a_run_waits_for_a_lock_that_is_soon_released(tmp_path, monkeypatch):
         assert free
 
 
-def test_a_corpus_that_vanishes_costs_nothing_that_was_trained(tmp_path, monkeypatch):
-    root = write_vctk(tmp_path / "corpus", train=8, test=2, rate=16_000, seconds=0.6)
-    kept = shutil.copytree(root, tmp_path / "kept")
-    gone = doing(lambda: shutil.rmtree(root), monkeypatch)
+def test_a_corpus_that_vanishes_costs_nothing_that_was_trained(root, my_root, tmp_path, monkeypatch):
+    gone = doing(lambda: shutil.rmtree(my_root), monkeypatch)
     with pytest.raises(CorpusError, match=r"the prepared corpus is gone.*the next start prepares it anew"):
-        train_here(tmp_path / "run", *options(root, gone, "test=true"))
+        train_here(tmp_path / "run", *options(my_root, gone, "test=true"))
     # What is mapped stays; the test set had not been opened.
     assert epoch(tmp_path / "run") == 2
     assert record.read(tmp_path / "run")["status"] == "failed"
     with pytest.raises(CorpusError, match="corpus"):
-        train_here(tmp_path / "run", *options(root, "ckpt_path=last", "test=true"))
-    shutil.copytree(kept, root)
-    train_here(tmp_path / "run", *options(root, "ckpt_path=last", "test=true"))
+        train_here(tmp_path / "run", *options(my_root, "ckpt_path=last", "test=true"))
+    shutil.copytree(root, my_root, ignore=shutil.ignore_patterns("cache"))
+    train_here(tmp_path / "run", *options(my_root, "ckpt_path=last", "test=true"))
     assert record.read(tmp_path / "run")["status"] == "finished"
 
 
@@ -216,10 +219,9 @@ def test_a_worker_that_is_killed_ends_the_training_with_a_line(root, tmp_path, m
     assert epoch(tmp_path) == 1
 
 
-def test_a_clock_that_went_back_hides_no_failure(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_clock_that_went_back_hides_no_failure(here, capsys):
     sweep = Sweep(ranking=False)
-    sweep.folder, sweep.lock = tmp_path / "sweep", None
+    sweep.folder, sweep.lock = here / "sweep", None
     record.write(sweep.folder / "old", {"status": "failed", "reason": "long ago", "ended": "2030-01-01T00:00:00"})
     sweep.before = record.find([sweep.folder])
     record.write(sweep.folder / "new", {"status": "failed", "reason": "just now", "ended": "1970-01-01T00:00:00"})
@@ -227,3 +229,42 @@ def test_a_clock_that_went_back_hides_no_failure(tmp_path, monkeypatch, capsys):
         sweep.on_multirun_end(None)
     assert end.value.code == 2
     assert capsys.readouterr().err == "sweep/new: failed: just now\n"
+
+
+# Samples that are not finite, and silence
+
+
+class Spoil(Transform):
+    """Transform with a mistake: the third row of a batch is divided by zero."""
+
+    def change(self, noise, clean, level, rng):
+        clean = clean.clone()
+        clean[2] = clean[2] / 0.0
+        return noise, clean
+
+
+def test_a_batch_that_is_not_finite_ends_the_training_with_its_step_and_advice(root, tmp_path):
+    spoil = f"+augment.spoil._target_={__name__}.Spoil"
+    line = r"^the loss is nan at step 1, in epoch 1: .* augment, may help$"
+    with pytest.raises(DivergedError, match=line) as failure:
+        train_here(tmp_path, *options(root, "trainer.log_every_n_steps=1", spoil))
+    assert record.read(tmp_path)["reason"] == str(failure.value)
+    assert not (tmp_path / "checkpoints/last.ckpt").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_samples_that_are_not_finite_are_refused_with_the_name_of_the_file(my_root, value):
+    (path,) = my_root.glob("noisy_trainset*/p225_000.wav")
+    sound, rate = audio.read(path)
+    sound[0, 100] = value
+    soundfile.write(path, sound[0].numpy(), rate, subtype="FLOAT")
+    with pytest.raises(CorpusError, match=rf"^1 problem in the corpus.*{path.name}: holds NaN, infinite"):
+        train_here(my_root / "run", *options(my_root))
+    assert len(list(my_root.glob("cache/*/index.json"))) <= 1  # of the test set
+
+
+def test_training_with_silent_files_works(my_root, tmp_path):
+    for path in my_root.glob("*_trainset*/p22[56]_*.wav"):
+        audio.write(path, torch.zeros(1, 9600), 16_000)
+    train_here(tmp_path / "run", *options(my_root, "data.batch_size=1"))
+    assert record.read(tmp_path / "run")["status"] == "finished"

@@ -1,4 +1,4 @@
-"""Lock file: every requirement, in a version that fits, by hash."""
+"""Lock file: every requirement, in a version that fits, by hash, from no index in particular."""
 
 import re
 from importlib.metadata import requires
@@ -11,11 +11,12 @@ from conftest import ROOT
 INSTALLED = ("dev", "demo", "export", "sweep")  # extras that the lock has
 
 
-def test_the_lock_is_current():
+def test_the_lock_is_current_and_names_no_index():
+    text = (ROOT / "requirements.lock").read_text()
+    assert "://" not in re.sub(r"#.*", "", text)
+    assert "index-url" not in text
     locked: dict[str, set[str]] = {}
-    for name, version, rest in re.findall(
-        r"^([\w.-]+)==([^\s;]+)([^\n]*(?:\n {4}--hash=\S+.*)*)", (ROOT / "requirements.lock").read_text(), re.M
-    ):
+    for name, version, rest in re.findall(r"^([\w.-]+)==([^\s;]+)([^\n]*(?:\n {4}--hash=\S+.*)*)", text, re.M):
         assert "--hash=sha256:" in rest, name
         locked.setdefault(canonicalize_name(name), set()).add(version)
     missing = []
@@ -28,9 +29,3 @@ def test_the_lock_is_current():
         if not any(requirement.specifier.contains(version, prereleases=True) for version in versions):
             missing.append(text)
     assert not missing, "make lock"
-
-
-def test_the_lock_names_no_index():
-    text = (ROOT / "requirements.lock").read_text()
-    assert "://" not in re.sub(r"#.*", "", text)
-    assert "index-url" not in text

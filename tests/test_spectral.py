@@ -65,16 +65,6 @@ def test_a_training_patch_depends_on_its_own_samples_only():
     assert torch.allclose(spectral(longer, level, center=False).magnitude[:, 4:-4], patch, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["linear", "magnitude", "phase"])
-def test_a_part_of_a_spectrum_is_the_spectrum_of_these_frames(form):
-    spectral, noisy = fitted(), make_voice(1.0, 16_000)
-    whole = spectral(noisy, spectral.level(noisy))
-    getattr(whole, form)
-    part = whole.frames(slice(10, 20))
-    assert torch.equal(getattr(part, form), getattr(whole, form)[..., 10:20])
-    assert part.shape == (1, 256, 10)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

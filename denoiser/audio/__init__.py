@@ -3,10 +3,9 @@
 Waveforms are float32 ``[C, N]`` (channels, samples) with full scale at ±1.
 """
 
-from denoiser.audio.formats import FLOATING, Info, output_suffix
-from denoiser.audio.listing import list_files
+from denoiser.audio.formats import FLOATING, Info, list_files, output_suffix
 from denoiser.audio.reader import Reader, peak, probe, read
-from denoiser.audio.resampling import match_length, ratio, reach, resample
+from denoiser.audio.resampling import match_length, ratio, resample
 from denoiser.audio.writer import Writer, mp3, write
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "peak",
     "probe",
     "ratio",
-    "reach",
     "read",
     "resample",
     "write",

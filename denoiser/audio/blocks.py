@@ -3,12 +3,13 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from denoiser.audio import ratio, reach, resample
+from denoiser.audio.resampling import ratio, reach, resample
 
 RESAMPLING_SECONDS = 4.0  # of a block
 
@@ -17,13 +18,11 @@ class Blocks:
     """Overlap-save: each block is passed to a function with its context on either side, whose results are discarded.
 
     Args:
-        function: takes ``[..., n]`` samples and a slice of their ``ceil(n * new / old)`` results, and returns these
-            results alone. A result depends on no more than ``context`` samples on either side of its position, and
-            not on where the piece begins, as long as that is a multiple of ``step``.
-        step: samples; a multiple of ``old``.
-        context: samples.
+        function: ``[..., n]`` samples, and a slice of their ``ceil(n * new / old)`` results → these results alone.
+        step: samples; a result does not depend on where a piece begins, if that is a multiple of ``step``.
+        context: samples on either side of its position that a result may depend on.
         size: length of a block in samples, rounded to ``step``.
-        rates: ``(old, new)``: ``old`` samples in give ``new`` results.
+        rates: ``(old, new)``: ``old`` samples, of which ``step`` is a multiple, give ``new`` results.
         fade: results over which neighbouring blocks are cross-faded, which is audible only where they differ.
         threads: several run the function on as many blocks at once; one is the calling thread.
     """
@@ -49,30 +48,28 @@ class Blocks:
         # Input samples after a sample until its result is out, at most.
         self.delay = self.size * (1 + self.ahead) + self.context
         self._buffer: Tensor | None = None
-        # Positions of the buffer's first sample and of the next block's, both multiples of `step`.
-        self._start = self._next = 0
-        # Each block's results, and how many of them come before those to be cross-faded with the next block.
-        self._pending: deque[tuple[Future[Tensor], int]] = deque()
+        self._before = 0  # samples of the buffer before the next block, a multiple of `step`
+        # Calls that return a block's results, and how many come before those to be cross-faded with the next block.
+        self._pending: deque[tuple[Callable[[], Tensor], int]] = deque()
         self._overlap: Tensor | None = None
 
     def push(self, samples: Tensor) -> Iterable[Tensor]:
         """Take ``[..., n]`` samples and yield the results that are ready."""
         self._buffer = samples if self._buffer is None else torch.cat([self._buffer, samples], dim=-1)
-        while self._buffer.shape[-1] >= self._next + self.size + self.context - self._start:
-            self._begin(self._next + self.size + self.context - self._start, self.size)
-            self._next += self.size
-            start = max(0, self._next - self.context)
-            self._buffer = self._buffer[..., start - self._start :]
-            self._start = start
+        while self._buffer.shape[-1] >= self._before + self.size + self.context:
+            self._begin(self._before + self.size + self.context, self.size)
+            used = max(0, self._before + self.size - self.context)
+            self._buffer = self._buffer[..., used:]
+            self._before += self.size - used
             if len(self._pending) > self.ahead:
                 yield self._oldest_results()
 
     def flush(self) -> Iterable[Tensor]:
         """Yield the remaining results: the signal has ended."""
         if self._buffer is not None:
-            left = self._start + self._buffer.shape[-1] - self._next
-            if left > 0:
-                self._begin(self._buffer.shape[-1], left)
+            length = self._buffer.shape[-1]
+            if length > self._before:
+                self._begin(length, length - self._before)
         self._buffer = None
         while self._pending:
             yield self._oldest_results()
@@ -83,20 +80,15 @@ class Blocks:
         """Start on the first ``length`` samples of the buffer, for the results of ``size`` samples from the next on."""
         assert self._buffer is not None
         old, new = self.rates
-        first = (self._next - self._start) * new // old
+        first = self._before * new // old
         count = math.ceil(size * new / old)
-        block, wanted = self._buffer[..., :length], slice(first, first + count + len(self.ramp))
-        future: Future[Tensor]
-        if self.pool is None:
-            future = Future()
-            future.set_result(self.function(block, wanted))
-        else:
-            future = self.pool.submit(self.function, block, wanted)
-        self._pending.append((future, count))
+        wanted = slice(first, first + count + len(self.ramp))
+        call = partial(self.function, self._buffer[..., :length], wanted)
+        self._pending.append((self.pool.submit(call).result if self.pool else call, count))
 
     def _oldest_results(self) -> Tensor:
-        future, count = self._pending.popleft()
-        results, beyond = future.result().tensor_split([count], dim=-1)
+        call, count = self._pending.popleft()
+        results, beyond = call().tensor_split([count], dim=-1)
         if self._overlap is not None:
             n = min(self._overlap.shape[-1], results.shape[-1])
             ramp = self.ramp[:n].to(results.device)

@@ -18,19 +18,16 @@ from denoiser.audio.formats import DEMUXERS, Info, select_tags
 from denoiser.errors import AudioError
 
 _ENTRIES = "stream=codec_name,sample_rate,channels,duration:stream_tags:format=duration:format_tags"
-_PROBE_SECONDS = 60.0
 
 
 def is_installed() -> bool:
-    """Return True if both programs are on the PATH."""
     return bool(shutil.which("ffmpeg") and shutil.which("ffprobe"))
 
 
 class Source:
     """The first sound stream of a file, decoded while it is read; ``info`` holds the facts of its header.
 
-    Containers state no length but a duration, which is near. Raises AudioError if ffmpeg is not installed, or finds no
-    sound in the file.
+    Raises AudioError if ffmpeg is not installed, or finds no sound in the file.
     """
 
     def __init__(self, path: Path, demuxer: str | None = None) -> None:
@@ -41,8 +38,7 @@ class Source:
         name = b"file:" + os.fsencode(path.absolute())
         options = ["-v", "error", "-protocol_whitelist", "file,pipe", "-f", self._demuxer]
         self._input: list[str | bytes] = [*options, "-i", name]
-        # The decoder starts at the first block.
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None  # of the decoder, which starts at the first block
         self.info = self._probe(path)
 
     def block(self, samples: int) -> np.ndarray:
@@ -58,7 +54,6 @@ class Source:
         return np.frombuffer(data, "<f4", whole * self.info.channels).reshape(whole, self.info.channels)
 
     def close(self) -> None:
-        """End the decoder."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -77,17 +72,16 @@ class Source:
     def _probe(self, path: Path) -> Info:
         command = ["ffprobe", *self._input, "-select_streams", "a:0", "-show_entries", _ENTRIES, "-of", "json"]
         try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS)
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
         except subprocess.TimeoutExpired as error:
             raise AudioError(f"{path}: ffprobe does not get through it") from error
         if done.returncode:
             raise AudioError(f"{path}: not readable as {self._demuxer} by ffmpeg ({_last_line(done.stderr)})")
         found = json.loads(done.stdout.decode(errors="replace"))
-        streams = found.get("streams") or [{}]
-        stream, container = streams[0], found.get("format", {})
-        given = {**stream.get("tags", {}), **container.get("tags", {})}
-        texts = {key.lower(): str(text) for key, text in given.items()}
         try:
+            stream, container = found["streams"][0], found["format"]
+            given = {**stream.get("tags", {}), **container.get("tags", {})}
+            texts = {key.lower(): str(text) for key, text in given.items()}
             return Info(
                 path=path,
                 sample_rate=int(stream["sample_rate"]),
@@ -98,7 +92,7 @@ class Source:
                 tags=select_tags({**texts, "tracknumber": texts.get("track", "")}),
                 seconds=float(stream.get("duration") or container.get("duration") or 0),
             )
-        except (KeyError, ValueError) as error:
+        except (KeyError, IndexError, ValueError) as error:
             raise AudioError(f"{path}: ffmpeg finds no sound in it") from error
 
 

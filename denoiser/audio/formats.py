@@ -1,5 +1,6 @@
 """Sound formats by file extension, those that are written and those that ffmpeg decodes; the facts of a file."""
 
+import glob
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ FORMATS = {
     ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".opus": "OGG", ".mp3": "MP3",
     ".aiff": "AIFF", ".aif": "AIFF", ".aifc": "AIFF", ".au": "AU", ".snd": "AU", ".caf": "CAF", ".sph": "NIST",
 }  # fmt: skip
-_WRITABLE = frozenset(FORMATS.values()) | {"WAVEX"}
 
 # ffmpeg's demuxer → extensions that it may be used for.
 _DEMUXERS = {
@@ -41,16 +41,14 @@ BITS = {
 _KEPT = frozenset(BITS) | {"ULAW", "ALAW", "OPUS"}
 
 TAGS = ("title", "artist", "album", "tracknumber", "date", "genre", "comment", "copyright", "license", "software")
-_MAX_BYTES = 2000  # of UTF-8; longer ones break a WAV
 
 
 @dataclass(frozen=True)
 class Info:
-    """The facts of a file's header.
+    """The facts of a file's header; ``format`` and ``subtype`` are libsndfile's names, or else ffmpeg's.
 
     ``frames`` is the number of samples per channel, 0 if the header does not know it: MP3 without an index, streamed
-    FLAC, everything that ffmpeg decodes. ``seconds`` is a guess then, or 0. ``format`` and ``subtype`` are libsndfile's
-    names, or else ffmpeg's.
+    FLAC, everything that ffmpeg decodes. ``seconds`` is a guess then, or 0.
     """
 
     path: Path
@@ -72,12 +70,11 @@ def output_suffix(path: str | Path) -> str:
 def encoding(path: Path, format: str | None, subtype: str | None) -> tuple[str, str]:
     """Return the format and subtype to write: those asked for if they can be written, else the nearest.
 
-    The format defaults to that of the extension, the subtype to the default of the format, which replaces rare codecs
-    and those that libsndfile writes badly (ADPCM, GSM, MPEG inside a WAV) too. Raises AudioError if the extension has
-    no format.
+    The format defaults to that of the extension, and raises AudioError if that has none. The subtype defaults to that
+    of the format, in place of codecs that libsndfile writes badly (ADPCM, GSM, MPEG inside a WAV) too.
     """
     suffix = path.suffix.lower()
-    if format not in _WRITABLE:
+    if format not in FORMATS.values() and format != "WAVEX":
         format = FORMATS.get(suffix)
     if format is None:
         raise AudioError(f"{path}: '{path.suffix}' names no format that can be written; try .wav or .flac")
@@ -95,6 +92,27 @@ def encoding(path: Path, format: str | None, subtype: str | None) -> tuple[str, 
 
 
 def select_tags(texts: Mapping[str, str]) -> dict[str, str]:
-    """Return the non-empty TAGS among ``texts``, each cut to the bytes that every format can hold."""
-    cut = {name: texts.get(name, "").encode()[:_MAX_BYTES].decode(errors="ignore") for name in TAGS}
+    """Return the non-empty TAGS among ``texts``, each cut to 2000 bytes of UTF-8: longer ones break a WAV."""
+    cut = {name: texts.get(name, "").encode()[:2000].decode(errors="ignore") for name in TAGS}
     return {name: text for name, text in cut.items() if text}
+
+
+def list_files(source: str | Path) -> list[Path]:
+    """Return the sound files that a path, a folder (searched recursively) or a glob pattern names, sorted.
+
+    In a folder these are the regular files with an extension of EXTENSIONS. Raises AudioError if there is none.
+    """
+    path = Path(source)
+    if path.is_dir():
+        candidates = [file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS]
+        problem = "no sound files in this folder"
+    elif path.exists():
+        return [path]
+    else:
+        candidates = [Path(name) for name in glob.glob(str(source), recursive=True)]
+        problem = "no such file or folder, and no file matches it as a pattern"
+    # Unpackers leave hidden files and the folder __MACOSX behind.
+    found = [p for p in candidates if not p.name.startswith(".") and "__MACOSX" not in p.parts and p.is_file()]
+    if not found:
+        raise AudioError(f"{source}: {problem}")
+    return sorted(found)

@@ -13,8 +13,6 @@ from denoiser.audio.formats import TAGS, Info, select_tags
 
 # The exceptions that a SoundFile raises.
 ERRORS = (soundfile.SoundFileError, TypeError, ValueError, AssertionError, OSError)
-_SYSTEM = 2  # SF_ERR_SYSTEM of sndfile.h
-_UNKNOWN_LENGTH = 1 << 62  # streamed FLAC claims 2**63 - 1 samples
 
 
 class Sound(soundfile.SoundFile):
@@ -44,7 +42,8 @@ class Source(Sound):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        claimed = self.frames if 0 < self.frames < _UNKNOWN_LENGTH else 0
+        # Streamed FLAC claims 2**63 - 1 samples.
+        claimed = self.frames if 0 < self.frames < 1 << 62 else 0
         self.is_guessed = self.subtype.startswith("MPEG") and not _has_index(path)
         self.info = Info(
             path=path,
@@ -77,7 +76,7 @@ def _has_index(path: Path) -> bool:
 def reason(error: BaseException) -> str:
     """Return why libsndfile or the system refused, in few words."""
     if isinstance(error, soundfile.LibsndfileError):
-        if error.code == _SYSTEM:
+        if error.code == 2:  # SF_ERR_SYSTEM of sndfile.h
             return "the system refuses: no permission, or no space"
         return error.error_string.removeprefix("Error : ").rstrip(".")
     return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -10,15 +10,12 @@ from denoiser.errors import ConfigError, DenoiserError
 # LUFS. Gating blocks below it do not count, and a recording below it has no loudness.
 SILENT = -70.0
 _OFFSET = -0.691  # dB, of BS.1770: a sine of 997 Hz at full scale in one channel is -3.01 LUFS
-_RELATIVE_GATE = -10.0  # dB below the mean of the blocks that are not silent
 
 
 class Meter:
     """Integrated loudness (ITU-R BS.1770-4) by pyloudnorm's filters, in memory that hardly grows.
 
-    Args:
-        sample_rate: Hz.
-        channels: of five, the last two are surrounds and count 1.5 dB more; otherwise all are alike.
+    Of five channels, the last two are surrounds and count 1.5 dB more; otherwise all are alike.
     """
 
     def __init__(self, sample_rate: int, channels: int) -> None:
@@ -56,7 +53,7 @@ class Meter:
         energies = np.convolve(self._energies, np.ones(4) / 4, mode="valid")
         energies = energies[energies > 10 ** ((SILENT - _OFFSET) / 10)]
         if len(energies):
-            energies = energies[energies > energies.mean() * 10 ** (_RELATIVE_GATE / 10)]
+            energies = energies[energies > energies.mean() / 10]
         return float(10 * np.log10(energies.mean()) + _OFFSET) if len(energies) else -math.inf
 
     def gain(self, target: float) -> float:

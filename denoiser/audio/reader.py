@@ -18,13 +18,9 @@ _STEP = 1 << 18  # samples of all channels decoded at once
 
 
 class Reader:
-    """A sound file read block by block, from start to end::
+    """A sound file read block by block, from start to end; ``info`` holds the facts of its header.
 
-        with Reader("talk.wav") as reader:
-            while (block := reader.read(1 << 16)).shape[1]:
-                ...
-
-    ``info`` holds the facts of its header. Raises AudioError if the file is missing, empty or not audio.
+    Raises AudioError if the file is missing, empty or not audio.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -57,14 +53,12 @@ class Reader:
         return waveform
 
     def rewind(self) -> None:
-        """Go back to the first sample."""
         if self._done:
             self.close()
             self._source = _open(self.info.path)
             self._done = 0
 
     def close(self) -> None:
-        """Close the file."""
         self._source.close()
 
     def __enter__(self) -> "Reader":
@@ -119,10 +113,10 @@ def _open(path: Path) -> libsndfile.Source | ffmpeg.Source:
 
 def _decoder(path: Path) -> libsndfile.Source | ffmpeg.Source:
     """Open a file with libsndfile if that can decode it, else with ffmpeg if the extension is one of its own."""
-    suffix = path.suffix.lower()
     try:
         source = libsndfile.Source(path)
     except libsndfile.ERRORS as error:
+        suffix = path.suffix.lower()
         if suffix in DEMUXERS:
             try:
                 return ffmpeg.Source(path)

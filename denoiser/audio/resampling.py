@@ -11,10 +11,6 @@ from denoiser.errors import AudioError
 
 _CROSSINGS = 16  # zero crossings of the sinc on each side
 _ROLLOFF = 0.99  # cut-off, as a share of the lower rate's half
-# Output samples per position of the convolution: 48 to 16 kHz, one filter at a time, takes five times as long.
-_AT_ONCE = 16
-# The filters of one ratio take 4 bytes times its square: 4 MB.
-_MAX_PERIOD = 1000
 
 
 def ratio(source: int, target: int) -> tuple[int, int]:
@@ -24,7 +20,8 @@ def ratio(source: int, target: int) -> tuple[int, int]:
     way back is the inverse, so nothing drifts. Raises AudioError if one rate is more than 1000 times the other.
     """
     low, high = sorted((source, target))
-    nearest = Fraction(low, high).limit_denominator(_MAX_PERIOD)
+    # The filters of a ratio take 4 bytes times its square: 4 MB.
+    nearest = Fraction(low, high).limit_denominator(1000)
     if nearest == 0:
         raise AudioError(f"cannot resample from {source} to {target} Hz")
     old, new = nearest.denominator, nearest.numerator
@@ -48,7 +45,8 @@ def _filters(old: int, new: int, device: torch.device, dtype: torch.dtype) -> tu
     # Tensors made in inference mode could not be trained through later.
     with torch.inference_mode(False):
         design = Resample(old, new, lowpass_filter_width=_CROSSINGS, rolloff=_ROLLOFF, dtype=torch.float64)
-        n = max(1, _AT_ONCE // new)
+        # 48 to 16 kHz takes five times as long with one output sample per position of the convolution.
+        n = max(1, 16 // new)
         shifted = [torch.nn.functional.pad(design.kernel, (i * old, (n - 1 - i) * old)) for i in range(n)]
         return torch.cat(shifted).to(device, dtype), n * old
 
@@ -74,6 +72,4 @@ def resample(waveform: Tensor, source: int, target: int) -> Tensor:
 
 def match_length(waveform: Tensor, length: int) -> Tensor:
     """Cut or zero-pad the end of ``[..., N]`` to ``[..., length]``."""
-    if waveform.shape[-1] >= length:
-        return waveform[..., :length]
     return torch.nn.functional.pad(waveform, (0, length - waveform.shape[-1]))

@@ -28,9 +28,8 @@ _MP3_RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 class Writer:
     """A sound file written block by block; it gets its name only once all of it is on disk.
 
-    ``format`` (``WAV``, ``FLAC``, ...) and ``subtype`` (``PCM_16``, ...) are chosen by :func:`~.formats.encoding`.
-    ``frames`` is the number of samples to come, 0 if unknown: WAV becomes RF64 beyond 4 GB. ``tags`` are those of TAGS;
-    a format leaves out what it cannot hold.
+    ``format`` (``WAV``, ...) and ``subtype`` (``PCM_16``, ...) go through :func:`~.formats.encoding`. ``frames`` is the
+    number of samples to come, 0 if unknown: WAV becomes RF64 beyond 4 GB. A format leaves out ``tags`` it cannot hold.
 
     Raises AudioError if the format cannot hold the sound or the file cannot be written. Then, and if the ``with`` block
     raises, nothing new is left and an older file stays.
@@ -112,10 +111,9 @@ class Writer:
         try:
             yield
         except libsndfile.ERRORS as error:
-            raise AudioError(
-                f"{self._path}: cannot be written as {self._format} {self._subtype}, {self._rate} Hz, "
-                f"{self._channels} channels ({libsndfile.reason(error)})"
-            ) from error
+            sound = f"{self._format} {self._subtype}, {self._rate} Hz, {self._channels} channels"
+            why = libsndfile.reason(error)
+            raise AudioError(f"{self._path}: cannot be written as {sound} ({why})") from error
 
 
 def _quantised(samples: Tensor, subtype: str) -> Tensor:
@@ -136,13 +134,11 @@ def write(path: str | Path, waveform: Tensor, sample_rate: int, **options: Any) 
 
 
 def mp3(waveform: Tensor, sample_rate: int) -> bytes:
-    """Encode the first two channels of ``[C, N]`` in ±1 as MP3, at the same rate or one that MP3 knows.
+    """Encode the first two channels of ``[C, N]`` in ±1 as MP3, at the same rate or the next one that MP3 knows.
 
     Raises AudioError if this libsndfile has no encoder.
     """
-    target = sample_rate
-    if sample_rate not in _MP3_RATES:
-        target = 48_000 if sample_rate > 48_000 else 16_000
+    target = min((rate for rate in _MP3_RATES if rate >= sample_rate), default=_MP3_RATES[-1])
     samples = resample(waveform[:2], sample_rate, target).clamp(-1, 1).numpy().T
     buffer = io.BytesIO()
     try:

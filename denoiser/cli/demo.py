@@ -1,12 +1,15 @@
 """Command ``python -m denoiser demo``: a page in the browser, served from this machine, to denoise clips on."""
 
 import os
+import secrets
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from denoiser import settings
 from denoiser.cli.arguments import key_values, whole
@@ -26,6 +29,8 @@ Clips and results lie in a private folder of this machine, for an hour or until 
 
 DEFAULTS = {"ckpt": "best", "device": "auto", "host": "127.0.0.1", "port": "7860", "limit": "500"}
 WAITING = 32  # requests in the queue; more are refused
+CHECKED, KEPT = 600, 3600  # seconds: clips and results older than KEPT are deleted every CHECKED
+AT_ONCE = 2  # clips enhanced at the same time
 
 
 def find_checkpoints(given: str) -> dict[str, Path]:
@@ -56,9 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     with tempfile.TemporaryDirectory(prefix="denoiser-demo-") as folder:
-        # Gradio reads it when it is imported, and puts uploads there.
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        from denoiser.cli.demo_page import build_page
+        os.environ["GRADIO_TEMP_DIR"] = folder  # for uploads
         from denoiser.inference.denoiser import Denoiser
 
         # A mistake in the checkpoint or the device is reported now.
@@ -70,3 +73,58 @@ def main(arguments: Sequence[str]) -> None:
             page.queue(max_size=WAITING).launch(max_file_size=limit * 2**20, **place, **private)
         except OSError as error:
             raise DenoiserError(f"port={port}: cannot serve at {given['host']} ({error}); give another") from error
+
+
+def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> Any:
+    """Return the page; each result is written to a folder of its own below ``folder``, with a name nobody can guess."""
+    # Imported here: gradio reads its folder from the environment when it is imported, and torch takes seconds.
+    import gradio as gr
+
+    from denoiser import audio, figures
+    from denoiser.inference.denoiser import Denoiser
+    from denoiser.inference.options import Options
+
+    @lru_cache(maxsize=2)
+    def load(name: str) -> Denoiser:
+        return Denoiser.from_checkpoint(checkpoints[name], device)
+
+    def enhance(clip: str | None, name: str, *chosen: Any) -> tuple[str, str, Any, str]:
+        if not clip:
+            raise gr.Error("Drop or record a clip first.")
+        source = Path(clip)
+        private = folder / secrets.token_hex(16)
+        private.mkdir(mode=0o700)
+        target = private / f"{source.stem}_enhanced{audio.output_suffix(source)}"
+        dry, limit, iterations, full_band, loudness = chosen  # in the order of the settings below
+        try:
+            options = Options(dry, limit, int(iterations), full_band)
+            done = load(name).enhance_file(source, target, options, loudness=loudness)
+            figure = figures.before_and_after(source, target)
+        except DenoiserError as error:
+            # The visitor knows the clip by its name, not by the folder that Gradio put it in.
+            raise gr.Error(str(error).replace(f"{source.parent}{os.sep}", "")) from error
+        facts = f"{done.seconds:.1f} s at {done.sample_rate} Hz, channels: {done.channels}, gain {done.gain:.3f}"
+        return str(target), str(target), figure, facts
+
+    with gr.Blocks(title="denoiser", delete_cache=(CHECKED, KEPT)) as page:
+        gr.Markdown("# denoiser\nDrop or record a clip. Nothing leaves this machine.")
+        with gr.Row():
+            with gr.Column():
+                clip = gr.Audio(type="filepath", label="before", elem_id="before", buttons=[])
+                name = gr.Dropdown(list(checkpoints), value=next(iter(checkpoints)), label="checkpoint")
+                with gr.Accordion("settings", open=False):
+                    settings = [
+                        gr.Slider(0, 1, 0, step=0.05, label="dry", info="share of the input in the output"),
+                        gr.Number(None, minimum=0, label="max_attenuation_db", info="dB; empty: no limit"),
+                        gr.Slider(0, 20, 0, step=1, label="phase_iters", info="rounds of Griffin-Lim"),
+                        gr.Checkbox(True, label="full_band", info="keep the sound above the model's band"),
+                        gr.Number(None, label="loudness", info="LUFS of the result; empty: as it is"),
+                    ]
+                button = gr.Button("Denoise", variant="primary", elem_id="denoise")
+            with gr.Column():
+                after = gr.Audio(label="after", interactive=False, elem_id="after", buttons=[])
+                file = gr.File(label="download", elem_id="download")
+                facts = gr.Textbox(label="result", interactive=False, elem_id="facts")
+        picture = gr.Plot(label="before and after", elem_id="picture")
+        button.click(enhance, [clip, name, *settings], [after, file, picture, facts], concurrency_limit=AT_ONCE)
+    return page

@@ -18,23 +18,17 @@ if TYPE_CHECKING:
 NAMES = ("ckpt", "input", "output", "reference")  # settings that hold file names
 
 
-def check(cfg: DictConfig) -> None:
-    """Raise ConfigError for a setting that is missing or out of range; types are checked by the schema."""
+def run(cfg: DictConfig, in_multirun: bool = False) -> None:
+    """Enhance the files of ``cfg.input``, and score and show them where asked; DenoiserError for a person's mistake.
+
+    Exits with 1 where a file could not be enhanced or scored, and raises UnfinishedError instead ``in_multirun``.
+    """
     settings.require(cfg, "ckpt", "input")
     settings.check_range(cfg, "loudness", -70, -5)
     settings.check_range(cfg, "threads", 1)
     if cfg.jobs != "auto":
         settings.check_range(cfg, "jobs", 1)
     settings.check_shard(cfg)
-
-
-def run(cfg: DictConfig, in_multirun: bool = False) -> None:
-    """Enhance the files of ``cfg.input``, and score and show them where asked.
-
-    Exits with 1 where a file could not be enhanced or scored; ``in_multirun``, as one of several shards that Hydra
-    started, it raises UnfinishedError instead. Raises DenoiserError for a person's mistake.
-    """
-    check(cfg)
     with startup.importing():  # torch takes seconds, which a mistyped setting should not wait for
         import torch
 

@@ -21,8 +21,7 @@ class Transform(ABC):
     """
 
     place: ClassVar[int] = 9
-    # True if the level of the whole utterance stays as it was.
-    keeps_level: ClassVar[bool] = False
+    keeps_level: ClassVar[bool] = False  # of the whole utterance
 
     def __init__(self, probability: float = 1.0) -> None:
         check_bounds("probability", probability, low=0, high=1)

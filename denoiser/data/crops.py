@@ -58,8 +58,7 @@ class Utterances(Dataset[Batch]):
 class EpochSampler(Sampler[tuple[int, int]]):
     """Every index once per epoch, as (epoch, index), in an order that follows from (seed, epoch).
 
-    With ``shuffle=False`` every epoch is epoch 0, in order. The next iteration leaves out ``skip`` items, which an
-    interrupted run has had.
+    Without ``shuffle`` every epoch is epoch 0, in order. The next iteration leaves out ``skip`` items.
     """
 
     def __init__(self, source: Sized, seed: int, shuffle: bool) -> None:
@@ -83,8 +82,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
 class DistributedBatchSampler(Sampler[list[Any]]):
     """Batch sampler for distributed training: every rank takes every ``world_size``-th item of the global batch.
 
-    All ranks yield the same number of batches. If the last batch has fewer items than ranks, the idle ranks repeat its
-    first item with :meth:`weight` 0. ``batch_size`` is that of the global batch.
+    If the last batch has fewer items than ranks, the idle ranks repeat its first item with :meth:`weight` 0.
+    ``batch_size`` is that of the global batch.
     """
 
     def __init__(self, sampler: Any, batch_size: int, rank: int = 0, world_size: int = 1) -> None:

@@ -16,8 +16,7 @@ from denoiser.data import metadata, pairs, vctk_demand
 from denoiser.data.augment import Augment
 from denoiser.data.crops import Batch, Crops, DistributedBatchSampler, EpochSampler, Utterances
 from denoiser.data.preparation import prepare
-from denoiser.data.resident import Resident, fits
-from denoiser.data.store import Store, to_float
+from denoiser.data.store import Resident, Store, fits, to_float
 from denoiser.errors import ConfigError
 from denoiser.filesystem import atomic_write
 from denoiser.spectral import Spectral
@@ -67,8 +66,7 @@ class PairedData(LightningDataModule):
         self.batch_size, self.frames, self.device, self.workers = batch_size, frames, device, workers
         self.val_limit, self.shuffle, self.seed = val_limit, shuffle, seed
         self.augment, self.licence = augment or Augment(), licence
-        # Names of the utterances by split, and the rule of the split, after setup.
-        self.names: dict[str, list[str]] = {}
+        self.names: dict[str, list[str]] = {}  # of the utterances by split, after setup
         self.rule = ""
         self.resident: Resident | None = None
         self._stores: list[Store] = []
@@ -178,11 +176,7 @@ class PairedData(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.trainer is None or not self.trainer.training:
             return batch
-        return self.patches(self.augmented(batch))
-
-    def augmented(self, batch: Batch) -> Batch:
-        """Return the waveforms of a training batch after the augmentation."""
-        return self.augment(self.waveforms(batch), (self.seed, *batch["drawn"]))
+        return self.patches(self.augment(self.waveforms(batch), (self.seed, *batch["drawn"])))
 
     def waveforms(self, batch: Batch) -> Batch:
         """Convert a batch of the training loader, on any device, to ``{track: float32 [B, N], "level": [B, 1]}``."""

@@ -1,5 +1,6 @@
-"""Pairs of noisy and clean files: where a corpus has them, checks of their headers, and their split."""
+"""Files of a corpus, pairs or single tracks: where they are, checks of their headers, and the split of pairs."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from denoiser.errors import AudioError, CorpusError
 
 VCTK_HELD_OUT = ("p226", "p287")  # as in SpeechBrain, so that results compare
 LISTED = 10  # problems in a message
+TESTS = (("noisy_testset_wav", "clean_testset_wav"), ("test/noisy", "test/clean"), ("noisy", "clean"))
+
+Paths = str | Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,7 @@ def unnest(folder: Path) -> Path:
 
 
 def match(noisy: Path, clean: Path) -> tuple[Corpus, list[str]]:
-    """Pair the sound files of two folders by their relative names without extension, sorted by name.
-
-    Returns the pairs, and a line for each problem.
-    """
+    """Return pairs of sound files with one relative name without extension, sorted by it, and a line a problem."""
     sides: list[dict[str, Path]] = []
     problems: list[str] = []
     for folder in (noisy, clean):
@@ -85,11 +86,46 @@ def match(noisy: Path, clean: Path) -> tuple[Corpus, list[str]]:
     return Corpus(("noisy", "clean"), names, [(sides[0][name], sides[1][name]) for name in names]), problems
 
 
-def check(paths: Sequence[Path]) -> tuple[audio.Info | None, list[str]]:
-    """Read the headers of the files of one recording, which must agree in rate and length, as noisy and clean do.
+def listed(given: Paths | None) -> list[Path]:
+    """Return the folders that a setting names, none or more, each once."""
+    paths = [given] if isinstance(given, str) else given or []
+    return list(dict.fromkeys(Path(path).expanduser() for path in paths))
 
-    Returns the header of the first file, or None and a line for each problem.
-    """
+
+def sound_files(key: str, path: Path) -> list[Path]:
+    """Return the sound files of a folder, file or pattern of ``data.<key>``. Raises CorpusError for none."""
+    try:
+        return audio.list_files(path)
+    except AudioError as error:
+        raise CorpusError(f"data.{key}: {error}") from error
+
+
+def one_track(key: str, path: Path) -> Corpus:
+    """Return the sound files of one entry of ``data.<key>`` as a corpus of one track, named by their places in it."""
+    files = sound_files(key, path)
+    folder = path if path.is_dir() else Path(os.path.commonpath([file.parent for file in files]))
+    names = [file.relative_to(folder).as_posix() for file in files]
+    return Corpus((key,), names, [(file,) for file in files])
+
+
+def prefixes(folders: Sequence[Path]) -> list[str]:
+    """Return a prefix for the file names of each folder, so that equal names in several folders differ."""
+    if len(folders) == 1:
+        return [""]
+    names = [folder.name for folder in folders]
+    return [f"{folder.name if names.count(folder.name) == 1 else folder.as_posix()}/" for folder in folders]
+
+
+def test_pairs(root: Path) -> tuple[Corpus, list[str]]:
+    """Return the pairs of ``data.test_root``, and a line for each problem. Raises CorpusError for no such folders."""
+    for noisy, clean in TESTS:
+        if (root / noisy).is_dir() and (root / clean).is_dir():
+            return match(unnest(root / noisy), unnest(root / clean))
+    raise CorpusError(f"data.test_root={root}: no {' nor '.join(' and '.join(pair) for pair in TESTS)} in it")
+
+
+def check(paths: Sequence[Path]) -> tuple[audio.Info | None, list[str]]:
+    """Return the header of the first of a recording's files, which agree in rate and length, or None and problems."""
     infos: list[audio.Info] = []
     problems: list[str] = []
     for path in paths:

@@ -31,10 +31,8 @@ def prepare(corpora: Sequence[Corpus], sample_rate: int, cache: Path, problems: 
 
     A store is prepared again when the names, sizes or times of its files, the rate or the format change. Channels are
     averaged, and the mean of each track is removed. Tracks beyond full scale are scaled down together, so that noisy
-    remains clean plus noise.
-
-    Raises one CorpusError for the ``problems`` found before and all files whose headers are wrong, before any is
-    prepared, and one for all files that are damaged when they are read.
+    remains clean plus noise. Raises one CorpusError for the ``problems`` found before and all wrong headers, before any
+    file is prepared, and one for all files that are damaged when they are read.
     """
     folders = [cache / f"{sample_rate}hz-{_key(corpus, sample_rate)}" for corpus in corpora]
     missing = [(c, folder) for c, folder in zip(corpora, folders, strict=True) if not is_complete(folder)]

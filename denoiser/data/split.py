@@ -25,9 +25,8 @@ Cut = tuple[int, float, float]  # index of a file, and the share of it from and 
 def speaker(name: str, pattern: str | None = None) -> str:
     """Return the speaker of a file, by its path relative to the corpus.
 
-    ``pattern`` is a regular expression, searched in the path; its first group that matches, or all of it, is the
-    speaker. By default that is the :func:`known_speaker`, else the folder. Raises ConfigError if the pattern is wrong
-    or not found.
+    It is the first group of ``pattern``, a regular expression, that matches in the path, or all of it; by default the
+    :func:`known_speaker`, else the folder. Raises ConfigError if the pattern is wrong or not found.
     """
     if pattern is not None:
         return _search("speaker", pattern, name)

@@ -18,8 +18,7 @@ class Speed(Transform):
     """
 
     place = 1
-    # What enters or leaves the crop says nothing about the utterance.
-    keeps_level = True
+    keeps_level = True  # what enters or leaves the crop says nothing about the utterance
 
     def __init__(self, low: float = 0.9, high: float = 1.1, probability: float = 1.0) -> None:
         super().__init__(probability)
@@ -150,8 +149,7 @@ class Clip(Transform):
 class Gain(Transform):
     """Speech and noise louder or softer by up to ``decibels``, drawn uniformly, while the level stays.
 
-    The level of a file, which is divided out, is not that of its speech. So the network learns speech at other levels
-    (Braun and Tashev 2020, Data augmentation and loss normalization for deep noise suppression).
+    So the network learns speech at other levels than the file's, which is divided out (Braun and Tashev 2020).
     """
 
     place = 8

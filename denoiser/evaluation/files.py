@@ -5,9 +5,9 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 from tqdm import tqdm
@@ -26,8 +26,7 @@ MAX_WORKERS = 61  # the limit of Windows
 NAMES = ("pesq", "stoi", "si_sdr", "csig", "cbak", "covl", "estoi", "seg_snr", "pesq_nb", "lsd")
 
 
-@dataclass(frozen=True)
-class Triple:
+class Triple(NamedTuple):
     """A noisy file, its enhanced version and its clean reference; ``name`` is unique among those scored together."""
 
     name: str
@@ -47,14 +46,9 @@ def evaluate(
 ) -> int:
     """Score enhanced files and write the report beside them; print where, and return the number of unscored files.
 
-    Args:
-        gains: the gain that each (input, output) pair was given.
-        reference: the clean file of the only input, or the folder of them; None scores nothing.
-        root: the folder that the inputs were found in.
-        page: write ``report.html``, with the line ``settings`` and a line for each of the ``failures``.
-        folder: the place for scores and page; by default beside the outputs.
-
-    Raises DenoiserError if the reference does not exist, or a page cannot be made.
+    ``gains`` has the gain of each (input, output) pair. ``reference`` and ``root`` are as in :func:`match_references`;
+    without ``reference`` nothing is scored. ``page`` asks for ``report.html``, with the line ``settings`` and a line
+    for each of the ``failures``. Raises DenoiserError if the reference does not exist, or a page cannot be made.
     """
     if not gains:
         return 0
@@ -174,7 +168,6 @@ def _score(triple: Triple, names: Sequence[str]) -> Row | str:
 
 
 def _check(path: Path, found: Tensor, noisy: Path, expected: Tensor) -> None:
-    """Raise AudioError if two files cannot be of one recording."""
     if len(found) not in (1, len(expected)):
         raise AudioError(f"{path}: {len(found)} channels, {noisy} has {len(expected)}; expected as many, or one")
     seconds, wanted = (waveform.shape[1] / RATE for waveform in (found, expected))

@@ -17,7 +17,7 @@ from denoiser import figures
 from denoiser.audio import Reader, mp3, probe
 from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import METRICS
-from denoiser.filesystem import atomic_write
+from denoiser.filesystem import write_text
 
 Job = tuple[Path, Path]  # a noisy file and its enhanced version
 EXCERPT = 30.0  # seconds of a file in its players and picture: half a megabyte of MP3
@@ -60,14 +60,13 @@ def render(path: Path, template: str, **values: Any) -> None:
     """Write a template of this package, which extends ``evaluation/base.html``, with ``values``, all escaped."""
     environment = Environment(loader=PackageLoader("denoiser", ""), autoescape=True, trim_blocks=True)
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
-    text = environment.get_template(template).render(**values)
-    with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_text(path, environment.get_template(template).render(**values))
 
 
 def _entry(job: Job, gain: float, scores: tables.Row, folder: Path) -> dict[str, Any]:
     before, after, rate = _excerpts(job)
-    removed = 10 * math.log10(_power(before) / _power(after))
+    powers = [max(float(w.square().mean()), 1e-12) if w.numel() else 1e-12 for w in (before, after)]
+    removed = 10 * math.log10(powers[0] / powers[1])
     seconds = probe(job[1]).seconds
     cells = [(seconds, f"{seconds:.1f}"), (removed, f"{removed:.1f}")]
     for name, value in scores["enhanced"].items():
@@ -88,12 +87,7 @@ def _excerpts(job: Job) -> tuple[Tensor, Tensor, int]:
         with Reader(path) as reader:
             rate = reader.info.sample_rate
             waveforms.append(reader.read(round(EXCERPT * rate)))
-    before, after = waveforms
-    return before, after, rate
-
-
-def _power(waveform: Tensor) -> float:
-    return max(float(waveform.square().mean()), 1e-12) if waveform.numel() else 1e-12
+    return waveforms[0], waveforms[1], rate
 
 
 def _players_and_picture(job: Job) -> dict[str, Any]:

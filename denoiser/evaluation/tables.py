@@ -12,7 +12,7 @@ from typing import Any
 
 from denoiser.evaluation import metrics
 from denoiser.evaluation.metrics import METRICS
-from denoiser.filesystem import atomic_write
+from denoiser.filesystem import atomic_write, write_text
 
 KINDS = ("noisy", "enhanced")
 FACTS = {"noise_type": "noise type", "snr_db": "SNR dB", "speaker": "speaker"}  # of a file, with their headings
@@ -106,8 +106,7 @@ def write_scores(rows: Sequence[Row], folder: Path, **facts: Any) -> dict[str, A
     content = {**summary, "definitions": definitions, "versions": versions(), **facts}
     # Python writes NaN, which JSON does not have.
     content = json.loads(json.dumps(content), parse_constant=lambda _: None)
-    with atomic_write(folder / "scores.json") as partial:
-        partial.write_text(json.dumps(content, indent=2) + "\n")
+    write_text(folder / "scores.json", json.dumps(content, indent=2) + "\n")
     return summary
 
 

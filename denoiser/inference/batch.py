@@ -14,17 +14,17 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from denoiser import figures
+from denoiser import audio, figures
 from denoiser.errors import DenoiserError, StopError, shown
 from denoiser.inference.denoiser import Denoiser
 from denoiser.inference.jobs import Job, is_done
 from denoiser.inference.options import Options
-from denoiser.inference.pipes import readable, writable
-from denoiser.inference.progress import Progress
+from denoiser.inference.pipes import STDIN, as_files
 from denoiser.inference.recording import SHARED_BLOCK, Enhanced
 
 MAX_FILES_AT_ONCE = 16  # each takes about 300 MB
 MAX_BLOCKS_AT_ONCE = 4  # of one file
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}, {remaining} left]"
 _drawing = threading.Lock()  # matplotlib is not thread-safe
 
 
@@ -56,9 +56,6 @@ def enhance_files(
     """Enhance files, with progress in seconds of audio; prints one line per file, on stderr for one that failed.
 
     Args:
-        denoiser: network and representation.
-        jobs: sources and targets.
-        options: choices of the listener.
         loudness: of each result, LUFS; None leaves it as it is.
         overwrite: False skips the jobs that are done.
         plot: write a PNG beside each target, of waveforms and spectrograms before and after.
@@ -67,20 +64,18 @@ def enhance_files(
     Raises the error itself where the only job fails, and when interrupted StopError, which tells how to go on.
     """
     outcome = Outcome(skipped=[] if overwrite else [job for job in jobs if is_done(job)])
-    if outcome.skipped:
-        print(
-            f"{len(outcome.skipped)} of {len(jobs)} files skipped: their outputs are there and newer; "
-            "overwrite=true makes them anew, after a change of checkpoint or settings, say"
-        )
     skipped = set(outcome.skipped)
+    if skipped:
+        advice = "their outputs are there and newer; overwrite=true makes them anew"
+        print(f"{len(skipped)} of {len(jobs)} files skipped: {advice}")
     todo = [job for job in jobs if job not in skipped]
     threads = torch.get_num_threads() if denoiser.device.type == "cpu" else 1
     at_once = at_once or max(1, min(len(todo), threads, MAX_FILES_AT_ONCE))
     blocks = threads if at_once == 1 else 1
-    work = _Work(denoiser, options, loudness, plot, blocks, Progress(todo), outcome, is_alone=len(jobs) == 1)
+    work = _Work(denoiser, todo, options, loudness, plot, blocks, outcome, is_alone=len(jobs) == 1)
     begin = time.perf_counter()
     try:
-        work.run(todo, at_once)
+        work.run(at_once)
     except KeyboardInterrupt as error:
         if len(jobs) == 1:
             raise
@@ -89,7 +84,6 @@ def enhance_files(
         advice = f"interrupted: {finished} of {len(jobs)} files are done; {command} does the rest"
         raise StopError(advice, error.code if isinstance(error, StopError) else 130) from None
     elapsed = time.perf_counter() - begin
-
     seconds = sum(enhanced.seconds for enhanced in outcome.done.values())
     if seconds:
         print(f"{seconds:.1f} s of audio in {elapsed:.1f} s: real-time factor {elapsed / seconds:.3f}")
@@ -101,35 +95,46 @@ def enhance_files(
 
 @dataclass
 class _Work:
-    """Work on jobs, whose results go to ``outcome``; a job that ``is_alone`` raises its error instead."""
+    """Work on jobs, whose results go to ``outcome``; a job that ``is_alone`` raises its error instead.
+
+    A bar shows the progress in seconds of audio, as the headers of the sources promise them.
+    """
 
     denoiser: Denoiser
+    jobs: Sequence[Job]
     options: Options | None
     loudness: float | None
     plot: bool
     threads: int  # of one file
-    progress: Progress
     outcome: Outcome
     is_alone: bool
 
-    def run(self, jobs: Sequence[Job], at_once: int) -> None:
+    def __post_init__(self) -> None:
+        self.left = {job: _seconds_of(job) for job in self.jobs}
+        total = sum(self.left.values())
+        # None hides the bar unless stderr is a terminal.
+        hidden = None if total else True
+        self.bar = tqdm(total=total, desc="enhancing", bar_format=BAR, smoothing=0.05, leave=False, disable=hidden)
+        self.is_stopped = False
+        self.lock = threading.Lock()
+
+    def run(self, at_once: int) -> None:
         """Work on each job, several at once; an interruption cancels the rest, and ends those in progress."""
-        with self.progress.bar:
+        with self.bar:
             if at_once == 1:
-                for job in jobs:
+                for job in self.jobs:
                     self._attempt(job)
                 return
             with _sharing_threads(at_once), ThreadPoolExecutor(at_once) as pool:
                 try:
-                    for future in as_completed([pool.submit(self._attempt, job) for job in jobs]):
+                    for future in as_completed([pool.submit(self._attempt, job) for job in self.jobs]):
                         future.result()
                 except BaseException:
-                    self.progress.is_stopped = True
+                    self.is_stopped = True
                     pool.shutdown(cancel_futures=True)
                     raise
 
     def _attempt(self, job: Job) -> None:
-        """Enhance a file, and print a line that tells of it."""
         try:
             enhanced = self._enhance(job)
         except Exception as error:
@@ -143,25 +148,39 @@ class _Work:
             self.outcome.done[job] = enhanced
             line = f"{job.source} -> {job.target}{_gain(enhanced.gain, self.loudness)}"
             tqdm.write(shown(line), file=sys.stdout)
-        finally:
-            self.progress.end(job)
+        # A file that failed, or was shorter than its header says, is over as well.
+        self._advance(job, math.inf)
 
     def _enhance(self, job: Job) -> Enhanced:
-        blocks = blocks_at_once(self.denoiser, self.progress.seconds[job], self.threads)
-        with writable(job.target) as target, readable(job.source) as source:
+        blocks = blocks_at_once(self.denoiser, self.left[job], self.threads)
+        advance = partial(self._advance, job)
+        with as_files(job.source, job.target) as (source, target):
             with _sharing_threads(blocks):
                 enhanced = self.denoiser.enhance_file(
-                    source,
-                    target,
-                    self.options,
-                    loudness=self.loudness,
-                    progress=partial(self.progress.advance, job),
-                    blocks_at_once=blocks,
+                    source, target, self.options, loudness=self.loudness, progress=advance, blocks_at_once=blocks
                 )
             if self.plot:
+                # talk.png for talk.wav, but talk.flac.png for talk.flac, so that both have one.
+                picture = job.target.with_name(f"{job.target.name.removesuffix('.wav')}.png")
                 with _drawing:
-                    figures.save_figure(job.picture, figures.before_and_after(source, target, source.name))
+                    figures.save_figure(picture, figures.before_and_after(source, target, source.name))
         return enhanced
+
+    def _advance(self, job: Job, seconds: float) -> None:
+        """Count seconds of a file as finished, no more than are left; KeyboardInterrupt if the work is stopped."""
+        if self.is_stopped:
+            raise KeyboardInterrupt
+        with self.lock:
+            counted = min(seconds, self.left[job])
+            self.left[job] -= counted
+            self.bar.update(counted)
+
+
+def _seconds_of(job: Job) -> float:
+    try:
+        return 0.0 if job.source is STDIN else audio.probe(job.source).seconds
+    except DenoiserError:  # reported when its turn comes
+        return 0.0
 
 
 def _gain(gain: float, loudness: float | None) -> str:
@@ -174,8 +193,7 @@ def _gain(gain: float, loudness: float | None) -> str:
 def blocks_at_once(denoiser: Denoiser, seconds: float, threads: int) -> int:
     """Return the number of blocks of a file of ``seconds`` to enhance at the same time, each with its share of threads.
 
-    It is 1 for a causal network, and for one with large tensors: unet10 in float32 is as fast by torch's own threads,
-    at half the memory.
+    It is 1 for a causal network, and for one with large tensors, as unet10 in float32: torch's own threads are as fast.
     """
     if denoiser.causal or denoiser.block_seconds < SHARED_BLOCK:
         return 1

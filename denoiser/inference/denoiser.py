@@ -15,8 +15,7 @@ from denoiser.inference.estimator import Estimator
 from denoiser.inference.level import Level, measure_level
 from denoiser.inference.options import Options
 from denoiser.inference.recording import Enhanced, Recording
-from denoiser.inference.stream import Stream
-from denoiser.inference.waveform import Waveform, rows_of
+from denoiser.inference.stream import Stream, Waveform, rows_of
 from denoiser.models import heads
 from denoiser.spectral import Spectral
 
@@ -58,17 +57,16 @@ class Denoiser(Estimator):
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> "Denoiser":
-        """Read a checkpoint onto ``device`` (auto, cpu, cuda, cuda:1), for inference.
+        """Read a checkpoint onto a device, for inference; nothing in it is executed.
 
         Args:
-            path: ``best`` or ``small``, which come with the package, a file, or a run's folder, whose
-                ``checkpoints/best.ckpt`` is read.
-            device: ``auto`` is a GPU if there is one, else the CPU.
+            path: ``best`` or ``small``, which come with the package, a file, or a run's folder: its best checkpoint.
+            device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``: a GPU if there is one, else the CPU.
             precision: ``32``, ``bf16``, or ``auto``: bf16 on a CPU that computes in it natively, for a network that
-                stays within 1e-3 (-60 dB) of its result in 32 bits and is not a stream of single frames; else 32.
+                stays within 1e-3 (-60 dB) of its result in 32 bits and is not causal; else 32.
 
         Raises CheckpointError where the file is missing, damaged, not ours, or not yet trained; ConfigError for an
-        unknown device or precision. Nothing in the file is executed: it holds plain numbers, strings and tensors.
+        unknown device or precision.
         """
         if precision not in PRECISIONS:
             raise ConfigError(f"precision={precision} is unknown; expected {', '.join(PRECISIONS)}")
@@ -89,8 +87,8 @@ class Denoiser(Estimator):
         fastest = "bf16" if native else "32"
         denoiser.precision = fastest if precision == "auto" else precision
         values = growth * denoiser.spectral.bins * denoiser.spectral.frame_rate
-        bytes_per_second = values * (2 if denoiser.precision == "bf16" else 4)
-        denoiser.block_seconds = min(LONGEST_BLOCK, MAX_BYTES / bytes_per_second)
+        value_bytes = 2 if denoiser.precision == "bf16" else 4
+        denoiser.block_seconds = min(LONGEST_BLOCK, MAX_BYTES / (values * value_bytes))
         return denoiser.to(resolved).eval()
 
     def level(self, waveform: Waveform, sample_rate: int) -> Level:
@@ -103,9 +101,8 @@ class Denoiser(Estimator):
     def enhance(self, waveform: Waveform, sample_rate: int, options: Options | None = None) -> Waveform:
         """Enhance ``[..., N]`` at ``sample_rate`` Hz; the result has the same shape, rate, type and dtype.
 
-        Leading dimensions (channels, batch) are independent signals, each with its own level: a quieter one gives the
-        same result, quieter. Integers (int16, int32) have full scale at the ends of their range. An offset (DC) is
-        removed. Raises DenoiserError for NaN, infinity or no samples.
+        Leading dimensions (channels, batch) are independent signals, each with its own level. Integers (int16, int32)
+        have full scale at the ends of their range. An offset (DC) is removed. DenoiserError for NaN or no samples.
         """
         rate = int(sample_rate)
         rows, restore = rows_of(waveform)
@@ -122,10 +119,9 @@ class Denoiser(Estimator):
         options: Options | None = None,
         block_seconds: float = 2.0,
     ) -> Stream:
-        """Return a stream with ``process(block)`` and ``flush()``, for a recording that arrives in pieces.
+        """Return a :class:`Stream` for a recording that arrives in pieces, where possible with its whole ``level``.
 
-        ``level`` is that of the whole recording, or else that of all that has arrived. ``block_seconds`` are enhanced
-        at once: fewer for a shorter delay, more for less work.
+        ``block_seconds`` are enhanced at once: fewer for a shorter delay, more for less work.
         """
         return Stream(self, int(sample_rate), level, options, block_seconds)
 
@@ -145,9 +141,7 @@ class Denoiser(Estimator):
         The format is the same, too, if the extension is. A result beyond full scale is turned down as a whole.
 
         Args:
-            source: any file that :mod:`denoiser.audio` reads.
-            target: another file.
-            options: choices of the listener.
+            source, target: files of any format that :mod:`denoiser.audio` reads, and writes.
             loudness: of the result, LUFS (ITU-R BS.1770); None leaves it as it is.
             progress: called with the seconds of audio that were finished since the last call.
             blocks_at_once: each in a thread of its own: on a CPU faster than torch's threads, with the same result.

@@ -19,14 +19,12 @@ from denoiser.models.causal import Memory
 from denoiser.models.heads import Head
 from denoiser.spectral import Spectral, Spectrum
 
-WEIGHTS_PREFIX = "denoiser."  # of the names in a checkpoint
-
 
 class Estimator(nn.Module):
     """A network ``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, its head, and the representation they work in.
 
-    ``block_seconds`` of all channels together are put through it at once; the result does not depend on it. The
-    ``head`` says what the output means: noise to be subtracted by default.
+    The head says what the output means: noise to be subtracted by default. ``block_seconds`` of all channels together
+    are put through the network at once; the result does not depend on it.
     """
 
     precision = "32"  # or bf16, of the network's arithmetic
@@ -43,11 +41,8 @@ class Estimator(nn.Module):
 
     def load_weights(self, checkpoint: Mapping[str, Any], path: str | Path) -> None:
         """Take weights and spectral scale from a checkpoint's content; CheckpointError where they do not fit."""
-        weights = {
-            name.removeprefix(WEIGHTS_PREFIX): value
-            for name, value in checkpoint["state_dict"].items()
-            if name.startswith(WEIGHTS_PREFIX)
-        }
+        state, prefix = checkpoint["state_dict"], "denoiser."
+        weights = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
         without_memory = any(parameter.is_meta for parameter in self.parameters())
         try:
             self.load_state_dict(weights, assign=without_memory)
@@ -58,7 +53,6 @@ class Estimator(nn.Module):
 
     @property
     def sample_rate(self) -> int:
-        """Sample rate of the model, Hz."""
         return self.spectral.sample_rate
 
     @property
@@ -73,8 +67,7 @@ class Estimator(nn.Module):
     def estimate(self, noisy: Spectrum, memory: Memory | None = None, wanted: slice | None = None) -> Spectrum:
         """Return the estimate of the clean spectrum of ``[B, F, T]``, not yet clamped at silence.
 
-        ``memory`` is the state of a causal network between pieces, empty at first. ``wanted`` are the frames to return;
-        the others are their context.
+        ``memory`` is the state of a causal network between pieces, empty at first. Frames not ``wanted`` are context.
         """
         features = self.head.features(noisy, memory)
         if memory is not None:

@@ -15,12 +15,11 @@ from denoiser.spectral import overlap_added
 
 
 class Frames:
-    """A causal network over a signal that arrives in pieces: each frame is computed once.
+    """Stands in for :class:`~denoiser.audio.blocks.Blocks`, and computes each frame once.
 
-    Stands in for :class:`~denoiser.audio.blocks.Blocks`. The network keeps its state between frames, and the windows of
-    the inverse STFT are added up as they come: a sample is out once the last window that covers it has been added.
-
-    ``level`` is called for each piece. ``frames`` of all channels together are put through the network at once.
+    The network keeps its state between frames, and the windows of the inverse STFT are added up as they come: a sample
+    is out once the last window that covers it has been added. ``level`` is called for each piece. ``frames`` of all
+    channels together are put through the network at once.
     """
 
     def __init__(

@@ -17,25 +17,21 @@ class Job(NamedTuple):
     source: Path
     target: Path
 
-    @property
-    def picture(self) -> Path:
-        """PNG beside the target: talk.png for talk.wav, but talk.flac.png for talk.flac, so that both have one."""
-        suffix = self.target.suffix
-        return self.target.with_suffix(".png" if suffix.lower() == ".wav" else f"{suffix}.png")
-
 
 def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
     """Return the jobs of a command.
 
     A file, or each file of a glob, becomes ``<name>_enhanced.<ext>`` in the current folder. A folder becomes
     ``<folder>_enhanced/`` with the same tree and names inside. ``output`` names the file or folder instead; it is a
-    folder if it exists as one, ends in a slash, or has no extension. ``-`` is standard input, which goes to standard
-    output unless ``output`` is given, or standard output.
+    folder if it exists as one, ends in a slash, or has no extension. ``-`` is standard input, and standard output,
+    which it goes to by default.
 
     The results of an earlier run of the same command are no inputs: files in the output folder of a folder, and files
     that are the target of another job. Raises AudioError where there is no input, or two jobs share a target.
     """
-    to_file = output is not None and (output == "-" or not _is_folder(output))
+    # os.path, because Path.is_dir() raises for a name that is too long.
+    names_file = output and Path(output).suffix and not output.endswith(os.sep) and not os.path.isdir(output)
+    to_file = output == "-" or bool(names_file)
     target = STDOUT if output in (None, "-") else Path(output)
     if list(sources) == ["-"]:
         if output is not None and not to_file:
@@ -83,11 +79,6 @@ def is_done(job: Job) -> bool:
         return False
 
 
-def _is_folder(output: str) -> bool:
-    # os.path, because Path.is_dir() raises for a name that is too long.
-    return output.endswith(os.sep) or os.path.isdir(output) or not Path(output).suffix
-
-
 def _without_outputs(source: Path, files: Sequence[Path], folder: Path) -> list[Path]:
     """Return the files of the folder ``source`` that are not in ``folder``, which is for its outputs."""
     inside, outputs = source.resolve(), folder.resolve()
@@ -103,10 +94,7 @@ def _without_outputs(source: Path, files: Sequence[Path], folder: Path) -> list[
 
 
 def _suffix(file: Path, times: Mapping[Path, int]) -> str:
-    """Return the extension for the enhanced version: beside talk.wav, that of talk.m4a becomes talk.m4a.wav.
-
-    ``times`` is the number of inputs that would have a name, if all were enhanced in place.
-    """
+    """Return the extension for the enhanced version; where ``times`` counts a talk.wav, too, .m4a.wav for talk.m4a."""
     suffix = audio.output_suffix(file)
     if suffix != file.suffix and times[file.with_suffix(suffix)] > 1:
         return f"{file.suffix}{suffix}"

@@ -8,14 +8,11 @@ from torch import Tensor
 
 from denoiser.audio.blocks import resampling
 
-SMALL_OFFSET = 1e-3  # of the RMS: a smaller offset changes the RMS by less than 1e-5 dB
-
 
 class Level(NamedTuple):
-    """RMS about the mean, and mean, of each channel, both ``[C, 1]``.
+    """RMS of each channel about its mean, at the model's rate, and the mean of the recording, both ``[C, 1]``.
 
-    The RMS is that of the signal at the model's rate, as :meth:`~denoiser.spectral.Spectral.level` defines it; the
-    mean is that of the recording, whose offset (DC) is noise and is not restored.
+    The mean is an offset (DC), which is noise and is not restored.
     """
 
     rms: Tensor
@@ -68,7 +65,8 @@ def measure_level(blocks: Callable[[], Iterable[Tensor]], sample_rate: int, mode
         mean = native.level.mean
         rms = torch.hypot(*resampled.level)
         # A large offset is a step at both ends, which the resampling filter turns into ripple: measure again without.
-        if bool(((mean - offset).abs() <= SMALL_OFFSET * rms).all()):
+        # One of less than a thousandth of the RMS changes it by less than 1e-5 dB.
+        if bool(((mean - offset).abs() <= 1e-3 * rms).all()):
             break
         offset = mean
     return Level(rms, mean)

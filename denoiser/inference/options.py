@@ -14,10 +14,8 @@ class Options:
     Args:
         dry: share of the input in the output, 0 to 1.
         max_attenuation_db: limit on how far a bin of the spectrogram is turned down, dB; None for no limit.
-        phase_iters: iterations of Griffin & Lim (1984) that fit the phase to the magnitude, starting from the noisy
-            phase; 0 to 100.
-        full_band: keep the band above the model's, turned down as much as the top of the model's band; False removes
-            it.
+        phase_iters: iterations of Griffin & Lim (1984) that fit the noisy phase to the magnitude, 0 to 100.
+        full_band: keep the band above the model's, turned down as much as the top of the model's band.
     """
 
     dry: float = 0.0
@@ -29,9 +27,7 @@ class Options:
         if not 0 <= self.dry <= 1:
             raise ConfigError(f"dry={self.dry}: expected a share from 0 (enhanced only) to 1 (input only)")
         if self.max_attenuation_db is not None and not self.max_attenuation_db >= 0:
-            raise ConfigError(
-                f"max_attenuation_db={self.max_attenuation_db}: expected dB, 0 or more, or null for no limit"
-            )
+            raise ConfigError(f"max_attenuation_db={self.max_attenuation_db}: expected dB, 0 or more, or null for none")
         if self.phase_iters != int(self.phase_iters) or not 0 <= self.phase_iters <= MAX_PHASE_ITERS:
             raise ConfigError(f"phase_iters={self.phase_iters}: expected a whole number from 0 to {MAX_PHASE_ITERS}")
 

@@ -15,51 +15,32 @@ STDIN, STDOUT = Path("standard input"), Path("standard output")
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[Path]:
-    """Yield ``path``, or for STDIN a private copy of all of standard input, deleted on exit.
+def as_files(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield both paths, but for STDIN a copy of all of it, and for STDOUT a WAV file that is copied to it on exit.
 
-    Raises AudioError where standard input is a terminal. Errors about the copy name standard input.
+    Such files lie in a folder that only this user can open, deleted on exit; errors show their names without its path.
+    Raises AudioError where a pipe is a terminal, or standard output is closed before the end.
     """
-    if path is not STDIN:
-        yield path
-        return
-    if sys.stdin is None or sys.stdin.isatty():
+    if source is STDIN and (sys.stdin is None or sys.stdin.isatty()):
         raise AudioError("input=-: standard input is no sound; pipe a file into it")
-    with private_folder() as folder:
-        copy = folder / STDIN
-        with open(copy, "wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        yield copy
-
-
-@contextmanager
-def writable(path: Path) -> Iterator[Path]:
-    """Yield ``path``, or for STDOUT a private WAV file that is copied to standard output on exit.
-
-    Raises AudioError where standard output is a terminal, or is closed before the end.
-    """
-    if path is not STDOUT:
-        yield path
+    if target is STDOUT and os.isatty(1):
+        raise AudioError("output=-: standard output is a terminal; pipe it, or give output=clean.wav")
+    if source is not STDIN and target is not STDOUT:
+        yield source, target
         return
-    if os.isatty(1):
-        raise AudioError(
-            "output=-: standard output is a terminal, which plays no sound; pipe it, or give output=clean.wav"
-        )
-    with private_folder() as folder:
-        made = folder / f"{STDOUT}.wav"
-        yield made
+    with TemporaryDirectory(prefix="denoiser-") as folder:
+        noisy = Path(folder, STDIN) if source is STDIN else source
+        enhanced = Path(folder, f"{STDOUT}.wav") if target is STDOUT else target
+        if source is STDIN:
+            with open(noisy, "wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
         try:
-            with open(made, "rb") as file, open(1, "wb", closefd=False) as out:
-                shutil.copyfileobj(file, out)
-        except OSError as error:
-            raise AudioError(f"{STDOUT}: closed before all of it was written ({error.strerror})") from error
-
-
-@contextmanager
-def private_folder() -> Iterator[Path]:
-    """Yield a new folder that only this user can open, deleted on exit; errors show names without its path."""
-    with TemporaryDirectory(prefix="denoiser-") as name:
-        try:
-            yield Path(name)
+            yield noisy, enhanced
         except DenoiserError as error:
-            raise type(error)(str(error).replace(f"{name}/", "")) from error
+            raise type(error)(str(error).replace(f"{folder}/", "")) from error
+        if target is STDOUT:
+            try:
+                with open(enhanced, "rb") as file, open(1, "wb", closefd=False) as out:
+                    shutil.copyfileobj(file, out)
+            except OSError as error:
+                raise AudioError(f"{STDOUT}: closed before all of it was written ({error.strerror})") from error

@@ -72,8 +72,8 @@ class Recording:
         if self.blocks_at_once > 1:
             longest = min(longest, SHARED_BLOCK)
         seconds = min(longest, max(SHORTEST_BLOCK, 2 * longest / self.info.channels))
-        info, threads = self.info, self.blocks_at_once
-        stream = Stream(self.estimator, info.sample_rate, self.level, self.options, seconds, threads)
+        rate = self.info.sample_rate
+        stream = Stream(self.estimator, rate, self.level, self.options, seconds, self.blocks_at_once)
         for noisy in self._read():
             yield from self._finished(stream.process(noisy), share)
         if not stream.received:
@@ -95,15 +95,12 @@ class Recording:
         same_format = target.suffix.lower() == info.path.suffix.lower()
         limited = not (same_format and info.subtype in FLOATING)
         largest, samples = 0.0, 0
-        with Writer(
-            target,
-            info.sample_rate,
-            info.channels,
-            format=info.format if same_format else None,
-            subtype=info.subtype,
-            tags=info.tags,
-            frames=info.frames or round(info.seconds * info.sample_rate),
-        ) as writer:
+        format = info.format if same_format else None
+        frames = info.frames or round(info.seconds * info.sample_rate)
+        writer = Writer(
+            target, info.sample_rate, info.channels, format=format, subtype=info.subtype, tags=info.tags, frames=frames
+        )
+        with writer:
             for block in self._enhance(share):
                 block = block * gain
                 largest = max(largest, peak(block))

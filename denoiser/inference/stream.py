@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,8 +16,8 @@ from denoiser.inference.frames import Frames
 from denoiser.inference.level import Level, RunningLevel
 from denoiser.inference.options import Options
 from denoiser.inference.upper_band import UpperBand
-from denoiser.inference.waveform import Waveform, rows_of
 
+Waveform = TypeVar("Waveform", Tensor, np.ndarray)
 FADE_SECONDS = 0.01  # cross-fade between blocks
 
 
@@ -24,8 +25,7 @@ class Stream:
     """One recording, enhanced in pieces of any length; the results make up the whole recording.
 
     With the :class:`Level` of the whole recording, the result is that of ``Denoiser.enhance``. Without one, each block
-    is enhanced at the level of all that has arrived until then. After a few seconds the difference is small, and
-    neighbouring blocks are cross-faded over 10 ms.
+    is enhanced at the level of all that has arrived until then: after a few seconds the difference is small.
 
     Each stream belongs to one thread. ``threads``, where the level is known and the network is not causal, is the
     number of blocks that are enhanced at once.
@@ -52,15 +52,14 @@ class Stream:
         self.down = resampling(sample_rate, estimator.sample_rate, resampled)
         self.core = self._frames(block_seconds) if estimator.causal else self._blocks(block_seconds, threads)
         self.up = self.band.upsampling(resampled)
-        self.received = self.returned = 0  # samples
+        self.received = 0  # samples
         self._waiting: Tensor | None = None  # input whose result is not out yet
         self._restore: Callable[[Tensor], Any]
 
     def _frames(self, block_seconds: float) -> Frames:
         if self.options.phase_iters:
-            raise ConfigError(
-                f"phase_iters={self.options.phase_iters}: this model is causal, and they look ahead; use 0"
-            )
+            given = f"phase_iters={self.options.phase_iters}"
+            raise ConfigError(f"{given}: this model is causal, and they look ahead; use 0")
         frames = round(block_seconds * self.estimator.spectral.frame_rate)
         return Frames(self.estimator, self.options, self._current_level, self.band, frames)
 
@@ -134,11 +133,44 @@ class Stream:
         if not layers:
             return self._waiting[:, :0]
         # Resampling may give a sample more than the recording has.
-        ready = torch.cat(layers, dim=-1)[..., : self.received - self.returned]
+        ready = torch.cat(layers, dim=-1)[..., : self._waiting.shape[-1]]
         count = ready.shape[-1]
         noisy, self._waiting = self._waiting[:, :count], self._waiting[:, count:]
-        self.returned += count
         enhanced = self.band.combine(ready, noisy - self._offset)
         if not math.isfinite(peak(enhanced)):  # weights or settings that overflow
             raise DenoiserError("the model makes NaN or infinity of this sound; its weights or settings are broken")
         return torch.lerp(enhanced, noisy, self.options.dry) if self.options.dry else enhanced
+
+
+def rows_of(waveform: Waveform) -> tuple[Tensor, Callable[[Tensor], Waveform]]:
+    """Return ``[..., N]`` of any type as float32 ``[rows, N]`` in ±1, and a function that turns such rows back.
+
+    Raises DenoiserError for a shape, type or value that is no waveform's.
+    """
+    if isinstance(waveform, Tensor):
+        given: Tensor = waveform
+    else:
+        # A copy in order where need be: torch takes no negative strides, as x[::-1] has.
+        given = torch.as_tensor(np.asarray(waveform, order="C"))
+    if given.ndim == 0:
+        raise DenoiserError("cannot enhance a single number; expected a waveform [..., samples]")
+    if given.ndim == 2 and given.shape[0] >= 1000 > given.shape[1]:
+        shape = f"shape {list(given.shape)}: expected [channels, samples]"
+        raise DenoiserError(f"cannot enhance a waveform of {shape}; soundfile reads its transpose")
+    signed = given.dtype in (torch.int16, torch.int32)
+    if not (signed or given.is_floating_point()):
+        raise DenoiserError(f"cannot enhance a waveform of {given.dtype}; give floats, int16 or int32")
+    full_scale = -float(torch.iinfo(given.dtype).min) if signed else 1.0
+    rows = given.float().reshape(math.prod(given.shape[:-1]), given.shape[-1]) / full_scale
+    if not math.isfinite(peak(rows)):
+        raise DenoiserError("cannot enhance a waveform that holds NaN or infinite samples")
+
+    def restore(result: Tensor) -> Waveform:
+        result = result.reshape(*given.shape[:-1], result.shape[-1]).to(given.device)
+        if signed:
+            # In float64, because float32 rounds the largest int32 up, which would wrap around to the smallest.
+            result = (result.double() * full_scale).round().clamp(-full_scale, full_scale - 1)
+        result = result.to(given.dtype)
+        return result if isinstance(waveform, Tensor) else result.numpy()
+
+    return rows, restore

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from denoiser.audio import ratio, reach, resample
 from denoiser.audio.blocks import Blocks, Passthrough, resampling
+from denoiser.audio.resampling import ratio, reach, resample
 from denoiser.spectral import Spectral
 
 SMOOTHED_FRAMES = 3  # frames that a gain is averaged over
@@ -13,15 +13,12 @@ CONTEXT_FRAMES = 3  # frames on either side of a sample that its gain may depend
 
 
 class UpperBand:
-    """The band above the model's, which the network does not see: kept, at a gain estimated from the band below.
+    """The band of a recording at ``sample_rate`` Hz above the model's, which the network does not see.
 
-    The gain, 0 to 1, is the one that the network gave to the uppermost 3/8 of its bins, smoothed over time.
-
+    It is kept at a gain of 0 to 1: the one that the network gave to the uppermost 3/8 of its bins, smoothed over time.
     The input at its full rate times the gain contains the lower band, too. So until the last step the signal is carried
     as ``layers`` ``[2, C, N]``: the enhanced lower band minus the gain times the noisy one, and the gain. Where there
     is nothing above the model's band, or it is not kept, the only layer ``[1, C, N]`` is the enhanced signal.
-
-    ``spectral`` is the model's representation, ``sample_rate`` the recording's in Hz.
     """
 
     def __init__(self, spectral: Spectral, sample_rate: int, keep: bool = True) -> None:
@@ -38,13 +35,10 @@ class UpperBand:
         return self.spectral.unscale(upper).square().sum(2)
 
     def layers(self, enhanced: Tensor, low: Tensor, energies: Tensor, start: int) -> Tensor:
-        """Return the layers ``[L, C, n]`` of a block of a signal.
+        """Return the layers ``[L, C, n]`` of a block ``[C, n]``, enhanced and noisy (``low``), at the model's rate.
 
-        Args:
-            enhanced: lower band, ``[C, n]`` at the model's rate.
-            low: the noisy signal at the same samples.
-            energies: of the frames around, and of one more on either side for the smoothing.
-            start: samples from the middle of the first of the frames around to the first of ``enhanced``.
+        ``energies`` are those of the frames around it, and of one more on either side for the smoothing; from the
+        middle of the first of the frames around to the block it is ``start`` samples.
         """
         if not self.kept:
             return enhanced[None]

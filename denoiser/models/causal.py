@@ -14,11 +14,9 @@ Memory = dict[nn.Module, Tensor]
 
 
 def pad_with_silence(features: Tensor, bins: int, frames: int) -> Tensor:
-    """Append silence to the features of a head: ``[B, C, F, T]`` → ``[B, C, F + bins, T + frames]``.
-
-    Silence is -1 in the first channel, the scaled magnitude, and 0 in the others, real and imaginary parts.
-    """
+    """Append silence to the features of a head: ``[B, C, F, T]`` → ``[B, C, F + bins, T + frames]``."""
     padding = (0, frames, 0, bins)
+    # Silence is -1 in the first channel, the scaled magnitude, and 0 in the others, real and imaginary parts.
     magnitude = F.pad(features[:, :1], padding, value=-1.0)
     if features.shape[1] == 1:
         return magnitude
@@ -71,8 +69,7 @@ class Recurrence(nn.Module):
         super().__init__()
         if not causal and hidden % 2:
             raise ValueError(f"hidden={hidden}: expected an even number, half of it for each direction")
-        self.causal = causal
-        self.segment = segment
+        self.causal, self.segment = causal, segment
         units = hidden if causal else hidden // 2
         self.gru = nn.GRU(inputs, units, batch_first=True, bidirectional=not causal)
 

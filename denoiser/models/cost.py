@@ -7,7 +7,7 @@ import re
 import torch
 from torch import nn
 
-from denoiser.models.dualpath import HEADS, DualPath
+from denoiser.models.crn import HEADS, DualPath
 from denoiser.models.unet import UNet
 
 MAX_GROWTH = 4096  # values of the largest tensor per value of the input; unet10 has 32, dualpath 48
@@ -19,10 +19,7 @@ def count_parameters(net: nn.Module) -> int:
 
 
 def count_macs(net: nn.Module, bins: int, frame_rate: float, inputs: int = 1) -> int:
-    """Return the multiply-accumulates per second of audio, averaged over a patch of 256 frames.
-
-    Counts convolutions and matrix products.
-    """
+    """Return the multiply-accumulates of convolutions and matrix products per second of audio."""
     # Imported here because it takes a third of a second.
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -36,10 +33,10 @@ def count_macs(net: nn.Module, bins: int, frame_rate: float, inputs: int = 1) ->
 
 
 def growth(net: nn.Module, bins: int) -> float:
-    """Estimate the size of the largest tensor inside ``net``, relative to its input of one channel.
+    """Estimate the size of the largest tensor inside ``net``, on any device, relative to its input of one channel.
 
-    ``net`` may be on the device ``meta``. Raises ValueError above :data:`MAX_GROWTH` or :data:`MAX_BLOCK`: a checkpoint
-    of a few bytes may describe a network that fills any memory.
+    Raises ValueError above :data:`MAX_GROWTH` or :data:`MAX_BLOCK`: a checkpoint of a few bytes may describe a network
+    that fills any memory.
     """
     reduction = 2 ** len(net.steps) if isinstance(net, UNet) else int(getattr(net, "reduction", 1))
     stem = net.stem if isinstance(net, UNet) else 1  # bins that become channels

@@ -16,31 +16,20 @@ from denoiser.models.causal import CausalPad, Memory
 from denoiser.spectral import Spectrum
 
 MAX_TAPS = 15
-# Added to a modulus, so that its powers have finite slopes: 80 dB below a signal of RMS 1.
-LEAST = 1e-3
+LEAST = 1e-3  # added to a modulus, so that its powers have finite slopes: 80 dB below a signal of RMS 1
 
 
 class Head(nn.Module, ABC):
-    """Noisy spectrum → input of the network; output of the network → estimate of the clean spectrum.
+    """Noisy spectrum → input of the network; output of the network → estimate of the clean spectrum."""
 
-    Attributes:
-        inputs, outputs: channels of the network.
-        activation: bounds the network's output, value by value; part of an exported network.
-        start: added to each output of an untrained network, before the activation.
-        context: frames on either side that a frame of the estimate depends on, beside those that the network sees.
-        causal: all of these are earlier frames, as in a causal network.
-        bf16: the network may compute in bfloat16 unasked: for gains and filters the error is 60 dB below the sound.
-        estimates_phase: the estimate has a phase of its own, not the noisy one.
-    """
-
-    inputs = 1
+    inputs = 1  # channels of the network
     outputs = 1
-    start: tuple[float, ...] | None = None
-    context = 0
-    causal = False
-    bf16 = False
-    estimates_phase = False
-    activation: nn.Module
+    start: tuple[float, ...] | None = None  # added to the outputs of an untrained network, before the activation
+    context = 0  # frames on either side that an estimate depends on, beside those that the network sees
+    causal = False  # all of these are earlier frames, as in a causal network
+    bf16 = False  # the network may compute in bfloat16 unasked: the error is 60 dB below the sound
+    estimates_phase = False  # the estimate has a phase of its own, not the noisy one
+    activation: nn.Module  # bounds the network's output, value by value; part of an exported network
 
     def features(self, noisy: Spectrum, memory: Memory | None = None) -> Tensor:
         """Return the input of the network ``[B, inputs, F, T]``: the scaled magnitude, at most 1."""
@@ -48,10 +37,9 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, output: Tensor, noisy: Spectrum, memory: Memory | None = None) -> Spectrum:
-        """Return the estimate of the clean spectrum, which may lie below silence.
+        """Return the estimate ``[B, F, T]``, which may lie below silence, from activated ``output [B, outputs, F, T]``.
 
-        ``output`` ``[B, outputs, F, T]`` has passed the activation; ``noisy`` is ``[B, F, T]``. In ``memory`` a causal
-        head keeps frames from one piece of a signal to the next.
+        In ``memory`` a causal head keeps frames from one piece of a signal to the next.
         """
 
 
@@ -63,7 +51,7 @@ class Noise(Head):
         self.activation = nn.Tanh()
 
     def forward(self, output: Tensor, noisy: Spectrum, memory: Memory | None = None) -> Spectrum:
-        # It may lie below silence, and is clamped on the way to sound alone: a clamp inside the loss has no gradient.
+        # Clamped on the way to sound alone: a clamp inside the loss has no gradient.
         return Spectrum(noisy.spectral, magnitude=noisy.magnitude - 2 * output[:, 0], phase=noisy)
 
 
@@ -140,10 +128,8 @@ class Filter(Mask):
     advanced since the frame before. After Mack and Habets, "Deep filtering for signal extraction and reconstruction"
     (2020), behind a gain as in Schröter et al., "DeepFilterNet" (2022).
 
-    Args:
-        limit: the largest gain.
-        taps: frames of the filter, odd: as many before as after the frame, or all before it in a causal network.
-        lowest: number of bins that are filtered; the others keep the gain.
+    ``taps`` are odd: as many frames before as after the frame, or all before it in a causal network. The bins above
+    the ``lowest`` keep the gain.
     """
 
     inputs = 3
@@ -153,8 +139,7 @@ class Filter(Mask):
         super().__init__(limit)
         if type(taps) is not int or taps not in range(1, MAX_TAPS + 1, 2) or type(lowest) is not int or lowest < 1:
             raise ValueError(f"expected an odd number of frames (taps) up to {MAX_TAPS}, and at least one bin (lowest)")
-        self.taps = taps
-        self.lowest = lowest
+        self.taps, self.lowest = taps, lowest
         self.outputs = 1 + 2 * taps
         self.context = 1 + taps // 2
         self.previous = CausalPad(1)

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HEAD_WIDTH = 32  # channels of an attention head
-# Added to attention scores that must not count; finite in half precision.
-MASKED = -1e4
+MASKED = -1e4  # added to attention scores that must not count; finite in half precision
 
 
 def convolutions(
@@ -40,10 +39,7 @@ def convolutions(
 
 
 class Residual(nn.Module):
-    """``body(x)`` plus ``x``, which passes a 1x1 convolution where the channels differ; the variance stays.
-
-    After He et al., "Deep Residual Learning for Image Recognition" (2016).
-    """
+    """``body(x)`` plus ``x`` (He et al. 2016), which passes a 1x1 convolution where channels differ; variance stays."""
 
     def __init__(self, body: nn.Module, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -55,10 +51,7 @@ class Residual(nn.Module):
 
 
 class PairConv(nn.Conv2d):
-    """Convolution of one tensor ``[B, C, F, T]``, or, without groups, of two as if their channels were concatenated.
-
-    Nothing is copied, and the gradient takes 2/3 of the time.
-    """
+    """Convolution of one tensor, or, without groups, of two as if concatenated: the gradient takes 2/3 of the time."""
 
     def forward(self, x: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         if isinstance(x, Tensor):
@@ -70,10 +63,7 @@ class PairConv(nn.Conv2d):
 
 
 def gate(channels: int, slope: float) -> nn.Module:
-    """Return a map of up-sampled signal and skip connection ``[B, 2 C, F, T]`` to weights of the skip in (0, 1).
-
-    Additive attention of Oktay et al., "Attention U-Net" (2018), gated by the up-sampled signal.
-    """
+    """Return a map of upsampled and skip ``[B, 2 C, F, T]`` to weights: Oktay et al., "Attention U-Net" (2018)."""
     middle = max(1, channels // 2)
     activation = nn.LeakyReLU(slope, inplace=True)
     return nn.Sequential(nn.Conv2d(2 * channels, middle, 1), activation, nn.Conv2d(middle, 1, 1), nn.Sigmoid())
@@ -96,10 +86,9 @@ def upsample(kind: str, inputs: int, outputs: int, time: int) -> nn.Module:
 class TemporalLayer(nn.Module):
     """Residual layer over time, with the same weights for every row of frequency: ``[B, C, F, T]`` → the same shape.
 
-    Time is cut into chunks of ``reach`` frames, of which T is a multiple, and each chunk is seen together with its
-    neighbours: a frame sees ``reach`` to ``2 * reach - 1`` frames on either side, in a block as in the whole signal.
-    ``kind`` is ``gru`` (Cho et al., 2014), from state zero in every three chunks and, if ``bidirectional``, backwards
-    as well; or ``attention`` (Vaswani et al., 2017), to exactly ``reach`` frames on either side.
+    T is cut into whole chunks of ``reach`` frames, each seen together with its neighbours: ``gru`` (Cho et al., 2014)
+    begins from state zero in every three chunks, and sees up to ``2 * reach - 1`` frames on either side, in a block as
+    in the whole signal; ``attention`` (Vaswani et al., 2017) sees exactly ``reach``.
     """
 
     def __init__(self, kind: str, channels: int, reach: int, bidirectional: bool) -> None:
@@ -118,8 +107,6 @@ class TemporalLayer(nn.Module):
 
 
 class _ChunkGRU(nn.Module):
-    """GRU over each chunk and its neighbours: ``[R, n, reach, C]`` → the same shape."""
-
     def __init__(self, channels: int, bidirectional: bool) -> None:
         super().__init__()
         self.bidirectional = bidirectional
@@ -136,10 +123,7 @@ class _ChunkGRU(nn.Module):
 
 
 class _ChunkAttention(nn.Module):
-    """Attention of each chunk to itself and its neighbours: ``[R, n, reach, C]`` → the same shape.
-
-    Every head has a learnt bias for each distance, as in Raffel et al., "T5" (2020).
-    """
+    """Attention of each chunk to itself and its neighbours, with a bias for each distance (Raffel et al. 2020)."""
 
     def __init__(self, channels: int, reach: int) -> None:
         super().__init__()
@@ -175,10 +159,7 @@ def _with_neighbours(chunks: Tensor, outside: float = 0.0) -> Tensor:
 
 
 def he_normal(module: nn.Module, slope: float) -> None:
-    """Draw the weights of a convolution, not of other layers, with variance ``2 / ((1 + slope²) fan-in)``; bias zero.
-
-    After He et al., "Delving Deep into Rectifiers" (2015).
-    """
+    """Draw a convolution's weights with variance ``2 / ((1 + slope²) fan-in)`` (He et al. 2015); its bias is zero."""
     if isinstance(module, Residual) and isinstance(module.shortcut, nn.Conv2d):
         # No activation follows the shortcut that would halve the variance.
         with torch.no_grad():

@@ -17,27 +17,8 @@ class UNet(nn.Module):
     """``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, unbounded: a :class:`~denoiser.models.heads.Head` bounds it.
 
     After Ronneberger, Fischer and Brox, "U-Net" (2015), on spectrograms. Weights start He-normal, biases at zero.
-
-    Args:
-        depth: levels, with a 2x2 max-pooling between neighbours.
-        convs: convolutions per level, in the encoder and in the decoder.
-        stem: neighbouring bins that become the channels of one band before the first level, and bins again after the
-            last: sub-pixel, as in Shi et al., "Real-time single image and video super-resolution" (2016).
-        width, max_width: channels of the first level, doubled at every level up to a limit.
-        kernel: side of the convolutions, odd.
-        slope: of the LeakyReLU below zero.
-        dropout, dropout_levels: probability that a value is dropped at the end of the deepest levels of the encoder.
-        norm: with a norm over time, a block would differ from the whole signal.
-        upsampling: see :func:`~denoiser.models.layers.upsample`.
-        residual: add the input of each level to its output.
-        gates: weight the skip connections (attention gates).
-        convolution, groups: see :func:`~denoiser.models.layers.convolutions`.
-        time_levels: number of poolings, from the first on, that halve time as well as frequency; None for all.
-        bottleneck: layer over time, on every row of the deepest level.
-        reach: frames of the spectrogram that the bottleneck sees on either side, a multiple of the frames that one
-            step of the deepest level spans.
-        bidirectional: let the GRU of the bottleneck see later frames.
-        inputs, outputs: channels that the head gives and takes.
+    Arguments are explained in ``conf/model/unet10.yaml``, kinds of layers in :mod:`denoiser.models.layers`. The stem is
+    sub-pixel, as in Shi et al., "Real-time single image and video super-resolution" (2016).
     """
 
     narrows = True
@@ -83,7 +64,6 @@ class UNet(nn.Module):
             raise ValueError(f"reach={reach}: expected a multiple of {spans[-1]}, the frames of a deepest step")
 
         def stage(inputs: int, outputs: int, first: bool = False) -> nn.Module:
-            """Return the convolutions of one level."""
             kinds = ["full" if first and index == 0 else convolution for index in range(convs)]
             body = layers.convolutions(inputs, outputs, kernel, kinds, groups, slope, norm == "batch")
             return Residual(body, inputs, outputs) if residual else body
@@ -170,10 +150,7 @@ class UNet(nn.Module):
         return x[..., :bins, first - begin : last - begin]
 
     def _needed_frames(self, wanted: slice, frames: int) -> list[tuple[int, int]]:
-        """Return the range of frames, of ``frames``, at each level of the decoder on which the ``wanted`` ones depend.
-
-        For a block with its context the rest is a tenth of the work.
-        """
+        """Return the range of frames at each level of the decoder on which the ``wanted`` of all ``frames`` depend."""
         first, last, _ = wanted.indices(frames)
         ranges = []
         for _, time in self.steps:

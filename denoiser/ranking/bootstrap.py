@@ -19,7 +19,7 @@ Scores = dict[str, dict[str, float]]  # {file: {metric: value}}
 
 @dataclass(frozen=True)
 class Interval:
-    """Mean difference over ``n`` files and its confidence interval; NaN for fewer than two files."""
+    """Mean difference over ``n`` files and its 95 % confidence interval; NaN for fewer than two files."""
 
     mean: float
     low: float

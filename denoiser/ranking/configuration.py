@@ -143,12 +143,10 @@ def _name(configurations: Sequence[Configuration], settings: Sequence[Mapping[st
 
 
 def _rows(columns: Sequence[Sequence[str]]) -> int:
-    """Return the number of different rows of these columns."""
     return len(set(zip(*columns, strict=True)))
 
 
 def _text(value: Any) -> str:
-    """Format the value of a setting, a number with six digits."""
     if isinstance(value, float):
         return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, default=str)

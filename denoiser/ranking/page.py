@@ -1,26 +1,27 @@
 """A ranking as one HTML page that opens from disk without a network: tables, figures, sounds."""
 
+import io
+import math
+import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from denoiser.errors import shown
 from denoiser.evaluation.metrics import METRICS
 from denoiser.evaluation.page import render
 from denoiser.ranking import tables
-from denoiser.ranking.configuration import Configuration
+from denoiser.ranking.configuration import MAIN_METRICS, Configuration
 from denoiser.ranking.ranking import Ranking
 from denoiser.training import clips
 
 HEARD = 12  # configurations, the best, that have players
+CURVES = 10  # configurations, the best, that have learning curves: a palette has ten colours
 
 
-def write(ranking: Ranking, path: Path, sounds: bool = True) -> Path:
+def write(ranking: Ranking, path: Path, sounds: bool) -> None:
     """Write the page; without matplotlib it has no figures, and says so."""
-    figures = None
-    if find_spec("matplotlib"):
-        from denoiser.ranking.figures import draw
-
-        figures = draw(ranking)
+    figures = _draw(ranking) if find_spec("matplotlib") else None
     definitions = {name: definition for name, _, definition in tables.COSTS.values()}
     definitions |= {METRICS[m].heading: METRICS[m].definition for m in ranking.metrics if m in METRICS}
     render(
@@ -39,7 +40,6 @@ def write(ranking: Ranking, path: Path, sounds: bool = True) -> Path:
         unranked=[(name, tables.reason(run), run["folder"]) for run, name in ranking.unranked],
         definitions=definitions,
     )
-    return path
 
 
 def _table(ranking: Ranking) -> dict[str, Any]:
@@ -59,9 +59,51 @@ def _clips(configurations: list[Configuration]) -> list[dict[str, Any]]:
     for c in configurations:
         run = c.runs[0]
         for clip in clips.read(Path(run["folder"])):
-            shown = found.setdefault(clip["name"], {**clip, "sounds": {"noisy": clip["noisy"]}})
-            shown["sounds"][f"{c.place}  {c.label}, seed {run.get('seed')}"] = clip["enhanced"]
+            entry = found.setdefault(clip["name"], {**clip, "sounds": {"noisy": clip["noisy"]}})
+            entry["sounds"][f"{c.place}  {c.label}, seed {run.get('seed')}"] = clip["enhanced"]
     for clip in found.values():
         sounds = {**clip["sounds"], "clean": clip["clean"]}
         clip["sounds"] = {label: path.read_bytes() for label, path in sounds.items() if path.is_file()}
     return list(found.values())
+
+
+def _draw(ranking: Ranking) -> dict[str, bytes]:
+    """Return figures as SVG, by title: validation scores over MACs, and the monitored value over epochs."""
+    from matplotlib.figure import Figure
+
+    pictures = {}
+    for name, x in [*((f"val/{m}", "MACs per second of audio") for m in MAIN_METRICS), (ranking.monitor, "epoch")]:
+        figure = Figure((5.0, 3.8))
+        axes = figure.subplots()
+        axes.set(xlabel=x, ylabel=tables.heading(name))
+        axes.grid(alpha=0.3)
+        if x == "epoch":
+            _draw_learning_curves(axes, ranking)
+        else:
+            _draw_cost(axes, ranking, name)
+        if axes.has_data():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="svg", bbox_inches="tight")
+            pictures[f"{tables.heading(name)} over {x}"] = buffer.getvalue()
+    return pictures
+
+
+def _draw_cost(axes: Any, ranking: Ranking, name: str) -> None:
+    axes.set_xscale("log")
+    for c in ranking.comparable:
+        quality, cost = c.over_seeds(name), c.over_seeds("macs_per_second").mean
+        if quality.n and 0 < cost < math.inf:
+            axes.errorbar(cost, quality.mean, quality.std if quality.n > 1 else None, fmt="o", capsize=3)
+            axes.annotate(str(c.place), (cost, quality.mean), (5, 5), textcoords="offset points")
+
+
+def _draw_learning_curves(axes: Any, ranking: Ranking) -> None:
+    for index, c in enumerate(ranking.comparable[:CURVES]):
+        label = textwrap.shorten(shown(f"{c.place}: {c.label}"), 60).replace("$", r"\$")
+        for run in c.runs:
+            rows = [row for row in run.get("curve") or () if row.get(ranking.monitor) is not None]
+            values = [row[ranking.monitor] for row in rows]
+            if rows:
+                axes.plot([row["epoch"] for row in rows], values, color=f"C{index}", marker=".", label=label)
+    handles = {line.get_label(): line for line in axes.lines}
+    axes.legend(handles=list(handles.values()), loc="upper left", bbox_to_anchor=(0, -0.15), fontsize="small")

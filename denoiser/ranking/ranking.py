@@ -57,10 +57,8 @@ class Ranking:
 
     def order(self, configuration: Configuration) -> float:
         """Return a key that sorts the best first, and an unknown quality last."""
-        mean = configuration.over_seeds(self.monitor).mean
-        if not math.isfinite(mean):
-            return math.inf
-        return -mean if self.mode == "max" else mean
+        mean = configuration.over_seeds(self.monitor).mean * (-1 if self.mode == "max" else 1)
+        return mean if math.isfinite(mean) else math.inf
 
     def find(self, name: str) -> Configuration:
         """Return the configuration of this place, label or run folder; raises ConfigError if there is none."""
@@ -115,8 +113,7 @@ def _notes(runs: Sequence[Record]) -> dict[str, str]:
     usual = dict(condition for condition, _ in reversed(counts.most_common()))
     notes = {}
     for folder, conditions in found.items():
-        changed = [f"other {key} ({text})" for key, text in conditions.items() if text != usual[key]]
-        if changed:
+        if changed := [f"other {key} ({text})" for key, text in conditions.items() if text != usual[key]]:
             notes[folder] = ", ".join(changed)
     return notes
 

@@ -4,12 +4,10 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from denoiser.evaluation.metrics import METRICS
 from denoiser.evaluation.tables import escaped, number, table
-from denoiser.filesystem import atomic_write
 from denoiser.ranking.configuration import MAIN_METRICS, Configuration, Record
 from denoiser.ranking.ranking import Ranking
 
@@ -157,10 +155,3 @@ def csv_text(ranking: Ranking) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def write(path: Path, text: str) -> Path:
-    """Write a text, with what no encoding has escaped; return its path."""
-    with atomic_write(path) as partial:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
-    return path

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from denoiser.training.folder import CHECKPOINTS, LOCK, differences
 from denoiser.training.run import train
 
 LOG = "log.txt"  # the output of a run that is one of several at once
-REPLACED = "replaced"  # in the sweep's folder: files of earlier runs that started anew
 
 
 def run(cfg: DictConfig, folder: Path) -> float | None:
@@ -89,24 +89,22 @@ def _changes(before: Mapping[str, Any], cfg: DictConfig) -> list[str]:
 
 
 def _set_aside(folder: Path) -> Path:
-    """Move the files of an earlier start out of ``folder`` and return their new place."""
-    number = 1
-    while (kept := folder.parent / REPLACED / f"{folder.name}-{number}").exists():
-        number += 1
+    """Move the files of an earlier start into the sweep's folder ``replaced`` and return their new place."""
+    places = (folder.parent / "replaced" / f"{folder.name}-{number}" for number in count(1))
+    kept = next(place for place in places if not place.exists())
     kept.mkdir(parents=True)
     for path in folder.iterdir():
         if path.name not in (LOCK, ".hydra"):
             # Under another name the record is not found as a run any more.
-            name = "run.replaced.json" if path.name == record.RECORD else path.name
-            path.rename(kept / name)
+            path.rename(kept / ("run.replaced.json" if path.name == record.RECORD else path.name))
     return kept
 
 
 @contextmanager
 def _gpu(cfg: DictConfig, shared: Path) -> Iterator[None]:
     """Give this run one of several GPUs, a free one: no other run of the sweep on this machine holds its lock."""
-    count = torch.cuda.device_count()
-    for index in range(count if count > 1 and cfg.trainer.gpus is None else 0):
+    gpus = torch.cuda.device_count()
+    for index in range(gpus if gpus > 1 and cfg.trainer.gpus is None else 0):
         with filesystem.locked(shared / f".gpu{index}-{socket.gethostname()}") as free:
             if free:
                 cfg.trainer.gpus = [index]

@@ -49,10 +49,7 @@ def run_name(*keys: str, _root_: DictConfig) -> str:
 
 
 def name_of(key: str, value: str) -> str:
-    """Return the part that a setting has in a name.
-
-    ``model=unet6`` → ``unet6``, but ``seed=1`` → ``seed1`` and ``optimizer.lr=1e-3`` → ``lr1e-3``.
-    """
+    """Return a setting's part of a name: ``model=unet6`` → ``unet6``, but ``optimizer.lr=1e-3`` → ``lr1e-3``."""
     value = value.strip("'\"")
     option = re.fullmatch(r"[\w/]+", key) and not re.fullmatch(r"null|true|false|[-+.\de]*", value)
     return value if option else f"{re.split('[./]', key)[-1]}{value}"

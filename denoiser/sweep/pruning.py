@@ -17,13 +17,8 @@ class MedianPruner(Callback):
     """The median stopping rule (Golovin et al., "Google Vizier", KDD 2017, section 3.2.1), between runs of one sweep.
 
     After a validation, a run ends by PrunedError if its best value so far is worse than the median, over the other
-    runs that came as far, of the mean of their values so far. Curves are files, which processes and machines share.
-
-    Args:
-        monitor: the metric to compare.
-        mode: ``max`` if higher is better, ``min`` otherwise.
-        first_epoch: no run ends before the end of this epoch, counted from 1.
-        runs: number of other runs that must have come as far.
+    runs that came as far, of the mean of their values so far. No run ends before the end of ``first_epoch``, counted
+    from 1, and before ``runs`` others came as far. Curves are files, which processes and machines share.
     """
 
     def __init__(self, monitor: str, mode: str = "max", first_epoch: int = 5, runs: int = 4) -> None:
@@ -36,10 +31,8 @@ class MedianPruner(Callback):
         folder, epoch = Path(trainer.default_root_dir), trainer.current_epoch + 1
         with open(folder / CURVE, "a", encoding="utf-8") as file:
             file.write(f"{epoch},{float(trainer.callback_metrics[self.monitor])}\n")
-        if self.first_epoch <= epoch != trainer.max_epochs:
-            self._judge(folder, epoch)
-
-    def _judge(self, folder: Path, epoch: int) -> None:
+        if epoch < self.first_epoch or epoch == trainer.max_epochs:
+            return
         own = [value for e, value in read_curve(folder / CURVE).items() if e <= epoch and math.isfinite(value)]
         others = [read_curve(path) for path in sorted(folder.parent.glob(f"*/{CURVE}")) if path.parent != folder]
         averages = averages_until(others, epoch)

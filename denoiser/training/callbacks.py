@@ -7,7 +7,6 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -16,7 +15,6 @@ from tqdm import tqdm
 
 from denoiser import figures
 from denoiser.errors import ConfigError, DivergedError
-from denoiser.inference.denoiser import Denoiser
 
 
 class Checkpoint(ModelCheckpoint):
@@ -49,23 +47,19 @@ def _averaged(average: Tensor, current: Tensor, count: Tensor, decay: float) -> 
 
 
 class StopWhenDiverged(Callback):
-    """Ends a training by DivergedError at the first loss that is not finite.
-
-    Losses stay on the device until one is logged or the epoch ends: reading each would make a GPU wait for the CPU.
-    """
+    """Ends a training by DivergedError at the first loss that is not finite."""
 
     def __init__(self) -> None:
-        self.losses: list[tuple[int, Tensor]] = []  # step and loss: those not read yet
+        # Step and loss. They stay on the device until one is logged or the epoch ends, or a GPU would wait for the CPU.
+        self.losses: list[tuple[int, Tensor]] = []
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.losses.append((trainer.global_step, outputs["loss"].detach()))
         is_logged = (batch_idx + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         if not is_logged and not trainer.is_last_batch:
             return
-        steps, losses = zip(*self.losses, strict=True)
+        bad = [(step, float(loss)) for step, loss in self.losses if not math.isfinite(loss)]
         self.losses.clear()
-        values = torch.stack(losses).tolist()
-        bad = [(step, loss) for step, loss in zip(steps, values, strict=True) if not math.isfinite(loss)]
         # All processes end together, or one would wait for the others.
         if trainer.strategy.reduce_boolean_decision(bool(bad), all=False):
             step, loss = bad[0] if bad else (trainer.global_step, "not finite in another process")
@@ -97,22 +91,19 @@ class LogClips(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: Any) -> None:
         if not isinstance(trainer.logger, TensorBoardLogger) or trainer.sanity_checking or not trainer.is_global_zero:
             return
+        writer, step, rate = trainer.logger.experiment, trainer.global_step, module.denoiser.sample_rate
         dataset: Any = trainer.val_dataloaders.dataset  # type: ignore[union-attr]
         count = min(self.clips, len(dataset))
         for number in range(count):
             item = dataset[number * len(dataset) // count]
-            self._log(trainer.logger.experiment, trainer, module.denoiser, item)
-
-    @staticmethod
-    def _log(writer: Any, trainer: Trainer, denoiser: Denoiser, item: dict[str, Any]) -> None:
-        rate, name, step = denoiser.sample_rate, item["name"], trainer.global_step
-        waveforms = {"noisy": item["noisy"], "enhanced": denoiser.enhance(item["noisy"], rate), "clean": item["clean"]}
-        for kind, waveform in waveforms.items():
-            writer.add_audio(f"{name}/{kind}", waveform[None].clamp(-1, 1), step, rate)
-        # Without matplotlib there is the sound alone.
-        if find_spec("matplotlib"):
-            picture = figures.figure(waveforms, rate, f"{name}, epoch {trainer.current_epoch}")
-            writer.add_figure(f"{name}/spectrogram", picture, step)
+            name, noisy = item["name"], item["noisy"]
+            waveforms = {"noisy": noisy, "enhanced": module.denoiser.enhance(noisy, rate), "clean": item["clean"]}
+            for kind, waveform in waveforms.items():
+                writer.add_audio(f"{name}/{kind}", waveform[None].clamp(-1, 1), step, rate)
+            # Without matplotlib there is the sound alone.
+            if find_spec("matplotlib"):
+                picture = figures.figure(waveforms, rate, f"{name}, epoch {trainer.current_epoch}")
+                writer.add_figure(f"{name}/spectrogram", picture, step)
 
 
 class Progress(TQDMProgressBar):

@@ -14,10 +14,10 @@ import yaml
 
 from denoiser import figures
 from denoiser.evaluation import tables
-from denoiser.filesystem import atomic_write
+from denoiser.filesystem import write_text
 from denoiser.settings import unquoted
 
-CARD, CURVE = "card.md", "curve.png"
+CURVE = "curve.png"
 FACTS = (
     "name choices seed parameters macs_per_second checkpoint monitor best best_epoch validation split precision "
     "batch_audio_seconds fit_seconds audio_seconds_per_second real_time_factor ended hardware versions"
@@ -29,8 +29,7 @@ def write(folder: Path, record: Record) -> None:
     """Write ``card.md`` of a run's record to its folder and, where matplotlib is installed, ``curve.png``."""
     if len(record["curve"] or ()) > 1 and find_spec("matplotlib"):
         _save_curve(folder / CURVE, record)
-    with atomic_write(folder / CARD) as partial:
-        partial.write_text(text(folder, record), encoding="utf-8", errors="backslashreplace")
+    write_text(folder / "card.md", text(folder, record))
 
 
 def text(folder: Path, record: Record) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from denoiser import audio
-from denoiser.errors import DenoiserError
-from denoiser.filesystem import atomic_write
+from denoiser.filesystem import atomic_write, write_text
 from denoiser.inference.denoiser import Denoiser
 
 FOLDER = "clips"  # in a run's folder
@@ -22,19 +21,11 @@ SECONDS = 10.0  # of a clip, at most
 def write(folder: Path, record: Mapping[str, Any], data: Any, count: int) -> None:
     """Enhance ``count`` validation files with a run's checkpoint and write them as MP3 to ``<folder>/clips``.
 
-    ``clips.json`` lists them: name, noise type and SNR where they are known, and the file of each kind. An error is
-    only printed: the run itself has finished.
+    ``clips.json`` lists them: name, noise type and SNR where they are known, and the file of each kind.
     """
     if count == 0 or record["checkpoint"] is None:
         return
-    try:
-        _write(folder, folder / record["checkpoint"], str(record["device"]), data, count)
-    except (DenoiserError, OSError) as error:
-        print(f"no clips to listen to: {error}")
-
-
-def _write(folder: Path, checkpoint: Path, device: str, data: Any, count: int) -> None:
-    denoiser = Denoiser.from_checkpoint(checkpoint, device)
+    denoiser = Denoiser.from_checkpoint(folder / record["checkpoint"], str(record["device"]))
     rate = denoiser.sample_rate
     dataset = data.val_dataloader().dataset
     facts = {name: data.facts(name) for name in dataset.names}
@@ -49,17 +40,13 @@ def _write(folder: Path, checkpoint: Path, device: str, data: Any, count: int) -
             with atomic_write(folder / FOLDER / clip[kind]) as partial:
                 partial.write_bytes(audio.mp3(sounds[kind][None], rate))
         clips.append(clip)
-    with atomic_write(folder / FOLDER / INDEX) as partial:
-        partial.write_text(json.dumps(clips, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / FOLDER / INDEX, json.dumps(clips, indent=1) + "\n")
 
 
 def choose(facts: Mapping[str, Mapping[str, Any]], count: int) -> list[str]:
     """Choose files evenly over their noise types and SNRs, or names: the same for every run of a corpus."""
-
-    def key(name: str) -> tuple[str, float, str]:
-        return str(facts[name].get("noise_type", "")), float(facts[name].get("snr_db", 0.0)), name
-
-    ordered = sorted(facts, key=key)
+    noise = {name: (str(known.get("noise_type", "")), known.get("snr_db", 0.0)) for name, known in facts.items()}
+    ordered = sorted(facts, key=lambda name: (noise[name], name))
     count = min(count, len(ordered))
     return [ordered[(2 * i + 1) * len(ordered) // (2 * count)] for i in range(count)]
 

@@ -55,11 +55,10 @@ class RunFolder:
 
     def begin(self) -> None:
         """Write the record of a run that is at work."""
-        if self.has_begun:
-            return
-        self.claim()
-        record.write(self.path, {**record.of_settings(self.cfg), "status": "running", "started": record.now()})
-        self.has_begun = True
+        if not self.has_begun:
+            self.claim()
+            record.write(self.path, {**record.of_settings(self.cfg), "status": "running", "started": record.now()})
+            self.has_begun = True
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -117,9 +116,9 @@ def run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> s
 
 
 def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]) -> Path | None:
-    """Return the checkpoint to resume; None for a fresh start, as of a run that was killed before it had one.
+    """Return the checkpoint to resume, for ``last`` the folder's own; None for a fresh start, as where it has none yet.
 
-    ``last`` is the run folder's own. Raises CheckpointError for one that is missing, unusable or of other settings.
+    Raises CheckpointError for one that is missing, unusable or of other settings.
     """
     if not ckpt_path:
         return None

@@ -20,13 +20,10 @@ from denoiser.training.module import DenoisingModule
 
 
 class History(Callback):
-    """The learning curve and the time spent, kept in every checkpoint, so that a resumed run continues them.
-
-    ``curve`` has a row per validation: ``epoch`` (from 1), ``step``, ``train/loss`` (None in the middle of an epoch)
-    and what validation logged.
-    """
+    """The learning curve and the time spent, kept in every checkpoint, so that a resumed run continues them."""
 
     def __init__(self) -> None:
+        # A row per validation: epoch (from 1), step, train/loss (None amid an epoch) and what validation logged.
         self.curve: list[dict[str, Any]] = []
         self.speeds: list[float] = []  # seconds of audio per second, of each epoch
         self.seconds = 0.0  # of fitting

@@ -24,11 +24,9 @@ NO_HANDLERS = (None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler,
 class Interruption(Callback):
     """On SIGTERM, Ctrl-C or SLURM's USR1, writes ``last.ckpt`` after the current step and ends by StopError.
 
-    Anything due after the step comes first: the rest of a batch whose gradients are accumulated, a validation, the end
-    of an epoch. So a resumed run takes the same steps as one that was never stopped. A second signal ends it at once.
-
-    A signal that another program handles, submitit's USR2 say, is passed on once the checkpoint is written; the
-    training goes on if that handler returns.
+    Anything due after the step comes first, so that a resumed run takes the same steps as one that was never stopped:
+    the rest of an accumulated batch, a validation, the end of an epoch. A signal that another program handles, as
+    submitit does USR2, is passed on once the checkpoint is written; the training goes on if that handler returns.
     """
 
     def __init__(self, run: RunFolder) -> None:

@@ -49,10 +49,7 @@ def environment() -> list[Any]:
 
 
 def end_together(trainer: Trainer) -> None:
-    """Let the processes that Lightning starts end with process 0, also where it fails or is killed.
-
-    The others write nothing, and may wait for ever for a process that met a mistake of its own.
-    """
+    """Let the processes that Lightning starts, which may wait for ever, end with process 0, also where it is killed."""
     launcher = trainer.strategy.launcher
     if launcher is None or distributed.launcher():
         return

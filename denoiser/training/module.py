@@ -31,16 +31,11 @@ LOSS_SECONDS = 30
 class DenoisingModule(LightningModule):
     """Training of a :class:`Denoiser` on the spectra of crops; validation by the enhanced files.
 
-    Args:
-        denoiser: network, head and spectral representation.
-        loss: module of (estimate, clean, noisy), each a :class:`~denoiser.spectral.Spectrum`.
-        optimizer: called with the parameters of the network.
-        scheduler: called with the optimizer and, where it has that argument, ``total_steps``.
-        metrics: names of those computed on whole utterances, in validation and in the test.
-        seed: of dropout.
-        metric_workers: processes that score while the network goes on; None for 0 on a CPU and up to 8 for a GPU.
-        settings: plain values that every checkpoint carries as ``hyper_parameters``: ``model`` and ``spectral``, from
-            which the denoiser is rebuilt, and all else that a resumed run has to agree with.
+    ``loss`` takes (estimate, clean, noisy), each a :class:`~denoiser.spectral.Spectrum`; ``scheduler`` the optimizer
+    and, where it has that argument, ``total_steps``. ``metrics`` are computed on whole utterances, by
+    ``metric_workers`` as in :class:`Scoring`. ``seed`` is that of dropout. ``settings`` are plain values that every
+    checkpoint carries as ``hyper_parameters``: ``model`` and ``spectral``, from which the denoiser is rebuilt, and all
+    else that a resumed run has to agree with.
     """
 
     def __init__(
@@ -85,12 +80,10 @@ class DenoisingModule(LightningModule):
         try:
             self.denoiser.load_weights(checkpoint, path)
         except CheckpointError as error:
-            changes = differences(trained, {"model": model})
-            if not changes:
+            changed = ", ".join(differences(trained, {"model": model}))
+            if not changed:
                 raise
-            raise CheckpointError(
-                f"init_from={path}: its weights are of another network: {', '.join(changes)}"
-            ) from error
+            raise CheckpointError(f"init_from={path}: its weights are of another network: {changed}") from error
 
     def on_fit_start(self) -> None:
         spectral = self.denoiser.spectral
@@ -183,14 +176,10 @@ class DenoisingModule(LightningModule):
         """Set ``rows`` and ``real_time_factor`` from all processes; a file that two of them had counts once."""
         for row in self._rows.values():
             row.update({key: result(value) for key, value in row.items() if isinstance(value, Future)})
-        rows: dict[int, dict[str, Any]] = {}
-        taken = audio = 0.0
-        for their_rows, their_taken, their_audio in distributed.gather((self._rows, self._taken, self._audio)):
-            rows |= their_rows
-            taken += their_taken
-            audio += their_audio
+        parts, taken, audio = zip(*distributed.gather((self._rows, self._taken, self._audio)), strict=True)
+        rows = {index: row for part in parts for index, row in part.items()}
         self.rows = [rows[index] for index in sorted(rows)]
-        self.real_time_factor = taken / audio if audio else None
+        self.real_time_factor = sum(taken) / sum(audio) if any(audio) else None
         self._rows, self._taken, self._audio = {}, 0.0, 0.0
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

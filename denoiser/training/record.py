@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from denoiser import distributed
 from denoiser.errors import DenoiserError, DivergedError, PrunedError
 from denoiser.evaluation.metrics import mode_of
-from denoiser.filesystem import atomic_write, read_text
+from denoiser.filesystem import read_text, write_text
 
 RECORD = "run.json"
 KEYS = (
@@ -29,8 +29,7 @@ def write(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """Write ``run.json``, in process 0 alone; return its content: all of KEYS, null for those that are not known."""
     content: dict[str, Any] = _plain({**dict.fromkeys(KEYS), **record})
     if distributed.rank() == 0:
-        with atomic_write(folder / RECORD) as partial:
-            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_text(folder / RECORD, json.dumps(content, indent=1) + "\n")
     return content
 
 
@@ -86,13 +85,11 @@ def configuration(cfg: DictConfig) -> dict[str, Any] | None:
 
 def outcome(error: BaseException) -> dict[str, str]:
     """Return the status of a run that this error ended, and the reason in one line."""
+    if not isinstance(error, Exception):
+        return {"status": "interrupted", "reason": "interrupted"}
     text = " ".join(str(error).split())
-    if isinstance(error, DenoiserError):
-        status = {DivergedError: "diverged", PrunedError: "pruned"}.get(type(error), "failed")
-        return {"status": status, "reason": text}
-    if isinstance(error, Exception):
-        return {"status": "failed", "reason": f"{type(error).__name__}: {text}"}
-    return {"status": "interrupted", "reason": "interrupted"}
+    reason = text if isinstance(error, DenoiserError) else f"{type(error).__name__}: {text}"
+    return {"status": {DivergedError: "diverged", PrunedError: "pruned"}.get(type(error), "failed"), "reason": reason}
 
 
 def now() -> str:

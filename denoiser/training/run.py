@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from denoiser import distributed, models
 from denoiser.distributed import say
-from denoiser.errors import ConfigError, CorpusError, building
+from denoiser.errors import ConfigError, CorpusError, DenoiserError, building
 from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import check_names, missing_package
 from denoiser.inference.denoiser import Denoiser
@@ -101,7 +101,10 @@ def _finish(
         if cfg.test:
             found["test"] = _write_scores(found, module, data, folder)
         card.write(folder, record.write(folder, found))
-        clips.write(folder, found, data, cfg.clips)
+        try:
+            clips.write(folder, found, data, cfg.clips)
+        except (DenoiserError, OSError) as error:
+            say(f"no clips to listen to: {error}")  # The run itself has finished.
     if best_path:
         say(f"best checkpoint: {os.path.relpath(best_path)}")
     say(f"run folder: {folder}")
@@ -187,7 +190,6 @@ def _prepare(data: Any, trainer: pl.Trainer, folder: Path, resume: Path | None) 
 
 
 def _write_scores(found: Mapping[str, Any], module: DenoisingModule, data: Any, folder: Path) -> dict[str, Any]:
-    """Write and show the scores of the test; return their means."""
     rows = [{**row, **data.facts(row["name"])} for row in module.rows]
     facts = {key: found[key] for key in ("checkpoint", "seed", "parameters", "macs_per_second", "fit_seconds")}
     checkpoint = found["checkpoint"] and os.path.relpath(folder / found["checkpoint"])

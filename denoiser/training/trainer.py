@@ -45,12 +45,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, **options: Any) -> Trainer:
-    """Return Lightning's Trainer; ``gpus`` and ``processes`` as in :func:`~denoiser.devices.trainer_devices`.
+    """Return Lightning's Trainer; ``gpus`` and ``processes`` as in :func:`trainer_devices`, other ``options`` its own.
 
-    ``options`` are the Trainer's own; without ``precision`` it is what the device does fastest. Raises ConfigError for
-    options that Lightning refuses, and for another number of processes than torchrun or srun started.
+    Raises ConfigError for options that Lightning refuses, and for another number of processes than were started.
     """
-    _quieten()
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning ends all processes when one has died, and says so at this level.
+    logging.getLogger("lightning_fabric.strategies.launchers").setLevel(logging.INFO)
+    for message in IRRELEVANT_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
     accelerator, devices = trainer_devices(gpus, processes)
     options = {key: value for key, value in options.items() if value is not None}
     nodes = options.get("num_nodes", 1)
@@ -82,10 +86,8 @@ def batches_per_epoch(trainer: Trainer, data: Any) -> int:
 
 
 def total_steps(trainer: Trainer, data: Any) -> int:
-    """Return the number of optimizer steps in the whole training, for a scheduler; ConfigError where it has no end.
-
-    Lightning's ``estimated_stepping_batches`` would make the data loader before a resumed training knows its batch.
-    """
+    """Return the number of optimizer steps in the whole training, for a scheduler; ConfigError where it has no end."""
+    # Lightning's estimated_stepping_batches would make the data loader before a resumed training knows its batch.
     ends = [] if trainer.max_steps == -1 else [trainer.max_steps]
     if trainer.max_epochs not in (None, -1):
         steps_per_epoch = math.ceil(batches_per_epoch(trainer, data) / trainer.accumulate_grad_batches)
@@ -103,12 +105,3 @@ def validation_is_next(trainer: Trainer, batch_idx: int) -> bool:
     by_epoch = trainer.check_val_every_n_epoch is not None
     batches = batch_idx + 1 if by_epoch else trainer.fit_loop.total_batch_idx + 1
     return batches % interval == 0
-
-
-def _quieten() -> None:
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Lightning ends all processes when one has died, and says so at this level.
-    logging.getLogger("lightning_fabric.strategies.launchers").setLevel(logging.INFO)
-    for message in IRRELEVANT_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)

@@ -1,12 +1,14 @@
 """The demo page: it denoises a clip in a real browser, and gives and takes no other file."""
 
 import json
+import os
 import re
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,23 +17,32 @@ import pytest
 import torch
 
 from browser import headless_browser, needs_browser  # noqa: F401
-from conftest import MODEL, ROOT, checkpoint_of, make_noise, make_voice
-from denoiser import Denoiser, audio, models
+from conftest import ROOT, checkpoint_of, make_noise, make_voice
+from denoiser import Denoiser, audio
 from denoiser.cli.demo import find_checkpoints
 from denoiser.errors import CheckpointError
-from denoiser.spectral import Spectral
-from loopback import served
 
 pytest.importorskip("gradio")
 
 
 @contextmanager
 def serving(checkpoint: Path, folder: Path, *settings: str):
-    """Serve the page, end it by SIGTERM, and expect that nothing outlives it."""
+    """Serve the page in a process of its own, end it by SIGTERM, and expect that nothing outlives it."""
     folder.mkdir()
-    process, address = served(checkpoint, folder, *settings)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "denoiser", "demo", f"ckpt={checkpoint}", f"port={port}", "device=cpu", *settings]
+    environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+    with open(folder / "log.txt", "w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     try:
-        yield address
+        deadline = time.monotonic() + 300
+        while "Running on local URL" not in (text := (folder / "log.txt").read_text()):
+            assert process.poll() is None, text
+            assert time.monotonic() < deadline, text
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -39,11 +50,10 @@ def serving(checkpoint: Path, folder: Path, *settings: str):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(denoiser, tmp_path_factory):
     """The page's address, which takes files of 1 MB, and the folder above its temporary one."""
     folder = tmp_path_factory.mktemp("page")
-    torch.manual_seed(0)
-    torch.save(checkpoint_of(Denoiser(models.build(**MODEL), Spectral(peak=5.0))), folder / "m.ckpt")
+    torch.save(checkpoint_of(denoiser), folder / "m.ckpt")
     with serving(folder / "m.ckpt", folder / "tmp", "limit=1") as address:
         yield address, folder
 

@@ -53,15 +53,16 @@ def test_a_bad_pipe_leaves_nothing(denoiser, here, monkeypatch, capfdbinary, con
 
 def test_pipes_that_are_not_there_are_refused(here, monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(AudioError, match="standard input is no sound"), pipes.readable(pipes.STDIN):
+    out = Path("out.wav")
+    with pytest.raises(AudioError, match="standard input is no sound"), pipes.as_files(pipes.STDIN, out):
         pass
     reading, writing = os.pipe()
     os.close(reading)
     kept = os.dup(1)
     try:
         os.dup2(writing, 1)
-        with pytest.raises(AudioError, match="standard output: closed"), pipes.writable(pipes.STDOUT) as path:
-            path.write_bytes(b"RIFF")
+        with pytest.raises(AudioError, match="standard output: closed"), pipes.as_files(out, pipes.STDOUT) as paths:
+            paths[1].write_bytes(b"RIFF")
     finally:
         os.dup2(kept, 1)
         os.close(kept)

@@ -50,11 +50,9 @@ def test_a_sum_is_the_weighted_sum_of_the_terms_that_are_not_none():
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        ({"compressed": 0.5}, r"loss.terms.compressed: expected its weight and its loss"),
         ({"compressed": {"weight": 1}}, r"loss.terms.compressed: expected its weight and its loss"),
         ({"compressed": {"weight": 0, "loss": Compressed()}}, "no term has a weight; there are: compressed"),
         ({}, "no term has a weight; there are: none"),
-        ({"compressed": None}, "no term has a weight; there are: compressed"),
     ],
 )
 def test_a_sum_without_a_term_is_refused_in_one_line(terms, message):

@@ -1,7 +1,6 @@
 """Networks: sizes, blocks equal to the whole, costs, folding, refused arguments."""
 
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,10 @@ from conftest import ROOT
 from denoiser import models
 from denoiser.audio.blocks import Blocks
 from denoiser.errors import ConfigError
-from denoiser.models.layers import PairConv, TemporalLayer
+from denoiser.models.layers import TemporalLayer
 from denoiser.models.unet import UNet
 
-OPTIONS = ["small", "stem", "residual", "gates", "separable", "frequency", "gru", "attention"]
-UNETS = {"unet6": 6, "unet8": 8, "unet10": 10, "unet14": 14} | {f"unet10_{option}": 10 for option in OPTIONS}
+UNETS = sorted(path.stem for path in (ROOT / "conf/model").glob("unet*.yaml"))
 SMALL = {"width": 8, "max_width": 32}
 
 
@@ -36,13 +34,9 @@ def convolutions(module: nn.Module) -> list[nn.Conv2d]:
     return [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1)]
 
 
-def test_every_unet_of_conf_is_tested_here():
-    assert {path.stem for path in Path(ROOT / "conf/model").glob("unet*.yaml")} == set(UNETS)
-
-
 @pytest.mark.parametrize("name", UNETS)
 def test_the_number_in_the_name_counts_encoder_convolutions(name):
-    assert len(convolutions(build(name).encoder)) == UNETS[name]
+    assert len(convolutions(build(name).encoder)) == int(name.removeprefix("unet").partition("_")[0])
 
 
 def test_unet10_has_the_layers_that_its_name_promises():
@@ -51,32 +45,8 @@ def test_unet10_has_the_layers_that_its_name_promises():
     assert [c.out_channels for c in convolutions(net.decoder)] == [16, 16, 32, 32, 64, 64, 128, 128]
     assert all(c.kernel_size == (3, 3) for c in convolutions(net.encoder))
     assert net.head.kernel_size == (1, 1)
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            assert not layer.bias.any()
-            fan_in = layer.in_channels * (layer.kernel_size[0] ** 2 if isinstance(layer, nn.Conv2d) else 1)
-            he = (2 / (1.04 * fan_in)) ** 0.5
-            assert float(layer.weight.detach().std()) == pytest.approx(
-                he, rel=0.3 if layer.weight.numel() < 500 else 0.05
-            )
     # Poolings halve both axes four times, so a unit of the deepest level stands for 16 x 16.
     assert net.stride == 16
-
-
-@pytest.mark.parametrize("frames", [1, 17])
-@pytest.mark.parametrize("name", UNETS)
-def test_any_number_of_frames_and_bins(name, frames):
-    net = build(name)
-    for bins in (256, 129):
-        with torch.no_grad():
-            out = net(torch.rand(2, 1, bins, frames) * 2 - 1)
-        assert out.shape == (2, 1, bins, frames)
-
-
-def in_blocks(net: nn.Module, magnitude: torch.Tensor, steps: int) -> torch.Tensor:
-    blocks = Blocks(net, net.stride, net.context, steps * net.stride)
-    with torch.no_grad():
-        return torch.cat([*blocks.push(magnitude), *blocks.flush()], dim=-1)
 
 
 CHOICES = {
@@ -98,18 +68,25 @@ def combination(seed: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_blocks_equal_the_whole_for_every_combination(seed):
+def test_blocks_and_wanted_frames_alone_equal_the_whole_for_every_combination(seed):
     arguments = combination(seed)
     torch.manual_seed(seed)
     net = UNet(**arguments).eval().double()  # so that rounding cannot hide a context too short
     bins = 1 + seed
     magnitude = torch.rand(1, arguments["inputs"], bins, 3 * (net.context + net.stride) + seed).double() * 2 - 1
+    blocks = Blocks(net, net.stride, net.context, net.stride)
     with torch.no_grad():
         whole = net(magnitude)
+        in_blocks = torch.cat([*blocks.push(magnitude), *blocks.flush()], dim=-1)
         assert net(magnitude[..., :1]).shape == (1, arguments["outputs"], bins, 1)
     assert whole.shape == (1, arguments["outputs"], *magnitude.shape[2:])
-    assert torch.allclose(whole, in_blocks(net, magnitude, 1), rtol=0, atol=1e-12), arguments
+    assert torch.allclose(whole, in_blocks, rtol=0, atol=1e-12), arguments
     assert not torch.allclose(whole, whole.mean(), atol=1e-3)
+    frames = whole.shape[-1]
+    for first, last in ((0, 3), (frames // 2, frames - 2), (frames - 1, frames)):
+        with torch.no_grad():
+            wanted = net(magnitude, slice(first, last))
+        assert torch.allclose(wanted, whole[..., first:last], rtol=0, atol=1e-12), arguments
     net.train()
     net(magnitude).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in net.parameters()), arguments
@@ -142,13 +119,13 @@ def test_half_precision_with_channels_innermost(name):
     assert (half - net(magnitude)).square().mean().sqrt() < 0.05
 
 
-@pytest.mark.parametrize("changes", [{"depth": 7}, {"depth": 7, "norm": "batch"}], ids=str)
-@pytest.mark.parametrize("option", ["residual", "gates", "separable", "frequency", "gru", "attention"])
-def test_signals_neither_vanish_nor_explode_on_the_way_down(option, changes):
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("option", ["small", "residual", "gates", "separable", "frequency", "gru", "attention"])
+def test_signals_neither_vanish_nor_explode_on_the_way_down(option, norm):
     magnitude = torch.rand(1, 1, 128, 128) * 2 - 1
     gains = []
     for seed in range(4):
-        net = build(f"unet10_{option}", **SMALL, **changes, seed=seed)
+        net = build(f"unet10_{option}", **SMALL, depth=7, norm=norm, seed=seed)
         net.bottleneck.register_forward_hook(lambda *call: gains.append(float(call[2].detach().square().mean())))
         net(magnitude)
     assert 0.1 < np.median(gains) / float(magnitude.square().mean()) < 30
@@ -184,10 +161,7 @@ def test_macs_of_the_bottlenecks_are_counted():
         {"name": "os.system"},
         {"name": "unet", "width": 0},
         {"name": "unet", "widht": 3},
-        {"name": "unet", "norm": "x"},
-        {"name": "unet", "convolution": "x"},
         {"name": "unet", "convolution": "grouped", "groups": 3},
-        {"name": "unet", "groups": 0},
         {"name": "unet", "time_levels": 5},
         {"name": "unet", "bottleneck": "lstm"},
         {"name": "unet", "bottleneck": "gru", "reach": 100},
@@ -222,34 +196,3 @@ def test_folding_batch_normalisations_changes_nothing(arguments, exact):
         after = models.fold(net, exact)(x)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
     assert torch.allclose(before, after, atol=1e-4 * float(before.abs().max()))
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_the_wanted_frames_alone_are_those_of_the_whole(seed):
-    arguments = combination(seed)
-    torch.manual_seed(seed)
-    net = UNet(**arguments).eval()
-    frames = 3 * (net.context + net.stride) + seed
-    x = torch.rand(2, arguments["inputs"], 1 + seed, frames) * 2 - 1
-    with torch.no_grad():
-        whole = net(x)
-        for first, last in ((0, frames), (0, 3), (5, 6), (frames // 2, frames - 2), (frames - 1, frames)):
-            found = net(x, slice(first, last))
-            assert torch.allclose(found, whole[..., first:last], atol=1e-5 * float(whole.abs().max())), (first, last)
-
-
-def test_a_convolution_of_a_pair_is_that_of_the_two_joined():
-    layer, pair = PairConv(12, 5, 3, padding=1), (torch.randn(2, 8, 9, 7), torch.randn(2, 4, 9, 7))
-    joined = layer(torch.cat(pair, dim=1))
-    assert torch.allclose(layer(pair), joined, atol=1e-5)
-    (expected,) = torch.autograd.grad(joined.square().sum(), layer.weight)
-    (found,) = torch.autograd.grad(layer(pair).square().sum(), layer.weight)
-    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["crn", "dualpath"])
-def test_a_recurrent_network_is_built_for_the_bins_of_its_spectra(name):
-    for bins in (128, 256):
-        net = models.build(name, bins=bins, widths=(8, 8), hidden=8).eval()
-        assert net(torch.rand(1, 1, bins, 4)).shape == (1, 1, bins, 4)
-    assert models.build("unet", bins=128, **SMALL)(torch.rand(1, 1, 64, 16)).shape == (1, 1, 64, 16)

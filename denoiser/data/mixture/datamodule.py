@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from itertools import chain, islice
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from denoiser.data import split
+from denoiser.data import pairs, split
 from denoiser.data.crops import Batch, Utterances
 from denoiser.data.datamodule import PairedData, utterance_loader
 from denoiser.data.metadata import gather, read_logs
-from denoiser.data.mixture import folders, rooms
-from denoiser.data.mixture.draw import OTHERS, Mixtures, crop_length
-from denoiser.data.mixture.fixed import FixedMixtures
-from denoiser.data.mixture.mix import mix
-from denoiser.data.mixture.recipe import Recipe
+from denoiser.data.mixture import rooms
+from denoiser.data.mixture.draw import OTHERS, Mixtures, Recipe, crop_length
+from denoiser.data.mixture.mix import FixedMixtures, mix
 from denoiser.data.mixture.segments import LONGEST, SHORTEST, Collection, Segments
-from denoiser.data.pairs import Corpus
 from denoiser.data.preparation import prepare
 from denoiser.data.split import PARTS, divide, hashed
 from denoiser.data.store import Store, to_float
@@ -42,16 +39,16 @@ class MixtureData(PairedData):
     recordings that are not trained on. Speakers of ``test_root`` that are known by name are not trained on either.
 
     Arguments are the settings explained in ``conf/data/mixture.yaml``: ``mix`` those of
-    :class:`~denoiser.data.mixture.recipe.Recipe`, ``speaker`` and ``recording`` the patterns of
+    :class:`~denoiser.data.mixture.draw.Recipe`, ``speaker`` and ``recording`` the patterns of
     :mod:`denoiser.data.split`, ``options`` those of :class:`PairedData`.
     """
 
     def __init__(
         self,
         spectral: Spectral,
-        speech: folders.Paths,
-        noise: folders.Paths | None = None,
-        rooms: folders.Paths | None = None,
+        speech: pairs.Paths,
+        noise: pairs.Paths | None = None,
+        rooms: pairs.Paths | None = None,
         test_root: str | None = None,
         speaker: str | None = None,
         recording: str | None = None,
@@ -60,7 +57,7 @@ class MixtureData(PairedData):
         test_limit: int | None = 200,
         **options: Any,
     ) -> None:
-        self.speech, self.noise = folders.listed(speech), folders.listed(noise)
+        self.speech, self.noise = pairs.listed(speech), pairs.listed(noise)
         if not self.speech:
             raise ConfigError("data.speech missing; give it as data.speech=FOLDER, a folder of clean speech")
         super().__init__(spectral, str(self.speech[0]), "folders", **options)
@@ -79,16 +76,18 @@ class MixtureData(PairedData):
         """Find, check and prepare speech and noise; CorpusError, one for all that is wrong with them."""
         if self._prepared:
             return
-        folders.check_apart(self.speech, self.noise)
+        for inner, outer in product(self.noise, self.speech):
+            if inner.resolve().is_relative_to(outer.resolve()):
+                raise CorpusError(f"data.noise={inner}: lies in data.speech={outer}; name folders that lie apart")
         problems: list[str] = []
         rate = self.spectral.sample_rate
-        corpora: dict[str, list[Corpus]] = {kind: [] for kind in (*KINDS, "tests")}
-        corpora["speech"] = [folders.one_track("speech", path) for path in self.speech]
-        corpora["noise"] = [folders.one_track("noise", path) for path in self.noise]
+        corpora: dict[str, list[pairs.Corpus]] = {kind: [] for kind in (*KINDS, "tests")}
+        corpora["speech"] = [pairs.one_track("speech", path) for path in self.speech]
+        corpora["noise"] = [pairs.one_track("noise", path) for path in self.noise]
         if self.recipe.generated:
-            corpora["generated"] = [folders.one_track("noise", write_noises(self.cache, rate))]
+            corpora["generated"] = [pairs.one_track("noise", write_noises(self.cache, rate))]
         if self.test_root:
-            matched, problems = folders.test_pairs(self.test_root)
+            matched, problems = pairs.test_pairs(self.test_root)
             corpora["tests"] = [matched]
         stores = iter(prepare([*chain.from_iterable(corpora.values())], rate, self.cache, problems))
         self._prepared = {kind: [next(stores) for _ in group] for kind, group in corpora.items()}
@@ -101,7 +100,7 @@ class MixtureData(PairedData):
         if self.names:
             return
         self.prepare_data()  # only the first rank has done so
-        prefixes = folders.prefixes(self.speech) + folders.prefixes(self.noise)
+        prefixes = pairs.prefixes(self.speech) + pairs.prefixes(self.noise)
         if self._prepared["generated"]:
             prefixes.append("generated/")
         collection = Collection(self.sources, prefixes)
@@ -167,7 +166,7 @@ class MixtureData(PairedData):
         if self.rooms == "simulated":
             found = {part: rooms.simulated(SIMULATED[part], rate, [PARTS.index(part) + 1]) for part in self.material}
         else:
-            files = [file for path in folders.listed(self.rooms) for file in folders.sound_files("rooms", path)]
+            files = [file for path in pairs.listed(self.rooms) for file in pairs.sound_files("rooms", path)]
             files.sort(key=lambda file: hashed(file.name))
             held = len(files) // HELD_OUT_ROOMS
             shares = {"train": files[2 * held :][:MOST_ROOMS], "val": files[:held], "test": files[held : 2 * held]}

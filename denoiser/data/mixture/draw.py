@@ -1,4 +1,4 @@
-"""Random choices of a mixture. Lightning is not imported here: a spawned worker need not load it."""
+"""Recipe of mixtures, and random choices by it. Lightning is not imported here: a spawned worker need not load it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,8 @@ from torch.utils.data import Dataset
 
 from denoiser.data.crops import Batch
 from denoiser.data.mixture import responses, rooms
-from denoiser.data.mixture.recipe import Recipe
 from denoiser.data.mixture.segments import Segments
-from denoiser.errors import CorpusError
+from denoiser.errors import ConfigError, CorpusError
 
 PEOPLE = (3, 8)  # voices of a babble
 OTHERS = 3  # speakers, at least, beside the one who is heard, for a babble
@@ -26,6 +25,48 @@ LOW_EDGE = (50.0, 400.0)  # Hz, of a narrow channel
 HIGH_EDGE = (2_800.0, 0.45)  # Hz, and share of the sample rate
 OPEN = (1e-6, 1e9)  # Hz: a channel that passes all
 NOISELESS = 80.0  # dB
+
+SPANS = {"snr": (-200, 200), "level": (-200, 200)}  # two numbers, lowest and highest, within these
+SHARES = ("babble", "generated", "filtered", "narrow", "speechless", "noiseless", "reverberant")
+LIMITS = {**SPANS, **dict.fromkeys(SHARES, (0, 1)), "highpass": (0, 300), "noises": (1, 100)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Ranges and probabilities of mixtures, explained in ``conf/data/mixture.yaml``; ConfigError if one is wrong.
+
+    ``highpass`` is for the rumble that recordings of speech have below any voice: it cannot be told from noise.
+    Mixtures beyond full scale are scaled down as a whole, so ``level`` is that of the others.
+    """
+
+    snr: tuple[float, float] = (-5.0, 20.0)
+    noises: int = 2
+    babble: float = 0.1
+    generated: float = 0.1
+    highpass: float = 0.0
+    filtered: float = 0.5
+    narrow: float = 0.1
+    speechless: float = 0.02
+    noiseless: float = 0.03
+    level: tuple[float, float] = (-40.0, -10.0)
+    reverberant: float = 0.5
+    target: str = "early"
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name)
+            try:
+                first, last = value if name in SPANS else (value, value)
+                valid = low <= first <= last <= high
+            except (TypeError, ValueError):
+                valid = False
+            if not valid:
+                expected = "two numbers" if name in SPANS else "a number"
+                raise ConfigError(f"data.mix.{name}={value}: expected {expected} from {low} to {high}")
+        if self.babble + self.generated > 1:
+            raise ConfigError(f"data.mix: babble={self.babble} and generated={self.generated} are over 1 together")
+        if self.target not in rooms.TARGET_SECONDS:
+            raise ConfigError(f"data.mix.target={self.target}: expected {', '.join(rooms.TARGET_SECONDS)}")
 
 
 @cache
@@ -42,10 +83,7 @@ def crop_length(length: int, sample_rate: int, in_rooms: bool) -> int:
 
 
 class NoiseCrop(NamedTuple):
-    """Place of a noise: its row, where its crop begins there, and its gain.
-
-    A noise shorter than the mixture is repeated after ``period`` samples, from ``shift`` on; else both are 0.
-    """
+    """Place of a noise; one shorter than the mixture is repeated after ``period`` samples from ``shift`` on, else 0."""
 
     row: int
     offset: int
@@ -56,22 +94,19 @@ class NoiseCrop(NamedTuple):
 
 @dataclass(frozen=True)
 class Draw:
-    """One mixture: ``length`` samples of a segment of speech, from ``start`` in its row, and what is done to them.
-
-    ``kinds`` names the noises; a babble is one kind and several crops. ``room`` is -1 for none.
-    """
+    """One mixture: ``length`` samples of a segment of speech, from ``start`` in its row, and what is done to them."""
 
     segment: int
     start: int
     length: int
     noises: list[NoiseCrop]
-    kinds: list[str]
+    kinds: list[str]  # names of the noises; a babble is one kind and several crops
     snr: float  # dB
     loudness: float  # dBFS
     speechless: bool
     filters: NDArray[np.float64]  # [2, 4], for speech and noise, of responses.microphone
     band: tuple[float, float]  # Hz
-    room: int
+    room: int  # -1 for none
 
 
 class Mixtures(Dataset[Batch]):
@@ -80,12 +115,10 @@ class Mixtures(Dataset[Batch]):
     An item is (epoch, index). An epoch is the speech once, by hours: an utterance is as many items as it has lengths
     of a crop (one at least), each around another part of it. Raises CorpusError if there is nothing to mix with.
 
-    Args:
-        material: ``speech``, and where there are any the ``noise`` that was recorded and the ``generated``.
-        length: samples of a mixture; None for whole utterances, which come one by one.
-        rooms: number of rooms to draw from.
-        stream: a number for each part of the split, so that none repeats another's draws.
-        read: False for a batch of ``rows`` and ``offsets`` in place of ``crops``.
+    ``material`` are ``speech``, and where there are any the ``noise`` that was recorded and the ``generated``. Without
+    a ``length`` in samples mixtures are whole utterances, which come one by one. ``rooms`` is the number to draw from.
+    Parts of the split with other ``stream`` numbers repeat no draws. With ``read=False`` a batch has ``rows`` and
+    ``offsets`` in place of ``crops``.
     """
 
     def __init__(

@@ -1,18 +1,55 @@
 """Mixing of speech and noises by pure functions of tensors; :mod:`denoiser.data.mixture.draw` draws all numbers."""
 
 import math
+from pathlib import PurePosixPath
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from denoiser.data.activity import active_power
+from denoiser.data.crops import Batch
 from denoiser.data.mixture import responses
+from denoiser.data.mixture.draw import Mixtures
+from denoiser.data.store import to_float
 from denoiser.spectral import Spectral
 
 FADE = 0.01  # s of cross-fade where a noise shorter than the crop begins again
 PEAK = 0.99  # of full scale
 
-Batch = dict[str, Tensor]
+
+class FixedMixtures(Dataset[Batch]):
+    """Whole utterances in noise, the same in every epoch: at most ``limit`` of the mixtures, evenly spaced.
+
+    ``names`` are those of the mixtures, in order; two may share one. ``facts`` are, by name, the folder or kind of the
+    first and loudest noise, and the SNR to the nearest 5 dB.
+    """
+
+    def __init__(self, mixtures: Mixtures, rooms: Tensor | None, limit: int | None = None) -> None:
+        self.mixtures, self.rooms = mixtures, rooms
+        count = len(mixtures) if limit is None else min(limit, len(mixtures))
+        self.draws = [mixtures.draw(0, i * len(mixtures) // count) for i in range(count)]
+        self.names: list[str] = []
+        self.facts: dict[str, dict[str, str | float]] = {}
+        for draw in self.draws:
+            kinds = [PurePosixPath(kind) for kind in draw.kinds]
+            noises = "_and_".join(kind.stem for kind in kinds)
+            name = f"{mixtures.speech.name(draw.segment)}_in_{noises}_{draw.snr:.0f}dB"
+            self.names.append(name)
+            noise_type = kinds[0].parent.name or kinds[0].stem
+            self.facts[name] = {"noise_type": noise_type, "snr_db": float(5 * round(draw.snr / 5))}
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def __getitem__(self, index: int) -> Batch:
+        draw = self.draws[index]
+        batch = self.mixtures.batch([draw])
+        batch["crops"] = to_float(batch["crops"])
+        mixed = mix(batch, draw.length, self.mixtures.sample_rate, self.rooms)
+        noisy, clean = mixed["noisy"][0], mixed["clean"][0]
+        level = Spectral.level(noisy)
+        return {"noisy": noisy, "clean": clean, "level": level, "name": self.names[index], "index": index}
 
 
 def mix(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None = None) -> Batch:
@@ -20,9 +57,8 @@ def mix(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None = None
 
     Returns ``noisy``, ``clean`` and ``noise`` ``[B, N]``, and ``level`` ``[B, 1]``, an estimate of the RMS that the
     whole utterance would have in this noise. ``clean`` is the speech with the part of the room's sound that the target
-    keeps; ``noise`` is all else; ``noisy`` is exactly their sum. The signal-to-noise ratio is that of
-    :func:`~denoiser.data.activity.active_power`, of clean speech in the whole utterance over noises in the crop. So a
-    crop with little speech is as noisy as its utterance.
+    keeps; ``noise`` is all else; ``noisy`` is exactly their sum. The signal-to-noise ratio is one of active powers, of
+    clean speech in the whole utterance over noises in the crop: a crop with little speech is as noisy as its utterance.
 
     Args:
         batch: ``crops`` float32 ``[R, M]``, of which the last N samples become the mixture: the first B are speech, the

@@ -11,8 +11,7 @@ SECONDS = 0.064  # of a filter; a high-pass at 50 Hz has decayed by 120 dB
 def microphone(coefficients: Tensor, sample_rate: int) -> Tensor:
     """Return second-order filters: coefficients ``[B, 4]`` (b1, b2, a1, a2) → complex ``[B, F]``.
 
-    H(z) = (1 + b1 z⁻¹ + b2 z⁻²) / (1 + a1 z⁻¹ + a2 z⁻²), as in the training of RNNoise (Valin 2018, "A hybrid DSP/deep
-    learning approach to real-time full-band speech enhancement"). All zero is no filter.
+    H(z) = (1 + b1 z⁻¹ + b2 z⁻²) / (1 + a1 z⁻¹ + a2 z⁻²), as in the training of RNNoise (Valin 2018). Zeros: no filter.
     """
     z = torch.exp(2j * math.pi * frequencies(sample_rate, coefficients.device) / sample_rate)
     b1, b2, a1, a2 = coefficients[..., None].unbind(-2)

@@ -25,10 +25,9 @@ Ints = NDArray[np.int64]
 
 
 class Collection:
-    """Several stores of one track, read as one: their rows are numbered through.
+    """Several stores of one track, read as one: their rows are numbered through, their names get ``prefixes``.
 
-    ``prefixes`` are put before the names of each store's rows. ``powers`` are those of the frames of all rows, and
-    ``active_frames`` the numbers of those that are not a pause.
+    ``powers`` are those of the frames of all rows, and ``active_frames`` the numbers of those that are not a pause.
     """
 
     def __init__(self, stores: Sequence[Store], prefixes: Sequence[str]) -> None:
@@ -79,14 +78,9 @@ def _frame_powers(store: Store, frame: int) -> NDArray[np.float64]:
 class Segments:
     """Parts of a collection's rows, each with some sound in it, to draw crops from.
 
-    Args:
-        cuts: parts of the rows; one longer than ``longest`` seconds becomes several equal segments.
-        groups: the speaker or recording of each row.
-
-    Attributes:
-        rows, starts, stops, lengths: places of the segments, in samples of the row.
-        groups: a number for each speaker or recording; segments are sorted by it.
-        power, active_power: mean power of all of a segment, and of its active frames.
+    ``cuts`` longer than ``longest`` seconds become several equal segments. ``groups``, the speaker or recording of each
+    row, become numbers, by which segments are sorted. ``starts``, ``stops`` and ``lengths`` are in samples of the row;
+    ``power`` and ``active_power`` are mean powers of all of a segment, and of its active frames.
     """
 
     def __init__(

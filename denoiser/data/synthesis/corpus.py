@@ -132,10 +132,9 @@ def _enter_worker() -> None:
 
 
 def _write_all(plan: list[Utterance], root: Path, workers: int) -> None:
-    write = partial(Utterance.write, root=root)
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _enter_worker)
     try:
-        written = pool.map(write, plan, chunksize=2)
+        written = pool.map(partial(Utterance.write, root=root), plan, chunksize=2)
         list(tqdm(written, "synthetic corpus", len(plan), unit="utterance", disable=None))
     finally:
         pool.shutdown(cancel_futures=True)
@@ -155,9 +154,8 @@ def _settings_in(root: Path) -> dict[str, Any] | None:
 def write_corpus(root: Path, minutes: float, test_minutes: float, seed: int = 0, workers: int | None = None) -> None:
     """Write the corpus of these settings to ``root``, or return at once where it is.
 
-    A corpus of other settings is replaced. ``root`` becomes the whole corpus or stays as it was. The same settings give
-    the same bits, for any number of ``workers``: processes, by default one per processor, 8 at most. ``minutes`` are
-    about those of training audio; it has 4 utterances at least, and so has the test set.
+    A corpus of other settings is replaced. The same settings give the same bits, for any number of ``workers``:
+    processes, by default one per processor, 8 at most. ``minutes`` of training audio, and of the test's, are about.
 
     Raises ConfigError for a setting out of range, CorpusError where ``root`` holds anything but such a corpus or cannot
     be written, and DenoiserError if espeak-ng is missing or does not work.

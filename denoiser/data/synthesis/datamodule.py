@@ -9,10 +9,7 @@ from denoiser.spectral import Spectral
 
 
 class SyntheticData(PairedData):
-    """The embedded corpus, written to ``root`` on first use and then treated like any other.
-
-    Settings are explained in ``conf/data/synthetic.yaml``; ``options`` are those of :class:`PairedData`.
-    """
+    """The embedded corpus, written to ``root`` on first use; its settings are explained in conf/data/synthetic.yaml."""
 
     def __init__(
         self,

@@ -98,20 +98,17 @@ def _talk(rng: Generator, n: int, rate: int, split: str) -> Array:
 
 
 def _bandlimited(rng: Generator, n: int, rate: int) -> Array:
-    """Return noise half an octave to two wide, around 250 Hz to 5.6 kHz."""
     centre, half = 250 * 2 ** rng.uniform(0, 4.5), 2 ** rng.uniform(0.25, 1)
     return _coloured(rng, n, rate, lambda f: _band(f, centre / half, centre * half))
 
 
 def _hum(rng: Generator, n: int, rate: int) -> Array:
-    """Return mains hum at 50 or 60 Hz within about 0.1 Hz, with 40 harmonics and a little hiss."""
     mains = rng.choice([50, 60]) + 0.1 * wander(rng, n, rate, 0.2)
     harmonics = np.arange(1, 41) ** -rng.uniform(0.6, 1.4) * rng.lognormal(0, 0.7, 40)
     return _tone(rng, np.cumsum(mains) / rate, harmonics) + 0.05 * pink(rng, n, rate)
 
 
 def _engine(rng: Generator, n: int, rate: int) -> Array:
-    """Return an engine: harmonics of a wandering 20 to 45 Hz, and combustion noise twice a turn."""
     turns = np.cumsum(rng.uniform(20, 45) * np.exp(0.12 * wander(rng, n, rate, 0.5))) / rate
     order = np.arange(1, 61)
     harmonics = rng.lognormal(0, 0.5, 60) * order**-0.8 * np.where(order % 2, 0.3, 1)
@@ -120,7 +117,6 @@ def _engine(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _rain(rng: Generator, n: int, rate: int) -> Array:
-    """Return rain: some 3000 droplets a second that ring at 1.5 to 10 kHz for a millisecond, over a hiss."""
     rain = _coloured(rng, n, rate, lambda f: _band(f, 700, 14_000) * f**-0.2)
     for pitch in rng.uniform(1500, 10_000, 10):
         drops = _impulses(rng, n, n / rate * rng.uniform(100, 500))
@@ -140,7 +136,6 @@ def _clicks(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _gusts(rng: Generator, n: int, rate: int) -> Array:
-    """Return wind whose level wanders over some 20 dB, with a whistle in the strong gusts."""
     gust = np.exp(0.9 * wander(rng, n, rate, 0.8))
     pitch = rng.uniform(500, 1500)
     rumble = _coloured(rng, n, rate, lambda f: _band(f, 40, 800) * f**-0.6)
@@ -149,7 +144,6 @@ def _gusts(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _traffic(rng: Generator, n: int, rate: int) -> Array:
-    """Return the rumble of a road, and vehicles that pass in about a second, brightest when nearest."""
     road = 0.5 * _coloured(rng, n, rate, lambda f: 1 / f)
     t = np.arange(n) / rate
     for _ in range(1 + int(n / rate / 2)):
@@ -161,7 +155,6 @@ def _traffic(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _fan(rng: Generator, n: int, rate: int) -> Array:
-    """Return a fan: blades that pass at a constant 70 to 180 Hz, not quite alike, in a stream of air."""
     blades = rng.integers(3, 8)
     turns = np.arange(n) * (rng.uniform(70, 180) / blades / rate)
     tone = _tone(rng, turns * blades, np.exp(-0.5 * np.arange(8))) * (1 + 0.25 * np.sin(2 * np.pi * turns))
@@ -181,7 +174,6 @@ def _cafe(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _surf(rng: Generator, n: int, rate: int) -> Array:
-    """Return waves every 3 to 5 s: a roar that swells, breaks into bright foam and washes out."""
     x = (np.arange(n) / rate / rng.uniform(3, 5) + rng.random()) % 1
     swell = np.where(x < 0.3, np.sin(np.pi * x / 0.6) ** 2, np.exp(4 * (0.3 - x)) * (1 - x) / 0.7)
     roar = _coloured(rng, n, rate, lambda f: _band(f, 40, 400) * f**-0.5)
@@ -190,7 +182,6 @@ def _surf(rng: Generator, n: int, rate: int) -> Array:
 
 
 def _birds(rng: Generator, n: int, rate: int) -> Array:
-    """Return birds: 3 to 7 chirps a second that sweep between 0.5 and 8 kHz, over leaves in the wind."""
     leaves = _coloured(rng, n, rate, lambda f: _band(f, 1000, 10_000) * f**-0.5)
     park = 0.6 * leaves * np.exp(0.5 * wander(rng, n, rate, 5))
     for _ in range(1 + int(n / rate * rng.uniform(3, 7))):

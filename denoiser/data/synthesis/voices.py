@@ -5,8 +5,9 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ else:
 
 Array = NDArray[Any]
 ESPEAK_RATE = 22_050  # Hz
+LONGEST_PATH = 150  # characters; espeak-ng keeps the path of its data in 160
 
 
 class Voice(NamedTuple):
@@ -91,17 +93,20 @@ def espeak() -> Iterator[tuple[ctypes.CDLL, list[bytes]]]:
             samples.append(ctypes.string_at(block, 2 * count))
         return 0
 
-    try:
+    with ExitStack() as stack:
+        if len(data) > LONGEST_PATH:
+            # A clone in a deep folder reaches the same data by a short name.
+            short = Path(stack.enter_context(TemporaryDirectory()), "data")
+            short.symlink_to(data)
+            data = str(short)
+        stack.callback(unload, library._handle)
+        # Called before that: it ends the library's thread, which must not outlive its code.
+        stack.callback(library.espeak_Terminate)
         synchronous, do_not_exit = 2, 0x8000
         if library.espeak_Initialize(synchronous, 0, os.fsencode(data), do_not_exit) != ESPEAK_RATE:
-            # It keeps the path in 160 characters.
-            raise DenoiserError(f"espeak-ng cannot read its data in {data}; a deep folder may be too long for it")
+            raise DenoiserError(f"espeak-ng cannot read its data in {data}")
         library.espeak_SetSynthCallback(collect)
         yield library, samples
-    finally:
-        # This ends the library's thread, which must not outlive its code.
-        library.espeak_Terminate()
-        unload(library._handle)
 
 
 def speak(rng: Generator, text: str, voice: Voice) -> Array:

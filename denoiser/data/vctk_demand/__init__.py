@@ -75,14 +75,12 @@ def fetch(
 ) -> None:
     """Download, verify and unpack what ``root`` lacks of the corpus; a complete corpus needs no connection.
 
-    A folder gets its name when it is complete, so this may be killed at any moment and called again. A second process
-    waits for the first. ZIP files in ``root`` are used, and stay. Raises CorpusError if a folder there holds other
-    files than it should, and DownloadError if an archive cannot be had or is not the published one, or for the disk.
+    This may be killed at any moment and called again; a second process waits for the first. ZIP files in ``root`` are
+    used, and stay. ``speakers`` are those of the training set, 28 or 56; ``part`` is ``all``, or ``test`` for the test
+    set alone; ``url`` the folder of the ``archives`` on their server.
 
-    Args:
-        speakers: of the training set, 28 or 56.
-        part: ``all``, or ``test`` for the test set alone.
-        url: folder of the ``archives`` on their server.
+    Raises CorpusError if a folder there holds other files than it should, and DownloadError if an archive cannot be had
+    or is not the published one, or for the disk.
     """
     root = root.expanduser()
     work, lock = root / ".download", root / ".download.lock"
@@ -98,8 +96,8 @@ def fetch(
                 with suppress(OSError):
                     work.rmdir()
     except OSError as error:
-        problem = f"cannot be used ({error.strerror or error}); what was downloaded is kept"
-        raise DownloadError(f"{root}: {problem}, and the same command continues from there") from error
+        remedy = "what was downloaded is kept, and the same command continues from there"
+        raise DownloadError(f"{root}: cannot be used ({error.strerror or error}); {remedy}") from error
     print(f"{root}: complete: {', '.join(archive.name for archive in wanted)}")
 
 

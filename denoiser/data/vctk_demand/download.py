@@ -93,10 +93,10 @@ def _open(url: str, start: int) -> Any:
     except HTTPError as error:
         if error.code == 416:
             return error
+        problem = f"HTTP {error.code} {error.reason}"
         # Of the client errors these pass: timeout, too early, too many requests.
         if error.code >= 500 or error.code in (408, 425, 429):
-            raise _TransientError(f"HTTP {error.code} {error.reason}") from error
-        problem = f"HTTP {error.code} {error.reason}"
+            raise _TransientError(problem) from error
         raise DownloadError(f"{url}: {problem}; check the address, or name a mirror by url=") from error
     except (ValueError, OverflowError, InvalidURL) as error:
         raise DownloadError(f"{url}: cannot be requested ({error}); check the address") from error
@@ -113,10 +113,7 @@ def _receive(response: Any) -> bytes:
 
 
 def unpack(path: Path, folder: Path, suffix: str) -> None:
-    """Write the files of a ZIP archive whose names end in ``suffix`` side by side into ``folder``.
-
-    Raises DownloadError if the archive is damaged, or names a file outside of the folder.
-    """
+    """Write the files of a ZIP archive whose names end in ``suffix`` side by side into ``folder``, or DownloadError."""
     try:
         with zipfile.ZipFile(path) as archive:
             for info in tqdm(archive.infolist(), f"unpacking {path.name}", leave=False, unit="file", disable=None):

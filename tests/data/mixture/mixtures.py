@@ -47,14 +47,6 @@ def same(a: Draws, b: Draws) -> bool:
     return len(a) == len(b) and all(torch.equal(x[k], y[k]) for x, y in zip(a, b, strict=True) for k in x)
 
 
-def active_decibels(x: torch.Tensor) -> float:
-    """Return the mean power of the 20 ms frames within 40 dB of the loudest, in dB."""
-    frames = x.double().split(320)
-    loudest = max(frame.square().mean() for frame in frames)
-    active = torch.cat([frame for frame in frames if frame.square().mean() > 1e-4 * loudest])
-    return float(10 * active.square().mean().log10())
-
-
 def opened(
     corpus: tuple[Path, Path], cache: Path, speech=None, noise: Path | str | None = "", **options
 ) -> MixtureData:

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from mixtures import PLAIN, RATE, active_decibels, joined, mixed, opened, same, steady, write_corpus
+from mixtures import PLAIN, RATE, joined, mixed, opened, same, steady, write_corpus
 
-from conftest import make_noise, make_voice
+from conftest import active_decibels, make_noise, make_voice
 from denoiser import audio
 from denoiser.data.mixture import mix, responses, rooms
-from denoiser.data.mixture.draw import OPEN
-from denoiser.data.mixture.recipe import Recipe
-from denoiser.data.resident import Resident
+from denoiser.data.mixture.draw import OPEN, Recipe
+from denoiser.data.store import Resident
 from denoiser.errors import ConfigError
 
 pytest_plugins = ["mixture_fixtures"]
@@ -219,17 +218,6 @@ def test_the_highpass_is_for_the_speech(tmp_path):
     assert after[0] - after[1] == pytest.approx(before[0] - before[1] - 24.1, abs=1)  # an octave below
     with pytest.raises(ConfigError, match=r"highpass=-1"):
         Recipe(highpass=-1)
-
-
-def test_random_filters_equal_their_difference_equation():
-    coefficients = torch.tensor([[0.3, -0.2, -0.1, 0.35]])
-    impulse = torch.fft.irfft(responses.microphone(coefficients, RATE))[0]
-    b, a = (1, 0.3, -0.2), (-0.1, 0.35)
-    expected = []
-    for n in range(64):
-        past = sum(a[k] * expected[n - 1 - k] for k in range(2) if n > k)
-        expected.append((b[n] if n < 3 else 0) - past)
-    assert torch.allclose(impulse[:64], torch.tensor(expected), atol=1e-5)
 
 
 # Rooms

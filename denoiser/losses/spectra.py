@@ -1,4 +1,4 @@
-"""Squared differences of compressed spectra, magnitude and complex."""
+"""Distances between spectra: of scaled noise magnitudes, and of compressed magnitudes and complex values."""
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,39 @@ from denoiser.spectral import Spectrum
 LEAST = 1e-3
 
 
+class NoiseLoss(nn.Module):
+    """A distance between the scaled noise of the estimate and the true one, ``[B, F, T]`` in [-1, 1], for any head."""
+
+    sees_phase = False
+    distance: nn.Module
+
+    def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
+        # Half of the difference fills the range of tanh whichever of the two is louder. Only the target is clamped to
+        # it: a clamp of the estimate would have no gradient.
+        target = ((noisy.magnitude - clean.magnitude) / 2).clamp(-1, 1)
+        return self.distance((noisy.magnitude - estimate.magnitude) / 2, target)
+
+
+class Huber(NoiseLoss):
+    """Huber's distance: quadratic up to ``delta``, linear beyond it."""
+
+    def __init__(self, delta: float = 1.0) -> None:
+        super().__init__()
+        self.distance = nn.HuberLoss(delta=delta)
+
+
+class L1(NoiseLoss):
+    """Mean absolute difference."""
+
+    distance = nn.L1Loss()
+
+
+class MSE(NoiseLoss):
+    """Mean squared difference."""
+
+    distance = nn.MSELoss()
+
+
 class Compressed(nn.Module):
     """Weighted sum of four differences between estimate and clean, of spectra compressed to the scale 0 to 2.
 
@@ -18,10 +51,7 @@ class Compressed(nn.Module):
     learning-based speech enhancement" (2021); consistency is that of Wisdom et al., "Differentiable consistency
     constraints for improved deep speech enhancement" (2019). Unweighted, they are about 0.05, 0.1, 0.1 and 0.3.
 
-    Args:
-        magnitude, complex: weights of the mean squared difference of magnitudes, and of complex values.
-        consistency: weight of the complex term after the inverse STFT and another STFT.
-        waveform: weight of the mean absolute difference of waveforms, of a noisy signal of RMS 1.
+    Arguments are their weights. The ``consistency`` is the complex term after the inverse STFT and another STFT.
     """
 
     def __init__(

@@ -1,0 +1,53 @@
+"""Distances between waveforms: the scale-invariant ratio, and magnitudes at several resolutions."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from denoiser.spectral import Spectrum
+
+EPSILON = 1e-8
+SILENT = 1e-6  # power of clean speech, of a noisy signal of RMS 1: below -60 dB there is no speech
+
+
+class SiSdr(nn.Module):
+    """Minus the scale-invariant signal-to-distortion ratio of the waveforms, dB over 10, mean over the batch.
+
+    Le Roux et al., "SDR - half-baked or well done?" (2019). Crops without speech are left out of the mean.
+    """
+
+    def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
+        x = estimate.waveform - estimate.waveform.mean(-1, keepdim=True)
+        s = clean.waveform - clean.waveform.mean(-1, keepdim=True)
+        power = s.square().sum(-1, keepdim=True)
+        target = (x * s).sum(-1, keepdim=True) / (power + EPSILON) * s
+        ratio = (target.square().sum(-1) + EPSILON) / ((x - target).square().sum(-1) + EPSILON)
+        heard = power[:, 0] > SILENT * s.shape[-1]
+        return -(torch.log10(ratio) * heard).sum() / heard.sum().clamp(min=1)
+
+
+class MultiResolution(nn.Module):
+    """Spectral convergence plus the L1 distance of log magnitudes, mean over several ``windows``, of the waveforms.
+
+    Yamamoto, Song and Kim, "Parallel WaveGAN" (2020). Windows are lengths in samples; the hop is a quarter of each.
+    """
+
+    def __init__(self, windows: Sequence[int] = (512, 1024, 2048)) -> None:
+        super().__init__()
+        self.windows = tuple(windows)
+
+    def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
+        terms = []
+        for size in self.windows:
+            x, s = _magnitude(estimate.waveform, size), _magnitude(clean.waveform, size)
+            convergence = (x - s).norm() / s.norm()
+            terms.append(convergence + F.l1_loss(x.log(), s.log()))
+        return torch.stack(terms).mean()
+
+
+def _magnitude(waveform: Tensor, size: int) -> Tensor:
+    window = torch.hann_window(size, device=waveform.device)
+    spectrum = torch.stft(waveform, size, size // 4, window=window, return_complex=True)
+    return spectrum.abs().square().clamp(min=1e-7).sqrt()
