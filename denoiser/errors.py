@@ -43,11 +43,7 @@ class CheckpointError(DenoiserError):
 
 
 class CorpusError(DenoiserError):
-    """A corpus that cannot be trained on as it is."""
-
-
-class DownloadError(DenoiserError):
-    """An archive that cannot be fetched, or is not the published one."""
+    """A corpus that cannot be fetched, or trained on as it is."""
 
 
 class DivergedError(DenoiserError):
@@ -57,12 +53,7 @@ class DivergedError(DenoiserError):
 class PrunedError(DenoiserError):
     """A run of a sweep that was ended as hopeless; ``best`` is the score it had reached."""
 
-    def __init__(self, message: str, best: float) -> None:
-        super().__init__(message, best)  # Both, or it could not be sent from one process to another.
-        self.best = best
-
-    def __str__(self) -> str:
-        return shown(self.args[0])
+    best: float
 
 
 class UnfinishedError(DenoiserError):

@@ -1,1 +1,0 @@
-"""From folders of noisy and clean files to batches of scaled magnitude patches."""

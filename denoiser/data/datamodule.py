@@ -18,7 +18,7 @@ from denoiser.data.crops import Batch, Crops, DistributedBatchSampler, EpochSamp
 from denoiser.data.preparation import prepare
 from denoiser.data.store import Resident, Store, fits, to_float
 from denoiser.errors import ConfigError
-from denoiser.filesystem import atomic_write
+from denoiser.filesystem import write_text
 from denoiser.spectral import Spectral
 
 
@@ -108,8 +108,7 @@ class PairedData(LightningDataModule):
 
     def write_split(self, path: Path) -> None:
         """Write the names of each split, and the rule, as JSON."""
-        with atomic_write(path) as partial:
-            partial.write_text(json.dumps({"rule": self.rule, **self.names}, indent=1))
+        write_text(path, json.dumps({"rule": self.rule, **self.names}, indent=1))
 
     def same_split(self, path: Path) -> bool:
         """Return True if the split written there has the same utterances, or if there is none."""

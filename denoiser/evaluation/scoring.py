@@ -63,9 +63,8 @@ def _explain_dead_workers() -> Iterator[None]:
     try:
         yield
     except BrokenProcessPool:
-        raise DenoiserError(
-            "scoring: a worker process died, most likely for lack of memory; metric_workers=0 scores without workers"
-        ) from None
+        advice = "metric_workers=0 scores without workers"
+        raise DenoiserError(f"scoring: a worker process died, likely for lack of memory; {advice}") from None
 
 
 def start_processes(workers: int) -> ProcessPoolExecutor:

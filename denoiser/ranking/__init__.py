@@ -1,1 +1,0 @@
-"""Runs against each other: grouped, sorted, compared, shown and heard."""

@@ -1,1 +1,0 @@
-"""Many runs by one command: folders, resuming, early ends, launchers."""

@@ -42,7 +42,9 @@ class MedianPruner(Callback):
         is_worse = best < median if self.mode == "max" else best > median
         if is_worse:
             place = f"the median of the {len(averages)} other runs of the sweep that came as far, {median:.4g}"
-            raise PrunedError(f"after epoch {epoch} its best {self.monitor}, {best:.4g}, is worse than {place}", best)
+            error = PrunedError(f"after epoch {epoch} its best {self.monitor}, {best:.4g}, is worse than {place}")
+            error.best = best
+            raise error
 
 
 def averages_until(curves: Sequence[Mapping[int, float]], epoch: int) -> list[float]:

@@ -89,7 +89,8 @@ def outcome(error: BaseException) -> dict[str, str]:
         return {"status": "interrupted", "reason": "interrupted"}
     text = " ".join(str(error).split())
     reason = text if isinstance(error, DenoiserError) else f"{type(error).__name__}: {text}"
-    return {"status": {DivergedError: "diverged", PrunedError: "pruned"}.get(type(error), "failed"), "reason": reason}
+    statuses: dict[type, str] = {DivergedError: "diverged", PrunedError: "pruned"}
+    return {"status": statuses.get(type(error), "failed"), "reason": reason}
 
 
 def now() -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from denoiser import filesystem
 from denoiser.data.vctk_demand import download
-from denoiser.errors import CorpusError, DownloadError
+from denoiser.errors import CorpusError
 
 URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/2791"
 
@@ -79,8 +79,7 @@ def fetch(
     used, and stay. ``speakers`` are those of the training set, 28 or 56; ``part`` is ``all``, or ``test`` for the test
     set alone; ``url`` the folder of the ``archives`` on their server.
 
-    Raises CorpusError if a folder there holds other files than it should, and DownloadError if an archive cannot be had
-    or is not the published one, or for the disk.
+    Raises CorpusError if a folder holds other files, an archive cannot be had or is another one, or the disk fails.
     """
     root = root.expanduser()
     work, lock = root / ".download", root / ".download.lock"
@@ -97,7 +96,7 @@ def fetch(
                     work.rmdir()
     except OSError as error:
         remedy = "what was downloaded is kept, and the same command continues from there"
-        raise DownloadError(f"{root}: cannot be used ({error.strerror or error}); {remedy}") from error
+        raise CorpusError(f"{root}: cannot be used ({error.strerror or error}); {remedy}") from error
     print(f"{root}: complete: {', '.join(archive.name for archive in wanted)}")
 
 
@@ -107,7 +106,7 @@ def _fetch_missing(root: Path, work: Path, archives: Sequence[Archive], url: str
     needed = required_bytes(missing) - present
     free = shutil.disk_usage(root).free
     if needed > free:
-        raise DownloadError(f"{root}: about {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free")
+        raise CorpusError(f"{root}: about {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free")
     for archive in archives:
         name = f"{archive.name}.zip"
         source, downloaded = root / name, work / name

@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from denoiser.errors import DownloadError
+from denoiser.errors import CorpusError
 
 ATTEMPTS = 6  # in a row without progress
 WAIT = 1.0  # s before the second attempt, doubled before each further one
@@ -26,14 +26,14 @@ class _TransientError(Exception):
 
 
 def fetch_archive(url: str, path: Path, md5: str) -> None:
-    """Download a file and compare its MD5 sum. Raises DownloadError if it is wrong or the server refuses."""
+    """Download a file and compare its MD5 sum. Raises CorpusError if it is wrong or the server refuses."""
     if not path.is_file():
         download(url, path)
     found = md5_of(path)
     if found != md5:
         path.unlink()
         problem = f"MD5 {found}, expected {md5}: not the published file"
-        raise DownloadError(f"{url}: {problem}; try again, or name a mirror by url=")
+        raise CorpusError(f"{url}: {problem}; try again, or name a mirror by url=")
 
 
 def download(url: str, path: Path) -> None:
@@ -50,7 +50,7 @@ def download(url: str, path: Path) -> None:
             furthest = max(furthest, size)
             if failures >= ATTEMPTS:
                 kept = f"{size / 1e6:.1f} MB are kept, the same command continues from there"
-                raise DownloadError(f"{url}: {failures} attempts in a row failed, the last: {error}; {kept}") from error
+                raise CorpusError(f"{url}: {failures} attempts in a row failed, the last: {error}; {kept}") from error
             wait = WAIT * 2 ** (failures - 1)
             print(f"{path.name}: {error}; next attempt in {wait:.0f} s", file=sys.stderr)
             time.sleep(wait)
@@ -68,7 +68,7 @@ def _request_rest(url: str, part: Path) -> None:
             part.unlink()
             raise _TransientError(f"HTTP {response.status} does not continue the part, starting over")
         if response.headers.get_content_type() == "text/html":
-            raise DownloadError(f"{url}: a web page (text/html) came instead of the file; name a mirror by url=")
+            raise CorpusError(f"{url}: a web page (text/html) came instead of the file; name a mirror by url=")
         if response.status == 200:
             start = 0
         total = None if response.length is None else start + response.length
@@ -97,9 +97,9 @@ def _open(url: str, start: int) -> Any:
         # Of the client errors these pass: timeout, too early, too many requests.
         if error.code >= 500 or error.code in (408, 425, 429):
             raise _TransientError(problem) from error
-        raise DownloadError(f"{url}: {problem}; check the address, or name a mirror by url=") from error
+        raise CorpusError(f"{url}: {problem}; check the address, or name a mirror by url=") from error
     except (ValueError, OverflowError, InvalidURL) as error:
-        raise DownloadError(f"{url}: cannot be requested ({error}); check the address") from error
+        raise CorpusError(f"{url}: cannot be requested ({error}); check the address") from error
     except (OSError, HTTPException) as error:
         raise _TransientError(str(error) or type(error).__name__) from error
 
@@ -113,18 +113,18 @@ def _receive(response: Any) -> bytes:
 
 
 def unpack(path: Path, folder: Path, suffix: str) -> None:
-    """Write the files of a ZIP archive whose names end in ``suffix`` side by side into ``folder``, or DownloadError."""
+    """Write the files of a ZIP archive whose names end in ``suffix`` side by side into ``folder``, or CorpusError."""
     try:
         with zipfile.ZipFile(path) as archive:
             for info in tqdm(archive.infolist(), f"unpacking {path.name}", leave=False, unit="file", disable=None):
                 name = PurePosixPath(info.filename.replace("\\", "/"))
                 if name.is_absolute() or ".." in name.parts or ":" in info.filename:
-                    raise DownloadError(f"{path}: {info.filename!r} in it lies outside of the folder; refused")
+                    raise CorpusError(f"{path}: {info.filename!r} in it lies outside of the folder; refused")
                 if is_wanted(name.name, suffix):
                     with archive.open(info) as source, open(folder / name.name, "xb") as target:
                         shutil.copyfileobj(source, target)
     except zipfile.BadZipFile as error:
-        raise DownloadError(f"{path}: is damaged ({error})") from error
+        raise CorpusError(f"{path}: is damaged ({error})") from error
 
 
 def is_wanted(name: str, suffix: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from denoiser.data.vctk_demand import download
-from denoiser.errors import DownloadError
+from denoiser.errors import CorpusError
 from loopback import Server, zipped
 
 NAME = "a.zip"
@@ -52,7 +52,7 @@ def test_a_dropped_connection_is_continued_where_it_broke(server, tmp_path, faul
 
 def test_a_later_call_continues_the_part(server, tmp_path):
     server.faults = [{"drop": 50_000}, {"status": 503}, {"status": 429}]
-    with pytest.raises(DownloadError, match=r"3 attempts in a row failed, the last: HTTP 429 .*0\.1 MB are kept"):
+    with pytest.raises(CorpusError, match=r"3 attempts in a row failed, the last: HTTP 429 .*0\.1 MB are kept"):
         downloaded(server, tmp_path)
     assert not (tmp_path / NAME).exists()
     assert downloaded(server, tmp_path) == BODY
@@ -78,7 +78,7 @@ def test_a_part_that_is_complete_too_long_or_cannot_be_continued(server, tmp_pat
 )
 def test_a_refusal_or_a_web_page_ends_the_download_at_once(server, tmp_path, fault, message):
     server.faults = [fault]
-    with pytest.raises(DownloadError, match=message):
+    with pytest.raises(CorpusError, match=message):
         downloaded(server, tmp_path)
     assert len(server.requests) == 1
     assert not list(tmp_path.iterdir())
@@ -86,7 +86,7 @@ def test_a_refusal_or_a_web_page_ends_the_download_at_once(server, tmp_path, fau
 
 @pytest.mark.parametrize("url", ["http://a..b/", "http://[", "http://127.0.0.1:99999/", "http://127.0.0.1:1/"])
 def test_an_address_that_nobody_answers_is_one_line(server, url, tmp_path):
-    with pytest.raises(DownloadError):
+    with pytest.raises(CorpusError):
         download.download(url, tmp_path / NAME)
 
 
@@ -95,7 +95,7 @@ def test_a_wrong_checksum_is_refused_and_downloaded_again_by_the_next_call(serve
     server.has_lengths = False
     server.faults = [{"send": ("application/zip", wrong)}]
     path, md5 = tmp_path / NAME, hashlib.md5(BODY).hexdigest()
-    with pytest.raises(DownloadError, match=f"expected {md5}: not the published file"):
+    with pytest.raises(CorpusError, match=f"expected {md5}: not the published file"):
         download.fetch_archive(server.url + NAME, path, md5)
     assert not list(tmp_path.iterdir())
     download.fetch_archive(server.url + NAME, path, md5)
@@ -114,7 +114,7 @@ def test_unpacking_takes_the_wanted_files_out_of_their_folders(tmp_path):
 def test_a_path_out_of_the_folder_is_refused(tmp_path, name):
     (tmp_path / NAME).write_bytes(zipped({name: b"x"}))
     (tmp_path / "deep/out").mkdir(parents=True)
-    with pytest.raises(DownloadError, match="lies outside of the folder; refused"):
+    with pytest.raises(CorpusError, match="lies outside of the folder; refused"):
         download.unpack(tmp_path / NAME, tmp_path / "deep/out", ".wav")
     assert [path.name for path in tmp_path.rglob("*.wav*")] == []
 
@@ -122,5 +122,5 @@ def test_a_path_out_of_the_folder_is_refused(tmp_path, name):
 @pytest.mark.parametrize("damaged", [zipped({"a.wav": os.urandom(9_000)})[:5_000], b"PK"], ids=["half", "start"])
 def test_a_damaged_archive_is_one_line(tmp_path, damaged):
     (tmp_path / NAME).write_bytes(damaged)
-    with pytest.raises(DownloadError, match="is damaged"):
+    with pytest.raises(CorpusError, match="is damaged"):
         download.unpack(tmp_path / NAME, tmp_path, ".wav")

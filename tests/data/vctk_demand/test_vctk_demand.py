@@ -17,7 +17,7 @@ from denoiser.cli import download as command
 from denoiser.data import vctk_demand
 from denoiser.data.datamodule import PairedData
 from denoiser.data.vctk_demand import Archive, download
-from denoiser.errors import ConfigError, CorpusError, DownloadError
+from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
 from loopback import Server, zipped
 
@@ -111,14 +111,14 @@ def test_a_folder_with_other_files_is_left_alone(server, fetch, vctk, root, chan
 
 def test_too_small_a_disk_is_refused_first(server, archives, root):
     large = [replace(archive, unpacked=10**15) for archive in archives]
-    with pytest.raises(DownloadError, match=r"about 5000000.\d+ GB are needed and .* GB are free"):
+    with pytest.raises(CorpusError, match=r"about 5000000.\d+ GB are needed and .* GB are free"):
         vctk_demand.fetch(root, url=server.url, archives=large)
     assert not server.requests
 
 
 @pytest.mark.parametrize("limit", [20_000, 70_000])  # bytes of a file: less than an archive; less than a WAV file
 def test_after_a_full_disk_the_same_command_continues(server, fetch, corpus, root, limit):
-    with largest_file(limit), pytest.raises(DownloadError, match=r"cannot be used \(File too large\); what was "):
+    with largest_file(limit), pytest.raises(CorpusError, match=r"cannot be used \(File too large\); what was "):
         fetch()
     fetch()
     assert_complete(root, corpus)
