@@ -48,6 +48,8 @@ demo: .venv/.installed
 	@cp data/synthetic/noisy_testset_wav/$(CLIP).wav demo/$(CLIP)_before.wav
 	@echo "Listen to demo/$(CLIP)_before.wav and demo/$(CLIP)_after.wav; look at demo/$(CLIP)_after.png"
 
+# As many workers as cores, so one thread each.
+test: export OMP_NUM_THREADS ?= 1
 test: .venv/.installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 

@@ -194,7 +194,7 @@ def test_a_run_waits_for_a_lock_that_is_soon_released(tmp_path, monkeypatch):
 
 def test_a_corpus_that_vanishes_costs_nothing_that_was_trained(root, my_root, tmp_path, monkeypatch):
     gone = doing(lambda: shutil.rmtree(my_root), monkeypatch)
-    with pytest.raises(CorpusError, match=r"the prepared corpus is gone.*the next start prepares it anew"):
+    with pytest.raises(CorpusError, match=r"gone or damaged.*the next start prepares it anew"):
         train_here(tmp_path / "run", *options(my_root, gone, "test=true"))
     # What is mapped stays; the test set had not been opened.
     assert epoch(tmp_path / "run") == 2
