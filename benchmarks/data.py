@@ -42,6 +42,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from denoiser import audio
+from denoiser.audio.resampling import match_length
 from denoiser.data import pairs
 from denoiser.data.datamodule import PairedData
 from denoiser.data.preparation import prepare
@@ -105,7 +106,7 @@ class Common(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         both = torch.stack([torch.from_numpy(soundfile.read(path, dtype="float32")[0]) for path in self.files[index]])
-        both = audio.match_length(self.resample(both), max(self.length, both.shape[1] // 3))
+        both = match_length(self.resample(both), max(self.length, both.shape[1] // 3))
         start = int(torch.randint(both.shape[1] - self.length + 1, ()))
         crop = both[:, start : start + self.length]
         noisy, clean = self.stft(crop) if self.transform else crop

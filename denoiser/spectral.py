@@ -1,5 +1,6 @@
 """Short-time spectra: waveform ↔ scaled magnitude and phase. The only module that knows the window and the hop."""
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -20,13 +21,12 @@ class Spectral(nn.Module):
     transformed with a Hann window. Magnitudes are compressed, ``compressed = magnitude ** power``, and scaled by one
     constant to [-1, 1]: ``scaled = 2 * compressed / peak - 1``.
 
-    ``peak`` is the compressed magnitude that 999 in 1000 values of the training set stay below (:meth:`fit`), and is
-    part of every checkpoint. Louder values exceed 1 and are clamped for the network alone. Scaled by the very largest
-    value, the upper third of the range would stay almost empty, and unet10 learns more slowly. 0 is not fitted yet.
+    ``peak`` is the 99.9th percentile of the compressed magnitudes of the training set (:meth:`fit`), part of every
+    checkpoint; 0 if not fitted yet. Louder values exceed 1 and are clamped only in the network's input. Scaling by the
+    maximum would leave the upper third of the range almost empty and slow unet10's training.
 
     ``n_fft`` is the length of window and transform and ``hop`` the step between frames, in samples. 510 at 16 kHz are
-    32 ms, which have the highest oracle PESQ for clean magnitudes under the noisy phase, and give 256 bins: four
-    poolings need no padding.
+    32 ms, which gave clean magnitudes with noisy phase the highest PESQ; four poolings of the 256 bins need no padding.
     """
 
     peak: Tensor
@@ -38,14 +38,15 @@ class Spectral(nn.Module):
         super().__init__()
         given = {"sample_rate": sample_rate, "n_fft": n_fft, "hop": hop, "power": power, "peak": peak}
         expected = ""
-        if not all(isinstance(value, int | float) for value in given.values()):
-            expected = "numbers"
+        are_whole = all(isinstance(value, int) for value in (sample_rate, n_fft, hop))
+        if not are_whole or not all(isinstance(value, int | float) for value in (power, peak)):
+            expected = "numbers, whole ones for sample_rate, n_fft and hop"
         elif not MIN_RATE <= sample_rate <= MAX_RATE:
             expected = f"a sample rate of {MIN_RATE} to {MAX_RATE} Hz"
-        elif not 2 <= n_fft <= sample_rate or int(n_fft) != n_fft:
-            expected = "a window (n_fft) of at least 2 samples and at most a second"
-        elif not n_fft / MAX_OVERLAP <= hop <= n_fft // 2 or int(hop) != hop:
-            expected = f"a hop of 1/{MAX_OVERLAP} to 1/2 of a window; beyond that samples are lost"
+        elif not 2 <= n_fft <= sample_rate or n_fft % 2:
+            expected = "a window (n_fft) of an even number of samples, at least 2 and at most a second"
+        elif not n_fft / MAX_OVERLAP <= hop <= n_fft // 2:
+            expected = f"a hop of 1/{MAX_OVERLAP} to 1/2 of a window; a longer hop loses samples"
         elif not 0 < power <= 1 or not peak >= 0:
             expected = "0 < power <= 1 and peak >= 0"
         if expected:
@@ -65,7 +66,7 @@ class Spectral(nn.Module):
         return self.sample_rate / self.hop
 
     def samples(self, frames: int) -> int:
-        """Return how many samples ``frames`` whole windows span, as they lie with ``center=False``."""
+        """Return the number of samples that ``frames`` windows span with ``center=False``."""
         return (frames - 1) * self.hop + self.n_fft
 
     @staticmethod
@@ -80,7 +81,7 @@ class Spectral(nn.Module):
     def inverse(self, magnitude: Tensor, phase: Tensor, level: Tensor, length: int, phase_iters: int = 0) -> Tensor:
         """Return the waveform ``[..., length]`` of scaled magnitude and phase ``[..., F, T]`` at level ``[..., 1]``.
 
-        ``phase_iters`` times the phase is replaced by that of the resulting sound, which fits this magnitude better
+        The phase is replaced ``phase_iters`` times by that of the resulting sound, which fits the magnitude better
         (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984).
         """
         with torch.autocast(magnitude.device.type, enabled=False):
@@ -108,7 +109,7 @@ class Spectral(nn.Module):
     @torch.no_grad()
     def fit(self, noisy: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Set ``peak`` from pairs of waveform and level; ConfigError if all of them are silent."""
-        # Every 17th value is enough for a quantile, and a prime stride visits all bins.
+        # Every 17th value is enough for a quantile.
         samples = [self.stft(_normalise(w, level)).abs().flatten()[::17].cpu().numpy() for w, level in noisy]
         peak = float(np.quantile(np.concatenate(samples), 0.999)) if samples else 0.0
         if peak == 0:
@@ -123,8 +124,8 @@ class Spectral(nn.Module):
         """
         flat = waveform.reshape(-1, waveform.shape[-1]).float()
         if center:
-            # The last sample lies between the middles of two windows: under the end of a single one, where the hop is
-            # half a window, the inverse would divide by 1e-9.
+            # Two windows must cover the last sample: with a hop of half a window, the end of one alone would make the
+            # inverse divide by 1e-9.
             flat = F.pad(flat, (0, -flat.shape[-1] % self.hop))
         with torch.autocast(waveform.device.type, enabled=False):
             n_fft, hop, window = self.n_fft, self.hop, self.window
@@ -132,7 +133,7 @@ class Spectral(nn.Module):
         return spectrum.reshape(*waveform.shape[:-1], *spectrum.shape[-2:])
 
     def _istft(self, spectrum: Tensor, length: int) -> Tensor:
-        """Return what torch.istft does, ``[B, F, T]`` → ``[B, length]``, in 2/3 of its time on a CPU."""
+        """Return the result of torch.istft, ``[B, F, T]`` → ``[B, length]``, in 2/3 of its time on a CPU."""
         windows = torch.fft.irfft(spectrum.mT, self.n_fft) * self.window
         weight = (self.window**2).expand(1, spectrum.shape[-1], -1)
         kept = slice(self.n_fft // 2, self.n_fft // 2 + length)
@@ -142,8 +143,8 @@ class Spectral(nn.Module):
 class Spectrum:
     """Complex spectra ``[..., F, T]`` at level 1, as linear values or as scaled magnitude and phase.
 
-    Made of ``linear`` complex values, or of a scaled ``magnitude`` and a ``phase``: complex values of modulus 1, or 0
-    where there is no sound, or a spectrum with the same phase. Any other form is computed when it is first asked for.
+    Given as ``linear`` complex values, or as scaled ``magnitude`` and ``phase``. ``phase`` is complex, of modulus 1 (0
+    in silence), or another Spectrum to take it from. Any other form is computed when it is first asked for.
     """
 
     def __init__(
@@ -166,8 +167,8 @@ class Spectrum:
     @property
     def magnitude(self) -> Tensor:
         if self._magnitude is None:
-            # torch.stft lays the bins of a frame side by side. In the usual order a loss between this and the output
-            # of a network saves 5 % of a training step.
+            # torch.stft lays the bins of a frame side by side. Made contiguous, it saves 5 % of a training step in
+            # a loss against a network's output.
             self._magnitude = self.spectral.scale(self.linear.abs().contiguous())
         return self._magnitude
 
@@ -199,7 +200,8 @@ class Spectrum:
 
     def frames(self, wanted: slice) -> "Spectrum":
         """Return the spectrum of these frames alone, in the forms that have been computed already."""
-        linear, magnitude = (part if part is None else part[..., wanted] for part in (self._linear, self._magnitude))
+        linear = None if self._linear is None else self._linear[..., wanted]
+        magnitude = None if self._magnitude is None else self._magnitude[..., wanted]
         phase = self._phase
         if isinstance(phase, Spectrum):
             phase = phase.frames(wanted)
@@ -211,7 +213,7 @@ class Spectrum:
 def overlap_added(windows: Tensor, hop: int) -> Tensor:
     """Return the sum of windows ``[B, T, n]`` that begin ``hop`` samples apart: ``[B, (T - 1) * hop + n]``."""
     rows, count, size = windows.shape
-    overlap = -(-size // hop)  # windows over one sample, rounded up
+    overlap = math.ceil(size / hop)  # windows over one sample
     parts = F.pad(windows, (0, overlap * hop - size)).unflatten(-1, (overlap, hop))
     sums = windows.new_zeros(rows, count + overlap - 1, hop)
     for part in range(overlap):

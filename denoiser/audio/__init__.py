@@ -3,24 +3,9 @@
 Waveforms are float32 ``[C, N]`` (channels, samples) with full scale at ±1.
 """
 
-from denoiser.audio.formats import FLOATING, Info, list_files, output_suffix
-from denoiser.audio.reader import Reader, peak, probe, read
-from denoiser.audio.resampling import match_length, ratio, resample
+from denoiser.audio.formats import Info, list_files, output_suffix
+from denoiser.audio.reader import Reader, probe, read
+from denoiser.audio.resampling import resample
 from denoiser.audio.writer import Writer, mp3, write
 
-__all__ = [
-    "FLOATING",
-    "Info",
-    "Reader",
-    "Writer",
-    "list_files",
-    "match_length",
-    "mp3",
-    "output_suffix",
-    "peak",
-    "probe",
-    "ratio",
-    "read",
-    "resample",
-    "write",
-]
+__all__ = ["Info", "Reader", "Writer", "list_files", "mp3", "output_suffix", "probe", "read", "resample", "write"]

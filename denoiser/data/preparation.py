@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from denoiser import audio, filesystem
 from denoiser.audio.blocks import resampling
+from denoiser.audio.resampling import ratio
 from denoiser.data.pairs import Corpus, check, refuse
 from denoiser.data.store import FULL_SCALE, VERSION, Store, is_complete
 from denoiser.errors import AudioError, CorpusError
@@ -53,7 +54,7 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
     """Write one store, or none if files are damaged; returns a line for each of those."""
     lengths = []
     for info in infos:
-        old, new = audio.ratio(info.sample_rate, sample_rate)
+        old, new = ratio(info.sample_rate, sample_rate)
         lengths.append(math.ceil(info.frames * new / old))
     starts = np.cumsum([0, *lengths]).tolist()
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denoiser import audio
+from denoiser.audio.resampling import match_length, resample
 from denoiser.data.augment import Pair, Transform, check_bounds, column, nonzero, to_device
 
 
@@ -31,8 +31,8 @@ class Speed(Transform):
         changed = torch.empty_like(both)
         for value in np.unique(percent):
             rows = to_device(np.flatnonzero(percent == value), noise.device)
-            resampled = audio.resample(both[:, rows], int(value), 100)
-            changed.index_copy_(1, rows, audio.match_length(resampled, noise.shape[-1]))
+            resampled = resample(both[:, rows], int(value), 100)
+            changed.index_copy_(1, rows, match_length(resampled, noise.shape[-1]))
         return changed[0], changed[1]
 
 

@@ -30,7 +30,7 @@ _drawing = threading.Lock()  # matplotlib is not thread-safe
 
 @dataclass
 class Outcome:
-    """Results of the jobs of a command. ``skipped`` are those that had been done before."""
+    """Results of the jobs of a command. ``skipped`` jobs were already done."""
 
     done: dict[Job, Enhanced] = field(default_factory=dict)
     skipped: list[Job] = field(default_factory=list)
@@ -53,7 +53,7 @@ def enhance_files(
     plot: bool = False,
     at_once: int | None = None,
 ) -> Outcome:
-    """Enhance files, with progress in seconds of audio; prints one line per file, on stderr for one that failed.
+    """Enhance files, with progress in seconds of audio; prints a line per file, on stderr for a failure.
 
     Args:
         loudness: of each result, LUFS; None leaves it as it is.
@@ -61,12 +61,12 @@ def enhance_files(
         plot: write a PNG beside each target, of waveforms and spectrograms before and after.
         at_once: files in progress at the same time, which share the CPU's threads; by default one for each thread.
 
-    Raises the error itself where the only job fails, and when interrupted StopError, which tells how to go on.
+    Raises the error of a job that is alone. An interruption of several raises StopError, which tells how to go on.
     """
     outcome = Outcome(skipped=[] if overwrite else [job for job in jobs if is_done(job)])
     skipped = set(outcome.skipped)
     if skipped:
-        advice = "their outputs are there and newer; overwrite=true makes them anew"
+        advice = "their outputs are there and newer; overwrite=true redoes them"
         print(f"{len(skipped)} of {len(jobs)} files skipped: {advice}")
     todo = [job for job in jobs if job not in skipped]
     threads = torch.get_num_threads() if denoiser.device.type == "cpu" else 1
@@ -81,7 +81,7 @@ def enhance_files(
             raise
         finished = len(outcome.done) + len(skipped)
         command = "the same command without overwrite=true" if overwrite else "the same command"
-        advice = f"interrupted: {finished} of {len(jobs)} files are done; {command} does the rest"
+        advice = f"interrupted: {finished} of {len(jobs)} files are done; {command} finishes"
         raise StopError(advice, error.code if isinstance(error, StopError) else 130) from None
     elapsed = time.perf_counter() - begin
     seconds = sum(enhanced.seconds for enhanced in outcome.done.values())
@@ -95,9 +95,9 @@ def enhance_files(
 
 @dataclass
 class _Work:
-    """Work on jobs, whose results go to ``outcome``; a job that ``is_alone`` raises its error instead.
+    """Work on jobs, whose results go to ``outcome``; a job that ``is_alone`` raises its error.
 
-    A bar shows the progress in seconds of audio, as the headers of the sources promise them.
+    A bar shows the progress in seconds of audio, as stated by the sources' headers.
     """
 
     denoiser: Denoiser
@@ -112,7 +112,7 @@ class _Work:
     def __post_init__(self) -> None:
         self.left = {job: _seconds_of(job) for job in self.jobs}
         total = sum(self.left.values())
-        # None hides the bar unless stderr is a terminal.
+        # To tqdm, None is: show the bar only on a terminal.
         hidden = None if total else True
         self.bar = tqdm(total=total, desc="enhancing", bar_format=BAR, smoothing=0.05, leave=False, disable=hidden)
         self.is_stopped = False
@@ -148,7 +148,7 @@ class _Work:
             self.outcome.done[job] = enhanced
             line = f"{job.source} -> {job.target}{_gain(enhanced.gain, self.loudness)}"
             tqdm.write(shown(line), file=sys.stdout)
-        # A file that failed, or was shorter than its header says, is over as well.
+        # Also completes the bar for a failed file, or for one shorter than its header says.
         self._advance(job, math.inf)
 
     def _enhance(self, job: Job) -> Enhanced:
@@ -167,7 +167,7 @@ class _Work:
         return enhanced
 
     def _advance(self, job: Job, seconds: float) -> None:
-        """Count seconds of a file as finished, no more than are left; KeyboardInterrupt if the work is stopped."""
+        """Count seconds of a file as finished, at most those left; KeyboardInterrupt if the work is stopped."""
         if self.is_stopped:
             raise KeyboardInterrupt
         with self.lock:
@@ -185,7 +185,7 @@ def _seconds_of(job: Job) -> float:
 
 def _gain(gain: float, loudness: float | None) -> str:
     if loudness is not None:
-        # "Towards": a peak at full scale, or silence, may stop it short.
+        # "Towards": full scale, or silence, may prevent reaching it.
         return f", {20 * math.log10(gain):+.1f} dB towards {loudness:g} LUFS"
     return f", turned down to {gain:.3f} to stay within full scale" if gain < 1 else ""
 
@@ -193,7 +193,7 @@ def _gain(gain: float, loudness: float | None) -> str:
 def blocks_at_once(denoiser: Denoiser, seconds: float, threads: int) -> int:
     """Return the number of blocks of a file of ``seconds`` to enhance at the same time, each with its share of threads.
 
-    It is 1 for a causal network, and for one with large tensors, as unet10 in float32: torch's own threads are as fast.
+    It is 1 for a causal network, and for large tensors (unet10 in float32), where torch's own threads are as fast.
     """
     if denoiser.causal or denoiser.block_seconds < SHARED_BLOCK:
         return 1
@@ -202,7 +202,7 @@ def blocks_at_once(denoiser: Denoiser, seconds: float, threads: int) -> int:
 
 @contextmanager
 def _sharing_threads(at_once: int) -> Iterator[None]:
-    """Divide torch's threads among as many computations at the same time."""
+    """Divide torch's threads among ``at_once`` computations."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // at_once))
     try:

@@ -19,9 +19,9 @@ from denoiser.inference.stream import Stream, Waveform, rows_of
 from denoiser.models import heads
 from denoiser.spectral import Spectral
 
-# A block also costs its context: in unet10 128 frames on either side. So blocks are as long as the memory allows.
+# Each block also computes its context (unet10: 128 frames on either side), so blocks are as long as memory allows.
 LONGEST_BLOCK = 32.0  # seconds
-MAX_BYTES = 3 << 24  # of the network's largest tensor: 12 s of unet10 in float32
+MAX_BYTES = 3 << 24  # limit of the network's largest tensor: 12 s of unet10 in float32
 PRECISIONS = ("auto", "32", "bf16")  # of the network's arithmetic
 
 
@@ -34,9 +34,9 @@ class Denoiser(Estimator):
 
     @classmethod
     def build(cls, model: Mapping[str, Any], spectral: Mapping[str, Any], device: str = "cpu") -> "Denoiser":
-        """Build an untrained one from plain settings: ``{name: unet, depth: 5, ..., head: {name: mask}}``.
+        """Build it, untrained, from plain settings: ``{name: unet, depth: 5, ..., head: {name: mask}}``.
 
-        On the device ``meta`` the network takes no memory and cannot be run. ConfigError for settings it cannot have.
+        On the device ``meta`` the network takes no memory and cannot be run. ConfigError for invalid settings.
         """
         settings = {**model}
         try:
@@ -60,10 +60,10 @@ class Denoiser(Estimator):
         """Read a checkpoint onto a device, for inference; nothing in it is executed.
 
         Args:
-            path: ``best`` or ``small``, which come with the package, a file, or a run's folder: its best checkpoint.
+            path: ``best`` or ``small`` (in the package), a file, or a run's folder (its best checkpoint).
             device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``: a GPU if there is one, else the CPU.
-            precision: ``32``, ``bf16``, or ``auto``: bf16 on a CPU that computes in it natively, for a network that
-                stays within 1e-3 (-60 dB) of its result in 32 bits and is not causal; else 32.
+            precision: ``32``, ``bf16``, or ``auto``: bf16 on a CPU with native bf16, if the network is not causal
+                and its error stays below 1e-3 (-60 dB); else 32.
 
         Raises CheckpointError where the file is missing, damaged, not ours, or not yet trained; ConfigError for an
         unknown device or precision.
@@ -73,7 +73,7 @@ class Denoiser(Estimator):
         checkpoint = load_checkpoint(path)
         settings = checkpoint["hyper_parameters"]
         try:
-            # First without memory: a file of a few bytes may describe a network of any size.
+            # First on ``meta``: a file of a few bytes may describe a network of any size.
             described = cls.build(settings["model"], settings["spectral"], device="meta")
             growth = models.growth(described.net, described.spectral.bins)
         except Exception as error:  # torch raises many kinds for sizes that no network has
@@ -81,18 +81,18 @@ class Denoiser(Estimator):
         described.load_weights(checkpoint, path)
         denoiser = cls.build(settings["model"], settings["spectral"])
         denoiser.load_weights(checkpoint, path)
-        models.fold(denoiser.net, exact=denoiser.head.bf16)
+        models.fold(denoiser.net, last_in_float32=denoiser.head.bf16)
         resolved = resolve_device(device)
         native = resolved.type == "cpu" and denoiser.head.bf16 and not denoiser.causal and cpu_has_bf16()
         fastest = "bf16" if native else "32"
         denoiser.precision = fastest if precision == "auto" else precision
-        values = growth * denoiser.spectral.bins * denoiser.spectral.frame_rate
+        values_per_second = growth * denoiser.spectral.bins * denoiser.spectral.frame_rate
         value_bytes = 2 if denoiser.precision == "bf16" else 4
-        denoiser.block_seconds = min(LONGEST_BLOCK, MAX_BYTES / (values * value_bytes))
+        denoiser.block_seconds = min(LONGEST_BLOCK, MAX_BYTES / (values_per_second * value_bytes))
         return denoiser.to(resolved).eval()
 
     def level(self, waveform: Waveform, sample_rate: int) -> Level:
-        """Return the level that :meth:`enhance` divides ``[..., N]`` by, for a :meth:`stream` with the same result."""
+        """Return the level of ``[..., N]``; given to :meth:`stream`, it makes the result that of :meth:`enhance`."""
         rows, _ = rows_of(waveform)
         seconds = rows.to(self.device).split(int(sample_rate), dim=-1)
         return measure_level(lambda: seconds, int(sample_rate), self.sample_rate)
@@ -101,8 +101,8 @@ class Denoiser(Estimator):
     def enhance(self, waveform: Waveform, sample_rate: int, options: Options | None = None) -> Waveform:
         """Enhance ``[..., N]`` at ``sample_rate`` Hz; the result has the same shape, rate, type and dtype.
 
-        Leading dimensions (channels, batch) are independent signals, each with its own level. Integers (int16, int32)
-        have full scale at the ends of their range. An offset (DC) is removed. DenoiserError for NaN or no samples.
+        Leading dimensions (channels, batch) are independent signals, each with its own level. The range of int16
+        and int32 is full scale. An offset (DC) is removed. DenoiserError for NaN or no samples.
         """
         rate = int(sample_rate)
         rows, restore = rows_of(waveform)
@@ -119,7 +119,7 @@ class Denoiser(Estimator):
         options: Options | None = None,
         block_seconds: float = 2.0,
     ) -> Stream:
-        """Return a :class:`Stream` for a recording that arrives in pieces, where possible with its whole ``level``.
+        """Return a :class:`Stream` for a recording that arrives in pieces, ideally given its whole ``level``.
 
         ``block_seconds`` are enhanced at once: fewer for a shorter delay, more for less work.
         """
@@ -138,19 +138,19 @@ class Denoiser(Estimator):
     ) -> Enhanced:
         """Enhance one file into another of the same rate, channels, length and tags, in memory of a constant size.
 
-        The format is the same, too, if the extension is. A result beyond full scale is turned down as a whole.
+        Equal extensions give equal formats. A result beyond the full scale of its format is turned down as a whole.
 
         Args:
             source, target: files of any format that :mod:`denoiser.audio` reads, and writes.
             loudness: of the result, LUFS (ITU-R BS.1770); None leaves it as it is.
             progress: called with the seconds of audio that were finished since the last call.
-            blocks_at_once: each in a thread of its own: on a CPU faster than torch's threads, with the same result.
+            blocks_at_once: blocks in parallel threads; the result is the same.
 
         Raises AudioError for a file that cannot be read or written; ``target`` is then left as it was.
         """
         source, target = Path(source), Path(target)
         if target.exists() and target.samefile(source):
-            raise AudioError(f"{target}: is the input itself; give another output=")
+            raise AudioError(f"{target}: is the input; give another output=")
         with Reader(source) as reader:
             recording = Recording(self, reader, options or Options(), progress, blocks_at_once)
             return recording.enhance_into(target, loudness)

@@ -23,8 +23,8 @@ from denoiser.spectral import Spectral, Spectrum
 class Estimator(nn.Module):
     """A network ``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, its head, and the representation they work in.
 
-    The head says what the output means: noise to be subtracted by default. ``block_seconds`` of all channels together
-    are put through the network at once; the result does not depend on it.
+    The head says what the output means: noise to be subtracted by default. The network processes ``block_seconds`` in
+    one piece, summed over channels; the result does not depend on it.
     """
 
     precision = "32"  # or bf16, of the network's arithmetic
@@ -43,9 +43,9 @@ class Estimator(nn.Module):
         """Take weights and spectral scale from a checkpoint's content; CheckpointError where they do not fit."""
         state, prefix = checkpoint["state_dict"], "denoiser."
         weights = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
-        without_memory = any(parameter.is_meta for parameter in self.parameters())
+        on_meta = any(parameter.is_meta for parameter in self.parameters())
         try:
-            self.load_state_dict(weights, assign=without_memory)
+            self.load_state_dict(weights, assign=on_meta)
         except RuntimeError as error:
             raise CheckpointError(f"{path}: its weights do not fit the model ({brief(error)})") from error
         if not 0 < float(self.spectral.peak) < math.inf:
@@ -61,13 +61,13 @@ class Estimator(nn.Module):
 
     @property
     def causal(self) -> bool:
-        """True where the network sees no later frame, so that a stream is enhanced frame by frame."""
+        """True if the network sees no later frame: streams run frame by frame."""
         return bool(getattr(self.net, "causal", False))
 
     def estimate(self, noisy: Spectrum, memory: Memory | None = None, wanted: slice | None = None) -> Spectrum:
-        """Return the estimate of the clean spectrum of ``[B, F, T]``, not yet clamped at silence.
+        """Return the estimated clean spectrum ``[B, F, T]``, not yet clamped at silence.
 
-        ``memory`` is the state of a causal network between pieces, empty at first. Frames not ``wanted`` are context.
+        ``memory`` is the state of a causal network between pieces, empty at first. Only ``wanted`` frames return.
         """
         features = self.head.features(noisy, memory)
         if memory is not None:
@@ -83,13 +83,13 @@ class Estimator(nn.Module):
     def magnitudes(
         self, noisy: Spectrum, options: Options, memory: Memory | None = None, wanted: slice | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return scaled magnitude and phase of the :meth:`estimate`, with the listener's limit on attenuation."""
+        """Return scaled magnitude and phase of the :meth:`estimate`, with the attenuation limited by ``options``."""
         with torch.autocast(noisy.magnitude.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             estimate = self.estimate(noisy, memory, wanted)
         magnitude = estimate.magnitude
         if options.min_gain:
-            kept = noisy.magnitude if wanted is None else noisy.magnitude[..., wanted]
-            least = (kept + 1) * options.min_gain**self.spectral.power - 1
+            noisy_magnitude = noisy.magnitude if wanted is None else noisy.magnitude[..., wanted]
+            least = (noisy_magnitude + 1) * options.min_gain**self.spectral.power - 1
             magnitude = torch.maximum(magnitude, least)
         return magnitude, estimate.phase
 
@@ -98,14 +98,14 @@ class Estimator(nn.Module):
         return int(self.net.context) + self._estimates_beside(options)
 
     def _estimates_beside(self, options: Options) -> int:
-        """Return the number of frames on either side of a sample whose estimates it depends on."""
-        # A window overlaps those beside it twice, in the STFT and in its inverse; each phase iteration does both again.
+        """Return the number of estimated frames on either side that a sample depends on."""
+        # STFT and inverse each reach one window to either side; each phase iteration repeats both.
         window = math.ceil(self.spectral.n_fft / self.spectral.hop)
         return self.head.context + window * (2 + 2 * options.phase_iters) + upper_band.CONTEXT_FRAMES
 
     def segment(self, low: Tensor, level: Level, options: Options, wanted: slice, band: UpperBand) -> Tensor:
-        """Enhance ``[C, N]`` at the model's rate as one piece; returns the ``wanted`` samples as layers of ``band``."""
-        # Fewer channels at a time bound the memory.
+        """Enhance ``[C, N]`` at the model's rate in one piece; returns the ``wanted`` samples as layers of ``band``."""
+        # Split channels to limit memory.
         rows = max(1, round(self.block_seconds * self.sample_rate / low.shape[-1]))
         if len(low) > rows:
             parts = zip(low.split(rows), level.rms.split(rows), level.mean.split(rows), strict=True)
@@ -121,7 +121,7 @@ class Estimator(nn.Module):
         frames = slice(first, last)
         magnitude, phase = self.magnitudes(noisy, options, wanted=frames)
 
-        # The inverse begins in the middle of the first window and ends in that of the last.
+        # The inverse spans from the middle of the first window to the middle of the last.
         start = first * hop
         length = min(low.shape[-1] - start, (last - first - 1) * hop)
         waveform = spectral.inverse(magnitude, phase, level.rms, length, options.phase_iters)

@@ -1,5 +1,6 @@
 """A causal network over a signal that arrives in pieces, frame by frame."""
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -15,10 +16,10 @@ from denoiser.spectral import overlap_added
 
 
 class Frames:
-    """Stands in for :class:`~denoiser.audio.blocks.Blocks`, and computes each frame once.
+    """Replacement for :class:`~denoiser.audio.blocks.Blocks` that computes each frame once.
 
     The network keeps its state between frames, and the windows of the inverse STFT are added up as they come: a sample
-    is out once the last window that covers it has been added. ``level`` is called for each piece. ``frames`` of all
+    is ready once its last window is added. ``level`` is called for each piece. ``frames`` of all
     channels together are put through the network at once.
     """
 
@@ -31,20 +32,20 @@ class Frames:
         self.frames = max(1, frames)
         self._hop, self._n_fft = estimator.spectral.hop, estimator.spectral.n_fft
         self._half = self._n_fft // 2
-        # Input samples after a sample until it is out, at most.
+        # Largest number of input samples that a result waits for.
         self.delay = self._n_fft
         self._memory: Memory = {}
         self._band = band
         self._received = self._returned = 0  # samples
         self._frames_done = 0
-        # Samples from the beginning of the next frame on, and from the next to be returned on.
+        # Samples from the next frame on, and samples from the next output on.
         self._ahead: Tensor | None = None
         self._low = torch.zeros(0)
-        # Sums of windowed estimates, and in the last row of squared windows, from the next sample to be returned on.
+        # Overlap-added estimates, and in the last row squared windows; both start at the next output sample.
         self._sums = torch.zeros(0)
-        # Energies of the frames whose gains are still needed, and of those before that they are averaged with.
+        # Energies of the frames whose gains are still needed, and of earlier ones they are averaged with.
         self._energies = torch.zeros(0)
-        self._start = 0  # samples from the first gain that is still needed to the next to be returned
+        self._start = 0  # samples from the first of these gains to the next output
 
     def push(self, samples: Tensor) -> Iterable[Tensor]:
         """Take ``[C, n]`` and yield what is ready, as layers ``[L, C, m]`` of :class:`UpperBand`."""
@@ -57,20 +58,21 @@ class Frames:
         self._ahead = torch.cat([self._ahead, samples], dim=-1)
         self._low = torch.cat([self._low, samples], dim=-1)
         self._received += samples.shape[-1]
-        yield from self._run((self._received + self._half - self._n_fft) // self._hop + 1)
+        complete = (self._received + self._half - self._n_fft) // self._hop + 1  # windows
+        yield from self._run(complete)
 
     def flush(self) -> Iterable[Tensor]:
         """Yield the rest: the signal has ended."""
         if self._ahead is None or not self._received:
             return
         self._ahead = F.pad(self._ahead, (0, self._n_fft + self._hop))
-        last = -(-self._received // self._hop)
+        last = math.ceil(self._received / self._hop)
         yield from self._run(last + 1)
         if self._returned < self._received:
             yield self._output(self._received)
 
     def _run(self, until: int) -> Iterable[Tensor]:
-        """Enhance the frames up to this one, and yield the samples that they complete."""
+        """Enhance the frames before number ``until``, and yield the samples that they complete."""
         assert self._ahead is not None
         at_once = max(1, self.frames // len(self._ahead))
         while self._frames_done < until:

@@ -23,10 +23,10 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
 
     A file, or each file of a glob, becomes ``<name>_enhanced.<ext>`` in the current folder. A folder becomes
     ``<folder>_enhanced/`` with the same tree and names inside. ``output`` names the file or folder instead; it is a
-    folder if it exists as one, ends in a slash, or has no extension. ``-`` is standard input, and standard output,
-    which it goes to by default.
+    folder if it exists as one, ends in a slash, or has no extension. ``-`` is standard input or output; the
+    input ``-`` goes to the output ``-`` by default.
 
-    The results of an earlier run of the same command are no inputs: files in the output folder of a folder, and files
+    Results of an earlier run of the command are not inputs: files in the output folder of a folder, and files
     that are the target of another job. Raises AudioError where there is no input, or two jobs share a target.
     """
     # os.path, because Path.is_dir() raises for a name that is too long.
@@ -35,31 +35,31 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
     target = STDOUT if output in (None, "-") else Path(output)
     if list(sources) == ["-"]:
         if output is not None and not to_file:
-            raise AudioError(f"output={output}: standard input has no name to get there; name a file, as in clean.wav")
+            raise AudioError(f"output={output}: standard input has no name to keep; name a file, as in clean.wav")
         return [Job(STDIN, target)]
     if "-" in sources:
-        raise AudioError("input=-: standard input is enhanced by itself; run the other inputs apart")
+        raise AudioError("input=-: standard input must be the only input; run the others apart")
     if "" in sources:
         raise AudioError("input=: an empty name; give a file, a folder or a glob")
     found = {source: audio.list_files(source) for source in sources}
     if to_file:
         count = sum(len(files) for files in found.values())
         if count > 1 or any(os.path.isdir(source) for source in sources):
-            raise AudioError(f"output={output}: one file cannot hold the {count} of {', '.join(found)}; give a folder")
+            raise AudioError(f"output={output}: one file for {count} results of {', '.join(found)}; give a folder")
         return [Job(found[sources[0]][0], target)]
 
     inputs = {file for files in found.values() for file in files}
-    times = Counter(file.with_suffix(audio.output_suffix(file)) for file in inputs)
+    counts = Counter(file.with_suffix(audio.output_suffix(file)) for file in inputs)
     jobs: list[Job] = []
     for source, files in found.items():
         folder, path = Path(output or ""), Path(source)
         if not path.is_dir():
-            jobs += [Job(file, folder / f"{file.stem}_enhanced{_suffix(file, times)}") for file in files]
+            jobs += [Job(file, folder / f"{file.stem}_enhanced{_suffix(file, counts)}") for file in files]
             continue
         if len(found) > 1 or not output:
             folder /= f"{path.resolve().name}_enhanced"
         for file in _without_outputs(path, files, folder):
-            name = file.relative_to(path).with_suffix(_suffix(file, times))
+            name = file.relative_to(path).with_suffix(_suffix(file, counts))
             jobs.append(Job(file, folder / name))
     jobs = list(dict.fromkeys(jobs))
 
@@ -68,11 +68,12 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
         other = sources_of.setdefault(os.path.abspath(job.target), job.source)
         if other != job.source:
             raise AudioError(f"{other} and {job.source} would both become {job.target}; run them apart")
+    # A job whose source is the target of another job is left out.
     return [job for job in jobs if sources_of.get(os.path.abspath(job.source), job.source) == job.source]
 
 
 def is_done(job: Job) -> bool:
-    """Return True where the target exists, and so is complete, and is no older than its source."""
+    """Return True if the target exists (hence is complete) and is no older than its source."""
     try:
         return job.target.is_file() and job.target.stat().st_mtime >= job.source.stat().st_mtime
     except OSError:
@@ -93,9 +94,9 @@ def _without_outputs(source: Path, files: Sequence[Path], folder: Path) -> list[
     return inputs
 
 
-def _suffix(file: Path, times: Mapping[Path, int]) -> str:
-    """Return the extension for the enhanced version; where ``times`` counts a talk.wav, too, .m4a.wav for talk.m4a."""
+def _suffix(file: Path, counts: Mapping[Path, int]) -> str:
+    """Return the extension for the enhanced version: ``.m4a.wav`` for talk.m4a if there is a talk.wav as well."""
     suffix = audio.output_suffix(file)
-    if suffix != file.suffix and times[file.with_suffix(suffix)] > 1:
+    if suffix != file.suffix and counts[file.with_suffix(suffix)] > 1:
         return f"{file.suffix}{suffix}"
     return suffix

@@ -12,7 +12,7 @@ from denoiser.audio.blocks import resampling
 class Level(NamedTuple):
     """RMS of each channel about its mean, at the model's rate, and the mean of the recording, both ``[C, 1]``.
 
-    The mean is an offset (DC), which is noise and is not restored.
+    The mean is an offset (DC), removed and not restored.
     """
 
     rms: Tensor
@@ -32,7 +32,7 @@ class RunningLevel:
 
     def add(self, block: Tensor) -> None:
         self.count += block.shape[-1]
-        # With a copy of the block in double precision, reading a file for its level would take half as long again.
+        # A copy of the block in double precision would make measuring a file take half as long again.
         self.sum = self.sum + block.sum(-1, keepdim=True, dtype=torch.float64).cpu()
         norm = torch.linalg.vector_norm(block, dim=-1, keepdim=True, dtype=torch.float64)
         self.squares = self.squares + norm.square().cpu()
@@ -63,9 +63,9 @@ def measure_level(blocks: Callable[[], Iterable[Tensor]], sample_rate: int, mode
         for part in resampler.flush():
             resampled.add(part)
         mean = native.level.mean
-        rms = torch.hypot(*resampled.level)
-        # A large offset is a step at both ends, which the resampling filter turns into ripple: measure again without.
-        # One of less than a thousandth of the RMS changes it by less than 1e-5 dB.
+        rms = torch.hypot(resampled.level.rms, resampled.level.mean)
+        # A large offset is a step at both ends, which the resampling filter turns into ripple: measure without it.
+        # Below a thousandth of the RMS, an offset changes it by less than 1e-5 dB.
         if bool(((mean - offset).abs() <= 1e-3 * rms).all()):
             break
         offset = mean

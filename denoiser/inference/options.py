@@ -1,4 +1,4 @@
-"""Options of a listener."""
+"""Settings of the enhanced sound."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ MAX_PHASE_ITERS = 100
 
 @dataclass(frozen=True)
 class Options:
-    """Choices of a listener. None changes the length, and none adds a delay.
+    """Settings of the enhanced sound; its length never changes, and no setting adds a delay.
 
     Args:
         dry: share of the input in the output, 0 to 1.
         max_attenuation_db: limit on how far a bin of the spectrogram is turned down, dB; None for no limit.
         phase_iters: iterations of Griffin & Lim (1984) that fit the noisy phase to the magnitude, 0 to 100.
-        full_band: keep the band above the model's, turned down as much as the top of the model's band.
+        full_band: keep the band above the model's, with the gain of the top of the model's band.
     """
 
     dry: float = 0.0
@@ -27,8 +27,8 @@ class Options:
         if not 0 <= self.dry <= 1:
             raise ConfigError(f"dry={self.dry}: expected a share from 0 (enhanced only) to 1 (input only)")
         if self.max_attenuation_db is not None and not self.max_attenuation_db >= 0:
-            raise ConfigError(f"max_attenuation_db={self.max_attenuation_db}: expected dB, 0 or more, or null for none")
-        if self.phase_iters != int(self.phase_iters) or not 0 <= self.phase_iters <= MAX_PHASE_ITERS:
+            raise ConfigError(f"max_attenuation_db={self.max_attenuation_db}: expected 0 dB or more, or null")
+        if not isinstance(self.phase_iters, int) or not 0 <= self.phase_iters <= MAX_PHASE_ITERS:
             raise ConfigError(f"phase_iters={self.phase_iters}: expected a whole number from 0 to {MAX_PHASE_ITERS}")
 
     @property

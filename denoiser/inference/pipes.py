@@ -16,13 +16,13 @@ STDIN, STDOUT = Path("standard input"), Path("standard output")
 
 @contextmanager
 def as_files(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield both paths, but for STDIN a copy of all of it, and for STDOUT a WAV file that is copied to it on exit.
+    """Yield both paths; STDIN becomes a file with its content, STDOUT a WAV file that is copied to it on exit.
 
-    Such files lie in a folder that only this user can open, deleted on exit; errors show their names without its path.
-    Raises AudioError where a pipe is a terminal, or standard output is closed before the end.
+    Such files lie in a folder that only this user can open, deleted on exit; errors omit its path. Raises
+    AudioError if either is a terminal, or if not all of the result could be written.
     """
     if source is STDIN and (sys.stdin is None or sys.stdin.isatty()):
-        raise AudioError("input=-: standard input is no sound; pipe a file into it")
+        raise AudioError("input=-: standard input is a terminal; pipe a file into it")
     if target is STDOUT and os.isatty(1):
         raise AudioError("output=-: standard output is a terminal; pipe it, or give output=clean.wav")
     if source is not STDIN and target is not STDOUT:
@@ -43,4 +43,4 @@ def as_files(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
                 with open(enhanced, "rb") as file, open(1, "wb", closefd=False) as out:
                     shutil.copyfileobj(file, out)
             except OSError as error:
-                raise AudioError(f"{STDOUT}: closed before all of it was written ({error.strerror})") from error
+                raise AudioError(f"{STDOUT}: not all of the result could be written ({error.strerror})") from error

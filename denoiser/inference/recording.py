@@ -7,31 +7,32 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from denoiser.audio import FLOATING, Reader, Writer, peak
+from denoiser.audio import Info, Reader, Writer
+from denoiser.audio.formats import FLOATING
 from denoiser.audio.loudness import Meter
+from denoiser.audio.reader import peak
 from denoiser.errors import AudioError
 from denoiser.inference.estimator import Estimator
 from denoiser.inference.level import measure_level
 from denoiser.inference.options import Options
 from denoiser.inference.stream import Stream
 
-READ_SAMPLES = 1 << 18  # read at once, of all channels together
-SHARED_BLOCK = 16.0  # seconds; several blocks at once are no longer than this, to bound the memory
-SHORTEST_BLOCK = 4.0  # seconds; a recording of many channels has shorter ones, but unet10 needs one more on either side
+READ_SAMPLES = 1 << 18  # per read, over all channels
+SHARED_BLOCK = 16.0  # seconds; longest block when several run in parallel, to limit memory
+SHORTEST_BLOCK = 4.0  # seconds; many channels shorten blocks, and unet10 adds 1 s of context on either side
 
 
 class Enhanced(NamedTuple):
-    """Result of enhancing a file; ``gain`` brought it to the loudness asked for, or down to full scale."""
+    """Result of enhancing a file; ``gain`` set the requested loudness, or avoided clipping."""
 
     seconds: float
     gain: float
-    sample_rate: int
-    channels: int
+    info: Info  # of the source
 
 
 @dataclass
 class Recording:
-    """A file that is enhanced block by block, ``blocks_at_once`` at the same time, and more than once if need be."""
+    """A file that is enhanced block by block, ``blocks_at_once`` in parallel, several times if needed."""
 
     estimator: Estimator
     reader: Reader
@@ -44,7 +45,7 @@ class Recording:
         self.level = measure_level(self._read, self.info.sample_rate, self.estimator.sample_rate)
 
     def enhance_into(self, target: Path, loudness: float | None) -> Enhanced:
-        """Write the enhanced recording, at this loudness in LUFS if it is given, and never beyond full scale."""
+        """Write the enhanced recording, at ``loudness`` (LUFS) if given, never beyond full scale."""
         gain, passes = 1.0, 1
         if loudness is not None:
             passes = 2
@@ -58,7 +59,7 @@ class Recording:
             # The peak is known only now, and the blocks are gone: enhance the recording once more.
             gain *= (1 - 1e-6) / clipped.args[0]
             samples = self._save(target, gain, 0)
-        return Enhanced(samples / self.info.sample_rate, gain, self.info.sample_rate, self.info.channels)
+        return Enhanced(samples / self.info.sample_rate, gain, self.info)
 
     def _read(self) -> Iterator[Tensor]:
         """Yield the noisy recording from its beginning, ``[C, n]`` at a time."""
@@ -67,10 +68,11 @@ class Recording:
             yield block
 
     def _enhance(self, share: float) -> Iterator[Tensor]:
-        """Yield the enhanced recording in blocks ``[C, n]``; a pass is this ``share`` of all progress."""
+        """Yield the enhanced recording in blocks ``[C, n]``; the pass counts as ``share`` of the progress."""
         longest = self.estimator.block_seconds
         if self.blocks_at_once > 1:
             longest = min(longest, SHARED_BLOCK)
+        # Two channels still have the full length.
         seconds = min(longest, max(SHORTEST_BLOCK, 2 * longest / self.info.channels))
         rate = self.info.sample_rate
         stream = Stream(self.estimator, rate, self.level, self.options, seconds, self.blocks_at_once)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denoiser.audio import peak
 from denoiser.audio.blocks import RESAMPLING_SECONDS, Blocks, resampling
+from denoiser.audio.reader import peak
 from denoiser.errors import ConfigError, DenoiserError
 from denoiser.inference.estimator import Estimator
 from denoiser.inference.frames import Frames
@@ -22,13 +22,13 @@ FADE_SECONDS = 0.01  # cross-fade between blocks
 
 
 class Stream:
-    """One recording, enhanced in pieces of any length; the results make up the whole recording.
+    """One recording, enhanced in pieces of any length.
 
     With the :class:`Level` of the whole recording, the result is that of ``Denoiser.enhance``. Without one, each block
-    is enhanced at the level of all that has arrived until then: after a few seconds the difference is small.
+    is enhanced at the level of the input so far, which is close to it after a few seconds.
 
-    Each stream belongs to one thread. ``threads``, where the level is known and the network is not causal, is the
-    number of blocks that are enhanced at once.
+    Each stream belongs to one thread. ``threads`` blocks are enhanced in parallel, if the level is known and the
+    network is not causal.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Stream:
         self.options = options or Options()
         self._known = None if level is None else level.to(estimator.device)
         self._running = RunningLevel()
-        # Subtracted before the signal is resampled, if it is known by then.
+        # Subtracted before the signal is resampled, if it is known.
         self._offset = 0.0 if self._known is None else self._known.mean
         self.band = UpperBand(estimator.spectral, sample_rate, self.options.full_band)
         resampled = min(RESAMPLING_SECONDS, block_seconds)
@@ -59,7 +59,7 @@ class Stream:
     def _frames(self, block_seconds: float) -> Frames:
         if self.options.phase_iters:
             given = f"phase_iters={self.options.phase_iters}"
-            raise ConfigError(f"{given}: this model is causal, and they look ahead; use 0")
+            raise ConfigError(f"{given}: needs later frames, and this model is causal; use 0")
         frames = round(block_seconds * self.estimator.spectral.frame_rate)
         return Frames(self.estimator, self.options, self._current_level, self.band, frames)
 
@@ -77,7 +77,7 @@ class Stream:
 
     @property
     def latency(self) -> float:
-        """Seconds of input after a sample until that sample has come out, at most."""
+        """Largest number of seconds from a sample's input to its output."""
         model_rate = self.estimator.sample_rate
         return self.down.delay / self.sample_rate + (self.core.delay + self.up.delay) / model_rate
 
@@ -100,7 +100,7 @@ class Stream:
 
     @torch.no_grad()
     def flush(self) -> Any:
-        """Return the rest, ``[C, m]``, of the type that came: the recording has ended, and the stream is used up."""
+        """Return the rest, ``[C, m]``, of the input's type: the recording has ended, and the stream is used up."""
         if self._waiting is None:
             raise DenoiserError("this stream was flushed before it was given anything")
         layers = [part for low in self.down.flush() for part in self._through(low)]
@@ -119,9 +119,10 @@ class Stream:
     def _current_level(self) -> Level:
         if self._known is None:
             return self._running.level.to(self.estimator.device)
+        # process() has subtracted the mean.
         return Level(self._known.rms, torch.zeros_like(self._known.mean))
 
-    # Whether gradients are recorded is a setting of each thread, and this may run in others.
+    # no_grad holds for one thread only, and this may run in others.
     @torch.no_grad()
     def _enhance(self, low: Tensor, wanted: slice) -> Tensor:
         """Enhance one block ``[C, n]``; returns the layers ``[L, C, m]`` of its ``wanted`` samples."""
@@ -143,20 +144,20 @@ class Stream:
 
 
 def rows_of(waveform: Waveform) -> tuple[Tensor, Callable[[Tensor], Waveform]]:
-    """Return ``[..., N]`` of any type as float32 ``[rows, N]`` in ±1, and a function that turns such rows back.
+    """Return ``[..., N]`` as float32 ``[rows, N]`` in ±1, and the function that reverses this.
 
-    Raises DenoiserError for a shape, type or value that is no waveform's.
+    Raises DenoiserError for an invalid shape, type or value.
     """
     if isinstance(waveform, Tensor):
         given: Tensor = waveform
     else:
-        # A copy in order where need be: torch takes no negative strides, as x[::-1] has.
+        # Copies if needed: torch takes no negative strides, as in x[::-1].
         given = torch.as_tensor(np.asarray(waveform, order="C"))
     if given.ndim == 0:
         raise DenoiserError("cannot enhance a single number; expected a waveform [..., samples]")
     if given.ndim == 2 and given.shape[0] >= 1000 > given.shape[1]:
         shape = f"shape {list(given.shape)}: expected [channels, samples]"
-        raise DenoiserError(f"cannot enhance a waveform of {shape}; soundfile reads its transpose")
+        raise DenoiserError(f"cannot enhance a waveform of {shape}; transpose what soundfile reads")
     signed = given.dtype in (torch.int16, torch.int32)
     if not (signed or given.is_floating_point()):
         raise DenoiserError(f"cannot enhance a waveform of {given.dtype}; give floats, int16 or int32")
@@ -168,7 +169,7 @@ def rows_of(waveform: Waveform) -> tuple[Tensor, Callable[[Tensor], Waveform]]:
     def restore(result: Tensor) -> Waveform:
         result = result.reshape(*given.shape[:-1], result.shape[-1]).to(given.device)
         if signed:
-            # In float64, because float32 rounds the largest int32 up, which would wrap around to the smallest.
+            # In float64, as float32 rounds the largest int32 up, and it would wrap around.
             result = (result.double() * full_scale).round().clamp(-full_scale, full_scale - 1)
         result = result.to(given.dtype)
         return result if isinstance(waveform, Tensor) else result.numpy()

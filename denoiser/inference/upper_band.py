@@ -9,16 +9,16 @@ from denoiser.audio.resampling import ratio, reach, resample
 from denoiser.spectral import Spectral
 
 SMOOTHED_FRAMES = 3  # frames that a gain is averaged over
-CONTEXT_FRAMES = 3  # frames on either side of a sample that its gain may depend on
+CONTEXT_FRAMES = 3  # frames on either side that a sample's gain may depend on
 
 
 class UpperBand:
     """The band of a recording at ``sample_rate`` Hz above the model's, which the network does not see.
 
-    It is kept at a gain of 0 to 1: the one that the network gave to the uppermost 3/8 of its bins, smoothed over time.
-    The input at its full rate times the gain contains the lower band, too. So until the last step the signal is carried
-    as ``layers`` ``[2, C, N]``: the enhanced lower band minus the gain times the noisy one, and the gain. Where there
-    is nothing above the model's band, or it is not kept, the only layer ``[1, C, N]`` is the enhanced signal.
+    Its gain, 0 to 1, is the network's gain in the uppermost 3/8 of its bins, smoothed over time. The output is
+    ``E + g (X - L)``: the enhanced lower band E, the gain g, the input X at its full rate, and the lower band L of X.
+    Until the last step ``layers`` ``[2, C, N]`` carry ``E - g L`` and ``g``. If there is nothing above the model's
+    band, or it is not kept, the only layer ``[1, C, N]`` is E.
     """
 
     def __init__(self, spectral: Spectral, sample_rate: int, keep: bool = True) -> None:
@@ -37,13 +37,13 @@ class UpperBand:
     def layers(self, enhanced: Tensor, low: Tensor, energies: Tensor, start: int) -> Tensor:
         """Return the layers ``[L, C, n]`` of a block ``[C, n]``, enhanced and noisy (``low``), at the model's rate.
 
-        ``energies`` are those of the frames around it, and of one more on either side for the smoothing; from the
-        middle of the first of the frames around to the block it is ``start`` samples.
+        ``energies`` are those of the frames around it, and of as many more as the smoothing takes away. The block
+        begins ``start`` samples after the middle of the first frame that has a smoothed gain.
         """
         if not self.kept:
             return enhanced[None]
         before, after = F.avg_pool1d(energies, SMOOTHED_FRAMES, stride=1)
-        # Noise and speech may cancel, and a sum be softer than its parts: never louder than the input.
+        # Where noise cancels speech, the estimate exceeds the input: at most a gain of 1.
         gains = (after / before.clamp(min=1e-20)).clamp(max=1).sqrt()
         places = torch.arange(start, start + enhanced.shape[-1], device=gains.device)
         gain = _interpolated(gains, places, self.spectral.hop)
@@ -70,7 +70,7 @@ class UpperBand:
 
 
 def _interpolated(values: Tensor, places: Tensor, spacing: int) -> Tensor:
-    """Return ``[C, n]`` at these places, linear between the values ``[C, T]``, which are ``spacing`` places apart."""
+    """Interpolate linearly between values ``[C, T]`` that are ``spacing`` apart, at ``places``: ``[C, n]``."""
     before, share = places // spacing, places % spacing / spacing
     after = (before + 1).clamp(max=values.shape[-1] - 1)
     return torch.lerp(values[..., before], values[..., after], share)

@@ -55,10 +55,10 @@ def _fits(value: Any, kind: Any) -> bool:
     return type(value) in (parts or [kind])
 
 
-def fold(net: nn.Module, exact: bool = False) -> nn.Module:
+def fold(net: nn.Module, last_in_float32: bool = False) -> nn.Module:
     """Fold every batch normalisation into the convolution before it, in place; return the same network, in eval mode.
 
-    With ``exact``, the last layers compute in 32 bits even under autocast to 16, which halves the error of a mask.
+    With ``last_in_float32``, the last layers do not follow an autocast to 16 bits, which halves the error of a mask.
     """
     net.eval()
     # Identities do nothing, so that the layers on both sides of one are neighbours.
@@ -69,7 +69,7 @@ def fold(net: nn.Module, exact: bool = False) -> nn.Module:
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             net.set_submodule(before, fuse_conv_bn_eval(convolution, norm))
             net.set_submodule(name, nn.Identity())
-    if exact:
+    if last_in_float32:
         # The head and, in a U-Net, the convolution before it.
         last = ["head"]
         if isinstance(net, UNet) and net.decoder:

@@ -38,7 +38,7 @@ def growth(net: nn.Module, bins: int) -> float:
     Raises ValueError above :data:`MAX_GROWTH` or :data:`MAX_BLOCK`: a checkpoint of a few bytes may describe a network
     that fills any memory.
     """
-    reduction = 2 ** len(net.steps) if isinstance(net, UNet) else int(getattr(net, "reduction", 1))
+    reduction = 2 ** len(net.pools) if isinstance(net, UNet) else int(getattr(net, "reduction", 1))
     stem = net.stem if isinstance(net, UNet) else 1  # bins that become channels
     bands = math.ceil(bins / reduction)
     sizes = [1.0]

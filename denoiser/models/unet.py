@@ -17,8 +17,8 @@ class UNet(nn.Module):
     """``[B, inputs, F, T]`` → ``[B, outputs, F, T]``, unbounded: a :class:`~denoiser.models.heads.Head` bounds it.
 
     After Ronneberger, Fischer and Brox, "U-Net" (2015), on spectrograms. Weights start He-normal, biases at zero.
-    Arguments are explained in ``conf/model/unet10.yaml``, kinds of layers in :mod:`denoiser.models.layers`. The stem is
-    sub-pixel, as in Shi et al., "Real-time single image and video super-resolution" (2016).
+    Arguments are explained in ``conf/model/unet10.yaml``, kinds of layers in :mod:`denoiser.models.layers`. The stem
+    turns bins into channels, as in Shi et al., "Real-time single image and video super-resolution" (2016).
     """
 
     narrows = True
@@ -51,7 +51,7 @@ class UNet(nn.Module):
         if max(depth, convs) > MAX_LEVELS or reach > MAX_REACH:
             raise ValueError(LIMITS)
         if min(depth, convs, stem, width, groups, inputs, outputs) < 1 or kernel % 2 == 0 or not 0 <= dropout < 1:
-            raise ValueError("expected at least one of each, an odd kernel, 0 <= dropout < 1")
+            raise ValueError("expected sizes of 1 or more, an odd kernel, 0 <= dropout < 1")
         if time_levels is None:
             time_levels = depth - 1
         if not 0 <= time_levels < depth:
@@ -70,7 +70,7 @@ class UNet(nn.Module):
 
         levels = list(pairwise(channels))
         self.stem = stem
-        self.steps = [(2, lower // upper) for upper, lower in pairwise(spans)]  # bins and frames that a pooling joins
+        self.pools = [(2, lower // upper) for upper, lower in pairwise(spans)]  # bins and frames that a pooling joins
         self.encoder = nn.ModuleList([stage(inputs * stem, width, first=True)])
         self.encoder.extend(stage(upper, lower) for upper, lower in levels)
         self.dropout = nn.Dropout(dropout)
@@ -80,7 +80,7 @@ class UNet(nn.Module):
             self.bottleneck = TemporalLayer(bottleneck, channels[-1], reach // spans[-1], bidirectional)
         self.up = nn.ModuleList(
             layers.upsample(upsampling, lower, upper, time)
-            for (upper, lower), (_, time) in zip(levels, self.steps, strict=True)
+            for (upper, lower), (_, time) in zip(levels, self.pools, strict=True)
         )
         # Convolutions within groups need both inputs as one tensor.
         self.takes_pairs = convolution == "full"
@@ -89,11 +89,10 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(width, outputs * stem, 1)
         self.apply(lambda module: layers.he_normal(module, slope))
 
-        # Steps on either side that a result depends on: of all convolutions of a level, and of its up-sampling.
+        # Steps on either side that the convolutions of a level see, and that its up-sampling sees.
         self.seen_by_stage = convs * (kernel // 2)
         self.seen_by_upsampling = 1 if upsampling == "nearest" else 0
-        # The same in frames for the whole network. Halving time and undoing it moves a result by up to one step less
-        # one frame each.
+        # Context in frames. Pooling and up-sampling each add at most a step of the deepest level minus one frame.
         convolutions = self.seen_by_stage * (sum(spans) + sum(spans[:-1]))
         resampling = 2 * (spans[-1] - 1) + self.seen_by_upsampling * sum(spans[:-1])
         temporal = {"none": 0, "attention": reach, "gru": 2 * reach - spans[-1]}[bottleneck]
@@ -101,20 +100,20 @@ class UNet(nn.Module):
         self.context = math.ceil((convolutions + resampling + temporal) / self.stride) * self.stride
 
     def forward(self, x: Tensor, wanted: slice | None = None) -> Tensor:
-        """Return the output for all frames, or for the ``wanted`` ones, for which the decoder computes little more."""
+        """Return the output for all frames, or for the ``wanted`` ones; the decoder then skips most others."""
         bins, frames = x.shape[-2:]
-        x = pad_with_silence(x, -bins % (self.stem * 2 ** len(self.steps)), -frames % self.stride)
+        x = pad_with_silence(x, -bins % (self.stem * 2 ** len(self.pools)), -frames % self.stride)
         padded = x.shape[-1]
         if self.stem > 1:
             x = x.unflatten(2, (-1, self.stem)).transpose(2, 3).flatten(1, 2)  # bins of a band become channels
 
-        # Faster in training on a CPU.
+        # Pairs train faster on a CPU.
         as_pairs = self.takes_pairs and x.device.type == "cpu" and torch.is_grad_enabled()
         as_pairs = as_pairs and not torch.compiler.is_compiling()
         skips = []
         for level, stage in enumerate(self.encoder):
             if level > 0:
-                x = F.max_pool2d(x, self.steps[level - 1])
+                x = F.max_pool2d(x, self.pools[level - 1])
             x = stage(x)
             if level >= self.dropout_from:
                 x = self.dropout(x)
@@ -123,20 +122,20 @@ class UNet(nn.Module):
         x = self.bottleneck(x)
 
         ranges = None if wanted is None else self._needed_frames(wanted, padded)
-        begin = 0  # place of the first frame of x in the whole level
+        begin = 0  # index, within the level, of the first frame of x
         for level in reversed(range(len(self.decoder))):
             x = self.up[level](x)
             skip = skips.pop()
             if ranges is not None:
                 first, last = ranges[level]
-                begin *= self.steps[level][1]
+                begin *= self.pools[level][1]
                 x = x[..., first - begin : last - begin]
                 skip = skip[..., first:last]
                 begin = first
             if self.gates:
                 skip = skip * self.gates[level](torch.cat([x, skip], dim=1))
             both = (x, skip) if as_pairs else torch.cat([x, skip], dim=1)
-            # Tensors that are not needed again are freed: they are half of the memory of a long block.
+            # Free tensors after their last use: they are half of a long block's memory.
             del x, skip
             x = self.decoder[level](both)
             del both
@@ -150,14 +149,14 @@ class UNet(nn.Module):
         return x[..., :bins, first - begin : last - begin]
 
     def _needed_frames(self, wanted: slice, frames: int) -> list[tuple[int, int]]:
-        """Return the range of frames at each level of the decoder on which the ``wanted`` of all ``frames`` depend."""
+        """Return, for each level of the decoder, the range of frames that the ``wanted`` of ``frames`` depend on."""
         first, last, _ = wanted.indices(frames)
         ranges = []
-        for _, time in self.steps:
+        for _, time in self.pools:
             first = max(0, first - self.seen_by_stage)
             last = min(frames, last + self.seen_by_stage)
             ranges.append((first, last))
-            # The frames of the next deeper level that are up-sampled to these.
+            # Frames of the next deeper level that these come from.
             first = (first - self.seen_by_upsampling) // time
             last = math.ceil((last + self.seen_by_upsampling) / time)
             frames //= time

@@ -31,11 +31,11 @@ LOSS_SECONDS = 30
 class DenoisingModule(LightningModule):
     """Training of a :class:`Denoiser` on the spectra of crops; validation by the enhanced files.
 
-    ``loss`` takes (estimate, clean, noisy), each a :class:`~denoiser.spectral.Spectrum`; ``scheduler`` the optimizer
-    and, where it has that argument, ``total_steps``. ``metrics`` are computed on whole utterances, by
-    ``metric_workers`` as in :class:`Scoring`. ``seed`` is that of dropout. ``settings`` are plain values that every
+    ``loss`` takes (estimate, clean, noisy), each a :class:`~denoiser.spectral.Spectrum`; ``scheduler`` takes the
+    optimizer, and ``total_steps`` if it has that argument. ``metrics`` are computed on whole utterances, by
+    ``metric_workers`` (see :class:`Scoring`). ``seed`` is for dropout. ``settings`` are plain values that every
     checkpoint carries as ``hyper_parameters``: ``model`` and ``spectral``, from which the denoiser is rebuilt, and all
-    else that a resumed run has to agree with.
+    else that a resumed run must match.
     """
 
     def __init__(
@@ -57,16 +57,16 @@ class DenoisingModule(LightningModule):
         self.metric_names = list(metrics)
         self.val_metric_names = [name for name in metrics if not missing_package(name)]
         self.seed, self.metric_workers = seed, metric_workers
-        # Results of the last validation or test: a row per file, and the seconds it took to enhance one second.
+        # Results of the last validation or test: a row per file, and seconds of computing per second of audio.
         self.rows: list[dict[str, Any]] = []
         self.real_time_factor: float | None = None
-        # Those of this process in the one that runs: rows by the file's index, seconds taken, seconds of audio.
+        # This process's part of the current one: rows by file index, seconds of computing, seconds of audio.
         self._rows: dict[int, dict[str, Any]] = {}
         self._taken = self._audio = 0.0
         self._scoring: Scoring | None = None
 
     def init_from(self, path: str) -> None:
-        """Load the weights and the scale of a checkpoint, whose head may have fewer input or output channels.
+        """Load the weights and the scale of a checkpoint; its head may have fewer channels than this one's.
 
         Raises CheckpointError where it was trained on other spectra, or has the weights of another network.
         """
@@ -110,7 +110,7 @@ class DenoisingModule(LightningModule):
         loss = self.step(batch)
         size = batch["noisy"].shape[0]
         if self.trainer.world_size > 1:
-            # Gradients are averaged over processes, whose shares of the last batch may differ in size.
+            # Processes may hold unequal shares of the last batch, but gradients are averaged evenly.
             sampler = self.trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
             loss = loss * sampler.weight(batch_idx)
             size = sampler.size(batch_idx)
@@ -118,7 +118,7 @@ class DenoisingModule(LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        # Inference removes the offset (DC) of a recording; the loss is to be of the same signal as the scores.
+        # Inference removes the offset (DC) of a recording; the loss must use the same signal as the scores.
         noisy = batch["noisy"] - batch["noisy"].mean(dim=-1, keepdim=True)
         clean = batch["clean"] - batch["clean"].mean(dim=-1, keepdim=True)
         spectral, samples = self.denoiser.spectral, LOSS_SECONDS * self.denoiser.sample_rate
@@ -167,13 +167,13 @@ class DenoisingModule(LightningModule):
         return enhanced
 
     def _score(self, clean: Tensor, estimate: Tensor, names: Sequence[str]) -> Future[Scores]:
-        """Return the scores of ``[1, N]``, which other processes may still be working at."""
+        """Return a future of the scores of ``[1, N]``, which other processes may compute."""
         if self._scoring is None:
             self._scoring = Scoring(self.metric_workers, self.device.type, distributed.local_world_size())
         return self._scoring.score(clean[0], estimate[0], self.denoiser.sample_rate, names)
 
     def _gather(self) -> None:
-        """Set ``rows`` and ``real_time_factor`` from all processes; a file that two of them had counts once."""
+        """Set ``rows`` and ``real_time_factor`` from all processes; a file that two processes scored counts once."""
         for row in self._rows.values():
             row.update({key: result(value) for key, value in row.items() if isinstance(value, Future)})
         parts, taken, audio = zip(*distributed.gather((self._rows, self._taken, self._audio)), strict=True)
@@ -195,7 +195,7 @@ class DenoisingModule(LightningModule):
 
 
 def _pad_with_zeros(weights: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Give weights the wanted channels: with zeros for the new ones the network computes what it did before."""
+    """Pad weights to the wanted shapes with zeros, which leaves the network's result as it was."""
     for name, value in weights.items():
         shape = wanted[name].shape if name in wanted else value.shape
         if value.ndim == len(shape) and all(own <= new for own, new in zip(value.shape, shape, strict=True)):

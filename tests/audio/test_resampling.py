@@ -7,8 +7,8 @@ import torch
 import torchaudio
 
 from conftest import make_noise
-from denoiser.audio import ratio, resample
 from denoiser.audio.blocks import resampling
+from denoiser.audio.resampling import ratio, resample
 from denoiser.errors import AudioError
 
 RATES = [(48_000, 16_000), (44_100, 16_000), (8_000, 16_000), (44_101, 16_000), (16_000, 44_100), (192_000, 16_000)]

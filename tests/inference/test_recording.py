@@ -18,7 +18,7 @@ def test_a_file_is_enhanced_as_its_waveform_is(denoiser, tmp_path, blocks_at_onc
     done = in_blocks.enhance_file(source, target, progress=seen.append, blocks_at_once=blocks_at_once)
     enhanced, rate = audio.read(target)
     assert torch.allclose(enhanced, denoiser.enhance(noisy, 44_100), atol=1e-4)
-    assert (rate, done.channels, round(done.seconds, 3), done.gain) == (44_100, 2, 3.0, 1.0)
+    assert (rate, done.info.channels, round(done.seconds, 3), done.gain) == (44_100, 2, 3.0, 1.0)
     assert sum(seen) == pytest.approx(3.0)
 
 

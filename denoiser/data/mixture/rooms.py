@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from denoiser import audio
+from denoiser.audio.resampling import match_length
 from denoiser.data.pairs import refuse
 from denoiser.errors import AudioError
 
@@ -126,7 +127,7 @@ def target_part(responses: Tensor, target: str, sample_rate: int) -> Tensor:
 
 def _finish(response: Tensor, sample_rate: int) -> Tensor:
     """Return float32, :data:`SECONDS` long, its end faded; early sound of unit energy, so a room changes no level."""
-    response = audio.match_length(response, round(SECONDS * sample_rate)).clone()
+    response = match_length(response, round(SECONDS * sample_rate)).clone()
     fade = len(response) // 10
     response[-fade:] *= torch.linspace(1, 0, fade, dtype=response.dtype)
     return (response / torch.linalg.vector_norm(target_part(response, "early", sample_rate))).float()

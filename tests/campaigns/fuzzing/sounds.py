@@ -16,6 +16,7 @@ import soundfile
 import torch
 
 from denoiser import Denoiser, audio, models
+from denoiser.audio import formats
 from denoiser.inference.batch import enhance_files
 from denoiser.inference.jobs import Job
 from denoiser.inference.pipes import STDIN
@@ -141,7 +142,7 @@ def check(model: Denoiser, source: Path, target: Path, origin: Path | None = Non
     info = audio.probe(target)
     if info.subtype.startswith(("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")):
         assert got.shape == want.shape, f"{list(want.shape)} became {list(got.shape)}"
-    if info.subtype not in audio.FLOATING:
+    if info.subtype not in formats.FLOATING:
         assert got.abs().max() <= 1.5
 
 
