@@ -81,7 +81,7 @@ def enhance_files(
             raise
         finished = len(outcome.done) + len(skipped)
         command = "the same command without overwrite=true" if overwrite else "the same command"
-        advice = f"interrupted: {finished} of {len(jobs)} files are done; {command} finishes"
+        advice = f"interrupted: {finished} of {len(jobs)} files are done; {command} does the rest"
         raise StopError(advice, error.code if isinstance(error, StopError) else 130) from None
     elapsed = time.perf_counter() - begin
     seconds = sum(enhanced.seconds for enhanced in outcome.done.values())
