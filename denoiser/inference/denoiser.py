@@ -150,7 +150,7 @@ class Denoiser(Estimator):
         """
         source, target = Path(source), Path(target)
         if target.exists() and target.samefile(source):
-            raise AudioError(f"{target}: is the input; give another output=")
+            raise AudioError(f"{target}: is the input itself; give another output=")
         with Reader(source) as reader:
             recording = Recording(self, reader, options or Options(), progress, blocks_at_once)
             return recording.enhance_into(target, loudness)

@@ -22,7 +22,7 @@ def as_files(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
     AudioError if either is a terminal, or if not all of the result could be written.
     """
     if source is STDIN and (sys.stdin is None or sys.stdin.isatty()):
-        raise AudioError("input=-: standard input is a terminal; pipe a file into it")
+        raise AudioError("input=-: standard input holds no sound; pipe a file into it")
     if target is STDOUT and os.isatty(1):
         raise AudioError("output=-: standard output is a terminal; pipe it, or give output=clean.wav")
     if source is not STDIN and target is not STDOUT:

@@ -49,10 +49,10 @@ def test_a_dash_is_a_pipe_and_not_a_file(here):
     ("sources", "output", "message"),
     [
         (["*/a.wav"], None, "would both become"),
-        (["in/**/*.*"], "one.wav", "cannot hold the 2 of"),
+        (["in/**/*.*"], "one.wav", "one file for 2 results"),
         (["in"], "in", "is the input folder itself"),
-        (["c.mp3", "-"], None, "by itself"),
-        (["-"], "clean", "no name to get there"),
+        (["c.mp3", "-"], None, "the only input"),
+        (["-"], "clean", "no name to keep"),
         ([""], None, "empty name"),
         (["missing.wav"], None, "no such file"),
     ],

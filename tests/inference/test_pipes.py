@@ -54,7 +54,7 @@ def test_a_bad_pipe_leaves_nothing(denoiser, here, monkeypatch, capfdbinary, con
 def test_pipes_that_are_not_there_are_refused(here, monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
     out = Path("out.wav")
-    with pytest.raises(AudioError, match="standard input is no sound"), pipes.as_files(pipes.STDIN, out):
+    with pytest.raises(AudioError, match="standard input holds no sound"), pipes.as_files(pipes.STDIN, out):
         pass
     reading, writing = os.pipe()
     os.close(reading)
