@@ -103,9 +103,8 @@ def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> Any:
         except DenoiserError as error:
             # The visitor knows the clip by its name, not by the folder that Gradio put it in.
             raise gr.Error(str(error).replace(f"{source.parent}{os.sep}", "")) from error
-        facts = (
-            f"{done.seconds:.1f} s at {done.info.sample_rate} Hz, channels: {done.info.channels}, gain {done.gain:.3f}"
-        )
+        info = done.info
+        facts = f"{done.seconds:.1f} s at {info.sample_rate} Hz, channels: {info.channels}, gain {done.gain:.3f}"
         return str(target), str(target), figure, facts
 
     with gr.Blocks(title="denoiser", delete_cache=(CHECKED, KEPT)) as page:

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from jinja2 import Environment, PackageLoader  # comes with torch
 from torch import Tensor
 
 from denoiser import figures
@@ -58,6 +57,9 @@ def write_page(
 
 def render(path: Path, template: str, **values: Any) -> None:
     """Write a template of this package, which extends ``evaluation/base.html``, with ``values``, all escaped."""
+    # Comes with torch. Imported here, as most commands that score write no page.
+    from jinja2 import Environment, PackageLoader
+
     environment = Environment(loader=PackageLoader("denoiser", ""), autoescape=True, trim_blocks=True)
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
     write_text(path, environment.get_template(template).render(**values))

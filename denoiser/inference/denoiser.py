@@ -26,10 +26,9 @@ PRECISIONS = ("auto", "32", "bf16")  # of the network's arithmetic
 
 
 class Denoiser(Estimator):
-    """Speech enhancement of waveforms at any rate, of files and of streams::
+    """Speech enhancement of waveforms at any rate, of files and of streams.
 
-    denoiser = Denoiser.from_checkpoint("best")
-    enhanced = denoiser.enhance(noisy, sample_rate)  # tensor or array [..., N], any rate
+    ``Denoiser.from_checkpoint("best").enhance(noisy, sample_rate)`` takes a tensor or an array ``[..., N]``.
     """
 
     @classmethod

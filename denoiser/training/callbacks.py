@@ -7,6 +7,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -58,7 +59,9 @@ class StopWhenDiverged(Callback):
         is_logged = (batch_idx + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         if not is_logged and not trainer.is_last_batch:
             return
-        bad = [(step, float(loss)) for step, loss in self.losses if not math.isfinite(loss)]
+        # One transfer from the device for all of them.
+        values = torch.stack([loss for _, loss in self.losses]).tolist()
+        bad = [(step, loss) for (step, _), loss in zip(self.losses, values, strict=True) if not math.isfinite(loss)]
         self.losses.clear()
         # All processes end together, or one would wait for the others.
         if trainer.strategy.reduce_boolean_decision(bool(bad), all=False):
