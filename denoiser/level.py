@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-NEAR_SECONDS = 0.25  # on either side of a frame; they decide whether the past or the future resembles it
+NEAR_SECONDS = 0.5  # on either side of a frame; they decide whether the past or the future resembles it
 NEAR_DECIBELS = 3.0  # softness of that decision
 STEP_DECIBELS = 12.0  # difference of past and future from which on they count as two sounds
 STEP_SOFTNESS = 2.0  # dB
