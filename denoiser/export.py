@@ -107,7 +107,7 @@ def _metadata(denoiser: Denoiser) -> dict[str, Any]:
     return {
         "model": names.get(type(net), type(net).__name__),
         "denoiser_version": version("denoiser"),
-        **{name: getattr(spectral, name) for name in ("sample_rate", "n_fft", "hop", "power")},
+        **{name: getattr(spectral, name) for name in ("sample_rate", "n_fft", "hop", "power", "level_seconds")},
         "peak": float(spectral.peak),
         "stride": int(net.stride),
         "context": int(net.context),

@@ -10,15 +10,20 @@ from torch.nn import functional as F
 
 from denoiser.audio.reader import MAX_RATE, MIN_RATE
 from denoiser.errors import ConfigError
+from denoiser.level import NEAR_SECONDS, level_over_time
 
 MAX_OVERLAP = 64  # windows over one sample; 4 are usual
+MAX_LEVEL_SECONDS = 10
+OFFSET_BINS = 2  # lowest bins, in which a constant offset lies
+LEAST_SHARE = 1e-10  # of a frame's energy beyond its offset; what is below is rounding
 
 
 class Spectral(nn.Module):
     """Spectral representation that a network works in, and its inverse.
 
-    A waveform is divided by its level, the RMS of the noisy recording, so that loudness does not matter, and
-    transformed with a Hann window. Magnitudes are compressed, ``compressed = magnitude ** power``, and scaled by one
+    A waveform is transformed with a Hann window, and each frame divided by the level of the noisy recording, so that
+    loudness does not matter: the RMS of ``level_seconds`` on either side (:mod:`denoiser.level`), or of the whole
+    recording if these are 0. Magnitudes are compressed, ``compressed = magnitude ** power``, and scaled by one
     constant to [-1, 1]: ``scaled = 2 * compressed / peak - 1``.
 
     ``peak`` is the 99.9th percentile of the compressed magnitudes of the training set (:meth:`fit`), part of every
@@ -31,15 +36,23 @@ class Spectral(nn.Module):
 
     peak: Tensor
     window: Tensor
+    causal = False  # set for a causal network: the level over time is that of the past alone
 
     def __init__(
-        self, sample_rate: int = 16_000, n_fft: int = 510, hop: int = 128, power: float = 0.3, peak: float = 0.0
+        self,
+        sample_rate: int = 16_000,
+        n_fft: int = 510,
+        hop: int = 128,
+        power: float = 0.3,
+        peak: float = 0.0,
+        level_seconds: float = 0.0,
     ) -> None:
         super().__init__()
         given = {"sample_rate": sample_rate, "n_fft": n_fft, "hop": hop, "power": power, "peak": peak}
+        given["level_seconds"] = level_seconds
         expected = ""
         are_whole = all(isinstance(value, int) for value in (sample_rate, n_fft, hop))
-        if not are_whole or not all(isinstance(value, int | float) for value in (power, peak)):
+        if not are_whole or not all(isinstance(value, int | float) for value in (power, peak, level_seconds)):
             expected = "numbers, whole ones for sample_rate, n_fft and hop"
         elif not MIN_RATE <= sample_rate <= MAX_RATE:
             expected = f"a sample rate of {MIN_RATE} to {MAX_RATE} Hz"
@@ -49,9 +62,13 @@ class Spectral(nn.Module):
             expected = f"a hop of 1/{MAX_OVERLAP} to 1/2 of a window; a longer hop loses samples"
         elif not 0 < power <= 1 or not peak >= 0:
             expected = "0 < power <= 1 and peak >= 0"
+        elif not 0 <= level_seconds <= MAX_LEVEL_SECONDS:
+            expected = f"level_seconds of 0 (the whole recording) to {MAX_LEVEL_SECONDS}"
         if expected:
             raise ConfigError(f"spectral: {given}; expected {expected}")
         self.sample_rate, self.n_fft, self.hop, self.power = sample_rate, n_fft, hop, power
+        self.level_seconds = level_seconds
+        self.level_frames = math.ceil(level_seconds * sample_rate / hop)
         self.register_buffer("peak", torch.tensor(float(peak)))
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
@@ -75,21 +92,59 @@ class Spectral(nn.Module):
         return noisy.double().std(-1, correction=0, keepdim=True).float()
 
     def forward(self, waveform: Tensor, level: Tensor, center: bool = True) -> "Spectrum":
-        """Return the spectrum ``[..., F, T]`` of ``[..., N]`` with the level ``[..., 1]``; see :meth:`stft`."""
-        return Spectrum(self, self.stft(_normalise(waveform, level), center))
+        """Return the spectrum ``[..., F, T]`` of ``[..., N]``; see :meth:`stft`.
+
+        ``level`` is ``[..., 1]``, of the whole noisy recording, or ``[..., T]``, of its frames.
+        """
+        return self.normalise(self.stft(waveform, center), level)
+
+    def normalise(self, spectrum: Tensor, level: Tensor) -> "Spectrum":
+        """Return complex values ``[..., F, T]`` divided by the level ``[..., 1]`` or ``[..., T]``."""
+        return Spectrum(self, spectrum / torch.where(level > 0, level, 1.0).unsqueeze(-2))
+
+    def levels(self, noisy: Tensor, whole: Tensor, earlier: Tensor | None = None) -> Tensor:
+        """Return the level ``[..., T]`` over time of complex values ``[..., F, T]``; or ``whole``, that of all.
+
+        ``earlier`` are :meth:`powers` of the frames before, for a causal level.
+        """
+        if not self.level_frames:
+            return whole
+        powers = self.powers(noisy)
+        frames = powers.shape[-1]
+        if earlier is not None:
+            powers = torch.cat([earlier, powers], dim=-1)
+        near = round(NEAR_SECONDS * self.frame_rate)
+        return level_over_time(powers, self.level_frames, near, self.causal)[..., -frames:]
+
+    def powers(self, noisy: Tensor) -> Tensor:
+        """Return the mean squares ``[..., T]`` of frames ``[..., F, T]`` about their offset; 0 for a constant frame."""
+        energies = noisy.abs().square()
+        offset, sound = energies.split([OFFSET_BINS, self.bins - OFFSET_BINS], dim=-2)
+        sound = sound.sum(-2)
+        sound = torch.where(sound > LEAST_SHARE * offset.sum(-2), sound, 0.0)
+        return sound * (2 / (self.n_fft * self.window.square().sum()))
+
+    def spectra(self, noisy: Tensor, clean: Tensor, level: Tensor, center: bool = True) -> dict[str, "Spectrum"]:
+        """Return the spectra of ``noisy`` and ``clean`` ``[..., N]``, both divided by the level of the noisy one."""
+        stft = self.stft(noisy, center)
+        level = self.levels(stft, level)
+        return {"noisy": self.normalise(stft, level), "clean": self(clean, level, center)}
 
     def inverse(self, magnitude: Tensor, phase: Tensor, level: Tensor, length: int, phase_iters: int = 0) -> Tensor:
-        """Return the waveform ``[..., length]`` of scaled magnitude and phase ``[..., F, T]`` at level ``[..., 1]``.
+        """Return the waveform ``[..., length]`` of scaled magnitude and phase ``[..., F, T]``.
+
+        ``level`` is ``[..., 1]`` or ``[..., T]``.
 
         The phase is replaced ``phase_iters`` times by that of the resulting sound, which fits the magnitude better
         (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984).
         """
         with torch.autocast(magnitude.device.type, enabled=False):
-            linear = self.unscale(magnitude.float()).reshape(-1, *magnitude.shape[-2:])
+            linear = self.unscale(magnitude.float()) * level.unsqueeze(-2)
+            linear = linear.reshape(-1, *magnitude.shape[-2:])
             waveform = self._istft(linear * phase.reshape(linear.shape), length)
             for _ in range(phase_iters):
                 waveform = self._istft(linear * torch.sgn(self.stft(waveform)), length)
-        return waveform.reshape(*magnitude.shape[:-2], length) * level
+        return waveform.reshape(*magnitude.shape[:-2], length)
 
     def waveform(self, spectrum: Tensor) -> Tensor:
         """Return the waveform ``[B, (T - 1) * hop]`` of linear complex values ``[B, F, T]``, for losses.
@@ -110,7 +165,11 @@ class Spectral(nn.Module):
     def fit(self, noisy: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Set ``peak`` from pairs of waveform and level; ConfigError if all of them are silent."""
         # Every 17th value is enough for a quantile.
-        samples = [self.stft(_normalise(w, level)).abs().flatten()[::17].cpu().numpy() for w, level in noisy]
+        samples = []
+        for waveform, whole in noisy:
+            stft = self.stft(waveform)
+            spectrum = self.normalise(stft, self.levels(stft, whole))
+            samples.append(spectrum.linear.abs().flatten()[::17].cpu().numpy())
         peak = float(np.quantile(np.concatenate(samples), 0.999)) if samples else 0.0
         if peak == 0:
             raise ConfigError("the training set is silent: every noisy file it was to be scaled by holds only zeros")
@@ -219,7 +278,3 @@ def overlap_added(windows: Tensor, hop: int) -> Tensor:
     for part in range(overlap):
         sums[:, part : part + count] += parts[:, :, part]
     return sums.flatten(1)[:, : (count - 1) * hop + size]
-
-
-def _normalise(waveform: Tensor, level: Tensor) -> Tensor:
-    return waveform / torch.where(level > 0, level, 1.0)

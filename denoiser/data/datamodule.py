@@ -188,7 +188,7 @@ class PairedData(LightningDataModule):
     @torch.no_grad()
     def patches(self, batch: Batch) -> Batch:
         """Return the spectra ``[B, F, T]`` of waveform crops ``[B, N]``."""
-        return {name: self.spectral(batch[name], batch["level"], center=False) for name in ("noisy", "clean")}
+        return self.spectral.spectra(batch["noisy"], batch["clean"], batch["level"], center=False)
 
 
 def utterance_loader(dataset: Dataset[Batch]) -> DataLoader[Batch]:

@@ -51,7 +51,7 @@ class Denoiser(Estimator):
             start = torch.tensor(head.start).repeat_interleave(len(bias) // head.outputs)
             with torch.no_grad():
                 bias.copy_(start)
-        head.causal = bool(getattr(net, "causal", False))
+        head.causal = representation.causal = bool(getattr(net, "causal", False))
         return cls(net, representation, head=head)
 
     @classmethod

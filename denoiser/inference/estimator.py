@@ -95,7 +95,7 @@ class Estimator(nn.Module):
 
     def context(self, options: Options) -> int:
         """Return the number of frames on either side that an enhanced frame depends on."""
-        return int(self.net.context) + self._estimates_beside(options)
+        return int(self.net.context) + self.spectral.level_frames + self._estimates_beside(options)
 
     def _estimates_beside(self, options: Options) -> int:
         """Return the number of estimated frames on either side that a sample depends on."""
@@ -114,17 +114,22 @@ class Estimator(nn.Module):
 
         spectral, hop = self.spectral, self.spectral.hop
         begin, end, _ = wanted.indices(low.shape[-1])
-        noisy = spectral(low - level.mean, level.rms)
+        stft = spectral.stft(low - level.mean)
+        levels = spectral.levels(stft, level.rms).expand(-1, stft.shape[-1])
         beside = self._estimates_beside(options)
         first = max(0, begin // hop - beside)
-        last = min(noisy.shape[-1], math.ceil(end / hop) + beside)
-        frames = slice(first, last)
+        last = min(stft.shape[-1], math.ceil(end / hop) + beside)
+        # The level depends on more frames than the network does, which begins on a whole stride.
+        context, stride = int(self.net.context), int(self.net.stride)
+        seen = slice(max(0, first - context) // stride * stride, last + context)
+        noisy = spectral.normalise(stft[..., seen], levels[..., seen])
+        frames = slice(first - seen.start, last - seen.start)
         magnitude, phase = self.magnitudes(noisy, options, wanted=frames)
 
         # The inverse spans from the middle of the first window to the middle of the last.
         start = first * hop
         length = min(low.shape[-1] - start, (last - first - 1) * hop)
-        waveform = spectral.inverse(magnitude, phase, level.rms, length, options.phase_iters)
+        waveform = spectral.inverse(magnitude, phase, levels[..., first:last], length, options.phase_iters)
         enhanced = waveform[:, begin - start : end - start]
         smoothing = upper_band.SMOOTHED_FRAMES // 2
         energies = F.pad(band.energies(noisy.magnitude[..., frames], magnitude), (smoothing, smoothing))

@@ -35,6 +35,7 @@ class Frames:
         # Largest number of input samples that a result waits for.
         self.delay = self._n_fft
         self._memory: Memory = {}
+        self._powers = torch.zeros(0)  # of the last frames, for the level over time
         self._band = band
         self._received = self._returned = 0  # samples
         self._frames_done = 0
@@ -53,6 +54,7 @@ class Frames:
             # The first window is centred on the first sample; silence lies before it.
             self._ahead = samples.new_zeros(len(samples), self._half)
             self._low = samples[:, :0]
+            self._powers = samples.new_zeros(len(samples), 0)
             self._sums = samples.new_zeros(len(samples) + 1, 0)
             self._energies = samples.new_zeros(2, len(samples), SMOOTHED_FRAMES - 1)
         self._ahead = torch.cat([self._ahead, samples], dim=-1)
@@ -86,11 +88,16 @@ class Frames:
 
     def _add_frames(self, piece: Tensor, count: int) -> None:
         spectral, level = self.estimator.spectral, self.level()
-        noisy = spectral(piece - level.mean, level.rms, center=False)
+        stft = spectral.stft(piece - level.mean, center=False)
+        levels = spectral.levels(stft, level.rms, self._powers)
+        if spectral.level_frames:
+            powers = torch.cat([self._powers, spectral.powers(stft)], dim=-1)
+            self._powers = powers[..., -spectral.level_frames :]
+        noisy = spectral.normalise(stft, levels)
         magnitude, phase = self.estimator.magnitudes(noisy, self.options, self._memory)
         self._energies = torch.cat([self._energies, self._band.energies(noisy.magnitude, magnitude)], dim=-1)
-        windows = torch.fft.irfft((spectral.unscale(magnitude) * phase).mT, self._n_fft)
-        windows = windows * spectral.window * level.rms[..., None]
+        linear = spectral.unscale(magnitude) * phase * levels.unsqueeze(-2)
+        windows = torch.fft.irfft(linear.mT, self._n_fft) * spectral.window
         squares = (spectral.window**2).expand(1, count, -1)
         new = overlap_added(torch.cat([windows, squares]), self._hop)
         first = self._frames_done * self._hop - self._half - self._returned

@@ -122,8 +122,7 @@ class DenoisingModule(LightningModule):
         noisy = batch["noisy"] - batch["noisy"].mean(dim=-1, keepdim=True)
         clean = batch["clean"] - batch["clean"].mean(dim=-1, keepdim=True)
         spectral, samples = self.denoiser.spectral, LOSS_SECONDS * self.denoiser.sample_rate
-        pair = {"noisy": noisy[:, :samples], "clean": clean[:, :samples]}
-        loss = float(self.step({name: spectral(sound, batch["level"]) for name, sound in pair.items()}))
+        loss = float(self.step(spectral.spectra(noisy[:, :samples], clean[:, :samples], batch["level"])))
         # A network that has diverged makes no sound; the callback StopWhenDiverged ends the training.
         scores: Any = dict.fromkeys(self.val_metric_names, math.nan)
         if math.isfinite(loss):
