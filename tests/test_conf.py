@@ -16,7 +16,9 @@ from conftest import ROOT, composed
 from denoiser.console import one_line
 from denoiser.data.datamodule import PairedData
 from denoiser.errors import ConfigError
+from denoiser.spectral import Spectral
 from denoiser.training import trainer
+from denoiser.training.components import build_augment
 from denoiser.training.folder import run_folder
 from denoiser.training.run import build_module
 
@@ -29,7 +31,7 @@ OPTIONS = sorted({str(p.relative_to(CONF).with_suffix("")) for p in FILES} - {"d
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_builds(option, tmp_path):
     group, name = option.rsplit("/", 1)
-    mixed = option in ("data/mixture", "experiment/small", "experiment/best")
+    mixed = option in ("data/mixture", "data/mixture_in_rooms", "experiment/small", "experiment/best")
     corpus = "data.speech=corpus" if mixed else "data.root=corpus"
     # The seed's loss sees magnitudes alone, under which a head that estimates the phase is refused.
     loss = ["loss=compressed"] if group == "model/head" else []
@@ -39,12 +41,23 @@ def test_every_option_composes_and_builds(option, tmp_path):
     name = "-".join(HydraConfig.get().runtime.choices[g] for g in ("data", "model", "loss"))
     assert plain["name"] == (f"debug-{name}" if group == "debug" else name)  # never taken for a run to resume
     module = build_module(plain, {})
+    build_augment(plain["augment"])
     limits = {"max_steps": 10, "max_epochs": -1}
     module.trainer = trainer.build_trainer(tmp_path, **{**plain["trainer"], **limits}, logger=False)
     module.configure_optimizers()
     assert isinstance(instantiate(cfg.data, spectral=module.denoiser.spectral), PairedData)
     assert instantiate(cfg.logger, save_dir=str(tmp_path))
     assert all(instantiate(c) for c in cfg.callbacks.values())
+
+
+@pytest.mark.parametrize("corpus", ["vctk_demand", "folders", "synthetic", "mixture", "mixture_in_rooms"])
+@pytest.mark.parametrize("recipe", ["best", "small", "demo"])
+def test_every_recipe_combines_with_every_corpus(recipe, corpus):
+    place = "data.speech=corpus" if corpus.startswith("mixture") else "data.root=corpus"
+    cfg = composed(f"experiment={recipe}", f"data={corpus}", place, "augment=none", "init_from=best")
+    assert isinstance(instantiate(cfg.data, spectral=Spectral(**cfg.spectral)), PairedData)
+    assert cfg.data.batch_size == composed(f"experiment={recipe}").data.batch_size
+    assert not cfg.augment  # and so does every augmentation
 
 
 @pytest.mark.parametrize(("head", "loss"), [("complex", "huber"), ("phase", "l1"), ("filter", "mse")])

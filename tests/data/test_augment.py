@@ -261,7 +261,10 @@ def test_a_gpu_makes_the_same_batch():
     assert all(torch.allclose(here[key], there[key].cpu(), rtol=1e-3, atol=1e-5) for key in batch)
 
 
-@pytest.mark.parametrize(("option", "expected"), [("none", []), ("remix", ["remix"]), ("full", list(TRANSFORMS))])
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [("none", []), ("remix", ["remix"]), ("light", ["speed", "remix", "clip"]), ("full", list(TRANSFORMS))],
+)
 @pytest.mark.parametrize("rate", [8_000, 16_000])
 def test_every_option_builds_at_every_rate(option, expected, rate):
     built = configured(option, f"spectral={rate // 1000}k" if rate != RATE else "seed=0")
