@@ -139,6 +139,11 @@ def quoted(text: str) -> str:
     return QuotedString(text.replace("${", "\\${"), Quote.single).with_quotes()
 
 
+def expanded(name: str) -> str:
+    """Return ``~/talk.wav`` with the home folder in place of ``~``, unless there is a file of that very name."""
+    return name if os.path.lexists(name) else os.path.expanduser(name)
+
+
 def unquoted(value: str) -> str:
     """Return ``"my talk.wav"`` as ``my talk.wav``, as Hydra reads it, unless a file has the quotes in its name."""
     if value[:1] not in ("'", '"') or value[-1] != value[0] or os.path.lexists(value):
