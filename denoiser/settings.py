@@ -85,6 +85,9 @@ class InferSettings:
     ckpt: str = ""
     input: Any = None
     output: str | None = None
+    format: str | None = None
+    rate: int | None = None
+    channels: int = 1
     dry: float = 0.0
     max_attenuation_db: float | None = None
     phase_iters: int = 0
@@ -94,6 +97,7 @@ class InferSettings:
     plot: bool = False
     report: bool = False
     reference: str | None = None
+    align: bool = False
     shards: int = 1
     shard: int | None = None
     device: str = "auto"

@@ -64,7 +64,9 @@ def test_quotes_of_its_own_are_taken_off_a_name_unless_it_has_them(here):
 
 def test_a_home_folder_is_found_in_every_setting_unless_a_file_has_the_very_name(here, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    assert read(*infer("output=~/out/clean.wav")) == read(*infer("output='~/out/clean.wav'")) == "/home/me/out/clean.wav"
+    assert (
+        read(*infer("output=~/out/clean.wav")) == read(*infer("output='~/out/clean.wav'")) == "/home/me/out/clean.wav"
+    )
     assert read(*infer("~/takes/*.wav")) == "/home/me/takes/*.wav"
     assert read(*infer("a.wav", "~/b.wav")) == ["a.wav", "/home/me/b.wav"]
     for key in ("data.root", "init_from", "+data.root", "logger.folder", "hydra.run.dir"):
