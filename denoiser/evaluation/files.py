@@ -68,7 +68,7 @@ def evaluate(
         if rows:
             jobs = {triple.name: (triple.noisy, triple.enhanced) for triple in triples}
             scores = {jobs[row["name"]]: row for row in rows}
-            lags = {row["name"]: row["lag_ms"] for row in rows if row["lag_ms"]}
+            lags = {row["name"]: row["lag_ms"] for row in rows if "lag_ms" in row}
             summary = tables.write_scores(rows, folder, aligned=align, lags_ms=lags)
             print(f"\n{tables.scores_table(summary)}\n\nscores: {folder / 'scores.csv'}")
             if told := _lags(rows, align):
@@ -83,7 +83,7 @@ def evaluate(
 
 def _lags(rows: Sequence[Row], align: bool) -> str:
     """Return a line on the references that are late or early, empty if none is."""
-    apart = [row for row in rows if row["lag_ms"]]
+    apart = [row for row in rows if "lag_ms" in row]
     if not apart:
         return ""
     worst = max(apart, key=lambda row: abs(row["lag_ms"]))
@@ -137,8 +137,8 @@ def score_files(
     """Score each noisy and enhanced file against its reference; show progress.
 
     Return a row per file, in the order of ``triples`` and the same for any number of workers, and a line for each file
-    that could not be scored. A row has the ``lag_ms`` by which the reference is late, 0 if it is not, which ``align``
-    takes back first. It has noise type and SNR if log files of VCTK-DEMAND lie beside the noisy files or one
+    that could not be scored. Where the reference is late or early a row has its ``lag_ms``, which ``align`` takes back
+    first. It has noise type and SNR if log files of VCTK-DEMAND lie beside the noisy files or one
     folder above. ``workers`` is one per processor, at most one per eight files, unless given; 1 works in this process.
     More are spawned: a script must call this under ``if __name__ == "__main__":``. ConfigError if a metric is unknown.
     """
@@ -194,7 +194,7 @@ def _score(triple: Triple, names: Sequence[str], align: bool) -> Row | str:
         both = slice(max(0, math.ceil(-apart)), shape[1] - max(0, math.ceil(apart)))
         clean = advance(clean, apart)[:, both]
         noisy, enhanced = noisy[:, both], enhanced[:, both]
-    row: Row = {"name": triple.name, "lag_ms": round(1000 * apart / RATE, 2)}
+    row: Row = {"name": triple.name} | ({"lag_ms": round(1000 * apart / RATE, 2)} if apart else {})
     for kind, waveform in (("noisy", noisy), ("enhanced", enhanced)):
         pairs = zip(clean, waveform, strict=True)
         row[kind] = metrics.mean([metrics.score(x, y, RATE, names) for x, y in pairs])

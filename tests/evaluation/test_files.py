@@ -185,7 +185,7 @@ def test_a_reference_apart_in_time_is_told_and_scored_aligned_on_request(tmp_pat
         assert row["lag_ms"] == pytest.approx(milliseconds, abs=0.05)
         found[align] = row["enhanced"]["si_sdr"]
     (right,), _ = score_files([Triple("a", *paths[:2], tmp_path / "clean.wav")], names=["si_sdr"])
-    assert right["lag_ms"] == 0
+    assert "lag_ms" not in right
     assert found[False] < right["enhanced"]["si_sdr"] - 10
     assert found[True] == pytest.approx(right["enhanced"]["si_sdr"], abs=1)
     evaluate({tuple(paths[:2]): 1.0}, reference=paths[2])

@@ -120,6 +120,6 @@ def test_headerless_pcm_that_its_settings_do_not_fit_is_one_line(denoiser, here)
         enhance_files(denoiser, plan(["talk.raw"], "out.wav"), raw=Raw("s16le", 16_000, 2))
     with pytest.raises(AudioError, match=r"talk.raw: .*it has no header.*headerless PCM with format="):
         enhance_files(denoiser, plan(["talk.raw"], "out.wav"))
-    with pytest.raises(ConfigError, match="format=s17: .*s16le"):
+    with pytest.raises(ConfigError, match=r"format=s17: .*s16le"):
         Raw("s17", 16_000)
     assert not Path("out.wav").exists()
