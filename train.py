@@ -18,6 +18,7 @@ with startup.importing():
 
 NAMES = (  # settings that are meant letter for letter
     "data.root", "data.speech", "data.noise", "data.rooms", "data.test_root", "data.cache", "ckpt_path", "init_from",
+    "data.pair", "data.speaker", "data.recording",
 )  # fmt: skip
 
 

@@ -17,11 +17,11 @@ COMMANDS = {
 def main() -> None:
     """Run the command that was named first, with the settings that follow it."""
     name, *arguments = sys.argv[1:] or ["--help"]
-    if name in ("--help", "-h"):
-        print("python -m denoiser COMMAND key=value ...; COMMAND --help shows its settings\n")
-        print("\n".join(f"  {command:10}{purpose}" for command, purpose in COMMANDS.items()))
-        return
     with one_line():
+        if name in ("--help", "-h"):
+            print("python -m denoiser COMMAND key=value ...; COMMAND --help shows its settings\n")
+            print("\n".join(f"  {command:10}{purpose}" for command, purpose in COMMANDS.items()))
+            return
         if name not in COMMANDS:
             raise ConfigError(f"{name}: no such command; expected {', '.join(COMMANDS)}")
         # Each command loads what it needs alone: torch takes seconds.

@@ -3,7 +3,9 @@
 import difflib
 import errno
 import io
+import logging
 import os
+import select
 import signal
 import sys
 import traceback
@@ -36,8 +38,42 @@ RENAMED = {
 
 
 @contextmanager
+def until_cut() -> Iterator[None]:
+    """End quietly where nobody reads the output any more, as of ``--help | head``, with the exit code of SIGPIPE."""
+    # A handler would print a traceback of its own.
+    logging.raiseExceptions = False
+    try:
+        try:
+            yield
+        finally:
+            # Python's own flush at the end would complain.
+            if sys.stdout:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        cut = [stream for stream in (sys.stdout, sys.stderr) if stream and not _is_read(stream.fileno())]
+        if not cut:
+            raise
+        for stream in cut:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _is_read(descriptor: int) -> bool:
+    """Return False for a pipe whose other end is closed."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return not any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+@contextmanager
 def one_line() -> Iterator[None]:
     """Turn a person's mistake into one line on stderr and exit code 2; ``HYDRA_FULL_ERROR=1`` shows the traceback."""
+    with until_cut(), _explained():
+        yield
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name with a character that the terminal's encoding lacks must not end the program.
         sys.stdout.reconfigure(errors="backslashreplace")

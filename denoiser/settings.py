@@ -85,6 +85,9 @@ class InferSettings:
     ckpt: str = ""
     input: Any = None
     output: str | None = None
+    format: str | None = None
+    rate: int | None = None
+    channels: int = 1
     dry: float = 0.0
     max_attenuation_db: float | None = None
     phase_iters: int = 0
@@ -94,6 +97,7 @@ class InferSettings:
     plot: bool = False
     report: bool = False
     reference: str | None = None
+    align: bool = False
     shards: int = 1
     shard: int | None = None
     device: str = "auto"
@@ -137,6 +141,11 @@ def quoted(text: str) -> str:
     """Return ``text`` as a value that Hydra and OmegaConf read as exactly that: ``it's`` → ``'it\\'s'``."""
     # OmegaConf resolves ${ even in quotes.
     return QuotedString(text.replace("${", "\\${"), Quote.single).with_quotes()
+
+
+def expanded(name: str) -> str:
+    """Return ``~/talk.wav`` with the home folder in place of ``~``, unless there is a file of that very name."""
+    return name if os.path.lexists(name) else os.path.expanduser(name)
 
 
 def unquoted(value: str) -> str:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from conftest import ROOT, composed
 from denoiser.console import one_line
 from denoiser.data.datamodule import PairedData
-from denoiser.errors import ConfigError
+from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
 from denoiser.training import trainer
 from denoiser.training.components import build_augment
@@ -66,6 +66,13 @@ def test_a_head_that_estimates_the_phase_is_refused_under_a_loss_of_magnitudes_a
     plain = OmegaConf.to_container(composed(f"model/head={head}", f"loss={loss}"), resolve=True)
     with pytest.raises(ConfigError, match="this model/head estimates the phase"):
         build_module(plain, {})
+
+
+def test_a_corpus_that_is_not_there_is_one_line_with_three_ways_out(here):
+    with pytest.raises(
+        CorpusError, match=r"data/vctk_demand: .*download root=data/vctk_demand.*data=folders.*=synthetic"
+    ):
+        instantiate(composed().data, spectral=Spectral()).prepare_data()
 
 
 def test_any_optimizer_and_scheduler_of_torch_can_be_named():

@@ -79,4 +79,7 @@ def reason(error: BaseException) -> str:
         if error.code == 2:  # SF_ERR_SYSTEM of sndfile.h
             return "the system refuses: no permission, or no space"
         return error.error_string.removeprefix("Error : ").rstrip(".")
+    if isinstance(error, TypeError):
+        # soundfile takes a name that ends in .raw for headerless PCM, and asks for its rate.
+        return "it has no header"
     return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -124,7 +124,9 @@ def _decoder(path: Path) -> libsndfile.Source | ffmpeg.Source:
                 if suffix not in FORMATS:
                     raise
         why = libsndfile.reason(error)
-        raise AudioError(f"{path}: not readable as audio ({why}); WAV, FLAC, OGG, MP3 and AIFF are") from error
+        raise AudioError(
+            f"{path}: not readable as audio ({why}); WAV, FLAC, OGG, MP3 and AIFF are, headerless PCM with format="
+        ) from error
     if source.is_guessed and ffmpeg.is_installed():
         # libsndfile would stop at the guess: at a seventh of a variable bit rate that begins in silence.
         source.close()

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from denoiser.errors import ConfigError
-from denoiser.settings import quoted, unquoted
+from denoiser.settings import expanded, quoted, unquoted
 
 _KEY = re.compile(r"\+{0,2}[\w./@$:-]+")
 _MULTIRUN = frozenset({"-m", "--multirun"})
@@ -26,6 +26,7 @@ def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | Non
     Where no such file exists, a name wholly in quotes loses them, and ``null``, a list (``[a,b]``) and, for ``-m``,
     a sweep (``a.ckpt,b.ckpt``) keep Hydra's meaning. With ``inputs``, the setting that takes any number of names,
     arguments without a key are names, and so are files that look like a setting; after ``--`` all are.
+    In every setting ``~/`` is the home folder, where no file has that very name.
 
     Raises ConfigError for an option that does not exist.
     """
@@ -40,7 +41,9 @@ def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | Non
         if is_setting and key == inputs:
             found.append(unquoted(value))
         elif is_setting and key.lstrip("+") in names:
-            settings.append(argument if _is_hydras(value, multirun) else f"{key}={quoted(unquoted(value))}")
+            swept = _at_home(value)
+            name = swept if _is_hydras(swept, multirun) else quoted(expanded(unquoted(value)))
+            settings.append(f"{key}={name}")
         elif argument in _FLAGS or key in _VALUED:
             options += [argument, *islice(rest, int(argument in _VALUED))]
         elif inputs and argument == "--":
@@ -52,12 +55,18 @@ def as_typed(arguments: Sequence[str], names: Collection[str], inputs: str | Non
         elif inputs and not is_setting:
             found.append(argument)  # not there, or a pattern
         else:
-            settings.append(argument)
+            settings.append(f"{key}={_at_home(value)}" if is_setting else argument)
+    names_given = [quoted(expanded(name)) for name in found]
     if len(found) == 1:
-        settings.append(f"{inputs}={quoted(found[0])}")
+        settings.append(f"{inputs}={names_given[0]}")
     elif found:
-        settings.append(f"{inputs}=[{','.join(map(quoted, found))}]")
+        settings.append(f"{inputs}=[{','.join(names_given)}]")
     return settings + options
+
+
+def _at_home(value: str) -> str:
+    """Return a value, a list or a sweep for Hydra, which cannot read ``~/``, with the home folder in its place."""
+    return re.sub(r"(?<![^[,\s'\"])~(?=/)", lambda _: os.path.expanduser("~"), value)
 
 
 def _is_hydras(value: str, multirun: bool) -> bool:
@@ -73,7 +82,8 @@ def _is_hydras(value: str, multirun: bool) -> bool:
 def key_values(defaults: Mapping[str, str], usage: str, arguments: Sequence[str]) -> dict[str, str]:
     """Return ``defaults`` with the ``key=value`` arguments of a small command in their place.
 
-    ``--help`` prints ``usage`` and ends the program. Raises ConfigError for an argument that is no setting.
+    In a value ``~/`` is the home folder. ``--help`` prints ``usage`` and ends the program. Raises ConfigError for an
+    argument that is no setting.
     """
     if not {"--help", "-h"}.isdisjoint(arguments):
         print(usage)
@@ -85,7 +95,7 @@ def key_values(defaults: Mapping[str, str], usage: str, arguments: Sequence[str]
             near = difflib.get_close_matches(key, defaults, n=1)
             advice = f"; did you mean {near[0]}?" if near else "."
             raise ConfigError(f"{argument}: no such setting{advice} Settings are key=value; all of them: --help")
-        result[key] = value
+        result[key] = expanded(value)
     return result
 
 

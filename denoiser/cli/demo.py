@@ -90,7 +90,7 @@ def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> Any:
 
     def enhance(clip: str | None, name: str, *chosen: Any) -> tuple[str, str, Any, str]:
         if not clip:
-            raise gr.Error("Drop or record a clip first.")
+            raise gr.Error("Drop or record a clip first.", print_exception=False)
         source = Path(clip)
         private = folder / secrets.token_hex(16)
         private.mkdir(mode=0o700)
@@ -102,7 +102,8 @@ def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> Any:
             figure = figures.before_and_after(source, target)
         except DenoiserError as error:
             # The visitor knows the clip by its name, not by the folder that Gradio put it in.
-            raise gr.Error(str(error).replace(f"{source.parent}{os.sep}", "")) from error
+            told = str(error).replace(f"{source.parent}{os.sep}", "")
+            raise gr.Error(told, print_exception=False) from None
         info = done.info
         facts = f"{done.seconds:.1f} s at {info.sample_rate} Hz, channels: {info.channels}, gain {done.gain:.3f}"
         return str(target), str(target), figure, facts

@@ -29,23 +29,37 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
     if cfg.jobs != "auto":
         settings.check_range(cfg, "jobs", 1)
     settings.check_shard(cfg)
+    settings.check_range(cfg, "rate", 1_000, 768_000)
+    settings.check_range(cfg, "channels", 1, 1024)
+    if cfg.format:
+        settings.require(cfg, "rate")
+    elif cfg.rate or cfg.channels != 1:
+        raise ConfigError(
+            f"rate={cfg.rate} channels={cfg.channels}: of headerless PCM alone; give format= too, as s16le"
+        )
     with startup.importing():  # torch takes seconds, which a mistyped setting should not wait for
         import torch
 
+        from denoiser.audio.raw import Raw
         from denoiser.evaluation.files import folder_of
         from denoiser.inference.batch import enhance_files
         from denoiser.inference.denoiser import Denoiser
         from denoiser.inference.jobs import plan
         from denoiser.inference.options import Options
-        from denoiser.inference.pipes import STDOUT
+        from denoiser.inference.pipes import is_pipe
 
     options = Options(cfg.dry, cfg.max_attenuation_db, cfg.phase_iters, cfg.full_band)
     sources = [str(name) for name in cfg.input] if OmegaConf.is_list(cfg.input) else [str(cfg.input)]
-    is_one_file = len(sources) == 1 and (sources[0] == "-" or Path(sources[0]).is_file())
+    is_one_file = len(sources) == 1 and (is_pipe(sources[0]) or Path(sources[0]).is_file())
     all_jobs = plan(sources, str(cfg.output) if cfg.output else None)
-    piped = any(job.target is STDOUT for job in all_jobs)
+    piped = any(is_pipe(job.target) for job in all_jobs)
     if piped and (cfg.plot or cfg.report or cfg.reference or cfg.shards > 1):
         raise ConfigError("output=-: carries the sound alone; plot, report, reference and shards want files")
+    raw = Raw(cfg.format, cfg.rate, cfg.channels) if cfg.format else None
+    if raw and (cfg.report or cfg.reference or any(Path(source).is_dir() for source in sources)):
+        raise ConfigError(
+            f"format={cfg.format}: for named files or a pattern, 'FOLDER/*.raw', and no report or reference"
+        )
     jobs, folder = all_jobs, None
     if cfg.shards > 1:
         # As long as the files are the same, every process divides them alike.
@@ -69,6 +83,7 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
             overwrite=cfg.overwrite or is_one_file,
             plot=cfg.plot,
             at_once=None if cfg.jobs == "auto" else cfg.jobs,
+            raw=raw,
         )
         unscored = _report(cfg, sources, options, outcome, folder)
     if outcome.failed or unscored:
@@ -92,6 +107,7 @@ def _report(cfg: DictConfig, sources: list[str], options: "Options", outcome: "O
         root=Path(sources[0]) if is_one_folder else None,
         page=cfg.report,
         folder=folder,
+        align=cfg.align,
         settings=f"{cfg.ckpt}: {chosen}",
         failures=[shown(error) for error in outcome.failed.values()],
     )

@@ -25,10 +25,11 @@ def main(arguments: Sequence[str]) -> None:
     given = key_values(defaults, USAGE, arguments)
     settings.require(given, "runs")
     flags = {key: choice(given, key, "true", "false") == "true" for key in ("page", "sounds")}
-    pair = given["compare"].split(",") if given["compare"] else []
+    pair = [settings.expanded(name) for name in given["compare"].split(",")] if given["compare"] else []
     if len(pair) not in (0, 2):
         raise errors.ConfigError(f"compare={given['compare']}: expected two configurations, A,B")
-    folders = [given["runs"]] if Path(given["runs"]).is_dir() else given["runs"].split(",")
+    several = [settings.expanded(folder) for folder in given["runs"].split(",")]
+    folders = [given["runs"]] if Path(given["runs"]).is_dir() else several
 
     # Lightning takes seconds to import: a mistake in the settings is told before that.
     from denoiser.ranking.rank import rank

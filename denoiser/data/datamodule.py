@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_convert
 
 from denoiser import distributed
-from denoiser.data import metadata, pairs, vctk_demand
+from denoiser.data import metadata, pairs, twins, vctk_demand
 from denoiser.data.augment import Augment
 from denoiser.data.crops import Batch, Crops, DistributedBatchSampler, EpochSampler, Utterances
 from denoiser.data.preparation import prepare
@@ -49,6 +49,7 @@ class PairedData(LightningDataModule):
         seed: int = 0,
         augment: Augment | None = None,
         licence: str | None = None,
+        pair: str | None = None,
     ) -> None:
         super().__init__()
         if layout not in pairs.LAYOUTS:
@@ -65,11 +66,11 @@ class PairedData(LightningDataModule):
         self.cache = Path(cache).expanduser()
         self.batch_size, self.frames, self.device, self.workers = batch_size, frames, device, workers
         self.val_limit, self.shuffle, self.seed = val_limit, shuffle, seed
-        self.augment, self.licence = augment or Augment(), licence
+        self.augment, self.licence, self.pair = augment or Augment(), licence, pair
         self.names: dict[str, list[str]] = {}  # of the utterances by split, after setup
         self.rule = ""
         self.resident: Resident | None = None
-        self._stores: list[Store] = []
+        self._stores: dict[str, Store] = {}
 
     def teardown(self, stage: str | None = None) -> None:
         """Free the memory of the training device, which the test needs."""
@@ -82,23 +83,34 @@ class PairedData(LightningDataModule):
         if self.download:
             vctk_demand.fetch(self.root)
         folders = pairs.LAYOUTS[self.layout](self.root)
-        matched = [pairs.match(*side) for side in (folders.train, folders.test) if side]
-        problems = [problem for _, found in matched for problem in found]
-        self._stores = prepare([corpus for corpus, _ in matched], self.spectral.sample_rate, self.cache, problems)
+        sides = {"train": folders.train, "test": folders.test, "val": folders.val}
+        matched = {part: pairs.match(*side, self.pair) for part, side in sides.items() if side}
+        problems = [problem for _, found in matched.values() for problem in found]
+        corpora = [corpus for corpus, _ in matched.values()]
+        stores = prepare(corpora, self.spectral.sample_rate, self.cache, problems)
+        self._stores = dict(zip(matched, stores, strict=True))
 
     def setup(self, stage: str | None = None) -> None:
         if self.names:
             return
         self.prepare_data()  # only the first rank has done so
-        self.store, self.test_store = self._stores[0], self._stores[-1]
-        names, test = self.store.names, self.test_store.names
+        self.store = self._stores["train"]
+        self.test_store, self.val_store = (self._stores.get(part, self.store) for part in ("test", "val"))
+        folders = pairs.LAYOUTS[self.layout](self.root)
+        train, val, test = (store.names for store in (self.store, self.val_store, self.test_store))
         if self.test_store is self.store:
             # A corpus without a test set: hold one out first, then validate on others.
-            names, test, test_rule = pairs.split(names, part="test")
+            train, test, test_rule = pairs.split(train, part="test")
             self.rule = f"test: {test_rule}; "
-        train, val, rule = pairs.split(names, pairs.LAYOUTS[self.layout](self.root).held_out)
-        self.rule += f"validation: {rule}"
+        if folders.val:
+            self.rule += f"validation: its own, {os.path.relpath(folders.val[0], self.root)}"
+        else:
+            train, val, rule = pairs.split(train, folders.held_out)
+            self.rule += f"validation: {rule}"
         self.names = {"train": train, "val": val, "test": test}
+        for part, store in self._stores.items():
+            if odd := twins.look(store, self.names[part], f"{self.root}, {part}"):
+                distributed.say(f"warning: {odd}")
         self.logs = metadata.read_logs(self.root)
         self._facts = {**metadata.gather(val, self.logs), **metadata.gather(test, self.logs)}
 
@@ -159,7 +171,7 @@ class PairedData(LightningDataModule):
         names = self.names["val"]
         if self.val_limit is not None and self.val_limit < len(names):
             names = [names[i * len(names) // self.val_limit] for i in range(self.val_limit)]
-        return utterance_loader(Utterances(self.store, names))
+        return utterance_loader(Utterances(self.val_store, names))
 
     def test_dataloader(self) -> DataLoader[Batch]:
         return utterance_loader(Utterances(self.test_store, self.names["test"]))

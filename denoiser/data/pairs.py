@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from denoiser import audio
+from denoiser.data import schemes
 from denoiser.data.split import FEWEST, PREFIX, hold_out, speaker
 from denoiser.errors import AudioError, CorpusError
 
@@ -13,7 +14,15 @@ VCTK_HELD_OUT = ("p226", "p287")  # as in SpeechBrain, so that results compare
 LISTED = 10  # problems in a message
 TESTS = (("noisy_testset_wav", "clean_testset_wav"), ("test/noisy", "test/clean"), ("noisy", "clean"))
 
+# Names that people give to the folders of each part.
+PARTS = {
+    "train": ("train", "training", "tr"),
+    "val": ("valid", "val", "validation", "dev", "cv"),
+    "test": ("test", "testing", "tt"),
+}
+
 Paths = str | Sequence[str]
+Sides = tuple[Path, Path]  # folders of noisy and clean files
 
 
 @dataclass(frozen=True)
@@ -27,35 +36,65 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Folders:
-    """The noisy and clean folders of a corpus for training and test; ``test`` is None if it has none of its own."""
+    """The noisy and clean folders of a corpus for each part; ``test`` or ``val`` is None if it has none of its own."""
 
-    train: tuple[Path, Path]
-    test: tuple[Path, Path] | None
+    train: Sides
+    test: Sides | None
     held_out: tuple[str, ...] = ()
+    val: Sides | None = None
 
 
 def vctk_demand(root: Path) -> Folders:
-    """Return the folders of VCTK-DEMAND under ``root``, each of which may lie in a folder of its own name."""
-    trains = [f"trainset_{speakers}spk_wav" for speakers in (28, 56)]
-    train = next((name for name in trains if (root / f"noisy_{name}").is_dir()), trains[0])
-    names = [f"noisy_{train}", f"clean_{train}", "noisy_testset_wav", "clean_testset_wav"]
-    if missing := [name for name in names if not (root / name).is_dir()]:
-        remedy = f"python -m denoiser download root={root} fetches it; or use data=folders or data=synthetic"
-        raise CorpusError(f"data.root={root}: not VCTK-DEMAND, missing: {', '.join(missing)}; {remedy}")
-    noisy, clean, test_noisy, test_clean = [unnest(root / name) for name in names]
-    return Folders((noisy, clean), (test_noisy, test_clean), VCTK_HELD_OUT)
+    """Return the folders of VCTK-DEMAND under ``root``, each of which may lie in a folder of its own name.
+
+    Names like those of its archives are known too: ``noisy_trainset_wav``, ``noisy_trainset_28spk_wav_16k``.
+    """
+    parts = {"train": "trainset_28spk_wav", "test": "testset_wav", "val": "valset_wav"}
+    for part, published in parts.items():
+        found = [folder.name.removeprefix("noisy_") for folder in root.glob(f"noisy_{part}*") if folder.is_dir()]
+        parts[part] = min([name for name in found if name == published] or sorted(found), key=len, default=published)
+    names = [f"{side}_{name}" for name in parts.values() for side in ("noisy", "clean")]
+    if missing := [name for name in names[:4] if not (root / name).is_dir()]:
+        raise CorpusError(
+            f"data.root={root}: not VCTK-DEMAND, {_missing(root, missing)}; python -m denoiser download root={root} "
+            "fetches it; or train on pairs of your own: data=folders data.root=FOLDER; or without any: data=synthetic"
+        )
+    sides = [unnest(root / name) for name in names]
+    train, test, val = zip(sides[::2], sides[1::2], strict=True)
+    return Folders(train, test, VCTK_HELD_OUT, val if all(side.is_dir() for side in val) else None)
 
 
 def folders(root: Path) -> Folders:
-    """Return ``noisy/`` and ``clean/`` under ``root`` or ``root/train``, and those of a test under ``root/test``."""
-    found = [(base / "noisy", base / "clean") for base in (root, root / "train", root / "test")]
-    here, train, test = [sides if all(side.is_dir() for side in sides) else None for sides in found]
-    if sides := here or train:
-        return Folders(sides, test)
-    raise CorpusError(f"data.root={root}: no noisy/ and clean/ in it, nor in train/; put files and clean twins there")
+    """Return ``noisy/`` and ``clean/`` under ``root``, or those of each part, as ``train/noisy`` or ``noisy/train``."""
+    if not root.is_dir():
+        raise CorpusError(f"data.root={root}: not there; name a folder that holds noisy/ and clean/")
+
+    def own(*places: str) -> Sides | None:
+        """Return the first of these places, in which * is a side, that has both of them."""
+        pairs = [(root / place.replace("*", "noisy"), root / place.replace("*", "clean")) for place in places]
+        return next((pair for pair in pairs if all(side.is_dir() for side in pair)), None)
+
+    inside = {part: own(*(f"*/{name}" for name in names)) for part, names in PARTS.items()}
+    beside = {part: own(*(f"{name}/*" for name in names)) for part, names in PARTS.items()}
+    found = inside if inside["train"] else beside
+    train = found["train"] if inside["train"] else own("*") or beside["train"]
+    if train is None:
+        remedy = "put files and clean twins there"
+        problem = f"no noisy/ and clean/ in it, nor in train/; {_missing(root, ['noisy', 'clean'])}"
+        remedy = "put files and clean twins there; for folders named as noisy_trainset_wav: data=vctk_demand"
+        raise CorpusError(f"data.root={root}: {problem}; {remedy}")
+    return Folders(train, found["test"], val=found["val"])
 
 
 LAYOUTS = {"vctk_demand": vctk_demand, "folders": folders}
+
+
+def _missing(root: Path, names: Sequence[str]) -> str:
+    """Return the names of the folders that ``root`` lacks and of those that it holds, as a part of a message."""
+    if not root.is_dir():
+        return "not even there"
+    held = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return f"missing: {', '.join(names)}" + (f"; it holds {', '.join(held[:LISTED])}" if held else "")
 
 
 def unnest(folder: Path) -> Path:
@@ -64,9 +103,14 @@ def unnest(folder: Path) -> Path:
     return inner if inner.is_dir() else folder
 
 
-def match(noisy: Path, clean: Path) -> tuple[Corpus, list[str]]:
-    """Return pairs of sound files with one relative name without extension, sorted by it, and a line a problem."""
+def match(noisy: Path, clean: Path, pattern: str | None = None) -> tuple[Corpus, list[str]]:
+    """Return pairs of sound files, sorted by name, and a line a problem.
+
+    Twins have one relative name without extension, or agree in what ``pattern`` finds in it; the noisy file's is that
+    of the pair. Raises CorpusError where all names differ by a scheme that a pattern can tell.
+    """
     sides: list[dict[str, Path]] = []
+    names: list[list[str]] = []
     problems: list[str] = []
     for folder in (noisy, clean):
         side: dict[str, Path] = {}
@@ -74,16 +118,30 @@ def match(noisy: Path, clean: Path) -> tuple[Corpus, list[str]]:
             files = audio.list_files(folder)
         except AudioError as error:
             return Corpus(("noisy", "clean"), [], []), [str(error)]
-        for path in files:
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            if name in side:
-                problems.append(f"{path}: {side[name].name} has the same name")
-            side[name] = path
+        names.append([path.relative_to(folder).with_suffix("").as_posix() for path in files])
+        for path, name in zip(files, names[-1], strict=True):
+            key = schemes.key(name, pattern)
+            if key in side:
+                problems.append(f"{path}: {side[key].name} has the same name{f', {key}' if pattern else ''}")
+            side[key] = path
         sides.append(side)
+    shared = set(sides[0]) & set(sides[1])
+    advice = ""
+    if not shared and not problems:
+        like = f"{noisy} has names like '{names[0][0]}', {clean} like '{names[1][0]}'"
+        if scheme := schemes.seen(*names):
+            raise CorpusError(f"{like}: data.pair='{scheme}' pairs all {len(names[0])} of them")
+        advice = f" ({like}; data.pair= takes a regular expression of what twins share)"
     for mine, other, folder in ((sides[0], sides[1], clean), (sides[1], sides[0], noisy)):
-        problems += [f"{mine[name]}: no file of this name in {folder}" for name in sorted(set(mine) - set(other))]
-    names = sorted(set(sides[0]) & set(sides[1]))
-    return Corpus(("noisy", "clean"), names, [(sides[0][name], sides[1][name]) for name in names]), problems
+        problems += [f"{mine[key]}: no file of this name in {folder}" for key in sorted(set(mine) - set(other))]
+    if problems:
+        problems[0] += advice
+    named = {
+        path.relative_to(noisy).with_suffix("").as_posix(): (path, sides[1][key])
+        for key, path in sides[0].items()
+        if key in shared
+    }
+    return Corpus(("noisy", "clean"), sorted(named), [named[name] for name in sorted(named)]), problems
 
 
 def listed(given: Paths | None) -> list[Path]:
@@ -116,16 +174,19 @@ def prefixes(folders: Sequence[Path]) -> list[str]:
     return [f"{folder.name if names.count(folder.name) == 1 else folder.as_posix()}/" for folder in folders]
 
 
-def test_pairs(root: Path) -> tuple[Corpus, list[str]]:
+def test_pairs(root: Path, pattern: str | None) -> tuple[Corpus, list[str]]:
     """Return the pairs of ``data.test_root``, and a line for each problem. Raises CorpusError for no such folders."""
     for noisy, clean in TESTS:
         if (root / noisy).is_dir() and (root / clean).is_dir():
-            return match(unnest(root / noisy), unnest(root / clean))
+            return match(unnest(root / noisy), unnest(root / clean), pattern)
     raise CorpusError(f"data.test_root={root}: no {' nor '.join(' and '.join(pair) for pair in TESTS)} in it")
 
 
 def check(paths: Sequence[Path]) -> tuple[audio.Info | None, list[str]]:
-    """Return the header of the first of a recording's files, which agree in rate and length, or None and problems."""
+    """Return the header of the first of a recording's files, or None and problems.
+
+    They agree in rate, length and number of channels: the mean of two channels is another signal than one of them.
+    """
     infos: list[audio.Info] = []
     problems: list[str] = []
     for path in paths:
@@ -143,6 +204,8 @@ def check(paths: Sequence[Path]) -> tuple[audio.Info | None, list[str]]:
             return None, [f"{first.path}: {first.sample_rate} Hz, its clean twin {twin.sample_rate} Hz"]
         if first.frames != twin.frames:
             return None, [f"{first.path}: {first.frames} samples, its clean twin {twin.frames}"]
+        if first.channels != twin.channels:
+            return None, [f"{first.path}: {first.channels} channels, its clean twin {twin.channels}"]
     return first, []
 
 

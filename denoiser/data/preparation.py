@@ -25,15 +25,16 @@ from denoiser.errors import AudioError, CorpusError
 BLOCK_SECONDS = 10.0  # read at once by each worker
 HELD_SECONDS = 60.0  # longest recording that a worker keeps in memory; a longer one is read twice
 LARGEST = 1 - 1 / FULL_SCALE
+CANCELLED = 0.01  # of the channels' power that is left in their mean; of eight unlike channels an eighth is
 
 
 def prepare(corpora: Sequence[Corpus], sample_rate: int, cache: Path, problems: Sequence[str] = ()) -> list[Store]:
     """Return the stores of these corpora at ``sample_rate`` Hz under ``cache``, prepared unless they are there.
 
     A store is prepared again when the names, sizes or times of its files, the rate or the format change. Channels are
-    averaged, and the mean of each track is removed. Tracks beyond full scale are scaled down together, so that noisy
-    remains clean plus noise. Raises one CorpusError for the ``problems`` found before and all wrong headers, before any
-    file is prepared, and one for all files that are damaged when they are read.
+    averaged, unless they cancel each other, and the mean of each track is removed. Tracks beyond full scale are scaled
+    down together, so that noisy remains clean plus noise. Raises one CorpusError for the ``problems`` found before and
+    all wrong headers, before any file is prepared, and one for all files that are damaged when they are read.
     """
     folders = [cache / f"{sample_rate}hz-{_key(corpus, sample_rate)}" for corpus in corpora]
     missing = [(c, folder) for c, folder in zip(corpora, folders, strict=True) if not is_complete(folder)]
@@ -132,16 +133,25 @@ def _read(paths: Sequence[Path], info: audio.Info, sample_rate: int) -> Iterator
     """Yield the blocks of a recording at ``sample_rate``, float32 ``[tracks, N]``."""
     resampler = resampling(info.sample_rate, sample_rate, BLOCK_SECONDS)
     step = math.ceil(BLOCK_SECONDS * info.sample_rate)
+    powers = torch.zeros(2, len(paths), dtype=torch.float64)  # of the channels, and of their mean
     with ExitStack() as stack:
         readers = [stack.enter_context(audio.Reader(path)) for path in paths]
         for done in range(0, info.frames, step):
             wanted = min(step, info.frames - done)
-            tracks = [reader.read(wanted).mean(dim=0) for reader in readers]
+            sounds = [reader.read(wanted) for reader in readers]
+            tracks = [sound.mean(dim=0) for sound in sounds]
+            powers[0] += torch.stack([sound.double().square().mean(dim=0).sum() for sound in sounds])
+            powers[1] += torch.stack([track.double().square().sum() for track in tracks])
             for path, track in zip(paths, tracks, strict=True):
                 if len(track) < wanted:
                     came = done + len(track)
                     raise AudioError(f"{path}: its header promises {info.frames} samples, {came} came")
             yield from resampler.push(torch.stack(tracks))
+    for path, channels, mean in zip(paths, *powers.tolist(), strict=True):
+        if mean < CANCELLED * channels:
+            raise AudioError(
+                f"{path}: its channels cancel each other, as of opposite polarity; keep one, or invert one"
+            )
     yield from resampler.flush()
 
 

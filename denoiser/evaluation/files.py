@@ -1,5 +1,6 @@
 """Scores of enhanced files against clean references."""
 
+import math
 import os
 import sys
 from collections import defaultdict
@@ -13,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from denoiser import audio
+from denoiser.audio.lag import advance, find_lag
 from denoiser.data.metadata import gather, read_logs
 from denoiser.errors import AudioError, ConfigError, DenoiserError
 from denoiser.evaluation import metrics, scoring, tables
@@ -21,6 +23,8 @@ from denoiser.evaluation.tables import Row
 
 RATE = 16_000  # Hz; everything is resampled to it, so that files of any rates compare
 TOLERANCE = 0.1  # seconds that lengths may differ by; the longer is cut at its end
+LONGEST_LAG = 1.0  # seconds by which a reference may be late or early
+LATE = 0.5  # samples that a lag has to have to be told, and taken back
 FILES_PER_WORKER = 8  # a process takes about as long to start as so many files of some seconds take to score
 MAX_WORKERS = 61  # the limit of Windows
 NAMES = ("pesq", "stoi", "si_sdr", "csig", "cbak", "covl", "estoi", "seg_snr", "pesq_nb", "lsd")
@@ -43,12 +47,14 @@ def evaluate(
     settings: str = "",
     failures: Sequence[str] = (),
     folder: Path | None = None,
+    align: bool = False,
 ) -> int:
     """Score enhanced files and write the report beside them; print where, and return the number of unscored files.
 
     ``gains`` has the gain of each (input, output) pair. ``reference`` and ``root`` are as in :func:`match_references`;
     without ``reference`` nothing is scored. ``page`` asks for ``report.html``, with the line ``settings`` and a line
-    for each of the ``failures``. Raises DenoiserError if the reference does not exist, or a page cannot be made.
+    for each of the ``failures``. References that are late or early are named, and with ``align`` moved to their place
+    before they are scored. Raises DenoiserError if the reference does not exist, or a page cannot be made.
     """
     if not gains:
         return 0
@@ -57,19 +63,33 @@ def evaluate(
     problems: list[str] = []
     if reference is not None:
         triples, problems = match_references(list(gains), reference, root)
-        rows, unscored = score_files(triples)
+        rows, unscored = score_files(triples, align=align)
         problems += unscored
         if rows:
             jobs = {triple.name: (triple.noisy, triple.enhanced) for triple in triples}
             scores = {jobs[row["name"]]: row for row in rows}
-            summary = tables.write_scores(rows, folder)
+            lags = {row["name"]: row["lag_ms"] for row in rows if "lag_ms" in row}
+            summary = tables.write_scores(rows, folder, aligned=align, lags_ms=lags)
             print(f"\n{tables.scores_table(summary)}\n\nscores: {folder / 'scores.csv'}")
+            if told := _lags(rows, align):
+                print(told, file=sys.stderr)
     if page:
         write_page(folder / "report.html", gains, scores, settings, [*failures, *problems])
         print(f"report: {folder / 'report.html'}")
     if problems:
         print(f"{len(problems)} of {len(gains)} files were not scored:", *problems, sep="\n  ", file=sys.stderr)
     return len(problems)
+
+
+def _lags(rows: Sequence[Row], align: bool) -> str:
+    """Return a line on the references that are late or early, empty if none is."""
+    apart = [row for row in rows if "lag_ms" in row]
+    if not apart:
+        return ""
+    worst = max(apart, key=lambda row: abs(row["lag_ms"]))
+    lag = f"{abs(worst['lag_ms']):.1f} ms {'late' if worst['lag_ms'] > 0 else 'early'} ({worst['name']})"
+    end = "aligned before they were scored" if align else "the scores are too low; align=true scores them aligned"
+    return f"{len(apart)} of {len(rows)} references are apart in time, by up to {lag}: {end}"
 
 
 def folder_of(jobs: Sequence[Job]) -> Path:
@@ -112,19 +132,24 @@ def match_references(jobs: Sequence[Job], reference: Path, root: Path | None = N
 
 
 def score_files(
-    triples: Sequence[Triple], workers: int | None = None, names: Sequence[str] = NAMES
+    triples: Sequence[Triple], workers: int | None = None, names: Sequence[str] = NAMES, align: bool = False
 ) -> tuple[list[Row], list[str]]:
     """Score each noisy and enhanced file against its reference; show progress.
 
     Return a row per file, in the order of ``triples`` and the same for any number of workers, and a line for each file
-    that could not be scored. A row has noise type and SNR if log files of VCTK-DEMAND lie beside the noisy files or one
+    that could not be scored. Where the reference is late or early a row has its ``lag_ms``, which ``align`` takes back
+    first. It has noise type and SNR if log files of VCTK-DEMAND lie beside the noisy files or one
     folder above. ``workers`` is one per processor, at most one per eight files, unless given; 1 works in this process.
     More are spawned: a script must call this under ``if __name__ == "__main__":``. ConfigError if a metric is unknown.
     """
     metrics.check_names(names)
     if workers is None:
         workers = min(os.cpu_count() or 1, -(-len(triples) // FILES_PER_WORKER), MAX_WORKERS)
-    results = _score_in_processes(triples, names, workers) if workers > 1 else map(_score, triples, repeat(names))
+    results = (
+        _score_in_processes(triples, names, align, workers)
+        if workers > 1
+        else map(_score, triples, repeat(names), repeat(align))
+    )
     scored = list(tqdm(results, desc="scoring", total=len(triples), unit="file", disable=None))
     rows = [result for result in scored if isinstance(result, dict)]
     problems = [result for result in scored if isinstance(result, str)]
@@ -134,12 +159,14 @@ def score_files(
     return [{**row, **known[row["name"]]} for row in rows], problems
 
 
-def _score_in_processes(triples: Sequence[Triple], names: Sequence[str], workers: int) -> Iterator[Row | str]:
+def _score_in_processes(
+    triples: Sequence[Triple], names: Sequence[str], align: bool, workers: int
+) -> Iterator[Row | str]:
     """Yield the results in order; once a process has died, a line for each file that is left."""
     pool = scoring.start_processes(workers)
     done = 0
     try:
-        for result in pool.map(_score, triples, repeat(names)):
+        for result in pool.map(_score, triples, repeat(names), repeat(align)):
             yield result
             done += 1
     except BrokenProcessPool:
@@ -149,27 +176,34 @@ def _score_in_processes(triples: Sequence[Triple], names: Sequence[str], workers
         pool.shutdown(cancel_futures=True)
 
 
-def _score(triple: Triple, names: Sequence[str]) -> Row | str:
+def _score(triple: Triple, names: Sequence[str], align: bool) -> Row | str:
     """Return the row of one file, or a line that says why there is none."""
     paths = (triple.noisy, triple.enhanced, triple.reference)
     try:
         noisy, *others = (audio.resample(*audio.read(path), RATE) for path in paths)
         for path, other in zip(paths[1:], others, strict=True):
-            _check(path, other, triple.noisy, noisy)
+            _check(path, other, triple.noisy, noisy, LONGEST_LAG if align else TOLERANCE)
     except (DenoiserError, OSError, RuntimeError, MemoryError) as error:
         return str(error) or f"{triple.noisy}: not enough memory"
     shape = (len(noisy), min(waveform.shape[1] for waveform in (noisy, *others)))
     noisy, enhanced, clean = (waveform[:, : shape[1]].expand(shape) for waveform in (noisy, *others))
-    row: Row = {"name": triple.name}
+    lag = find_lag(clean, noisy, min(round(LONGEST_LAG * RATE), shape[1] // 2))
+    apart = lag.samples if lag.is_certain and abs(lag.samples) >= LATE else 0.0
+    if align and apart:
+        # Where the reference has no sound, nothing is scored.
+        both = slice(max(0, math.ceil(-apart)), shape[1] - max(0, math.ceil(apart)))
+        clean = advance(clean, apart)[:, both]
+        noisy, enhanced = noisy[:, both], enhanced[:, both]
+    row: Row = {"name": triple.name} | ({"lag_ms": round(1000 * apart / RATE, 2)} if apart else {})
     for kind, waveform in (("noisy", noisy), ("enhanced", enhanced)):
         pairs = zip(clean, waveform, strict=True)
         row[kind] = metrics.mean([metrics.score(x, y, RATE, names) for x, y in pairs])
     return row
 
 
-def _check(path: Path, found: Tensor, noisy: Path, expected: Tensor) -> None:
+def _check(path: Path, found: Tensor, noisy: Path, expected: Tensor, tolerance: float) -> None:
     if len(found) not in (1, len(expected)):
         raise AudioError(f"{path}: {len(found)} channels, {noisy} has {len(expected)}; expected as many, or one")
     seconds, wanted = (waveform.shape[1] / RATE for waveform in (found, expected))
-    if abs(seconds - wanted) > TOLERANCE:
-        raise AudioError(f"{path}: {seconds:.2f} s long, {noisy} {wanted:.2f} s; expected the same to {TOLERANCE} s")
+    if abs(seconds - wanted) > tolerance:
+        raise AudioError(f"{path}: {seconds:.2f} s long, {noisy} {wanted:.2f} s; expected the same to {tolerance} s")

@@ -15,11 +15,12 @@ import torch
 from tqdm import tqdm
 
 from denoiser import audio, figures
+from denoiser.audio.raw import Raw
 from denoiser.errors import DenoiserError, StopError, shown
 from denoiser.inference.denoiser import Denoiser
 from denoiser.inference.jobs import Job, is_done
 from denoiser.inference.options import Options
-from denoiser.inference.pipes import STDIN, as_files
+from denoiser.inference.pipes import as_files, is_pipe
 from denoiser.inference.recording import SHARED_BLOCK, Enhanced
 
 MAX_FILES_AT_ONCE = 16  # each takes about 300 MB
@@ -52,6 +53,7 @@ def enhance_files(
     overwrite: bool = True,
     plot: bool = False,
     at_once: int | None = None,
+    raw: Raw | None = None,
 ) -> Outcome:
     """Enhance files, with progress in seconds of audio; prints a line per file, on stderr for a failure.
 
@@ -60,6 +62,7 @@ def enhance_files(
         overwrite: False skips the jobs that are done.
         plot: write a PNG beside each target, of waveforms and spectrograms before and after.
         at_once: files in progress at the same time, which share the CPU's threads; by default one for each thread.
+        raw: the format of the inputs, if they are headerless PCM.
 
     Raises the error of a job that is alone. An interruption of several raises StopError, which tells how to go on.
     """
@@ -72,7 +75,7 @@ def enhance_files(
     threads = torch.get_num_threads() if denoiser.device.type == "cpu" else 1
     at_once = at_once or max(1, min(len(todo), threads, MAX_FILES_AT_ONCE))
     blocks = threads if at_once == 1 else 1
-    work = _Work(denoiser, todo, options, loudness, plot, blocks, outcome, is_alone=len(jobs) == 1)
+    work = _Work(denoiser, todo, options, loudness, plot, blocks, outcome, is_alone=len(jobs) == 1, raw=raw)
     begin = time.perf_counter()
     try:
         work.run(at_once)
@@ -108,6 +111,7 @@ class _Work:
     threads: int  # of one file
     outcome: Outcome
     is_alone: bool
+    raw: Raw | None
 
     def __post_init__(self) -> None:
         self.left = {job: _seconds_of(job) for job in self.jobs}
@@ -154,7 +158,7 @@ class _Work:
     def _enhance(self, job: Job) -> Enhanced:
         blocks = blocks_at_once(self.denoiser, self.left[job], self.threads)
         advance = partial(self._advance, job)
-        with as_files(job.source, job.target) as (source, target):
+        with as_files(job.source, job.target, self.raw) as (source, target):
             with _sharing_threads(blocks):
                 enhanced = self.denoiser.enhance_file(
                     source, target, self.options, loudness=self.loudness, progress=advance, blocks_at_once=blocks
@@ -178,7 +182,7 @@ class _Work:
 
 def _seconds_of(job: Job) -> float:
     try:
-        return 0.0 if job.source is STDIN else audio.probe(job.source).seconds
+        return 0.0 if is_pipe(job.source) else audio.probe(job.source).seconds
     except DenoiserError:  # reported when its turn comes
         return 0.0
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from denoiser import audio
 from denoiser.errors import AudioError
-from denoiser.inference.pipes import STDIN, STDOUT
+from denoiser.inference.pipes import STDIN, STDOUT, is_pipe, plain
 
 
 class Job(NamedTuple):
@@ -24,21 +24,23 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
     A file, or each file of a glob, becomes ``<name>_enhanced.<ext>`` in the current folder. A folder becomes
     ``<folder>_enhanced/`` with the same tree and names inside. ``output`` names the file or folder instead; it is a
     folder if it exists as one, ends in a slash, or has no extension. ``-`` is standard input or output; the
-    input ``-`` goes to the output ``-`` by default.
+    input ``-``, and any other pipe, goes to the output ``-`` by default.
 
     Results of an earlier run of the command are not inputs: files in the output folder of a folder, and files
     that are the target of another job. Raises AudioError where there is no input, or two jobs share a target.
     """
+    sources, output = [plain(source) for source in sources], output and plain(output)
     # os.path, because Path.is_dir() raises for a name that is too long.
     names_file = output and Path(output).suffix and not output.endswith(os.sep) and not os.path.isdir(output)
-    to_file = output == "-" or bool(names_file)
+    to_file = bool(names_file) or (output is not None and is_pipe(output))
     target = STDOUT if output in (None, "-") else Path(output)
-    if list(sources) == ["-"]:
+    if pipes := [given for given in sources if is_pipe(given)]:
+        kind = "standard input" if pipes[0] == "-" else "a pipe"
+        if len(sources) > 1:
+            raise AudioError(f"input={pipes[0]}: {kind} must be the only input; run the others apart")
         if output is not None and not to_file:
-            raise AudioError(f"output={output}: standard input has no name to keep; name a file, as in clean.wav")
-        return [Job(STDIN, target)]
-    if "-" in sources:
-        raise AudioError("input=-: standard input must be the only input; run the others apart")
+            raise AudioError(f"output={output}: {kind} has no name to keep; name a file, as in clean.wav")
+        return [Job(STDIN if pipes[0] == "-" else Path(pipes[0]), target)]
     if "" in sources:
         raise AudioError("input=: an empty name; give a file, a folder or a glob")
     found = {source: audio.list_files(source) for source in sources}

@@ -8,39 +8,64 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from denoiser.audio.raw import Raw
 from denoiser.errors import AudioError, DenoiserError
 
 # Compared by identity: a file may have either name.
 STDIN, STDOUT = Path("standard input"), Path("standard output")
+_NAMES = {
+    **dict.fromkeys(("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"), "-"),
+    **dict.fromkeys(("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"), "-"),
+}
+
+
+def plain(name: str) -> str:
+    """Return ``-`` for the names that a system gives to standard input and output, else the name."""
+    return _NAMES.get(name, name)
+
+
+def is_pipe(path: str | Path) -> bool:
+    """Return True for ``-``, a named pipe, and what a shell puts in the place of ``<(...)``."""
+    return str(path) == "-" or path in (STDIN, STDOUT) or Path(path).is_fifo()
 
 
 @contextmanager
-def as_files(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield both paths; STDIN becomes a file with its content, STDOUT a WAV file that is copied to it on exit.
+def as_files(source: Path, target: Path, raw: Raw | None = None) -> Iterator[tuple[Path, Path]]:
+    """Yield both paths; a pipe becomes a file with its content, one to write to a WAV file copied to it on exit.
 
-    Such files lie in a folder that only this user can open, deleted on exit; errors omit its path. Raises
-    AudioError if either is a terminal, or if not all of the result could be written.
+    So does headerless PCM, which gets the header of ``raw``. Such files lie in a folder that only this user can open,
+    deleted on exit; errors omit its path. Raises AudioError if either is a terminal, or if not all of the result could
+    be written.
     """
     if source is STDIN and (sys.stdin is None or sys.stdin.isatty()):
         raise AudioError("input=-: standard input holds no sound; pipe a file into it")
     if target is STDOUT and os.isatty(1):
         raise AudioError("output=-: standard output is a terminal; pipe it, or give output=clean.wav")
-    if source is not STDIN and target is not STDOUT:
+    reads, writes = (path is pipe or path.is_fifo() for path, pipe in ((source, STDIN), (target, STDOUT)))
+    if not (reads or writes or raw):
         yield source, target
         return
     with TemporaryDirectory(prefix="denoiser-") as folder:
-        noisy = Path(folder, STDIN) if source is STDIN else source
-        enhanced = Path(folder, f"{STDOUT}.wav") if target is STDOUT else target
+        noisy = Path(folder, source.name) if reads else source
+        enhanced = Path(folder, f"{target.name}.wav") if writes else target
         if source is STDIN:
             with open(noisy, "wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
+        elif reads:
+            with open(noisy, "wb") as file, open(source, "rb") as pipe:
+                shutil.copyfileobj(pipe, file)
         try:
+            if raw:
+                named = Path(folder, f"{source.name}.wav")
+                raw.add_header(noisy, named)
+                noisy = named
             yield noisy, enhanced
         except DenoiserError as error:
             raise type(error)(str(error).replace(f"{folder}/", "")) from error
-        if target is STDOUT:
+        if writes:
             try:
-                with open(enhanced, "rb") as file, open(1, "wb", closefd=False) as out:
+                place = 1 if target is STDOUT else os.open(target, os.O_WRONLY)
+                with open(enhanced, "rb") as file, open(place, "wb", closefd=target is not STDOUT) as out:
                     shutil.copyfileobj(file, out)
             except OSError as error:
-                raise AudioError(f"{STDOUT}: not all of the result could be written ({error.strerror})") from error
+                raise AudioError(f"{target}: not all of the result could be written ({error.strerror})") from error

@@ -19,6 +19,8 @@ from denoiser.inference.upper_band import UpperBand
 
 Waveform = TypeVar("Waveform", Tensor, np.ndarray)
 FADE_SECONDS = 0.01  # cross-fade between blocks
+# More rows than samples, and so many of them, are no channels but the frames of an audio callback.
+FEWEST_FRAMES = 16
 
 
 class Stream:
@@ -155,9 +157,9 @@ def rows_of(waveform: Waveform) -> tuple[Tensor, Callable[[Tensor], Waveform]]:
         given = torch.as_tensor(np.asarray(waveform, order="C"))
     if given.ndim == 0:
         raise DenoiserError("cannot enhance a single number; expected a waveform [..., samples]")
-    if given.ndim == 2 and given.shape[0] >= 1000 > given.shape[1]:
+    if given.ndim > 1 and given.shape[-2] >= FEWEST_FRAMES and given.shape[-2] > given.shape[-1] > 0:
         shape = f"shape {list(given.shape)}: expected [channels, samples]"
-        raise DenoiserError(f"cannot enhance a waveform of {shape}; transpose what soundfile reads")
+        raise DenoiserError(f"cannot enhance a waveform of {shape}; transpose what soundfile and audio callbacks give")
     signed = given.dtype in (torch.int16, torch.int32)
     if not (signed or given.is_floating_point()):
         raise DenoiserError(f"cannot enhance a waveform of {given.dtype}; give floats, int16 or int32")

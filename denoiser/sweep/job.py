@@ -67,6 +67,9 @@ def _trained(cfg: DictConfig, folder: Path) -> float | None:
     except PrunedError as error:
         print(f"{folder.name}: pruned: {error}", flush=True)
         return error.best
+    except BrokenPipeError:
+        # Nobody reads the sweep any more: all of it ends.
+        raise
     except Exception as error:
         if not isinstance(error, DenoiserError):
             traceback.print_exc()

@@ -1,4 +1,8 @@
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from conftest import composed, run_command
-from denoiser.cli.arguments import as_typed
+from conftest import ROOT, composed, run_command
+from denoiser.cli.arguments import as_typed, key_values
 from denoiser.errors import ConfigError
 
 # Any text that an operating system passes, much of it of what some grammar reads in its own way.
@@ -35,6 +39,8 @@ def read(override: str) -> object:
 @given(names)
 def test_any_name_comes_through_as_it_was_typed(name):
     # Null, a list and quotes keep Hydra's meaning; a backslash before ${ would need an escape of its own.
+    # A home folder is put in the place of ~.
+    assume(name[:1] != "~" and "[~" not in name)
     assume(name != "null" and name[:1] + name[-1:] not in ("[]", "''", '""') and "\\${" not in name)
     for given_as in infer(f"output={name}") + infer(f"input={name}") + train(f"+data.root={name}"):
         assert read(given_as) == name
@@ -54,6 +60,23 @@ def test_quotes_of_its_own_are_taken_off_a_name_unless_it_has_them(here):
         assert read(*infer(f"input={typed}")) == read(*train(f"data.root={typed}")) == name
     Path("'b'").touch()
     assert read(*infer("input='b'")) == "'b'"
+
+
+def test_a_home_folder_is_found_in_every_setting_unless_a_file_has_the_very_name(here, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert (
+        read(*infer("output=~/out/clean.wav")) == read(*infer("output='~/out/clean.wav'")) == "/home/me/out/clean.wav"
+    )
+    assert read(*infer("~/takes/*.wav")) == "/home/me/takes/*.wav"
+    assert read(*infer("a.wav", "~/b.wav")) == ["a.wav", "/home/me/b.wav"]
+    for key in ("data.root", "init_from", "+data.root", "logger.folder", "hydra.run.dir"):
+        assert read(*train(f"{key}=~/x")) == "/home/me/x"
+    assert read(*train("data.root=[~/a,'~/b c']")) == ["/home/me/a", "/home/me/b c"]
+    assert train("init_from=~/a,~/b", "-m") == ["init_from=/home/me/a,/home/me/b", "-m"]
+    assert key_values({"out": ""}, "", ["out=~/x.onnx"]) == {"out": "/home/me/x.onnx"}
+    Path("~").mkdir()
+    Path("~/x.wav").touch()
+    assert read(*infer("~/x.wav")) == "~/x.wav"
 
 
 def test_what_has_no_key_is_an_input(here):
@@ -94,3 +117,22 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
     result = run_command("train.py", "data.root=corpus", "loss.terms={mse: {weight: 1}}", "loss=sum", cwd=tmp_path)
     assert result.returncode == 2
     assert re.fullmatch(r"error: .*loss\.terms\.mse: no such setting.*\n", result.stderr)
+
+
+@pytest.mark.parametrize("streams", [("stdout",), ("stdout", "stderr")])
+@pytest.mark.parametrize(
+    "arguments",
+    [["infer.py", "--help"], ["train.py", "--cfg", "job"], ["-m", "denoiser"], ["-m", "denoiser", "rank", "--help"]],
+)
+def test_output_that_nobody_reads_ends_the_program_without_a_word(tmp_path, arguments, streams):
+    reading, writing = os.pipe()
+    os.close(reading)
+    script = [str(ROOT / arguments[0])] if arguments[0] != "-m" else ["-m"]
+    outputs = {"stdout": writing, "stderr": subprocess.PIPE, **dict.fromkeys(streams, writing)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *script, *arguments[1:]], cwd=tmp_path, env=environment, text=True, **outputs
+    )
+    os.close(writing)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert not done.stderr

@@ -132,6 +132,14 @@ def test_no_other_file_is_given_or_taken(page):
         assert not enhance(address, path)[0], path
 
 
+def test_a_mistake_is_told_on_the_page_and_leaves_the_console_alone(page, tmp_path):
+    address, folder = page
+    (tmp_path / "talk.wav").write_text("this is text")
+    succeeded, _ = enhance(address, upload(address, tmp_path / "talk.wav"))
+    assert not succeeded
+    assert "Traceback" not in (folder / "tmp/log.txt").read_text()
+
+
 def test_an_upload_over_the_limit_is_refused(page):
     address, folder = page
     large = {"files": ("a.wav", bytes(1_500_000))}

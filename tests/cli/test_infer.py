@@ -95,6 +95,10 @@ def test_a_page_states_the_options(checkpoint, here):
         (["ckpt=m.ckpt", "talk.wav", "precision=16"], "precision=16.*expected"),
         (["ckpt=m.ckpt", "talk.wav", "threads=0"], "threads=0: expected 1 or more"),
         (["ckpt=m.ckpt", "talk.wav", "jobs=many"], "jobs=many: expected 1 or more"),
+        (["ckpt=m.ckpt", "talk.wav", "format=s16le"], "rate missing"),
+        (["ckpt=m.ckpt", "talk.wav", "format=s16le", "rate=10"], "rate=10: expected"),
+        (["ckpt=m.ckpt", "talk.wav", "rate=16000"], "give format= too"),
+        (["ckpt=m.ckpt", ".", "format=s16le", "rate=16000"], "for named files or a pattern"),
         (["ckpt=m.ckpt", "talk.wav", "output=-", "plot=true"], "carries the sound alone"),
     ],
 )

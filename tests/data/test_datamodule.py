@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from conftest import write_pair
+from denoiser import audio
 from denoiser.data.datamodule import PairedData
 from denoiser.data.store import Resident, fits
 from denoiser.errors import ConfigError, CorpusError
@@ -100,3 +101,15 @@ def test_folders_without_a_test_split_hold_one_out(tmp_path):
         path.unlink()
     with pytest.raises(CorpusError, match="too few pairs"):
         make_data(tmp_path, tmp_path, layout="folders")
+
+
+def test_a_validation_set_of_its_own_is_used_and_said(tmp_path):
+    for part, count in (("train", 3), ("valid", 2), ("test", 1)):
+        for i in range(count):
+            sides = [tmp_path / part / side / f"{part}{i}.wav" for side in ("noisy", "clean")]
+            write_pair(*sides, 0.5, 16_000, i + 10 * count)
+    data = make_data(tmp_path, tmp_path, layout="folders")
+    assert data.names == {"train": ["train0", "train1", "train2"], "val": ["valid0", "valid1"], "test": ["test0"]}
+    assert "validation: its own, valid/noisy" in data.describe()
+    noisy = next(iter(data.val_dataloader()))["noisy"][0]
+    assert torch.allclose(noisy, audio.read(tmp_path / "valid/noisy/valid0.wav")[0], atol=2e-2)

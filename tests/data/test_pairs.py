@@ -7,7 +7,7 @@ from conftest import make_voice, write_pair
 from denoiser import audio
 from denoiser.data import pairs
 from denoiser.data.split import PREFIX, speaker
-from denoiser.errors import CorpusError
+from denoiser.errors import ConfigError, CorpusError
 
 
 def test_vctk_demand_may_be_nested_and_hold_what_macos_adds(vctk, tmp_path):
@@ -28,8 +28,38 @@ def test_missing_folders_are_named(tmp_path):
     (tmp_path / "noisy_trainset_28spk_wav").mkdir()
     with pytest.raises(CorpusError, match="missing: clean_trainset_28spk_wav, noisy_testset_wav, clean_testset_wav;"):
         pairs.vctk_demand(tmp_path)
-    with pytest.raises(CorpusError, match=r"noisy/ and clean/"):
+    with pytest.raises(CorpusError, match=r"noisy/ and clean/.*it holds noisy_trainset_28spk_wav;.*data=vctk_demand"):
         pairs.folders(tmp_path)
+    with pytest.raises(CorpusError, match=r"download root=.*data=folders data.root=FOLDER.*data=synthetic"):
+        pairs.vctk_demand(tmp_path / "nowhere")
+    (tmp_path / "mine/train/clean").mkdir(parents=True)
+    with pytest.raises(CorpusError, match=r"it holds train;.*data=folders"):
+        pairs.vctk_demand(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("name", ["trainset_wav", "trainset_28spk_wav_16k", "trainset_56spk_wav", "train_16k"])
+def test_folders_named_like_those_of_vctk_demand_are_known(tmp_path, name):
+    test = name.replace("train", "test").replace("_28spk", "").replace("_56spk", "")
+    for part in (name, test):
+        for side in ("noisy", "clean"):
+            (tmp_path / f"{side}_{part}").mkdir()
+    found = pairs.vctk_demand(tmp_path)
+    assert found.train == (tmp_path / f"noisy_{name}", tmp_path / f"clean_{name}")
+    assert found.test == (tmp_path / f"noisy_{test}", tmp_path / f"clean_{test}")
+    (tmp_path / "noisy_trainset_28spk_wav").mkdir()
+    (tmp_path / "clean_trainset_28spk_wav").mkdir()
+    assert pairs.vctk_demand(tmp_path).train[0].name == "noisy_trainset_28spk_wav"  # the published one before all
+
+
+@pytest.mark.parametrize("place", ["{part}/{side}", "{side}/{part}"])
+@pytest.mark.parametrize("names", [("train", "valid", "test"), ("tr", "cv", "tt"), ("training", "dev", "testing")])
+def test_a_split_of_its_own_is_found_under_the_names_that_people_give_it(tmp_path, place, names):
+    for part in names:
+        for side in ("noisy", "clean"):
+            (tmp_path / place.format(part=part, side=side)).mkdir(parents=True)
+    found = pairs.folders(tmp_path)
+    for part, sides in zip(names, (found.train, found.val, found.test), strict=True):
+        assert sides == tuple(tmp_path / place.format(part=part, side=side) for side in ("noisy", "clean"))
 
 
 def test_pairing_is_by_name_whatever_the_format(tmp_path):
@@ -59,11 +89,49 @@ def test_files_without_a_twin_are_one_error(tmp_path):
     assert "no sound files" in problems[0]
 
 
+@pytest.mark.parametrize(
+    ("noisy", "clean", "pattern"),
+    [
+        ("book_{0}_snr7_fileid_{0}", "clean_fileid_{0}", r"fileid_(\d+)"),
+        ("p232_{0}_noisy", "p232_{0}_clean", "(.*)_"),
+        ("{0}-mix", "{0}-speech", "(.*)-"),
+        ("p232/noisy_{0}", "p232/clean_{0}", "(.*/)?[^/_]*_(.*)"),
+        ("mixture{0}", "target{0}", r"(\d+)$"),
+    ],
+)
+def test_twins_of_other_names_are_paired_by_the_pattern_that_the_message_proposes(tmp_path, noisy, clean, pattern):
+    for i in (7, 12, 130):
+        for side, name in (("noisy", noisy), ("clean", clean)):
+            audio.write(tmp_path / side / f"{name.format(i)}.wav", torch.full((1, 100), i / 200), 16_000)
+    sides = (tmp_path / "noisy", tmp_path / "clean")
+    with pytest.raises(CorpusError) as error:
+        pairs.match(*sides)
+    assert f"data.pair='{pattern}' pairs all 3 of them" in str(error.value)
+    matched, problems = pairs.match(*sides, pattern)
+    assert not problems
+    assert sorted(matched.names) == matched.names == sorted(noisy.format(i) for i in (7, 12, 130))
+    for paths in matched.files:
+        assert torch.equal(*(audio.read(path)[0] for path in paths))
+
+
+def test_a_pattern_that_pairs_nothing_is_one_line(tmp_path):
+    for side, name in (("noisy", "a"), ("clean", "b")):
+        audio.write(tmp_path / side / f"{name}.wav", torch.zeros(1, 10), 16_000)
+    sides = (tmp_path / "noisy", tmp_path / "clean")
+    assert "data.pair= takes a regular expression" in pairs.match(*sides)[1][0]
+    for pattern, message in (("(", "not a regular expression"), ("x", "not found in a")):
+        with pytest.raises(ConfigError, match=message):
+            pairs.match(*sides, pattern)
+    audio.write(tmp_path / "noisy/aa.wav", torch.zeros(1, 10), 16_000)
+    assert "aa.wav: a.wav has the same name, a" in pairs.match(*sides, "^[ab]")[1][0]
+
+
 def test_files_that_cannot_be_used_are_named(tmp_path):
     noisy, clean = tmp_path / "noisy", tmp_path / "clean"
-    for name in ("good", "rate", "length", "text", "empty", "nothing"):
+    for name in ("good", "channels", "rate", "length", "text", "empty", "nothing"):
         write_pair(noisy / f"{name}.wav", clean / f"{name}.wav", 0.2, 16_000, 0)
     audio.write(clean / "rate.wav", make_voice(0.2, 8_000), 8_000)
+    audio.write(noisy / "channels.wav", make_voice(0.2, 16_000).expand(2, -1), 16_000)
     audio.write(clean / "length.wav", make_voice(0.3, 16_000), 16_000)
     (noisy / "text.wav").write_text("not sound")
     (noisy / "empty.wav").write_bytes(b"")
@@ -72,6 +140,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
     text = {name: pairs.check(paths)[1] for name, paths in zip(matched.names, matched.files, strict=True)}
     assert not text.pop("good")
     expected = {"rate": "16000 Hz, its clean twin 8000 Hz", "length": "3200 samples, its clean twin 4800",
+                "channels": "2 channels, its clean twin 1",
                 "text": "text.wav: not readable", "empty": "empty.wav: the file is empty",
                 "nothing": "nothing.wav: holds no samples"}  # fmt: skip
     assert {name for name, (line,) in text.items() if expected[name] in line} == set(expected)

@@ -203,3 +203,14 @@ def test_damaged_files_of_training_and_test_are_one_error_before_training(tmp_pa
         train_here(tmp_path / "run", *TINY, f"data.root={root}", f"data.cache={tmp_path}/cache")
     assert not (tmp_path / "cache").exists()
     assert not (tmp_path / "run/split.json").exists()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda voice: torch.cat([voice, -voice]), lambda voice: torch.cat([voice, -0.9 * voice])]
+)
+def test_channels_that_cancel_each_other_are_named(root, damage):
+    sound, rate = audio.read(root / "clean/u0.wav")
+    audio.write(root / "clean/u0.wav", damage(sound), rate)
+    audio.write(root / "noisy/u0.wav", (sound + make_noise(0.5, rate)).expand(2, -1), rate)
+    with pytest.raises(CorpusError, match=r"clean/u0.wav: its channels cancel each other"):
+        prepare(root)

@@ -9,9 +9,10 @@ import torch
 
 from conftest import SHARED, make_noise, make_voice, needs_recordings
 from denoiser import audio
+from denoiser.audio.lag import advance
 from denoiser.errors import AudioError, ConfigError
 from denoiser.evaluation import files, metrics
-from denoiser.evaluation.files import Triple, match_references, score_files
+from denoiser.evaluation.files import Triple, evaluate, match_references, score_files
 
 QUICK = ("si_sdr", "seg_snr")
 
@@ -165,3 +166,29 @@ def test_noise_type_and_snr_come_from_a_log_near_the_noisy_files(tmp_path):
     del rows[0]["noisy"], rows[0]["enhanced"]
     assert rows[0] == {"name": "p1_001", "noise_type": "bus", "snr_db": 2.5, "speaker": "p1"}
     assert "noise_type" not in rows[1]
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "word"), [(20, "20.0 ms late"), (-7.3, "7.3 ms early"), (400, "400.0 ms late")]
+)
+def test_a_reference_apart_in_time_is_told_and_scored_aligned_on_request(tmp_path, capsys, milliseconds, word):
+    clean = make_voice(3, 16_000)
+    noisy = clean + 0.5 * make_noise(3, 16_000)
+    for name, sound in (("noisy", noisy), ("enhanced", clean + 0.1 * make_noise(3, 16_000)), ("clean", clean)):
+        audio.write(tmp_path / f"{name}.wav", sound, 16_000)
+    audio.write(tmp_path / "moved.wav", advance(clean, -16 * milliseconds), 16_000)
+    paths = [tmp_path / f"{name}.wav" for name in ("noisy", "enhanced", "moved")]
+    found = {}
+    for align in (False, True):
+        (row,), problems = score_files([Triple("a", *paths)], names=["si_sdr"], align=align)
+        assert not problems
+        assert row["lag_ms"] == pytest.approx(milliseconds, abs=0.05)
+        found[align] = row["enhanced"]["si_sdr"]
+    (right,), _ = score_files([Triple("a", *paths[:2], tmp_path / "clean.wav")], names=["si_sdr"])
+    assert "lag_ms" not in right
+    assert found[False] < right["enhanced"]["si_sdr"] - 10
+    assert found[True] == pytest.approx(right["enhanced"]["si_sdr"], abs=1)
+    evaluate({tuple(paths[:2]): 1.0}, reference=paths[2])
+    assert f"by up to {word} (noisy): the scores are too low; align=true" in capsys.readouterr().err
+    evaluate({tuple(paths[:2]): 1.0}, reference=tmp_path / "clean.wav")
+    assert not capsys.readouterr().err

@@ -135,3 +135,12 @@ def test_a_stream_refuses_another_number_of_channels_and_nan():
         stream.process(torch.zeros(1, 100))
     with pytest.raises(DenoiserError, match="NaN"):
         stream.process(torch.full((2, 4), math.nan))
+
+
+@pytest.mark.parametrize("shape", [(512, 2), (64, 1), (16, 8), (960, 6), (1, 480, 2), (44_100, 2)])
+def test_the_arrays_of_an_audio_callback_are_refused_as_they_are(shape):
+    block = np.zeros(shape, np.float32)
+    for call in (lambda: WHOLE.enhance(block, 16_000), lambda: WHOLE.stream(16_000).process(block)):
+        with pytest.raises(DenoiserError, match=r"expected \[channels, samples\]; transpose"):
+            call()
+    assert WHOLE.stream(16_000).process(np.zeros((8, 4), np.float32)).shape == (8, 0)  # channels of a short block

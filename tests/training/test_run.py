@@ -182,6 +182,7 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
         (["model.depth=x"], "depth=x"),
         (["metrics=[pesk]"], "metric pesk is unknown"),
         (["data.root=null"], r"data\.root missing"),
+        (["data=folders", "data.root=null"], r"data\.root missing"),
         (["ckpt_path=nowhere.ckpt"], "no such checkpoint"),
         (["trainer.precision=12"], "precision"),
     ],

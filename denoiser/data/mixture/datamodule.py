@@ -87,7 +87,7 @@ class MixtureData(PairedData):
         if self.recipe.generated:
             corpora["generated"] = [pairs.one_track("noise", write_noises(self.cache, rate))]
         if self.test_root:
-            matched, problems = pairs.test_pairs(self.test_root)
+            matched, problems = pairs.test_pairs(self.test_root, self.pair)
             corpora["tests"] = [matched]
         stores = iter(prepare([*chain.from_iterable(corpora.values())], rate, self.cache, problems))
         self._prepared = {kind: [next(stores) for _ in group] for kind, group in corpora.items()}

@@ -1,0 +1,53 @@
+"""Headerless PCM: its formats, by the names that ffmpeg and sox users know, and the header that it lacks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+
+from denoiser.audio.formats import BITS
+from denoiser.errors import AudioError, ConfigError
+
+# Name → libsndfile's subtype and order of bytes.
+RAW = {
+    "s8": ("PCM_S8", "FILE"), "u8": ("PCM_U8", "FILE"), "alaw": ("ALAW", "FILE"), "mulaw": ("ULAW", "FILE"),
+    "s16le": ("PCM_16", "LITTLE"), "s24le": ("PCM_24", "LITTLE"), "s32le": ("PCM_32", "LITTLE"),
+    "f32le": ("FLOAT", "LITTLE"), "f64le": ("DOUBLE", "LITTLE"),
+    "s16be": ("PCM_16", "BIG"), "s24be": ("PCM_24", "BIG"), "s32be": ("PCM_32", "BIG"),
+    "f32be": ("FLOAT", "BIG"), "f64be": ("DOUBLE", "BIG"),
+}  # fmt: skip
+_LARGEST_WAV = 4_000_000_000  # bytes
+_STEP = 1 << 16  # samples per channel copied at once
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The facts of headerless PCM: a format of RAW, the sample rate in Hz, and the number of interleaved channels."""
+
+    format: str
+    rate: int
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        if self.format not in RAW:
+            raise ConfigError(f"format={self.format}: no format of headerless PCM; there are: {', '.join(RAW)}")
+
+    def add_header(self, source: Path, target: Path) -> None:
+        """Write the samples of ``source`` as a WAV file, bit by bit. Raises AudioError for what they cannot be."""
+        subtype, order = RAW[self.format]
+        size = source.stat().st_size
+        frame = self.channels * BITS.get(subtype, 8) // 8
+        if size % frame:
+            given = f"format={self.format} channels={self.channels}"
+            raise AudioError(f"{source}: {size} bytes, which {given} does not divide into frames of {frame}")
+        # libsndfile has signed bytes in no WAV.
+        kept = "PCM_16" if subtype == "PCM_S8" else subtype
+        kind = "WAV" if size < _LARGEST_WAV else "RF64"
+        facts = {"samplerate": self.rate, "channels": self.channels}
+        dtype = "float64" if subtype in ("FLOAT", "DOUBLE") else "int32"
+        with (
+            soundfile.SoundFile(source, subtype=subtype, endian=order, format="RAW", **facts) as raw,
+            soundfile.SoundFile(target, "w", subtype=kept, format=kind, **facts) as wav,
+        ):
+            for block in raw.blocks(_STEP, dtype=dtype):
+                wav.write(block)
