@@ -64,9 +64,9 @@ def upload(address: str, path: Path) -> str:
     return answer.json()[0]
 
 
-def enhance(address: str, path: str) -> tuple[bool, str]:
+def enhance(address: str, path: str | None) -> tuple[bool, str]:
     """Ask for an uploaded file to be enhanced, as a program would; return the success and the whole answer."""
-    clip = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    clip = path and {"path": path, "meta": {"_type": "gradio.FileData"}}
     data = [clip, "m.ckpt", 0, None, 0, True, None]
     asked = httpx.post(f"{address}/gradio_api/call/enhance", json={"data": data}, timeout=None)
     if asked.status_code != 200:
@@ -118,6 +118,14 @@ def test_it_listens_on_loopback_alone_and_keeps_its_files_private(page, tmp_path
     assert httpx.get(data[1]["url"]).content[:4] == b"RIFF"
     assert re.search(r"/[0-9a-f]{32,}/talk_enhanced\.wav$", data[1]["path"])
     assert not [path for path in folder.rglob("*enhanced*") if "denoiser-demo" not in str(path)]
+
+
+def test_a_mistake_of_a_visitor_leaves_no_traceback_in_the_console(page, tmp_path):
+    address, folder = page
+    (tmp_path / "talk.wav").write_bytes(b"RIFF of nothing")
+    for clip in (None, upload(address, tmp_path / "talk.wav")):
+        assert not enhance(address, clip)[0]
+    assert "Traceback" not in (folder / "tmp/log.txt").read_text()
 
 
 def test_no_other_file_is_given_or_taken(page):
