@@ -57,7 +57,7 @@ def _split(typed: list[str]) -> tuple[str, list[str]]:
     if first in ("-sc", "--shell-completion") and "COMP_LINE" in os.environ:
         return _to_complete(), typed
     near = difflib.get_close_matches(first, COMMANDS, n=1)
-    if near and not os.path.lexists(first):
+    if near and first.isalpha() and not os.path.lexists(first):
         from denoiser.errors import ConfigError
 
         raise ConfigError(f"{first}: no such file and no such command; did you mean {near[0]}?")
