@@ -136,9 +136,9 @@ def train_here(folder: Path, *overrides: str) -> float | None:
 
 
 def run_command(script: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run ``train.py`` or ``infer.py`` as a person does, from another folder."""
+    """Run ``train.py`` or ``infer.py``, or with ``-m`` a module, as a person does, from another folder."""
     environment = {**os.environ, "HYDRA_FULL_ERROR": "0", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(ROOT / script), *overrides]
+    command = [sys.executable, script if script == "-m" else str(ROOT / script), *overrides]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 

@@ -79,7 +79,7 @@ def test_hydra_completes_the_settings_of_the_command_alone(line, command, left, 
     assert os.environ["COMP_LINE"] == left
 
 
-def test_a_command_is_found_by_its_name(monkeypatch, here):
+def test_a_command_is_found_by_its_name(here):
     assert program._split([]) == program._split(["--help"]) == ("", [])
     assert program._split(["rank", "runs=a"]) == ("rank", ["runs=a"])
     for typed in (["talk.wav", "dry=0.1"], ["--", "train"], ["./train"], ["-"], ["input=talk.wav"]):
