@@ -3,15 +3,22 @@
 import math
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from denoiser.errors import ConfigError
+
+# The folder of the settings: in the package where it was installed, beside it in a checkout.
+_INSTALLED = Path(__file__).resolve().parent / "conf"
+CONF = str(_INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1] / "conf")
 
 
 @dataclass
@@ -109,6 +116,11 @@ class InferSettings:
 # The names that conf/train.yaml and conf/infer.yaml begin with.
 ConfigStore.instance().store(name="train_settings", node=TrainSettings)
 ConfigStore.instance().store(name="infer_settings", node=InferSettings)
+
+
+def in_sweep() -> bool:
+    """Return whether Hydra started this run as one of several."""
+    return bool(HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def check_range(cfg: DictConfig, key: str, low: float, high: float = math.inf) -> None:

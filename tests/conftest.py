@@ -1,6 +1,5 @@
 """Audio made here: voices of modulated harmonics, noises of coloured randomness, corpora of both."""
 
-import importlib
 import os
 import resource
 import subprocess
@@ -27,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from denoiser import Denoiser, audio, losses, models
 from denoiser.models import heads
 from denoiser.spectral import Spectral, Spectrum
+from denoiser.sweep import multirun  # noqa: F401 - registers the resolvers of conf/
 from denoiser.training.module import DenoisingModule
 
 # The same examples every time: a failure is then a change's, and no accident's.
@@ -34,7 +34,6 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 ROOT = Path(__file__).parent.parent
-importlib.import_module("train")  # registers the resolver of the run folder
 SHARED = ROOT.parent / "shared" / "data"
 needs_recordings = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no real recordings at {SHARED}")
 
@@ -137,9 +136,9 @@ def train_here(folder: Path, *overrides: str) -> float | None:
 
 
 def run_command(script: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run ``train.py`` or ``infer.py`` as a person does, from another folder."""
+    """Run ``train.py`` or ``infer.py``, or with ``-m`` a module, as a person does, from another folder."""
     environment = {**os.environ, "HYDRA_FULL_ERROR": "0", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(ROOT / script), *overrides]
+    command = [sys.executable, script if script == "-m" else str(ROOT / script), *overrides]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 

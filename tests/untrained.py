@@ -1,6 +1,5 @@
 """Small networks that no training has seen, voices in noise to enhance with them, and infer.py in this process."""
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from conftest import MODEL, composed, make_noise, make_voice
 from denoiser import Denoiser, audio, models
 from denoiser.cli.arguments import as_typed
 from denoiser.cli.infer import NAMES as SETTINGS
+from denoiser.cli.infer import start
 from denoiser.console import one_line
 from denoiser.spectral import Spectral
 
@@ -54,5 +54,4 @@ def files_in(folder: Path | str) -> list[str]:
 def infer(*arguments: str) -> None:
     """Run infer.py with these arguments, in this process."""
     with one_line():
-        main = importlib.import_module("infer").main
-        main(composed("device=cpu", *as_typed(arguments, SETTINGS, inputs="input"), config="infer"))
+        start(composed("device=cpu", *as_typed(arguments, SETTINGS, inputs="input"), config="infer"))

@@ -6,7 +6,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -84,13 +84,16 @@ def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> Any:
     from denoiser.inference.denoiser import Denoiser
     from denoiser.inference.options import Options
 
+    # For the visitor: the console of who serves the page would show it as a traceback.
+    mistake = partial(gr.Error, print_exception=False)
+
     @lru_cache(maxsize=2)
     def load(name: str) -> Denoiser:
         return Denoiser.from_checkpoint(checkpoints[name], device)
 
     def enhance(clip: str | None, name: str, *chosen: Any) -> tuple[str, str, Any, str]:
         if not clip:
-            raise gr.Error("Drop or record a clip first.", print_exception=False)
+            raise mistake("Drop or record a clip first.")
         source = Path(clip)
         private = folder / secrets.token_hex(16)
         private.mkdir(mode=0o700)
@@ -102,8 +105,7 @@ def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> Any:
             figure = figures.before_and_after(source, target)
         except DenoiserError as error:
             # The visitor knows the clip by its name, not by the folder that Gradio put it in.
-            told = str(error).replace(f"{source.parent}{os.sep}", "")
-            raise gr.Error(told, print_exception=False) from None
+            raise mistake(str(error).replace(f"{source.parent}{os.sep}", "")) from error
         info = done.info
         facts = f"{done.seconds:.1f} s at {info.sample_rate} Hz, channels: {info.channels}, gain {done.gain:.3f}"
         return str(target), str(target), figure, facts

@@ -1,21 +1,44 @@
-"""Enhancement of files as the settings of ``conf/infer.yaml`` ask for."""
+"""The command ``denoiser infer``: files enhanced as the settings of ``conf/infer.yaml`` ask for."""
 
 import dataclasses
+import os
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from denoiser import settings, startup
+from denoiser import console, settings, startup
+from denoiser.cli.arguments import as_typed
 from denoiser.errors import ConfigError, UnfinishedError
+from denoiser.sweep import launchers  # noqa: F401 - silences a warning of Hydra, in workers too
 
 if TYPE_CHECKING:
     from denoiser.inference.batch import Outcome
     from denoiser.inference.options import Options
 
 NAMES = ("ckpt", "input", "output", "reference")  # settings that hold file names
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    sys.argv[1:] = arguments
+    application = hydra.main(version_base="1.3", config_path=settings.CONF, config_name="infer")(start)
+    console.run(application, lambda typed: as_typed(typed, NAMES, inputs="input"))
+
+
+def start(cfg: DictConfig) -> None:
+    """Enhance as asked, in one of the runs of a multirun if it is one."""
+    if settings.in_sweep():
+        os.chdir(HydraConfig.get().runtime.cwd)  # Ray starts its workers elsewhere
+        run(cfg, in_multirun=True)  # the parent reports an error once all shards have ended
+        return
+    with console.one_line():
+        run(cfg)
 
 
 def run(cfg: DictConfig, in_multirun: bool = False) -> None:
@@ -41,7 +64,6 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
         import torch
 
         from denoiser.audio.raw import Raw
-        from denoiser.evaluation.files import folder_of
         from denoiser.inference.batch import enhance_files
         from denoiser.inference.denoiser import Denoiser
         from denoiser.inference.jobs import plan
@@ -62,6 +84,8 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
         )
     jobs, folder = all_jobs, None
     if cfg.shards > 1:
+        from denoiser.evaluation.files import folder_of
+
         # As long as the files are the same, every process divides them alike.
         jobs = all_jobs[cfg.shard :: cfg.shards]
         folder = folder_of(all_jobs) / f"shard-{cfg.shard}-of-{cfg.shards}"

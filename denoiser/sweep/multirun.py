@@ -1,12 +1,8 @@
-"""Callbacks around a multirun of Hydra: before its runs start and after the last one."""
+"""Callback around a multirun of trainings: before its runs start and after the last one."""
 
 import os
-import shutil
 import sys
-import tempfile
-import warnings
 from collections import Counter
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +10,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
 from denoiser import console, filesystem
-from denoiser.errors import ConfigError, DenoiserError
+from denoiser.errors import DenoiserError
 from denoiser.settings import quoted
 from denoiser.sweep import naming
+from denoiser.sweep.launchers import prepare
 from denoiser.training import record
 from denoiser.training.folder import LOCK
-
-# conf/hydra/launcher/ gives the plugins' launchers other defaults. Hydra would warn of it, in every worker again.
-warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
 class Sweep(Callback):
@@ -73,34 +67,3 @@ class Sweep(Callback):
         print(f"sweep folder: {os.path.relpath(self.folder)}")
         if bad:
             sys.exit(2)
-
-
-class InferenceSweep(Callback):
-    """Callback for a multirun of ``infer.py``: Hydra's files go to a temporary folder, only the outputs stay."""
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        with console.one_line():
-            prepare(config)
-        self.folder = tempfile.TemporaryDirectory()
-        with read_write(config), open_dict(config):
-            if "submitit_folder" in config.hydra.launcher:
-                # All machines must see this one.
-                config.hydra.launcher.submitit_folder = ".submitit/%j"
-            config.hydra.sweep.dir = self.folder.name
-
-
-def prepare(config: DictConfig) -> None:
-    """Make this package importable in the launcher's workers; ConfigError for a launcher that cannot work here."""
-    module, _, name = str(config.hydra.launcher._target_).rpartition(".")
-    try:
-        import_module(module)
-    except ImportError as error:
-        choice = config.hydra.runtime.choices["hydra/launcher"]
-        advice = f'pip install "denoiser[{"ray" if choice == "ray" else "sweep"}]"'
-        raise ConfigError(f"hydra/launcher={choice} needs a package that is missing: {advice}") from error
-    if name == "SlurmLauncher" and shutil.which("sbatch") is None:
-        raise ConfigError("hydra/launcher=submitit_slurm: no sbatch here; start it where SLURM jobs are started")
-    # Workers of SLURM and Ray do not start in the folder of train.py.
-    root = str(Path(__file__).resolve().parents[2])
-    paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([root, *paths]))

@@ -1,12 +1,10 @@
 """Names of a multirun's folder and of its runs, and the other values that ``conf/`` computes."""
 
 import hashlib
-import os
 import re
 import time
 from pathlib import Path
 
-import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
@@ -76,17 +74,9 @@ def _digest(*lines: str) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:6]
 
 
-def _at_once() -> int:
-    """Return the number of runs at once on this machine: one per GPU, or one per four cores, at least two."""
-    return torch.cuda.device_count() or max(2, (os.cpu_count() or 1) // 4)
-
-
 # Registered here and not in train.py, which a worker on another machine does not import.
 OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True)
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 # The folder of a run is named by the time: it is made up once.
 OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("mode_of", mode_of, replace=True)
-OmegaConf.register_new_resolver("gpus", torch.cuda.device_count, replace=True)
-OmegaConf.register_new_resolver("gpu_each", lambda: min(1, torch.cuda.device_count()), replace=True)
-OmegaConf.register_new_resolver("at_once", _at_once, replace=True)

@@ -68,9 +68,9 @@ def _test_scores(test: Record | None) -> str:
 
 def _commands(folder: Path, record: Record) -> str:
     overrides = [override for override in record["overrides"] or () if not override.startswith("ckpt_path=")]
-    commands = [["python", "train.py", *map(_as_typed, overrides)]]
+    commands = [["denoiser", "train", *map(_as_typed, overrides)]]
     if record["checkpoint"]:
-        commands.append(["python", "infer.py", f"ckpt={folder / record['checkpoint']}", "input=FILE"])
+        commands.append(["denoiser", f"ckpt={folder / record['checkpoint']}", "input=FILE"])
     return _fenced("bash", "\n".join(map(shlex.join, commands)))
 
 

@@ -7,14 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from denoiser import distributed, filesystem
 from denoiser.checkpoint import load_checkpoint
 from denoiser.console import is_of_a_file
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError, StopError
+from denoiser.settings import in_sweep
 from denoiser.training import record
 
 CHECKPOINTS = "checkpoints"
@@ -152,8 +151,3 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str
 def how_to_resume() -> str:
     """Return the command that resumes: that of a sweep by itself, that of a run with its checkpoint."""
     return "the same command" if in_sweep() else "the same command with ckpt_path=last"
-
-
-def in_sweep() -> bool:
-    """Return whether Hydra started this run as one of several."""
-    return bool(HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)

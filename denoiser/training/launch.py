@@ -17,7 +17,7 @@ from pytorch_lightning import Callback, Trainer
 
 from denoiser import distributed
 from denoiser.errors import ConfigError, DenoiserError
-from denoiser.training.folder import in_sweep
+from denoiser.settings import in_sweep
 
 # One process may prepare a corpus, or score the last files, while the others wait for it.
 TIMEOUT = timedelta(hours=3)

@@ -17,9 +17,9 @@ from denoiser.errors import ConfigError, CorpusError, DenoiserError, building
 from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import check_names, missing_package
 from denoiser.inference.denoiser import Denoiser
-from denoiser.settings import check_range
+from denoiser.settings import check_range, in_sweep
 from denoiser.training import card, clips, components, history, launch, record
-from denoiser.training.folder import CHECKPOINTS, SPLIT, RunFolder, in_sweep, resume_from, run_folder
+from denoiser.training.folder import CHECKPOINTS, SPLIT, RunFolder, resume_from, run_folder
 from denoiser.training.interruption import Interruption
 from denoiser.training.module import DenoisingModule
 from denoiser.training.trainer import batches_per_epoch, build_trainer

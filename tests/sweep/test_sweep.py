@@ -1,6 +1,5 @@
 """Sweeps: names of folders, resuming, failures, early ends, launchers, shards."""
 
-import importlib
 import json
 import os
 import re
@@ -8,15 +7,17 @@ import signal
 import sys
 from pathlib import Path
 
+import hydra
 import pytest
 from omegaconf import OmegaConf
 
 from conftest import ROOT, TINY, composed, run_command, train_here, write_pair, write_vctk
 from denoiser import Denoiser, filesystem
+from denoiser.cli import train
 from denoiser.errors import ConfigError, DenoiserError, DivergedError
 from denoiser.inference.batch import enhance_files
 from denoiser.inference.jobs import plan
-from denoiser.settings import check_shard
+from denoiser.settings import CONF, check_shard
 from denoiser.sweep import job, naming
 from denoiser.sweep.pruning import CURVE, read_curve
 from denoiser.training import record
@@ -126,9 +127,9 @@ def multirun(monkeypatch, cwd: Path, *arguments: str) -> int:
     quiet = ("hydra/hydra_logging=none", "hydra/job_logging=none")
     monkeypatch.chdir(cwd)
     monkeypatch.setenv("PYTHONPATH", "")
-    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "--config-path", str(ROOT / "conf"), *arguments, *quiet])
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *arguments, *quiet])
     try:
-        importlib.import_module("train").main()
+        hydra.main(version_base="1.3", config_path=CONF, config_name="train")(train.run)()
     except SystemExit as end:
         return end.code
     return 0

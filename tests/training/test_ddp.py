@@ -45,7 +45,8 @@ def arguments(tmp_path_factory):
 def two(arguments, tmp_path_factory):
     """A run of two processes, and what it printed."""
     folder = tmp_path_factory.mktemp("two")
-    result = run_command("train.py", *arguments, "trainer.processes=2", cwd=folder)
+    # The second process is one that Lightning starts, by the arguments of the first.
+    result = run_command("-m", "denoiser", "train", *arguments, "trainer.processes=2", cwd=folder)
     assert result.returncode == 0, result.stderr
     (run,) = folder.glob("runs/*/*")
     return run, result.stdout

@@ -95,10 +95,10 @@ def test_the_card_describes_the_checkpoint(run):
     for part in ("mean of 2 files", f"{test['enhanced']['si_sdr']:.2f}", f"{test['noisy']['stoi']:.3f}"):
         assert part in scores
     train, infer = commands.splitlines()
-    assert train.startswith("python train.py data.root=../")  # as seen from here, no machine's path
+    assert train.startswith("denoiser train data.root=../")  # as seen from here, no machine's path
     assert "seed=3 loss=l1" in train
     assert "ckpt_path" not in train
-    assert infer == f"python infer.py ckpt={folder}/checkpoints/best.ckpt input=FILE"
+    assert infer == f"denoiser ckpt={folder}/checkpoints/best.ckpt input=FILE"
     pytest.importorskip("matplotlib")
     assert "![Learning curve](curve.png)" in text
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")

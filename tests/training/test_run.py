@@ -1,7 +1,6 @@
 """Training as a person runs it: from the command to a tested checkpoint, interrupted, resumed, repeated."""
 
 import csv
-import importlib
 import json
 import signal
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from conftest import ROOT, SHARED, TINY, make_noise, make_voice, needs_recordings, run_command, train_here, write_vctk
 from denoiser import Denoiser
 from denoiser.cli.arguments import as_typed
+from denoiser.cli.train import NAMES
 from denoiser.errors import CheckpointError, CorpusError, DenoiserError
 from denoiser.evaluation.metrics import METRICS
 from denoiser.training.callbacks import _averaged
@@ -230,6 +230,6 @@ def test_a_corpus_may_be_called_anything(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_vctk(tmp_path / "it's ${x}, [1] ${", train=4, test=2, rate=16_000)
     typed = ["data.root=it's ${x}, [1] ${", "data.cache=prepared (${y})", "trainer.max_epochs=1", "metrics=[si_sdr]"]
-    train_here(tmp_path / "run", *TINY, *as_typed(typed, importlib.import_module("train").NAMES))
+    train_here(tmp_path / "run", *TINY, *as_typed(typed, NAMES))
     assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
     assert (tmp_path / "prepared (${y})").is_dir()

@@ -82,7 +82,7 @@ def espeak() -> Iterator[tuple[ctypes.CDLL, list[bytes]]]:
         library = ctypes.CDLL(espeakng_loader.get_library_path())
         data = espeakng_loader.get_data_path()
     except ImportError as error:
-        raise DenoiserError('espeak-ng, which speaks this corpus, is missing: pip install "denoiser[demo]"') from error
+        raise DenoiserError("espeak-ng, which speaks this corpus, is missing: pip install espeakng-loader") from error
     except (OSError, RuntimeError) as error:
         raise DenoiserError(f"espeak-ng cannot be loaded: {error}") from error
     samples: list[bytes] = []

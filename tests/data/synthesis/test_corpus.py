@@ -180,10 +180,10 @@ def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path, marker):
     assert stamps(tmp_path) == before
 
 
-def test_missing_espeak_names_the_extra(tmp_path, monkeypatch):
+def test_missing_espeak_names_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     monkeypatch.setattr(synthesis, "_write_all", None)  # said before any work
-    with pytest.raises(DenoiserError, match=r'pip install "denoiser\[demo\]"') as caught:
+    with pytest.raises(DenoiserError, match="pip install espeakng-loader") as caught:
         write_corpus(tmp_path / "corpus", **TINY, workers=1)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
