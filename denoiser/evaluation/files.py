@@ -1,4 +1,4 @@
-"""Scores of enhanced files against clean references."""
+"""Scores of enhanced files, against clean references or without them."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from denoiser import audio
 from denoiser.data.metadata import gather, read_logs
 from denoiser.errors import AudioError, ConfigError, DenoiserError
-from denoiser.evaluation import metrics, scoring, tables
+from denoiser.evaluation import dnsmos, metrics, scoring, tables
 from denoiser.evaluation.page import Job, write_page
 from denoiser.evaluation.tables import Row
 
@@ -23,16 +23,17 @@ RATE = 16_000  # Hz; everything is resampled to it, so that files of any rates c
 TOLERANCE = 0.1  # seconds that lengths may differ by; the longer is cut at its end
 FILES_PER_WORKER = 8  # a process takes about as long to start as so many files of some seconds take to score
 MAX_WORKERS = 61  # the limit of Windows
-NAMES = ("pesq", "stoi", "si_sdr", "csig", "cbak", "covl", "estoi", "seg_snr", "pesq_nb", "lsd")
+RATED_SECONDS = 300  # of a file without a reference; rated are 16 windows of 9 s of these
+NAMES = ("pesq", "stoi", "si_sdr", "csig", "cbak", "covl", "estoi", "seg_snr", "pesq_nb", "lsd", *dnsmos.NAMES)
 
 
 class Triple(NamedTuple):
-    """A noisy file, its enhanced version and its clean reference; ``name`` is unique among those scored together."""
+    """A noisy file, its enhanced version and its clean reference, if any; ``name`` is unique among those scored."""
 
     name: str
     noisy: Path
     enhanced: Path
-    reference: Path
+    reference: Path | None
 
 
 def evaluate(
@@ -46,24 +47,33 @@ def evaluate(
 ) -> int:
     """Score enhanced files and write the report beside them; print where, and return the number of unscored files.
 
-    ``gains`` has the gain of each (input, output) pair. ``reference`` and ``root`` are as in :func:`match_references`;
-    without ``reference`` nothing is scored. ``page`` asks for ``report.html``, with the line ``settings`` and a line
-    for each of the ``failures``. Raises DenoiserError if the reference does not exist, or a page cannot be made.
+    ``gains`` has the gain of each (input, output) pair. ``reference`` and ``root`` are as in :func:`match_references`.
+    ``page`` asks for ``report.html``, with the line ``settings`` and a line for each of the ``failures``; its files are
+    rated by DNSMOS if there is no ``reference``. Raises DenoiserError if that does not exist, or a page cannot be made.
     """
     if not gains:
         return 0
     folder = folder or folder_of(list(gains))
     scores: dict[Job, Row] = {}
     problems: list[str] = []
+    triples: list[Triple] = []
+    names: Sequence[str] = NAMES
     if reference is not None:
         triples, problems = match_references(list(gains), reference, root)
-        rows, unscored = score_files(triples)
-        problems += unscored
-        if rows:
-            jobs = {triple.name: (triple.noisy, triple.enhanced) for triple in triples}
-            scores = {jobs[row["name"]]: row for row in rows}
-            summary = tables.write_scores(rows, folder)
-            print(f"\n{tables.scores_table(summary)}\n\nscores: {folder / 'scores.csv'}")
+    elif package := metrics.missing_package(dnsmos.NAMES[0]):
+        print(f'report: without DNSMOS ratings, which need {package}: pip install "denoiser[metrics]"', file=sys.stderr)
+    else:
+        names = dnsmos.NAMES
+        triples = [Triple(name, *job, None) for name, job in zip(_names(list(gains), root), gains, strict=True)]
+    rows, unscored = score_files(triples, names=names) if triples else ([], [])
+    problems += unscored
+    if rows:
+        jobs = {triple.name: (triple.noisy, triple.enhanced) for triple in triples}
+        scores = {jobs[row["name"]]: row for row in rows}
+        summary = tables.write_scores(rows, folder)
+        if reference is None and len(rows) > 1:
+            print(f"\n{tables.files_table(rows)}")
+        print(f"\n{tables.scores_table(summary)}\n\nscores: {folder / 'scores.csv'}")
     if page:
         write_page(folder / "report.html", gains, scores, settings, [*failures, *problems])
         print(f"report: {folder / 'report.html'}")
@@ -93,12 +103,9 @@ def match_references(jobs: Sequence[Job], reference: Path, root: Path | None = N
     for file in audio.list_files(reference) if is_folder else ():
         by_path[file.relative_to(reference).with_suffix("")].append(file)
         by_stem[file.stem].append(file)
-    inside = [root if root and noisy.is_relative_to(root) else noisy.parent for noisy, _ in jobs]
-    names = [noisy.relative_to(folder).with_suffix("") for folder, (noisy, _) in zip(inside, jobs, strict=True)]
-    are_unique = len(set(names)) == len(names)
     triples, problems = [], []
-    for name, (noisy, enhanced) in zip(names, jobs, strict=True):
-        found = by_path[name] or by_stem[noisy.stem] if is_folder else [reference]
+    for name, path, (noisy, enhanced) in zip(_names(jobs, root), _paths(jobs, root), jobs, strict=True):
+        found = by_path[path] or by_stem[noisy.stem] if is_folder else [reference]
         found = [file for file in found if file.suffix == noisy.suffix] or found
         if len(found) > 1:
             problems.append(f"{noisy}: {len(found)} references of this name, {found[0]} and {found[1]}")
@@ -107,8 +114,20 @@ def match_references(jobs: Sequence[Job], reference: Path, root: Path | None = N
         elif found[0].resolve() == noisy.resolve():
             problems.append(f"{noisy}: is its own reference; reference= names the clean recordings")
         else:
-            triples.append(Triple((name if are_unique else noisy).as_posix(), noisy, enhanced, found[0]))
+            triples.append(Triple(name, noisy, enhanced, found[0]))
     return triples, problems
+
+
+def _paths(jobs: Sequence[Job], root: Path | None) -> list[Path]:
+    """Return the path of each noisy file relative to ``root``, or else its name, without extension."""
+    inside = [root if root and noisy.is_relative_to(root) else noisy.parent for noisy, _ in jobs]
+    return [noisy.relative_to(folder).with_suffix("") for folder, (noisy, _) in zip(inside, jobs, strict=True)]
+
+
+def _names(jobs: Sequence[Job], root: Path | None) -> list[str]:
+    """Return the paths of :func:`_paths`, or the whole ones if two of these are equal."""
+    paths = _paths(jobs, root)
+    return [path.as_posix() for path in (paths if len(set(paths)) == len(paths) else [noisy for noisy, _ in jobs])]
 
 
 def score_files(
@@ -151,20 +170,38 @@ def _score_in_processes(triples: Sequence[Triple], names: Sequence[str], workers
 
 def _score(triple: Triple, names: Sequence[str]) -> Row | str:
     """Return the row of one file, or a line that says why there is none."""
-    paths = (triple.noisy, triple.enhanced, triple.reference)
+    sides: list[Tensor]
+    cleans: Sequence[Tensor | None]
     try:
-        noisy, *others = (audio.resample(*audio.read(path), RATE) for path in paths)
-        for path, other in zip(paths[1:], others, strict=True):
-            _check(path, other, triple.noisy, noisy)
+        if triple.reference is None:
+            sides = [_beginning(path) for path in (triple.noisy, triple.enhanced)]
+            cleans = [None] * len(sides[0])
+        else:
+            *sides, clean = _matched(triple.noisy, triple.enhanced, triple.reference)
+            cleans = list(clean)
     except (DenoiserError, OSError, RuntimeError, MemoryError) as error:
         return str(error) or f"{triple.noisy}: not enough memory"
-    shape = (len(noisy), min(waveform.shape[1] for waveform in (noisy, *others)))
-    noisy, enhanced, clean = (waveform[:, : shape[1]].expand(shape) for waveform in (noisy, *others))
     row: Row = {"name": triple.name}
-    for kind, waveform in (("noisy", noisy), ("enhanced", enhanced)):
-        pairs = zip(clean, waveform, strict=True)
+    for kind, waveform in zip(tables.KINDS, sides, strict=True):
+        pairs = zip(cleans, waveform, strict=True)
         row[kind] = metrics.mean([metrics.score(x, y, RATE, names) for x, y in pairs])
     return row
+
+
+def _beginning(path: Path) -> Tensor:
+    """Return the first minutes of a file at ``RATE``, ``[C, N]``, so that memory does not grow with its length."""
+    with audio.Reader(path) as reader:
+        rate = reader.info.sample_rate
+        return audio.resample(reader.read(RATED_SECONDS * rate), rate, RATE)
+
+
+def _matched(*paths: Path) -> list[Tensor]:
+    """Return whole files at ``RATE`` with the channels of the first and equal lengths; AudioError if they differ."""
+    waveforms = [audio.resample(*audio.read(path), RATE) for path in paths]
+    for path, waveform in zip(paths[1:], waveforms[1:], strict=True):
+        _check(path, waveform, paths[0], waveforms[0])
+    samples = min(waveform.shape[1] for waveform in waveforms)
+    return [waveform[:, :samples].expand(len(waveforms[0]), samples) for waveform in waveforms]
 
 
 def _check(path: Path, found: Tensor, noisy: Path, expected: Tensor) -> None:
