@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
-from enhancers import PEERS, RATE, System
+from enhancers import PEERS, RATE, System, at_speech_rate
 from resident import watched
 
 if TYPE_CHECKING:  # what does not need it is not to be charged with it
@@ -84,7 +84,7 @@ def step(name: str, steps: int) -> dict[str, float]:
 
 def enhancer(name: str) -> System:
     if not name.startswith("Demucs"):
-        return PEERS[name][1]()
+        return at_speech_rate(PEERS[name])
     import torch
 
     net = waveform_network(name).eval()
