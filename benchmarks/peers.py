@@ -26,14 +26,14 @@ if TYPE_CHECKING:  # what does not need it is not to be charged with it
 BATCH, SECONDS = 16, 2
 
 
-def spectral_mask() -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+def spectral_mask() -> "tuple[nn.Module, Callable[[Tensor], Tensor]]":
     """SpeechBrain's recurrent mask on magnitudes, and it between an STFT and its inverse."""
     import torch
     from speechbrain.lobes.models.MetricGAN import EnhancementGenerator
 
     net, window = EnhancementGenerator(), torch.hamming_window(512)
 
-    def run(x: Tensor) -> Tensor:
+    def run(x: "Tensor") -> "Tensor":
         spectrum = torch.stft(x[:, 0], 512, 256, window=window, return_complex=True)
         magnitude = torch.log1p(spectrum.abs()).transpose(1, 2)
         mask = net(magnitude, torch.ones(len(x))).transpose(1, 2)
@@ -42,7 +42,7 @@ def spectral_mask() -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     return net, run
 
 
-def network(name: str) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+def network(name: str) -> "tuple[nn.Module, Callable[[Tensor], Tensor]]":
     """A network, and what it makes of ``[B, 1, N]``: the same shape."""
     if name == "spectral mask":
         return spectral_mask()
@@ -50,7 +50,7 @@ def network(name: str) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     return net, net
 
 
-def waveform_network(name: str) -> nn.Module:
+def waveform_network(name: str) -> "nn.Module":
     if name.startswith("Demucs"):
         from denoiser.demucs import Demucs
 
