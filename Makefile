@@ -15,7 +15,7 @@ help:
 	@echo "make test      run the tests"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     speed and memory of training, inference and the data path, side by side (two hours)"
-	@echo "make peers     install the other enhancers that make bench compares with (.venv-peers)"
+	@echo "make peers     install the other enhancers that the benchmarks compare with (.venv-peers)"
 	@echo "make lock      choose the newest allowed versions anew (requirements.lock)"
 
 # Installed exactly as locked, by hash; uv makes it fast and shares its cache between clones.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
-from enhancers import PEERS, RATE, System
+from enhancers import PEERS, RATE, System, at_speech_rate
 from resident import watched
 
 if TYPE_CHECKING:  # what does not need it is not to be charged with it
@@ -26,14 +26,14 @@ if TYPE_CHECKING:  # what does not need it is not to be charged with it
 BATCH, SECONDS = 16, 2
 
 
-def spectral_mask() -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+def spectral_mask() -> "tuple[nn.Module, Callable[[Tensor], Tensor]]":
     """SpeechBrain's recurrent mask on magnitudes, and it between an STFT and its inverse."""
     import torch
     from speechbrain.lobes.models.MetricGAN import EnhancementGenerator
 
     net, window = EnhancementGenerator(), torch.hamming_window(512)
 
-    def run(x: Tensor) -> Tensor:
+    def run(x: "Tensor") -> "Tensor":
         spectrum = torch.stft(x[:, 0], 512, 256, window=window, return_complex=True)
         magnitude = torch.log1p(spectrum.abs()).transpose(1, 2)
         mask = net(magnitude, torch.ones(len(x))).transpose(1, 2)
@@ -42,7 +42,7 @@ def spectral_mask() -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     return net, run
 
 
-def network(name: str) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+def network(name: str) -> "tuple[nn.Module, Callable[[Tensor], Tensor]]":
     """A network, and what it makes of ``[B, 1, N]``: the same shape."""
     if name == "spectral mask":
         return spectral_mask()
@@ -50,7 +50,7 @@ def network(name: str) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     return net, net
 
 
-def waveform_network(name: str) -> nn.Module:
+def waveform_network(name: str) -> "nn.Module":
     if name.startswith("Demucs"):
         from denoiser.demucs import Demucs
 
@@ -84,7 +84,7 @@ def step(name: str, steps: int) -> dict[str, float]:
 
 def enhancer(name: str) -> System:
     if not name.startswith("Demucs"):
-        return PEERS[name][1]()
+        return at_speech_rate(PEERS[name])
     import torch
 
     net = waveform_network(name).eval()

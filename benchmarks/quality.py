@@ -1,18 +1,22 @@
 """Quality of enhanced recordings beside other packages on PyPI: the same files, metrics and run.
 
-``python benchmarks/quality.py PAIRS [CHECKPOINT ...] [pictures=FOLDER]``: PAIRS is a folder in the layout of
-VCTK-DEMAND, of which the test pairs are scored, or one with noisy/ and clean/. Without checkpoints: those that come
-with the package. The others run if they are there: ``pip install noisereduce pyrnnoise webrtc-noise-gain logmmse``.
-Pictures are of the first checkpoint, on the first recording and on that in the middle.
+    .venv-peers/bin/python benchmarks/quality.py PAIRS [CHECKPOINT ...] [--write docs/results.md] [--pictures docs]
 
-Every system is given each recording once, whole, on one thread, at 16 kHz (RNNoise at 48 kHz); the result is scored at
-16 kHz. A late output is moved back by the lag, up to 40 ms, at which it correlates best with the clean.
+PAIRS is a folder in the layout of VCTK-DEMAND, of which the test pairs are scored, or one with noisy/ and clean/.
+Without checkpoints: those that come with the package. The others come by ``make peers``; one that is not there is left
+out, with a line that says so. ``--write`` puts the tables between the marks ``<!-- quality -->`` of a file. Pictures
+are of the first checkpoint, on the first recording and on that in the middle.
+
+Every system is given each recording once, whole, at the rate that it is made for: of files at 48 kHz, these themselves
+or 16 kHz. Its delay is measured over all files, the lag at which its results correlate best with the clean, and taken
+out; results keep the length of their recordings. Scores are taken at 16 kHz, and those above 8 kHz at 48 kHz.
 """
 
+import argparse
 import os
+import re
 import sys
-import time
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -21,91 +25,171 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from denoiser import Denoiser, audio, figures, models
 from denoiser.checkpoint import SHIPPED
 from denoiser.data import pairs
-from denoiser.evaluation import metrics, tables
-from enhancers import PEERS, System
+from denoiser.evaluation import dnsmos, metrics, tables
+from enhancers import FULL, PEERS, RATE, Peer
 
-RATE = 16_000
-METRICS = ("pesq", "stoi", "si_sdr", "csig", "cbak", "covl")
-LAG = RATE // 25
-
-
-def ours(denoiser: Denoiser) -> System:
-    return lambda noisy: denoiser.enhance(noisy, RATE)
-
-
-def aligned(enhanced: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """``enhanced``, as long as ``clean`` and moved back by the lag at which they correlate best."""
-    size = 2 * len(clean)
-    enhanced = np.pad(np.asarray(enhanced, np.float32)[:size], (0, max(0, size - len(enhanced))))
-    spectrum = np.fft.rfft(enhanced, 2 * size) * np.fft.rfft(clean, 2 * size).conj()
-    lag = int(np.argmax(np.fft.irfft(spectrum)[:LAG]))
-    return enhanced[lag : lag + len(clean)]
+METRICS = ("pesq", "stoi", "si_sdr", "csig", "cbak", "covl", *dnsmos.NAMES)
+LAGS = (-0.02, 0.1)  # seconds that a result may be early or late
+EDGE = 8_000  # Hz, the end of the band of systems at 16 kHz
+DOMINANCE = 10.0  # noise dominates where it is stronger than the clean by this factor of power
+MARKS = ("<!-- quality -->", "<!-- /quality -->")
+Pair = tuple[np.ndarray, np.ndarray]  # noisy and clean, float32 [N]
 
 
-def load(root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+def find(root: Path) -> list[tuple[Path, Path]]:
     folders = pairs.vctk_demand(root) if any(root.glob("*testset_wav")) else pairs.folders(root)
     matched, problems = pairs.match(*(folders.test or folders.train))
     if problems or not matched.names:
         sys.exit(f"{root}: {problems or 'no pairs'}")
-    read = [[audio.resample(*audio.read(path), RATE)[0].numpy() for path in paths] for paths in matched.files]
+    return [(noisy, clean) for noisy, clean in matched.files]
+
+
+def load(root: Path, rate: int = RATE) -> list[Pair]:
+    read = [[audio.resample(*audio.read(path), rate)[0].numpy() for path in paths] for paths in find(root)]
     return [(noisy, clean) for noisy, clean in read]
 
 
-def draw(recordings: list[tuple[np.ndarray, np.ndarray]], systems: dict[str, System], name: str, folder: Path) -> None:
+def ours(name: str, rate: int) -> Peer:
+    denoiser = Denoiser.from_checkpoint(name, "cpu")
+    parameters = f"{models.count_parameters(denoiser.net) / 1e6:.2f} M"
+    return Peer("", lambda: lambda noisy: denoiser.enhance(noisy, rate), rate, parameters)
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process, of all its threads, and of the processes that it waited for."""
+    return sum(os.times()[:4])
+
+
+def delay(outputs: list[np.ndarray], recordings: list[Pair], rate: int) -> int:
+    """Return the lag in samples, at most that of ``LAGS``, at which all outputs together fit the clean best."""
+    lags = np.arange(round(LAGS[0] * rate), round(LAGS[1] * rate) + 1)
+    total = np.zeros(len(lags))
+    for output, (_, clean) in zip(outputs, recordings, strict=True):
+        size = len(output) + len(clean)
+        correlation = np.fft.irfft(np.fft.rfft(output, size) * np.fft.rfft(clean, size).conj(), size)
+        total += correlation[lags] / (np.linalg.norm(output) * np.linalg.norm(clean) + 1e-9)
+    return int(lags[np.argmax(total)])
+
+
+def moved_back(output: np.ndarray, lag: int, length: int) -> Tensor:
+    """Return an output without its delay, ``[length]``; zeros stand where it has nothing."""
+    output = np.pad(output, (max(0, -lag), length + abs(lag)))[max(0, lag) :]
+    return torch.from_numpy(output[:length].astype(np.float32))
+
+
+def above_edge(waveform: Tensor) -> Tensor:
+    spectrum = torch.fft.rfft(waveform)
+    spectrum[: round(EDGE * len(waveform) / FULL)] = 0
+    return torch.fft.irfft(spectrum, len(waveform))
+
+
+def upper_scores(noisy: Tensor, clean: Tensor, enhanced: Tensor) -> dict[str, float]:
+    """Return SI-SDR above ``EDGE``, and there the power in dB that is left where noise dominates; all at ``FULL``."""
+    window = torch.hann_window(1024)
+    first = round(EDGE * len(window) / FULL)
+    powers = [
+        torch.stft(x, len(window), window=window, return_complex=True)[first:].abs() ** 2
+        for x in (noisy, clean, enhanced, noisy - clean)
+    ]
+    dominated = powers[3] > DOMINANCE * powers[1]
+    before, after = (float(power[dominated].sum()) for power in (powers[0], powers[2]))
+    return {
+        "si_sdr": metrics.si_sdr(above_edge(clean), above_edge(enhanced), FULL),
+        "residual": 10 * np.log10(max(after, 1e-12) / max(before, 1e-12)),
+    }
+
+
+def measure(name: str, peer: Peer, recordings: dict[int, list[Pair]], upper: bool) -> tuple[list[str], list[str]]:
+    """Return the rows of a system in both tables, without its name."""
+    system, given = peer.build(), recordings[peer.rate]
+    system(given[0][0])  # warm
+    begin = cpu_seconds()
+    outputs = [np.asarray(system(noisy), np.float32) for noisy, _ in tqdm(given, desc=name, disable=None, leave=False)]
+    cost = (cpu_seconds() - begin) / (sum(len(noisy) for noisy, _ in given) / peer.rate)
+    lag = delay(outputs, given, peer.rate)
+    results = [moved_back(output, lag, len(noisy)) for output, (noisy, _) in zip(outputs, given, strict=True)]
+    scores = []
+    for result, (_, clean) in zip(results, tqdm(recordings[RATE], desc=name, disable=None, leave=False), strict=True):
+        result = audio.resample(result, peer.rate, RATE)[: len(clean)]
+        scores.append(metrics.score(torch.from_numpy(clean), result, RATE, METRICS))
+    mean = metrics.mean(scores)
+    above = ["", ""]
+    if upper and peer.rate == FULL:
+        found = metrics.mean(
+            [
+                upper_scores(torch.from_numpy(noisy), torch.from_numpy(clean), result)
+                for result, (noisy, clean) in zip(results, given, strict=True)
+            ]
+        )
+        above = [f"{found['si_sdr']:.1f}", f"{found['residual']:.1f}"]
+    own = [f"{1e3 * lag / peer.rate:.1f}", peer.parameters, f"{cost:.3f}"] if name != "untouched" else ["", "", ""]
+    return [tables.number(metric, mean[metric]) for metric in METRICS], [*above, f"{peer.rate // 1000} kHz", *own]
+
+
+def draw(recordings: list[Pair], denoiser: Denoiser, name: str, folder: Path) -> None:
     for number, index in enumerate((0, len(recordings) // 2), start=1):
         noisy, clean = recordings[index]
-        parts = {"noisy": noisy, name: systems[name](noisy), "clean": clean}
+        parts = {"noisy": noisy, name: denoiser.enhance(noisy, RATE), "clean": clean}
         figure = figures.figure({title: torch.from_numpy(x) for title, x in parts.items()}, RATE)
         figure.savefig(folder / f"quality_{number}.png", dpi=80)
 
 
+def put(path: Path, text: str) -> None:
+    """Replace what stands between the marks of a file."""
+    before, *rest = re.split("|".join(MARKS), path.read_text(encoding="utf-8"))
+    if len(rest) != 2:
+        sys.exit(f"{path}: has no {MARKS[0]} with its {MARKS[1]}")
+    path.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest[1]}", encoding="utf-8")
+
+
 def main() -> None:
-    given = [word for word in sys.argv[1:] if not word.startswith("pictures=")]
-    if not given:
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", type=Path)
+    parser.add_argument("checkpoints", nargs="*", default=SHIPPED)
+    parser.add_argument("--write", type=Path)
+    parser.add_argument("--pictures", type=Path)
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    recordings, checkpoints = load(Path(given[0])), given[1:] or list(SHIPPED)
-    seconds = sum(len(noisy) for noisy, _ in recordings) / RATE
-    rows, systems, sizes = [], {"untouched": lambda noisy: noisy}, {}
-    for name, (package, build) in PEERS.items():
+    if package := next(filter(None, map(metrics.missing_package, METRICS)), None):
+        sys.exit(f'{package} is missing, which the scores need; pip install "denoiser[metrics]"')
+    is_full = min(audio.probe(path).sample_rate for paths in find(options.pairs) for path in paths) >= FULL
+    own_rate = FULL if is_full else RATE
+    recordings = {rate: load(options.pairs, rate) for rate in (RATE, FULL)}
+    systems = {"untouched": Peer("", lambda: lambda noisy: noisy, own_rate)}
+    systems |= PEERS | {f"denoiser, {name}": ours(name, own_rate) for name in options.checkpoints}
+    quality, others, missing = [], [], []
+    load_before = os.getloadavg()[0]
+    for name, peer in tqdm(systems.items(), disable=None):
         try:
-            systems[f"{name} ({package} {version(package)})"] = build()
-        except (ImportError, PackageNotFoundError) as error:
-            print(f"{name}: left out, {error}; pip install {package}", file=sys.stderr)
-    for name in checkpoints:
-        denoiser = Denoiser.from_checkpoint(name, "cpu")
-        systems[f"denoiser, {name}"] = ours(denoiser)
-        sizes[f"denoiser, {name}"] = f"{models.count_parameters(denoiser.net) / 1e6:.2f} M"
-    for name, system in tqdm(systems.items(), disable=None):
-        system(recordings[0][0])  # warm
-        begin = time.perf_counter()
-        outputs = [system(noisy) for noisy, _ in recordings]
-        factor = (time.perf_counter() - begin) / seconds
-        scores = metrics.mean(
-            [metrics.score(torch.from_numpy(clean), torch.from_numpy(aligned(out, clean)), RATE, METRICS)
-             for out, (_, clean) in zip(outputs, recordings, strict=True)]
-        )  # fmt: skip
-        cells = [tables.number(metric, scores[metric]) for metric in METRICS]
-        rows.append([name, *cells, sizes.get(name, ""), "" if name == "untouched" else f"{factor:.3f}"])
-    for word in sys.argv[1:]:
-        if word.startswith("pictures="):
-            draw(recordings, systems, f"denoiser, {checkpoints[0]}", Path(word.partition("=")[2]))
-    header = [
-        f"{len(recordings)} files",
-        *(metrics.METRICS[m].heading for m in METRICS),
-        "parameters",
-        "real-time factor",
-    ]
-    print("|", " | ".join(header), "|")
-    print("|---" * len(header) + "|")
-    for row in rows:
-        print("|", " | ".join(row), "|")
-    print("\n" + ", ".join(f"{package} {release}" for package, release in tables.versions().items()))
+            title = f"{name} ({peer.package} {version(peer.package)})" if peer.package else name
+            scores, facts = measure(name, peer, recordings, is_full)
+        except (ImportError, OSError, RuntimeError) as error:
+            missing.append(f"{name}: left out, {error}; make peers installs {peer.package}")
+            print(missing[-1], file=sys.stderr)
+            continue
+        quality.append([title, *scores])
+        others.append([title, *facts])
+        print(" | ".join([title, *scores, *facts]), file=sys.stderr, flush=True)
+    headings = [metrics.METRICS[metric].heading for metric in METRICS]
+    count = f"{len(recordings[RATE])} files"
+    header = [count, "above 8 kHz: SI-SDR dB", "residual dB", "input", "delay ms", "parameters", "CPU s per s"]
+    # The package of that name in .venv-peers is another one.
+    versions = [f"{package} {release}" for package, release in tables.versions().items() if package != "denoiser"]
+    loads = f"Load of the {os.cpu_count()} cores: {load_before:.1f} before, {os.getloadavg()[0]:.1f} after."
+    text = "\n\n".join([tables.table([count, *headings], quality), tables.table(header, others), *missing, loads])
+    text += f"\n{', '.join(versions)}."
+    print(text)
+    if options.write:
+        put(options.write, text)
+    if options.pictures:
+        denoiser = Denoiser.from_checkpoint(options.checkpoints[0], "cpu")
+        draw(recordings[RATE], denoiser, f"denoiser, {options.checkpoints[0]}", options.pictures)
 
 
 if __name__ == "__main__":

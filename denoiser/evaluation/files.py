@@ -1,4 +1,4 @@
-"""Scores of enhanced files against clean references."""
+"""Scores of enhanced files, against clean references or without them."""
 
 import math
 import os
@@ -17,7 +17,7 @@ from denoiser import audio
 from denoiser.audio.lag import advance, find_lag
 from denoiser.data.metadata import gather, read_logs
 from denoiser.errors import AudioError, ConfigError, DenoiserError
-from denoiser.evaluation import metrics, scoring, tables
+from denoiser.evaluation import dnsmos, metrics, scoring, tables
 from denoiser.evaluation.page import Job, write_page
 from denoiser.evaluation.tables import Row
 
@@ -27,16 +27,17 @@ LONGEST_LAG = 1.0  # seconds by which a reference may be late or early
 LATE = 0.5  # samples that a lag has to have to be told, and taken back
 FILES_PER_WORKER = 8  # a process takes about as long to start as so many files of some seconds take to score
 MAX_WORKERS = 61  # the limit of Windows
-NAMES = ("pesq", "stoi", "si_sdr", "csig", "cbak", "covl", "estoi", "seg_snr", "pesq_nb", "lsd")
+RATED_SECONDS = 300  # of a file without a reference; rated are 16 windows of 9 s of these
+NAMES = ("pesq", "stoi", "si_sdr", "csig", "cbak", "covl", "estoi", "seg_snr", "pesq_nb", "lsd", *dnsmos.NAMES)
 
 
 class Triple(NamedTuple):
-    """A noisy file, its enhanced version and its clean reference; ``name`` is unique among those scored together."""
+    """A noisy file, its enhanced version and its clean reference, if any; ``name`` is unique among those scored."""
 
     name: str
     noisy: Path
     enhanced: Path
-    reference: Path
+    reference: Path | None
 
 
 def evaluate(
@@ -51,28 +52,38 @@ def evaluate(
 ) -> int:
     """Score enhanced files and write the report beside them; print where, and return the number of unscored files.
 
-    ``gains`` has the gain of each (input, output) pair. ``reference`` and ``root`` are as in :func:`match_references`;
-    without ``reference`` nothing is scored. ``page`` asks for ``report.html``, with the line ``settings`` and a line
-    for each of the ``failures``. References that are late or early are named, and with ``align`` moved to their place
-    before they are scored. Raises DenoiserError if the reference does not exist, or a page cannot be made.
+    ``gains`` has the gain of each (input, output) pair. ``reference`` and ``root`` are as in :func:`match_references`.
+    ``page`` asks for ``report.html``, with the line ``settings`` and a line for each of the ``failures``; its files are
+    rated by DNSMOS if there is no ``reference``. References that are late or early are named, and with ``align`` moved
+    to their place before they are scored. Raises DenoiserError if the reference does not exist, or a page cannot be
+    made.
     """
     if not gains:
         return 0
     folder = folder or folder_of(list(gains))
     scores: dict[Job, Row] = {}
     problems: list[str] = []
+    triples: list[Triple] = []
+    names: Sequence[str] = NAMES
     if reference is not None:
         triples, problems = match_references(list(gains), reference, root)
-        rows, unscored = score_files(triples, align=align)
-        problems += unscored
-        if rows:
-            jobs = {triple.name: (triple.noisy, triple.enhanced) for triple in triples}
-            scores = {jobs[row["name"]]: row for row in rows}
-            lags = {row["name"]: row["lag_ms"] for row in rows if "lag_ms" in row}
-            summary = tables.write_scores(rows, folder, aligned=align, lags_ms=lags)
-            print(f"\n{tables.scores_table(summary)}\n\nscores: {folder / 'scores.csv'}")
-            if told := _lags(rows, align):
-                print(told, file=sys.stderr)
+    elif package := metrics.missing_package(dnsmos.NAMES[0]):
+        print(f'report: without DNSMOS ratings, which need {package}: pip install "denoiser[metrics]"', file=sys.stderr)
+    else:
+        names = dnsmos.NAMES
+        triples = [Triple(name, *job, None) for name, job in zip(_names(list(gains), root), gains, strict=True)]
+    rows, unscored = score_files(triples, names=names, align=align) if triples else ([], [])
+    problems += unscored
+    if rows:
+        jobs = {triple.name: (triple.noisy, triple.enhanced) for triple in triples}
+        scores = {jobs[row["name"]]: row for row in rows}
+        lags = {row["name"]: row["lag_ms"] for row in rows if "lag_ms" in row}
+        summary = tables.write_scores(rows, folder, aligned=align, lags_ms=lags)
+        if reference is None and len(rows) > 1:
+            print(f"\n{tables.files_table(rows)}")
+        print(f"\n{tables.scores_table(summary)}\n\nscores: {folder / 'scores.csv'}")
+        if told := _lags(rows, align):
+            print(told, file=sys.stderr)
     if page:
         write_page(folder / "report.html", gains, scores, settings, [*failures, *problems])
         print(f"report: {folder / 'report.html'}")
@@ -113,12 +124,9 @@ def match_references(jobs: Sequence[Job], reference: Path, root: Path | None = N
     for file in audio.list_files(reference) if is_folder else ():
         by_path[file.relative_to(reference).with_suffix("")].append(file)
         by_stem[file.stem].append(file)
-    inside = [root if root and noisy.is_relative_to(root) else noisy.parent for noisy, _ in jobs]
-    names = [noisy.relative_to(folder).with_suffix("") for folder, (noisy, _) in zip(inside, jobs, strict=True)]
-    are_unique = len(set(names)) == len(names)
     triples, problems = [], []
-    for name, (noisy, enhanced) in zip(names, jobs, strict=True):
-        found = by_path[name] or by_stem[noisy.stem] if is_folder else [reference]
+    for name, path, (noisy, enhanced) in zip(_names(jobs, root), _paths(jobs, root), jobs, strict=True):
+        found = by_path[path] or by_stem[noisy.stem] if is_folder else [reference]
         found = [file for file in found if file.suffix == noisy.suffix] or found
         if len(found) > 1:
             problems.append(f"{noisy}: {len(found)} references of this name, {found[0]} and {found[1]}")
@@ -127,8 +135,20 @@ def match_references(jobs: Sequence[Job], reference: Path, root: Path | None = N
         elif found[0].resolve() == noisy.resolve():
             problems.append(f"{noisy}: is its own reference; reference= names the clean recordings")
         else:
-            triples.append(Triple((name if are_unique else noisy).as_posix(), noisy, enhanced, found[0]))
+            triples.append(Triple(name, noisy, enhanced, found[0]))
     return triples, problems
+
+
+def _paths(jobs: Sequence[Job], root: Path | None) -> list[Path]:
+    """Return the path of each noisy file relative to ``root``, or else its name, without extension."""
+    inside = [root if root and noisy.is_relative_to(root) else noisy.parent for noisy, _ in jobs]
+    return [noisy.relative_to(folder).with_suffix("") for folder, (noisy, _) in zip(inside, jobs, strict=True)]
+
+
+def _names(jobs: Sequence[Job], root: Path | None) -> list[str]:
+    """Return the paths of :func:`_paths`, or the whole ones if two of these are equal."""
+    paths = _paths(jobs, root)
+    return [path.as_posix() for path in (paths if len(set(paths)) == len(paths) else [noisy for noisy, _ in jobs])]
 
 
 def score_files(
@@ -178,27 +198,47 @@ def _score_in_processes(
 
 def _score(triple: Triple, names: Sequence[str], align: bool) -> Row | str:
     """Return the row of one file, or a line that says why there is none."""
-    paths = (triple.noisy, triple.enhanced, triple.reference)
     try:
-        noisy, *others = (audio.resample(*audio.read(path), RATE) for path in paths)
-        for path, other in zip(paths[1:], others, strict=True):
-            _check(path, other, triple.noisy, noisy, LONGEST_LAG if align else TOLERANCE)
+        if triple.reference is None:
+            sides = [_beginning(path) for path in (triple.noisy, triple.enhanced)]
+            cleans: Sequence[Tensor | None] = [None] * len(sides[0])
+            lag_ms = 0.0
+        else:
+            *sides, clean, lag_ms = _matched(triple.noisy, triple.enhanced, triple.reference, align)
+            cleans = list(clean)
     except (DenoiserError, OSError, RuntimeError, MemoryError) as error:
         return str(error) or f"{triple.noisy}: not enough memory"
-    shape = (len(noisy), min(waveform.shape[1] for waveform in (noisy, *others)))
-    noisy, enhanced, clean = (waveform[:, : shape[1]].expand(shape) for waveform in (noisy, *others))
-    lag = find_lag(clean, noisy, min(round(LONGEST_LAG * RATE), shape[1] // 2))
-    apart = lag.samples if lag.is_certain and abs(lag.samples) >= LATE else 0.0
-    if align and apart:
-        # Where the reference has no sound, nothing is scored.
-        both = slice(max(0, math.ceil(-apart)), shape[1] - max(0, math.ceil(apart)))
-        clean = advance(clean, apart)[:, both]
-        noisy, enhanced = noisy[:, both], enhanced[:, both]
-    row: Row = {"name": triple.name} | ({"lag_ms": round(1000 * apart / RATE, 2)} if apart else {})
-    for kind, waveform in (("noisy", noisy), ("enhanced", enhanced)):
-        pairs = zip(clean, waveform, strict=True)
+    row: Row = {"name": triple.name} | ({"lag_ms": lag_ms} if lag_ms else {})
+    for kind, waveform in zip(tables.KINDS, sides, strict=True):
+        pairs = zip(cleans, waveform, strict=True)
         row[kind] = metrics.mean([metrics.score(x, y, RATE, names) for x, y in pairs])
     return row
+
+
+def _beginning(path: Path) -> Tensor:
+    """Return the first minutes of a file at ``RATE``, ``[C, N]``, so that memory does not grow with its length."""
+    with audio.Reader(path) as reader:
+        rate = reader.info.sample_rate
+        return audio.resample(reader.read(RATED_SECONDS * rate), rate, RATE)
+
+
+def _matched(noisy: Path, enhanced: Path, reference: Path, align: bool) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Return whole files at ``RATE`` with the channels and length of the first, and the reference's lag in ms, or 0.
+
+    With ``align`` the lag is taken back, and where the reference then has no sound, no file has any. Raises AudioError
+    if channels or lengths differ.
+    """
+    first, *others = (audio.resample(*audio.read(path), RATE) for path in (noisy, enhanced, reference))
+    for path, other in zip((enhanced, reference), others, strict=True):
+        _check(path, other, noisy, first, LONGEST_LAG if align else TOLERANCE)
+    shape = (len(first), min(waveform.shape[1] for waveform in (first, *others)))
+    first, second, clean = (waveform[:, : shape[1]].expand(shape) for waveform in (first, *others))
+    lag = find_lag(clean, first, min(round(LONGEST_LAG * RATE), shape[1] // 2))
+    apart = lag.samples if lag.is_certain and abs(lag.samples) >= LATE else 0.0
+    if align and apart:
+        both = slice(max(0, math.ceil(-apart)), shape[1] - max(0, math.ceil(apart)))
+        first, second, clean = first[:, both], second[:, both], advance(clean, apart)[:, both]
+    return first, second, clean, round(1000 * apart / RATE, 2)
 
 
 def _check(path: Path, found: Tensor, noisy: Path, expected: Tensor, tolerance: float) -> None:

@@ -1,7 +1,7 @@
 """Metrics of an enhanced waveform against the clean one, for validation, the test and files alike.
 
-A metric takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz. It is NaN, and raises nothing, if it is not
-defined, as for a silent or too short reference, or its package is not installed.
+A metric takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz; those of DNSMOS need no ``clean``. It is NaN,
+and raises nothing, if it is not defined, as for a silent or too short reference, or its package is not installed.
 """
 
 import math
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from denoiser.audio import resample
 from denoiser.errors import ConfigError
+from denoiser.evaluation import dnsmos
 from denoiser.evaluation.composite import llr, lsd, seg_snr, wss
 
 NAN = math.nan
@@ -102,13 +103,16 @@ def stoi(clean: Tensor, estimate: Tensor, sample_rate: int, extended: bool = Fal
 
 @dataclass(frozen=True)
 class Metric:
-    """Metric with a ``measure``, or ``weights``: a sum of others and a constant, at ``""``, limited to 1 to 5."""
+    """Metric with a ``measure``, or ``weights``: a sum of others and a constant, at ``""``, limited to 1 to 5.
+
+    One with neither is of DNSMOS.
+    """
 
     heading: str
     definition: str  # one line
     measure: Callable[[Tensor, Tensor, int], float] | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
-    package: str | None = None  # of the extra `metrics`
+    packages: tuple[str, ...] = ()  # of the extra `metrics`
     digits: int = 2
 
 
@@ -117,25 +121,28 @@ CSIG = {"": 3.093, "pesq": 0.603, "llr": -1.029, "wss": -0.009}
 CBAK = {"": 1.634, "pesq": 0.478, "wss": -0.007, "seg_snr": 0.063}
 COVL = {"": 1.594, "pesq": 0.805, "llr": -0.512, "wss": -0.007}
 METRICS: dict[str, Metric] = {
-    "pesq": Metric("PESQ", "PESQ-WB, ITU-T P.862.2 at 16 kHz (P.862 at 8 kHz), 1.04 to 4.64", pesq, package="pesq"),
-    "pesq_nb": Metric("PESQ-NB", "ITU-T P.862 and P.862.1, 1.02 to 4.55", partial(pesq, mode="nb"), package="pesq"),
-    "stoi": Metric("STOI", "short-time objective intelligibility, 0 to 1", stoi, package="pystoi", digits=3),
-    "estoi": Metric("ESTOI", "extended STOI, 0 to 1", partial(stoi, extended=True), package="pystoi", digits=3),
+    "pesq": Metric("PESQ", "PESQ-WB, ITU-T P.862.2 at 16 kHz (P.862 at 8 kHz), 1.04 to 4.64", pesq, packages=("pesq",)),
+    "pesq_nb": Metric("PESQ-NB", "ITU-T P.862 and P.862.1, 1.02 to 4.55", partial(pesq, mode="nb"), packages=("pesq",)),
+    "stoi": Metric("STOI", "short-time objective intelligibility, 0 to 1", stoi, packages=("pystoi",), digits=3),
+    "estoi": Metric("ESTOI", "extended STOI, 0 to 1", partial(stoi, extended=True), packages=("pystoi",), digits=3),
     "si_sdr": Metric("SI-SDR dB", "scale-invariant signal-to-distortion ratio, no mean removed, ±100 dB", si_sdr),
     "seg_snr": Metric("SSNR dB", "segmental SNR, all frames of 30 ms by 7.5 ms, each within -10 to 35 dB", seg_snr),
-    "csig": Metric("CSIG", "signal distortion, 1 to 5 (Hu and Loizou 2008)", weights=CSIG, package="pesq"),
-    "cbak": Metric("CBAK", "background intrusiveness, 1 to 5 (Hu and Loizou 2008)", weights=CBAK, package="pesq"),
-    "covl": Metric("COVL", "overall quality, 1 to 5 (Hu and Loizou 2008)", weights=COVL, package="pesq"),
+    "csig": Metric("CSIG", "signal distortion, 1 to 5 (Hu and Loizou 2008)", weights=CSIG, packages=("pesq",)),
+    "cbak": Metric("CBAK", "background intrusiveness, 1 to 5 (Hu and Loizou 2008)", weights=CBAK, packages=("pesq",)),
+    "covl": Metric("COVL", "overall quality, 1 to 5 (Hu and Loizou 2008)", weights=COVL, packages=("pesq",)),
     "llr": Metric("LLR", "log-likelihood ratio of linear predictors, lowest 95 % of frames", llr),
     "wss": Metric("WSS", "weighted spectral slope, 25 critical bands, lowest 95 % of frames", wss),
     "lsd": Metric("LSD dB", "log-spectral distance, RMS over frequency, mean over frames of 30 ms, range 50 dB", lsd),
+    "dnsmos_sig": Metric("SIG", "DNSMOS P.835 rating of the voice, 1 to 5", packages=dnsmos.PACKAGES),
+    "dnsmos_bak": Metric("BAK", "DNSMOS P.835 rating of the background, 1 to 5", packages=dnsmos.PACKAGES),
+    "dnsmos_ovrl": Metric("OVRL", "DNSMOS P.835 rating overall, 1 to 5", packages=dnsmos.PACKAGES),
 }
 
 
 def missing_package(name: str) -> str | None:
     """Return the package that a metric needs and that is not installed, or None."""
-    package = METRICS[name].package if name in METRICS else None
-    return package if package and find_spec(package) is None else None
+    packages = METRICS[name].packages if name in METRICS else ()
+    return next((package for package in packages if find_spec(package) is None), None)
 
 
 def mode_of(monitor: str) -> str:
@@ -151,17 +158,27 @@ def check_names(names: Sequence[str]) -> None:
 
 
 @torch.no_grad()
-def score(clean: Tensor, estimate: Tensor, sample_rate: int, names: Sequence[str] = DEFAULT) -> dict[str, float]:
-    """Return the named metrics of one waveform ``[N]`` against its clean reference."""
-    clean, estimate = clean.detach().float().cpu(), estimate.detach().float().cpu()
-    if not clean.any() or not torch.isfinite(clean).all() or not torch.isfinite(estimate).all():
+def score(clean: Tensor | None, estimate: Tensor, sample_rate: int, names: Sequence[str] = DEFAULT) -> dict[str, float]:
+    """Return the named metrics of one waveform ``[N]`` against its clean reference, or of DNSMOS without one."""
+    estimate = estimate.detach().float().cpu()
+    clean = torch.zeros_like(estimate) if clean is None else clean.detach().float().cpu()
+    if not torch.isfinite(estimate).all():
         return dict.fromkeys(names, NAN)
+    has_reference = bool(clean.any()) and bool(torch.isfinite(clean).all())
     given = at_speech_rate = (clean, estimate, sample_rate)
     if sample_rate not in (8_000, 16_000):
         at_speech_rate = (resample(clean, sample_rate, 16_000), resample(estimate, sample_rate, 16_000), 16_000)
 
     @cache
+    def ratings() -> dict[str, float]:
+        return dnsmos.ratings(resample(estimate, sample_rate, dnsmos.RATE))
+
+    @cache
     def value(name: str) -> float:
+        if name in dnsmos.NAMES:
+            return ratings()[name]
+        if not has_reference:
+            return NAN
         metric = METRICS[name]
         if metric.measure:
             return metric.measure(*(given if name in ANY_RATE else at_speech_rate))

@@ -17,8 +17,9 @@ from denoiser.filesystem import atomic_write, write_text
 KINDS = ("noisy", "enhanced")
 FACTS = {"noise_type": "noise type", "snr_db": "SNR dB", "speaker": "speaker"}  # of a file, with their headings
 MAX_GROUPS = 20  # a breakdown into more shows nothing
+MAX_FILES = 20  # in a table for the terminal
 SHOWN = 6  # metrics in a breakdown: more are wider than a terminal
-PACKAGES = ("denoiser", "torch", "torchaudio", "pytorch-lightning", "numpy", "scipy", "pesq", "pystoi")
+PACKAGES = ("denoiser", "torch", "torchaudio", "pytorch-lightning", "numpy", "scipy", "pesq", "pystoi", "speechmos")
 Row = dict[str, Any]  # {"name": ..., "noisy": {metric: value}, "enhanced": {metric: value}, and any of FACTS}
 
 
@@ -91,6 +92,17 @@ def scores_table(summary: Mapping[str, Any]) -> str:
             lines.append([value, str(group["n"]), *cells])
         text += "\n\n" + table([f"by {FACTS[fact]}", "n", *headings[:SHOWN]], lines)
     return text
+
+
+def files_table(rows: Sequence[Row]) -> str:
+    """Return a table of the metrics of each file, before -> after; of the first 20 if there are more."""
+    names = list(rows[0]["noisy"])
+    lines = []
+    for row in rows[:MAX_FILES]:
+        cells = [f"{number(name, row['noisy'][name])} -> {number(name, row['enhanced'][name])}" for name in names]
+        lines.append([row["name"], *cells])
+    text = table(["file", *(METRICS[name].heading for name in names)], lines)
+    return text if len(rows) <= MAX_FILES else f"{text}\n\n{len(rows) - MAX_FILES} more files are in scores.csv"
 
 
 def write_scores(rows: Sequence[Row], folder: Path, **facts: Any) -> dict[str, Any]:

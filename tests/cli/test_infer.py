@@ -9,6 +9,7 @@ import soundfile
 
 from conftest import NAMES
 from denoiser import audio
+from denoiser.evaluation import metrics
 from denoiser.inference.jobs import plan
 from untrained import files_in, infer, write_voices
 
@@ -71,9 +72,12 @@ def test_any_name_is_found_and_given_back(denoiser, checkpoint, here, capsys):
     assert files_in("out") == sorted(f"{name}.wav" for name in NAMES)
 
 
-def test_a_page_states_the_options(checkpoint, here):
+def test_a_page_states_the_options_and_is_made_without_the_package_for_ratings(checkpoint, here, capsys, monkeypatch):
     write_voices("talk.wav")
+    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
     infer(f"ckpt={checkpoint}", "talk.wav", "report=true", "dry=0.25")
+    assert 'without DNSMOS ratings, which need speechmos: pip install "denoiser[metrics]"' in capsys.readouterr().err
+    assert files_in(".") == ["report.html", "talk.wav", "talk_enhanced.wav"]
     assert "dry=0.25, max_attenuation_db=None, phase_iters=0, full_band=True" in Path("report.html").read_text()
 
 

@@ -91,14 +91,16 @@ def test_names_of_rows_are_all_different(tmp_path):
 
 def test_scores_are_those_of_the_metrics_at_16_khz(tmp_path):
     triple = write_triple(tmp_path, "a", seconds=2.0, rate=48_000)
-    (row,), problems = score_files([triple])
+    # Without DNSMOS, which takes long and may not be installed.
+    names = files.NAMES[:10]
+    (row,), problems = score_files([triple], names=names)
     clean, noisy, enhanced = (
         audio.resample(audio.read(path)[0], 48_000, 16_000)[0]
         for path in (triple.reference, triple.noisy, triple.enhanced)
     )
     assert not problems
-    assert row["noisy"] == pytest.approx(metrics.score(clean, noisy, 16_000, files.NAMES))
-    assert row["enhanced"] == pytest.approx(metrics.score(clean, enhanced, 16_000, files.NAMES))
+    assert row["noisy"] == pytest.approx(metrics.score(clean, noisy, 16_000, names))
+    assert row["enhanced"] == pytest.approx(metrics.score(clean, enhanced, 16_000, names))
     assert row["enhanced"]["pesq"] > row["noisy"]["pesq"]
 
 
