@@ -8,6 +8,7 @@ from pathlib import Path
 import soundfile
 
 from denoiser.errors import AudioError
+from denoiser.filesystem import walk
 
 # Extension → libsndfile's name of the format. An enhanced file keeps its extension and format if they are here.
 FORMATS = {
@@ -104,7 +105,7 @@ def list_files(source: str | Path) -> list[Path]:
     """
     path = Path(source)
     if path.is_dir():
-        candidates = [file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS]
+        candidates = [file for file in walk(path) if file.suffix.lower() in EXTENSIONS]
         problem = "no sound files in this folder"
     elif path.exists():
         return [path]

@@ -82,13 +82,10 @@ def is_done(job: Job) -> bool:
 
 def _without_outputs(source: Path, files: Sequence[Path], folder: Path) -> list[Path]:
     """Return the files of the folder ``source`` that are not in ``folder``, which is for its outputs."""
-    inside, outputs = source.resolve(), folder.resolve()
-    if outputs == inside:
+    outputs = folder.resolve()
+    if outputs == source.resolve():
         raise AudioError(f"output={folder}: is the input folder itself; give another")
-    if not outputs.is_relative_to(inside):
-        return list(files)
-    within = source / outputs.relative_to(inside)
-    inputs = [file for file in files if within not in file.parents]
+    inputs = [file for file in files if outputs not in (file.parent.resolve() / file.name).parents]
     if not inputs:
         raise AudioError(f"{source}: no sound files in this folder but those in {folder}, the output folder")
     return inputs

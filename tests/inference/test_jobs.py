@@ -75,6 +75,14 @@ def test_results_of_an_earlier_run_are_not_taken_for_inputs(here):
     assert targets(["."]) == ["here_enhanced/a.wav", "here_enhanced/b_enhanced.wav", "here_enhanced/deep/c.wav"]
 
 
+def test_linked_folders_are_inputs_and_the_outputs_among_them_are_not(here):
+    touch("in/a.wav", "far/b.wav", "out/old.wav")
+    for name in ("far", "out"):
+        Path("in", name).symlink_to(here / name, target_is_directory=True)
+    Path("in/loop").symlink_to(here / "in", target_is_directory=True)
+    assert targets(["in"], "out") == ["out/a.wav", "out/far/b.wav"]
+
+
 @pytest.mark.parametrize(("age", "done"), [(-1, False), (0, True), (1, True)])
 def test_a_job_is_done_if_its_target_is_no_older_than_its_source(here, age, done):
     touch("a.wav", "out.wav")
