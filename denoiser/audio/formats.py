@@ -41,7 +41,42 @@ BITS = {
 }  # fmt: skip
 _KEPT = frozenset(BITS) | {"ULAW", "ALAW", "OPUS"}
 
+# Chunks of texts: of WAV, AIFF and CAF.
+_TEXTS = (b"INFO", b"NAME", b"AUTH", b"ANNO", b"(c) ", b"info")
+# Format → family of its extras.
+FAMILIES = {"WAV": "RIFF", "WAVEX": "RIFF", "RF64": "RIFF", "AIFF": "AIFF", "CAF": "CAF"}
+MASKED = ("WAVEX", "RF64")  # formats that can hold any mask of speakers
+# Channels → the mask that FLAC and OGG mean by their number.
+MASKS = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
+# Channels → place in Vorbis' order of each one in the order of WAV, which is that of all others here.
+VORBIS = {
+    3: [0, 2, 1],
+    5: [0, 2, 1, 3, 4],
+    6: [0, 2, 1, 5, 3, 4],
+    7: [0, 2, 1, 6, 5, 3, 4],
+    8: [0, 2, 1, 7, 5, 6, 3, 4],
+}
+
 TAGS = ("title", "artist", "album", "tracknumber", "date", "genre", "comment", "copyright", "license", "software")
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Parts of a file beside its sound, name and content, which are copied into another of the same ``family``."""
+
+    family: str = ""
+    parts: tuple[tuple[bytes, bytes], ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the parts but texts, which are tags too; of a LIST it is its kind: adtl for labels."""
+        lists = [content[:4] if name == b"LIST" else name for name, content in self.parts]
+        return sorted({name.decode("latin-1").strip() for name in lists if name not in _TEXTS})
+
+    @property
+    def has_texts(self) -> bool:
+        """True if texts are among the parts: tags need not be written beside them."""
+        return any((content[:4] if name == b"LIST" else name) in _TEXTS for name, content in self.parts)
 
 
 @dataclass(frozen=True)
@@ -50,6 +85,9 @@ class Info:
 
     ``frames`` is the number of samples per channel, 0 if the header does not know it: MP3 without an index, streamed
     FLAC, everything that ffmpeg decodes. ``seconds`` is a guess then, or 0.
+
+    ``mask`` has a bit for each speaker, those of WAVE_FORMAT_EXTENSIBLE in its order; None if the file does not say.
+    ``notes`` are sentences on what is wrong with the file though it can be read.
     """
 
     path: Path
@@ -60,6 +98,9 @@ class Info:
     subtype: str
     tags: Mapping[str, str]
     seconds: float
+    mask: int | None = None
+    extras: Extras = Extras()
+    notes: tuple[str, ...] = ()
 
 
 def output_suffix(path: str | Path) -> str:
@@ -85,6 +126,9 @@ def encoding(path: Path, format: str | None, subtype: str | None) -> tuple[str, 
     if format == "AIFF" and BITS.get(subtype or "", 8) == 8:
         # libsndfile 1.2.2 counts the byte that pads an odd number of them as a sample.
         subtype = "PCM_16"
+    if BITS.get(subtype or "", 0) > 16 and not soundfile.check_format(format, str(subtype)):
+        # The next best: FLAC holds no floats, WAV no ALAC.
+        subtype = "PCM_24"
     if subtype in _KEPT and soundfile.check_format(format, subtype):
         return format, str(subtype)
     if suffix == ".opus" and format == "OGG":

@@ -26,6 +26,7 @@ class Reader:
     def __init__(self, path: str | Path) -> None:
         self._source = _open(Path(path))
         self._done = 0
+        self._is_at_end = False
         self.info = self._source.info
 
     def read(self, samples: int) -> Tensor:
@@ -40,6 +41,7 @@ class Reader:
             while samples > 0:
                 block = self._source.block(min(samples, step))
                 if not block.size:
+                    self._is_at_end = True
                     break
                 blocks.append(block)
                 samples -= len(block)
@@ -51,6 +53,13 @@ class Reader:
             raise AudioError(f"{self.info.path}: holds NaN, infinite or absurd samples (over {LARGEST:g})")
         self._done += waveform.shape[1]
         return waveform
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what is wrong with the file though it can be read; all of them once its end is reached."""
+        missing = (self.info.frames - self._done) / self.info.sample_rate
+        is_short = self._is_at_end and missing >= libsndfile.LEAST_MISSING
+        return [*self.info.notes, *([libsndfile.cut_off(missing)] if is_short else [])]
 
     def rewind(self) -> None:
         if self._done:

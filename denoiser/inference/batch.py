@@ -148,6 +148,8 @@ class _Work:
             self.outcome.done[job] = enhanced
             line = f"{job.source} -> {job.target}{_gain(enhanced.gain, self.loudness)}"
             tqdm.write(shown(line), file=sys.stdout)
+            for note in enhanced.notes:
+                tqdm.write(shown(f"{job.source}: {note}"), file=sys.stderr)
         # Also completes the bar for a failed file, or for one shorter than its header says.
         self._advance(job, math.inf)
 

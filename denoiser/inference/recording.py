@@ -23,11 +23,15 @@ SHORTEST_BLOCK = 4.0  # seconds; many channels shorten blocks, and unet10 adds 1
 
 
 class Enhanced(NamedTuple):
-    """Result of enhancing a file; ``gain`` set the requested loudness, or avoided clipping."""
+    """Result of enhancing a file; ``gain`` set the requested loudness, or avoided clipping.
+
+    ``notes`` are sentences on what is wrong with the source, and on what of it the target does not keep.
+    """
 
     seconds: float
     gain: float
     info: Info  # of the source
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -59,7 +63,7 @@ class Recording:
             # The peak is known only now, and the blocks are gone: enhance the recording once more.
             gain *= (1 - 1e-6) / clipped.args[0]
             samples = self._save(target, gain, 0)
-        return Enhanced(samples / self.info.sample_rate, gain, self.info)
+        return Enhanced(samples / self.info.sample_rate, gain, self.info, (*self.reader.notes, *self.losses))
 
     def _read(self) -> Iterator[Tensor]:
         """Yield the noisy recording from its beginning, ``[C, n]`` at a time."""
@@ -100,8 +104,17 @@ class Recording:
         format = info.format if same_format else None
         frames = info.frames or round(info.seconds * info.sample_rate)
         writer = Writer(
-            target, info.sample_rate, info.channels, format=format, subtype=info.subtype, tags=info.tags, frames=frames
+            target,
+            info.sample_rate,
+            info.channels,
+            format=format,
+            subtype=info.subtype,
+            tags=info.tags,
+            frames=frames,
+            mask=info.mask,
+            extras=info.extras,
         )
+        self.losses = writer.notes
         with writer:
             for block in self._enhance(share):
                 block = block * gain
