@@ -15,7 +15,7 @@ from denoiser.audio.formats import MASKS, TAGS, VORBIS, Info, select_tags
 # The exceptions that a SoundFile raises.
 ERRORS = (soundfile.SoundFileError, TypeError, ValueError, AssertionError, OSError)
 
-LEAST_MISSING = 0.05  # seconds; codecs are off by a frame
+LEAST_MISSING = 0.1  # seconds; codecs are off by some frames
 
 
 class Sound(soundfile.SoundFile):
@@ -69,6 +69,7 @@ class Source(Sound):
             extras=found.extras,
             notes=tuple(_notes(found, claimed / self.samplerate)),
         )
+        self.promised = self.info.frames / self.samplerate  # seconds, 0 if unknown
 
     def block(self, samples: int) -> np.ndarray:
         """Return the next ``[n, C]`` float32 samples, ``n <= samples``."""

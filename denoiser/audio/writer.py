@@ -11,7 +11,20 @@ import torch
 from torch import Tensor
 
 from denoiser.audio import chunks, libsndfile
-from denoiser.audio.formats import BITS, FAMILIES, FLOATING, MASKED, MASKS, VORBIS, Extras, encoding, select_tags
+from denoiser.audio.blocks import resampling
+from denoiser.audio.formats import (
+    BITS,
+    FAMILIES,
+    FLOATING,
+    MASKED,
+    MASKS,
+    VORBIS,
+    Extras,
+    encoding,
+    resampled,
+    select_tags,
+    writable_rate,
+)
 from denoiser.audio.resampling import resample
 from denoiser.errors import AudioError
 from denoiser.filesystem import atomic_write
@@ -30,7 +43,7 @@ class Writer:
 
     ``format`` (``WAV``, ...) and ``subtype`` (``PCM_16``, ...) go through :func:`~.formats.encoding`. ``frames`` is the
     number of samples to come, 0 if unknown: WAV becomes RF64 beyond 4 GB. A format leaves out ``tags`` it cannot hold;
-    of ``extras``, and of a ``mask`` of speakers, ``notes`` say so.
+    of ``extras``, a ``mask`` of speakers and a sample rate that a codec does not know, ``notes`` say so.
 
     Raises AudioError if the format cannot hold the sound or the file cannot be written. Then, and if the ``with`` block
     raises, nothing new is left and an older file stays.
@@ -53,12 +66,16 @@ class Writer:
         self._format, self._subtype = encoding(self._path, format, subtype)
         if self._format == "WAV" and mask is not None and channels > 2:
             self._format, self._subtype = encoding(self._path, "WAVEX", self._subtype)
-        self._expected = frames
+        rate = writable_rate(self._subtype, sample_rate)
+        self._resampling = resampling(sample_rate, rate)
+        self._rate, self._expected = rate, frames * rate // sample_rate
         self._extras_size = sum(len(content) + 32 for _, content in extras.parts)
         if self._format in ("WAV", "WAVEX") and self._is_too_long(frames):
             self._format, self._subtype = encoding(self._path, "RF64", self._subtype)
         self._order = _inverse(VORBIS[channels]) if self._format == "OGG" and channels in VORBIS else None
         self._keep(mask, extras)
+        if rate != sample_rate:
+            self.notes.append(resampled({"OPUS": "Opus"}.get(self._subtype, "MP3"), sample_rate, rate))
         self._tags = {} if self._extras.has_texts else select_tags(tags or {})
         self._pending = torch.empty(channels, 0)
         self._written = 0
@@ -74,6 +91,11 @@ class Writer:
         implied = MASKS.get(self._channels) if self._format in ("FLAC", "OGG") else None
         if mask and self._channels > 2 and mask not in (self._mask, implied):
             self.notes.append(f"not kept, as {self._format} has no place for it: the layout of the speakers")
+
+    @property
+    def has_headroom(self) -> bool:
+        """True if values beyond full scale can be written."""
+        return self._subtype in FLOATING
 
     def __enter__(self) -> "Writer":
         with self._explained(), ExitStack() as stack:
@@ -93,7 +115,11 @@ class Writer:
 
     def write(self, block: Tensor) -> None:
         """Append ``[C, n]`` floats in ±1; values beyond are clipped unless the subtype is a floating one."""
-        self._pending = torch.cat([self._pending, block.detach().cpu().float()], dim=1)
+        for samples in self._resampling.push(block.detach().cpu().float()):
+            self._append(samples)
+
+    def _append(self, samples: Tensor) -> None:
+        self._pending = torch.cat([self._pending, samples], dim=1)
         with self._explained():
             # Equal steps, whatever the blocks: the result of a codec depends on them.
             while self._pending.shape[1] >= _STEP:
@@ -107,6 +133,8 @@ class Writer:
                 self._stack.__exit__(kind, *error)
             return
         with self._explained(), self._stack:
+            for samples in self._resampling.flush():
+                self._append(samples)
             if self._pending.numel():
                 self._encode(self._pending)
             self._sound.close()

@@ -10,6 +10,8 @@ from denoiser import audio
 from denoiser.errors import AudioError
 from denoiser.inference.pipes import STDIN, STDOUT
 
+MOST_KINDS = 8  # of files left aside, that are listed
+
 
 class Job(NamedTuple):
     """A file to enhance, and the name of the result."""
@@ -70,6 +72,19 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
             raise AudioError(f"{other} and {job.source} would both become {job.target}; run them apart")
     # A job whose source is the target of another job is left out.
     return [job for job in jobs if sources_of.get(os.path.abspath(job.source), job.source) == job.source]
+
+
+def left_aside(sources: Sequence[str], jobs: Sequence[Job]) -> str:
+    """Return a line on the files in folders that are no sound by their extension, empty if there are none."""
+    outputs = {job.target.resolve().parent for job in jobs}
+    folders = [Path(source) for source in sources if os.path.isdir(source)]
+    others = {file for folder in folders for file in audio.list_others(folder) if file.resolve().parent not in outputs}
+    if not others:
+        return ""
+    kinds = Counter(file.suffix.lower() or "no extension" for file in others).most_common()
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds[:MOST_KINDS])
+    rest = ", ..." if len(kinds) > MOST_KINDS else ""
+    return f"{len(others)} files left aside, as their extension is of no sound: {listed}{rest}"
 
 
 def is_done(job: Job) -> bool:
