@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from denoiser.audio.container import Container, examine, input_options, is_installed, last_line
-from denoiser.audio.formats import DEMUXERS, Info, select_tags
+from denoiser.audio.formats import DEMUXERS, TAGS, Extras, Info, select_tags
 from denoiser.errors import AudioError
 
 # Formats with a time for every packet: where some are missing there is silence.
 _TIMED = ("matroska", "mov", "mpegts", "mpeg", "flv", "asf")
+
+# Tags about the file, and not about its sound; a track is a tracknumber.
+_TECHNICAL = ("major_brand", "minor_version", "compatible_brands", "encoder", "creation_time", "duration", "track")
 
 
 class Source:
@@ -70,6 +73,12 @@ class Source:
         return self._process
 
 
+def _other_texts(container: Container) -> list[str]:
+    """Return the names of tags that no sound file of libsndfile keeps, and of a cover."""
+    covers = ["cover" for stream in container.streams if stream.get("disposition", {}).get("attached_pic")]
+    return sorted({*container.tags, *covers} - {*TAGS, *_TECHNICAL})
+
+
 def _info(container: Container, number: int) -> Info:
     track = container.tracks[number - 1]
     texts = {**track.tags, **container.tags}
@@ -91,4 +100,5 @@ def _info(container: Container, number: int) -> Info:
         container=container,
         track=number,
         notes=tuple(notes),
+        extras=Extras(container.demuxer, tuple((name.encode(), b"") for name in _other_texts(container))),
     )

@@ -1,7 +1,7 @@
 """Sound formats by file extension, those that are written and those that ffmpeg decodes; the facts of a file."""
 
 import glob
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -89,10 +89,10 @@ BITS = {
 }  # fmt: skip
 _KEPT = frozenset(BITS) | {"ULAW", "ALAW", "OPUS"}
 
-# Chunks of texts: of WAV, AIFF and CAF.
-_TEXTS = (b"INFO", b"NAME", b"AUTH", b"ANNO", b"(c) ", b"info")
+# Parts that are texts: chunks of WAV, AIFF and CAF, and the tags of FLAC and MP3.
+_TEXTS = (b"INFO", b"NAME", b"AUTH", b"ANNO", b"(c) ", b"info", b"tags", b"old tags")
 # Format → family of its extras.
-FAMILIES = {"WAV": "RIFF", "WAVEX": "RIFF", "RF64": "RIFF", "AIFF": "AIFF", "CAF": "CAF"}
+FAMILIES = {"WAV": "RIFF", "WAVEX": "RIFF", "RF64": "RIFF", "AIFF": "AIFF", "CAF": "CAF", "FLAC": "FLAC", "MP3": "MP3"}
 MASKED = ("WAVEX", "RF64")  # formats that can hold any mask of speakers
 # Channels → the mask that FLAC and OGG mean by their number.
 MASKS = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
@@ -197,6 +197,11 @@ def writable_rate(subtype: str, rate: int) -> int:
     """Return the sample rate to write: the given one if the codec knows it, else the next that loses no band."""
     known = _RATES.get(subtype, (rate,))
     return min((other for other in known if other >= 0.99 * rate), default=known[-1])
+
+
+def lost(parts: Sequence[str], format: str) -> str:
+    """Return the note on parts of the source that a format does not keep."""
+    return f"not kept, as {format} has no place for them: {', '.join(parts)}"
 
 
 def resampled(codec: str, old: int, new: int) -> str:

@@ -11,6 +11,7 @@ import soundfile
 
 from denoiser.audio import chunks
 from denoiser.audio.formats import MASKS, TAGS, VORBIS, Info, select_tags
+from denoiser.audio.metadata import read_extras
 
 # The exceptions that a SoundFile raises.
 ERRORS = (soundfile.SoundFileError, TypeError, ValueError, AssertionError, OSError)
@@ -66,7 +67,7 @@ class Source(Sound):
             tags=select_tags({name: getattr(self, name) for name in TAGS}),
             seconds=claimed / self.samplerate,
             mask=implied if found.mask is None else found.mask,
-            extras=found.extras,
+            extras=found.extras if found.extras.parts else read_extras(path, self.format),
             notes=tuple(_notes(found, claimed / self.samplerate)),
         )
         self.promised = self.info.frames / self.samplerate  # seconds, 0 if unknown

@@ -11,7 +11,7 @@ from typing import IO, Any
 from torch import Tensor
 
 from denoiser.audio.container import Container, Track, input_options, is_installed, last_line
-from denoiser.audio.formats import MUXERS, Info, resampled, writable_rate
+from denoiser.audio.formats import MUXERS, Info, lost, resampled, writable_rate
 from denoiser.errors import AudioError
 from denoiser.filesystem import atomic_write
 
@@ -51,6 +51,8 @@ class ContainerWriter:
             self._options = self._from(like.container, like.container.tracks[like.track - 1], codec)
             self._start += like.container.shift
             return
+        if like.extras.names:
+            self.notes.append(lost(like.extras.names, path.suffix))
         named = {"track" if name == "tracknumber" else name: text for name, text in like.tags.items()}
         tags = [part for name, text in named.items() for part in ("-metadata", f"{name}={text}")]
         self._inputs = []
@@ -85,7 +87,7 @@ class ContainerWriter:
                 continue
             place += 1
         if left:
-            self.notes.append(f"not kept, as {self._path.suffix} has no place for them: {', '.join(left)}")
+            self.notes.append(lost(left, self._path.suffix))
         return [*options, "-map_metadata", "1", "-map_chapters", "1"]
 
     def _is_kept(self, stream: dict[str, Any]) -> bool:

@@ -128,6 +128,10 @@ def _open(path: Path, track: int | None) -> libsndfile.Source | ffmpeg.Source:
 def _decoder(path: Path, track: int | None) -> libsndfile.Source | ffmpeg.Source:
     """Open a file with libsndfile if it may be able to decode it, else with ffmpeg, if it or its name is known."""
     kind = identify(path)
+    if kind is None and DEMUXERS.get(path.suffix.lower()) == "mp3":
+        if not is_installed():
+            raise AudioError(f"{path}: does not begin as an MP3 does; install ffmpeg, which may find one in it")
+        return ffmpeg.Source(path, "mp3", track)
     if kind is not None and kind not in SNDFILE:
         # libsndfile would try, and its MP3 decoder print what it thinks.
         return ffmpeg.Source(path, kind, track)

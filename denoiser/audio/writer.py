@@ -21,10 +21,12 @@ from denoiser.audio.formats import (
     VORBIS,
     Extras,
     encoding,
+    lost,
     resampled,
     select_tags,
     writable_rate,
 )
+from denoiser.audio.metadata import write_extras
 from denoiser.audio.resampling import resample
 from denoiser.errors import AudioError
 from denoiser.filesystem import atomic_write
@@ -86,7 +88,7 @@ class Writer:
         is_alike = FAMILIES.get(self._format) == extras.family
         self._extras = extras if is_alike else Extras()
         if extras.names and not is_alike:
-            self.notes.append(f"not kept, as {self._format} has no place for them: {', '.join(extras.names)}")
+            self.notes.append(lost(extras.names, self._format))
         self._mask = mask if self._format in MASKED else None
         implied = MASKS.get(self._channels) if self._format in ("FLAC", "OGG") else None
         if mask and self._channels > 2 and mask not in (self._mask, implied):
@@ -138,7 +140,9 @@ class Writer:
             if self._pending.numel():
                 self._encode(self._pending)
             self._sound.close()
-            if self._extras.parts or self._mask is not None:
+            if self._extras.parts and self._extras.family in ("FLAC", "MP3"):
+                write_extras(self._partial, self._extras)
+            elif self._extras.parts or self._mask is not None:
                 chunks.complete(self._partial, self._extras, self._mask)
             with libsndfile.Sound(self._partial) as sound:
                 if sound.frames < self._written:
