@@ -36,6 +36,28 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def walk(folder: Path) -> Iterator[Path]:
+    """Yield the files under a folder, those behind links to folders too; no folder is entered twice.
+
+    A link to a folder that holds it, or that holds ``folder``, is a loop and is not followed.
+    """
+    waiting, root, seen = [folder], folder.resolve(), set[tuple[int, int]]()
+    while waiting:
+        links: list[Path] = []
+        for name, folders, files in (step for start in waiting for step in os.walk(start)):
+            place, identity = Path(name), os.stat(name)
+            if (identity.st_dev, identity.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((identity.st_dev, identity.st_ino))
+            yield from (place / file for file in files)
+            for link in (place / inner for inner in folders if os.path.islink(place / inner)):
+                if not any(inside.is_relative_to(link.resolve()) for inside in (place.resolve(), root)):
+                    links.append(link)
+        # Links come after all else, so that a folder that lies here itself keeps its own name.
+        waiting = sorted(links)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8 by :func:`atomic_write`; lone surrogates, as of a strange file name, are escaped."""
     with atomic_write(path) as partial:

@@ -100,6 +100,7 @@ class InferSettings:
     phase_iters: int = 0
     full_band: bool = True
     loudness: float | None = None
+    track: int | None = None
     overwrite: bool = False
     plot: bool = False
     report: bool = False

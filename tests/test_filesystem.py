@@ -38,6 +38,28 @@ def test_half_written_files_of_killed_processes_are_deleted_and_work_in_progress
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.wav", name, *stay])
 
 
+def test_links_to_folders_are_followed_once_and_loops_are_not(tmp_path):
+    root, far = tmp_path / "root", tmp_path / "far"
+    for file in (root / "own/a", root / "b", far / "deep/c", tmp_path / "outside"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    links = {
+        "alias": root / "own",
+        "link": far,
+        "again": far / "deep",
+        "loop": root,
+        "own/up": tmp_path,
+        "gone": far / "x",
+    }
+    for name, target in links.items():
+        (root / name).symlink_to(target, target_is_directory=True)
+    (far / "back").symlink_to(tmp_path, target_is_directory=True)
+    # A second name of one file is a file of its own: several noisy recordings may share a clean one.
+    (root / "own/d").symlink_to(root / "b")
+    found = sorted(path.relative_to(root).as_posix() for path in filesystem.walk(root) if path.is_file())
+    assert found == ["again/c", "b", "own/a", "own/d"]
+
+
 def test_folders_of_killed_processes_are_deleted_and_work_in_progress_is_not(tmp_path):
     (tmp_path / "a.partial-dead").mkdir()
     with filesystem.atomic_folder(tmp_path / "a") as mine, filesystem.atomic_folder(tmp_path / "a") as other:

@@ -1,45 +1,45 @@
-"""Sound files that libsndfile cannot decode, through the programs ffmpeg and ffprobe if they are installed.
+"""Sound that libsndfile cannot decode, through the programs ffmpeg and ffprobe if they are installed.
 
-A file may come from anyone. So its extension chooses the demuxer: ffmpeg, left to itself, would take a text for a
-playlist and open the files and addresses that it names. No shell is involved.
+A file may come from anyone. So its first bytes or its extension choose the demuxer: ffmpeg, left to itself, would take
+a text for a playlist and open the files and addresses that it names. No shell is involved.
 """
 
-import json
-import os
-import re
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from denoiser.audio.formats import DEMUXERS, Info, select_tags
+from denoiser.audio.container import Container, examine, input_options, is_installed, last_line
+from denoiser.audio.formats import DEMUXERS, TAGS, Extras, Info, select_tags
 from denoiser.errors import AudioError
 
-_ENTRIES = "stream=codec_name,sample_rate,channels,duration:stream_tags:format=duration:format_tags"
+# Formats with a time for every packet: where some are missing there is silence.
+_TIMED = ("matroska", "mov", "mpegts", "mpeg", "flv", "asf")
 
-
-def is_installed() -> bool:
-    return bool(shutil.which("ffmpeg") and shutil.which("ffprobe"))
+# Tags about the file, and not about its sound; a track is a tracknumber.
+_TECHNICAL = ("major_brand", "minor_version", "compatible_brands", "encoder", "creation_time", "duration", "track")
 
 
 class Source:
-    """The first sound stream of a file, decoded while it is read; ``info`` holds the facts of its header.
+    """A sound track of a file, decoded while it is read; ``info`` holds the facts of its header.
 
-    Raises AudioError if ffmpeg is not installed, or finds no sound in the file.
+    The track is the one that the file calls its default, if none is asked for. Raises AudioError if ffmpeg is not
+    installed, finds no sound in the file, or not that track.
     """
 
-    def __init__(self, path: Path, demuxer: str | None = None) -> None:
+    def __init__(self, path: Path, demuxer: str | None = None, track: int | None = None) -> None:
+        usual = DEMUXERS.get(path.suffix.lower())
+        self._demuxer = demuxer or str(usual)
         if not is_installed():
-            raise AudioError(f"{path}: {path.suffix} is decoded by ffmpeg; install ffmpeg, or convert the file to WAV")
-        self._demuxer = demuxer or DEMUXERS[path.suffix.lower()]
-        # "file:", as a name can begin with "http:".
-        name = b"file:" + os.fsencode(path.absolute())
-        options = ["-v", "error", "-protocol_whitelist", "file,pipe", "-f", self._demuxer]
-        self._input: list[str | bytes] = [*options, "-i", name]
+            kind = path.suffix if self._demuxer == usual else f"{self._demuxer}, which its first bytes are of,"
+            raise AudioError(f"{path}: {kind} is decoded by ffmpeg; install ffmpeg, or convert the file to WAV")
         self._process: subprocess.Popen[bytes] | None = None  # of the decoder, which starts at the first block
-        self.info = self._probe(path)
+        self._container = examine(path, self._demuxer)
+        self.track = self._container.choose(track)
+        self.info = _info(self._container, self.track)
+        # Seconds, 0 if unknown: other formats state none, and ffprobe guesses.
+        self.promised = self.info.seconds if self._demuxer in ("mov", "matroska") else 0.0
 
     def block(self, samples: int) -> np.ndarray:
         """Return the next ``[n, C]`` float32 samples, ``n <= samples``; AudioError if the stream is damaged."""
@@ -49,7 +49,7 @@ class Source:
         data = process.stdout.read(samples * size)
         if len(data) < samples * size and process.wait():
             self._errors.seek(0)
-            raise AudioError(f"{self.info.path}: damaged, says ffmpeg ({_last_line(self._errors.read(1 << 16))})")
+            raise AudioError(f"{self.info.path}: damaged, says ffmpeg ({last_line(self._errors.read(1 << 16))})")
         whole = len(data) // size
         return np.frombuffer(data, "<f4", whole * self.info.channels).reshape(whole, self.info.channels)
 
@@ -61,42 +61,44 @@ class Source:
             self._process = None
 
     def _start(self) -> subprocess.Popen[bytes]:
-        rate = str(self.info.sample_rate)
-        output = ["-map", "0:a:0", "-ar", rate, "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1"]
-        command = ["ffmpeg", "-nostdin", "-xerror", *self._input, *output]
+        options = ["-map", f"0:{self._container.tracks[self.track - 1].index}", "-ar", str(self.info.sample_rate)]
+        if self._demuxer in _TIMED:
+            options += ["-af", "aresample=async=1"]
+        source = input_options(self.info.path, self._demuxer)
+        output = [*options, "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1"]
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-xerror", *source, *output]
         # Errors go to a file: a pipe that nobody reads fills up, and the program waits.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors)
         return self._process
 
-    def _probe(self, path: Path) -> Info:
-        command = ["ffprobe", *self._input, "-select_streams", "a:0", "-show_entries", _ENTRIES, "-of", "json"]
-        try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
-        except subprocess.TimeoutExpired as error:
-            raise AudioError(f"{path}: ffprobe does not get through it") from error
-        if done.returncode:
-            raise AudioError(f"{path}: not readable as {self._demuxer} by ffmpeg ({_last_line(done.stderr)})")
-        found = json.loads(done.stdout.decode(errors="replace"))
-        try:
-            stream, container = found["streams"][0], found["format"]
-            given = {**stream.get("tags", {}), **container.get("tags", {})}
-            texts = {key.lower(): str(text) for key, text in given.items()}
-            return Info(
-                path=path,
-                sample_rate=int(stream["sample_rate"]),
-                frames=0,
-                channels=int(stream["channels"]),
-                format=self._demuxer,
-                subtype=str(stream["codec_name"]),
-                tags=select_tags({**texts, "tracknumber": texts.get("track", "")}),
-                seconds=float(stream.get("duration") or container.get("duration") or 0),
-            )
-        except (KeyError, IndexError, ValueError) as error:
-            raise AudioError(f"{path}: ffmpeg finds no sound in it") from error
+
+def _other_texts(container: Container) -> list[str]:
+    """Return the names of tags that no sound file of libsndfile keeps, and of a cover."""
+    covers = ["cover" for stream in container.streams if stream.get("disposition", {}).get("attached_pic")]
+    return sorted({*container.tags, *covers} - {*TAGS, *_TECHNICAL})
 
 
-def _last_line(errors: bytes) -> str:
-    """Return the last thing the program said, without the names of its modules and of the file."""
-    last = errors.decode(errors="replace").strip().rpartition("\n")[2]
-    return re.sub(r"^(\[[^]]*\]|file:.*:) *", "", last).strip()
+def _info(container: Container, number: int) -> Info:
+    track = container.tracks[number - 1]
+    texts = {**track.tags, **container.tags}
+    notes = []
+    if len(container.tracks) > 1:
+        language = f" ({track.tags['language']})" if "language" in track.tags else ""
+        notes.append(f"track {number} of {len(container.tracks)}{language}; track= takes another")
+    return Info(
+        path=container.path,
+        sample_rate=track.sample_rate,
+        frames=0,
+        channels=track.channels,
+        format=container.demuxer,
+        subtype=track.subtype,
+        tags=select_tags({**texts, "tracknumber": texts.get("track", "")}),
+        seconds=track.seconds,
+        mask=track.mask,
+        start=track.start,
+        container=container,
+        track=number,
+        notes=tuple(notes),
+        extras=Extras(container.demuxer, tuple((name.encode(), b"") for name in _other_texts(container))),
+    )

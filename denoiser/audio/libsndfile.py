@@ -1,7 +1,7 @@
 """Sound files through libsndfile, by the package soundfile."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,19 +9,25 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from denoiser.audio.formats import TAGS, Info, select_tags
+from denoiser.audio import chunks
+from denoiser.audio.formats import MASKS, TAGS, VORBIS, Info, select_tags
+from denoiser.audio.metadata import read_extras
 
 # The exceptions that a SoundFile raises.
 ERRORS = (soundfile.SoundFileError, TypeError, ValueError, AssertionError, OSError)
+
+LEAST_MISSING = 0.1  # seconds; codecs are off by some frames
 
 
 class Sound(soundfile.SoundFile):
     """A sound file read or written from start to end; arguments after the path as of soundfile.SoundFile."""
 
-    def __init__(self, path: Path, *args: Any, **kwargs: Any) -> None:
-        # Absolute, as libsndfile takes "-" for the standard input; bytes, as names need not be UTF-8.
-        name = str(path.absolute()) if os.name == "nt" else os.fsencode(path.absolute())
-        super().__init__(name, *args, **kwargs)
+    def __init__(self, path: Path | chunks.Mended, *args: Any, **kwargs: Any) -> None:
+        file: Any = path
+        if isinstance(path, Path):
+            # Absolute, as libsndfile takes "-" for the standard input; bytes, as names need not be UTF-8.
+            file = str(path.absolute()) if os.name == "nt" else os.fsencode(path.absolute())
+        super().__init__(file, *args, **kwargs)
 
     def seekable(self) -> bool:
         """Return False: soundfile would seek after every block, which changes the last bit of an MP3."""
@@ -41,7 +47,13 @@ class Source(Sound):
     """A file to read; ``info`` holds the facts of its header, of which the length of some MP3s ``is_guessed``."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
+        found = chunks.survey(path) or chunks.Survey(0)
+        is_odd = found.patches or found.end is not None
+        self._mended = chunks.Mended(path, found.patches, found.end) if is_odd else None
+        super().__init__(self._mended or path)
+        self._order = VORBIS.get(self.channels) if self.format == "OGG" else None
+        # Two channels are left and right whatever a header says.
+        implied = MASKS.get(self.channels) if self.format in ("OGG", "FLAC") and self.channels > 2 else None
         # Streamed FLAC claims 2**63 - 1 samples.
         claimed = self.frames if 0 < self.frames < 1 << 62 else 0
         self.is_guessed = self.subtype.startswith("MPEG") and not _has_index(path)
@@ -54,11 +66,40 @@ class Source(Sound):
             subtype=self.subtype,
             tags=select_tags({name: getattr(self, name) for name in TAGS}),
             seconds=claimed / self.samplerate,
+            mask=implied if found.mask is None else found.mask,
+            extras=found.extras if found.extras.parts else read_extras(path, self.format),
+            notes=tuple(_notes(found, claimed / self.samplerate)),
         )
+        self.promised = self.info.frames / self.samplerate  # seconds, 0 if unknown
 
     def block(self, samples: int) -> np.ndarray:
         """Return the next ``[n, C]`` float32 samples, ``n <= samples``."""
-        return self.read(samples, dtype="float32", always_2d=True)
+        block = self.read(samples, dtype="float32", always_2d=True)
+        return block[:, self._order] if self._order else block
+
+    def close(self) -> None:
+        super().close()
+        if self._mended is not None:
+            self._mended.close()
+
+
+def _notes(found: chunks.Survey, seconds: float) -> Iterator[str]:
+    """Yield what is wrong with a file whose sound is so long."""
+    if not found.held:
+        return
+    if found.is_unstated:
+        yield f"its header states no length, as after a crash: read to the end of the file, {seconds:.1f} s"
+    if found.beyond:
+        more = seconds * found.beyond / found.held
+        yield f"its header leaves out the last {more:.1f} s, as after a crash: read to the end of the file"
+    missing = seconds * found.missing / found.held
+    if missing >= LEAST_MISSING:
+        yield cut_off(missing)
+
+
+def cut_off(missing: float) -> str:
+    """Return the note on a file that ends too early."""
+    return f"cut off: its header promises {missing:.1f} s more"
 
 
 def _has_index(path: Path) -> bool:

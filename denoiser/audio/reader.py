@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from denoiser.audio import ffmpeg, libsndfile
+from denoiser.audio.container import is_installed
 from denoiser.audio.formats import DEMUXERS, FORMATS, Info
+from denoiser.audio.signatures import SNDFILE, identify
 from denoiser.errors import AudioError
 
 MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz; outside, a header is lying
@@ -20,12 +22,16 @@ _STEP = 1 << 18  # samples of all channels decoded at once
 class Reader:
     """A sound file read block by block, from start to end; ``info`` holds the facts of its header.
 
-    Raises AudioError if the file is missing, empty or not audio.
+    Of several sound tracks ``track`` chooses one, counted from 1, by default that which the file calls its default.
+
+    Raises AudioError if the file is missing, empty or not audio, or has no such track.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self._source = _open(Path(path))
+    def __init__(self, path: str | Path, track: int | None = None) -> None:
+        self._track = track
+        self._source = _open(Path(path), track)
         self._done = 0
+        self._is_at_end = False
         self.info = self._source.info
 
     def read(self, samples: int) -> Tensor:
@@ -40,6 +46,7 @@ class Reader:
             while samples > 0:
                 block = self._source.block(min(samples, step))
                 if not block.size:
+                    self._is_at_end = True
                     break
                 blocks.append(block)
                 samples -= len(block)
@@ -52,10 +59,17 @@ class Reader:
         self._done += waveform.shape[1]
         return waveform
 
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what is wrong with the file though it can be read; all of them once its end is reached."""
+        missing = self._source.promised - self._done / self.info.sample_rate
+        is_short = self._is_at_end and missing >= libsndfile.LEAST_MISSING
+        return [*self.info.notes, *([libsndfile.cut_off(missing)] if is_short else [])]
+
     def rewind(self) -> None:
         if self._done:
             self.close()
-            self._source = _open(self.info.path)
+            self._source = _open(self.info.path, self._track)
             self._done = 0
 
     def close(self) -> None:
@@ -92,7 +106,7 @@ def read(path: str | Path) -> tuple[Tensor, int]:
     return waveform, reader.info.sample_rate
 
 
-def _open(path: Path) -> libsndfile.Source | ffmpeg.Source:
+def _open(path: Path, track: int | None) -> libsndfile.Source | ffmpeg.Source:
     try:
         found = path.stat()
     except OSError as error:
@@ -103,7 +117,7 @@ def _open(path: Path) -> libsndfile.Source | ffmpeg.Source:
         raise AudioError(f"{path}: not a file")
     if found.st_size == 0:
         raise AudioError(f"{path}: the file is empty")
-    source = _decoder(path)
+    source = _decoder(path, track)
     rate = source.info.sample_rate
     if not MIN_RATE <= rate <= MAX_RATE:
         source.close()
@@ -111,15 +125,23 @@ def _open(path: Path) -> libsndfile.Source | ffmpeg.Source:
     return source
 
 
-def _decoder(path: Path) -> libsndfile.Source | ffmpeg.Source:
-    """Open a file with libsndfile if that can decode it, else with ffmpeg if the extension is one of its own."""
+def _decoder(path: Path, track: int | None) -> libsndfile.Source | ffmpeg.Source:
+    """Open a file with libsndfile if it may be able to decode it, else with ffmpeg, if it or its name is known."""
+    kind = identify(path)
+    if kind is None and DEMUXERS.get(path.suffix.lower()) == "mp3":
+        if not is_installed():
+            raise AudioError(f"{path}: does not begin as an MP3 does; install ffmpeg, which may find one in it")
+        return ffmpeg.Source(path, "mp3", track)
+    if kind is not None and kind not in SNDFILE:
+        # libsndfile would try, and its MP3 decoder print what it thinks.
+        return ffmpeg.Source(path, kind, track)
     try:
         source = libsndfile.Source(path)
     except libsndfile.ERRORS as error:
         suffix = path.suffix.lower()
-        if suffix in DEMUXERS:
+        if kind is not None or suffix in DEMUXERS:
             try:
-                return ffmpeg.Source(path)
+                return ffmpeg.Source(path, kind, track)
             except AudioError:
                 if suffix not in FORMATS:
                     raise
@@ -127,7 +149,10 @@ def _decoder(path: Path) -> libsndfile.Source | ffmpeg.Source:
         raise AudioError(
             f"{path}: not readable as audio ({why}); WAV, FLAC, OGG, MP3 and AIFF are, headerless PCM with format="
         ) from error
-    if source.is_guessed and ffmpeg.is_installed():
+    if track not in (None, 1):
+        source.close()
+        raise AudioError(f"{path}: track={track}: the file has 1 sound track")
+    if source.is_guessed and is_installed():
         # libsndfile would stop at the guess: at a seventh of a variable bit rate that begins in silence.
         source.close()
         return ffmpeg.Source(path, "mp3")

@@ -10,8 +10,23 @@ import soundfile
 import torch
 from torch import Tensor
 
-from denoiser.audio import libsndfile
-from denoiser.audio.formats import BITS, FLOATING, encoding, select_tags
+from denoiser.audio import chunks, libsndfile
+from denoiser.audio.blocks import resampling
+from denoiser.audio.formats import (
+    BITS,
+    FAMILIES,
+    FLOATING,
+    MASKED,
+    MASKS,
+    VORBIS,
+    Extras,
+    encoding,
+    lost,
+    resampled,
+    select_tags,
+    writable_rate,
+)
+from denoiser.audio.metadata import write_extras
 from denoiser.audio.resampling import resample
 from denoiser.errors import AudioError
 from denoiser.filesystem import atomic_write
@@ -29,7 +44,8 @@ class Writer:
     """A sound file written block by block; it gets its name only once all of it is on disk.
 
     ``format`` (``WAV``, ...) and ``subtype`` (``PCM_16``, ...) go through :func:`~.formats.encoding`. ``frames`` is the
-    number of samples to come, 0 if unknown: WAV becomes RF64 beyond 4 GB. A format leaves out ``tags`` it cannot hold.
+    number of samples to come, 0 if unknown: WAV becomes RF64 beyond 4 GB. A format leaves out ``tags`` it cannot hold;
+    of ``extras``, a ``mask`` of speakers and a sample rate that a codec does not know, ``notes`` say so.
 
     Raises AudioError if the format cannot hold the sound or the file cannot be written. Then, and if the ``with`` block
     raises, nothing new is left and an older file stays.
@@ -45,15 +61,43 @@ class Writer:
         subtype: str | None = None,
         tags: Mapping[str, str] | None = None,
         frames: int = 0,
+        mask: int | None = None,
+        extras: Extras = Extras(),  # noqa: B008
     ) -> None:
         self._path, self._rate, self._channels = Path(path), sample_rate, channels
         self._format, self._subtype = encoding(self._path, format, subtype)
-        self._expected = frames
+        if self._format == "WAV" and mask is not None and channels > 2:
+            self._format, self._subtype = encoding(self._path, "WAVEX", self._subtype)
+        rate = writable_rate(self._subtype, sample_rate)
+        self._resampling = resampling(sample_rate, rate)
+        self._rate, self._expected = rate, frames * rate // sample_rate
+        self._extras_size = sum(len(content) + 32 for _, content in extras.parts)
         if self._format in ("WAV", "WAVEX") and self._is_too_long(frames):
             self._format, self._subtype = encoding(self._path, "RF64", self._subtype)
-        self._tags = select_tags(tags or {})
+        self._order = _inverse(VORBIS[channels]) if self._format == "OGG" and channels in VORBIS else None
+        self._keep(mask, extras)
+        if rate != sample_rate:
+            self.notes.append(resampled({"OPUS": "Opus"}.get(self._subtype, "MP3"), sample_rate, rate))
+        self._tags = {} if self._extras.has_texts else select_tags(tags or {})
         self._pending = torch.empty(channels, 0)
         self._written = 0
+
+    def _keep(self, mask: int | None, extras: Extras) -> None:
+        """Decide what is kept of a mask and of extras, and note what is not."""
+        self.notes: list[str] = []
+        is_alike = FAMILIES.get(self._format) == extras.family
+        self._extras = extras if is_alike else Extras()
+        if extras.names and not is_alike:
+            self.notes.append(lost(extras.names, self._format))
+        self._mask = mask if self._format in MASKED else None
+        implied = MASKS.get(self._channels) if self._format in ("FLAC", "OGG") else None
+        if mask and self._channels > 2 and mask not in (self._mask, implied):
+            self.notes.append(f"not kept, as {self._format} has no place for it: the layout of the speakers")
+
+    @property
+    def has_headroom(self) -> bool:
+        """True if values beyond full scale can be written."""
+        return self._subtype in FLOATING
 
     def __enter__(self) -> "Writer":
         with self._explained(), ExitStack() as stack:
@@ -73,7 +117,11 @@ class Writer:
 
     def write(self, block: Tensor) -> None:
         """Append ``[C, n]`` floats in ±1; values beyond are clipped unless the subtype is a floating one."""
-        self._pending = torch.cat([self._pending, block.detach().cpu().float()], dim=1)
+        for samples in self._resampling.push(block.detach().cpu().float()):
+            self._append(samples)
+
+    def _append(self, samples: Tensor) -> None:
+        self._pending = torch.cat([self._pending, samples], dim=1)
         with self._explained():
             # Equal steps, whatever the blocks: the result of a codec depends on them.
             while self._pending.shape[1] >= _STEP:
@@ -87,9 +135,15 @@ class Writer:
                 self._stack.__exit__(kind, *error)
             return
         with self._explained(), self._stack:
+            for samples in self._resampling.flush():
+                self._append(samples)
             if self._pending.numel():
                 self._encode(self._pending)
             self._sound.close()
+            if self._extras.parts and self._extras.family in ("FLAC", "MP3"):
+                write_extras(self._partial, self._extras)
+            elif self._extras.parts or self._mask is not None:
+                chunks.complete(self._partial, self._extras, self._mask)
             with libsndfile.Sound(self._partial) as sound:
                 if sound.frames < self._written:
                     # Some codecs do not report a full disk.
@@ -99,10 +153,11 @@ class Writer:
         self._written += samples.shape[1]
         if self._is_too_long(self._written):
             raise ValueError(_TOO_LONG)
-        self._sound.write(_quantised(samples, self._subtype).T.numpy())
+        ordered = samples if self._order is None else samples[self._order]
+        self._sound.write(_quantised(ordered, self._subtype).T.numpy())
 
     def _is_too_long(self, frames: int) -> bool:
-        size = frames * self._channels * BITS.get(self._subtype, 8) // 8
+        size = frames * self._channels * BITS.get(self._subtype, 8) // 8 + self._extras_size
         return self._format in _LIMITED and size > MAX_BYTES
 
     @contextmanager
@@ -114,6 +169,10 @@ class Writer:
             sound = f"{self._format} {self._subtype}, {self._rate} Hz, {self._channels} channels"
             why = libsndfile.reason(error)
             raise AudioError(f"{self._path}: cannot be written as {sound} ({why})") from error
+
+
+def _inverse(order: list[int]) -> list[int]:
+    return sorted(range(len(order)), key=order.__getitem__)
 
 
 def _quantised(samples: Tensor, subtype: str) -> Tensor:

@@ -49,6 +49,7 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
     settings.require(cfg, "ckpt", "input")
     settings.check_range(cfg, "loudness", -70, -5)
     settings.check_range(cfg, "threads", 1)
+    settings.check_range(cfg, "track", 1)
     if cfg.jobs != "auto":
         settings.check_range(cfg, "jobs", 1)
     settings.check_shard(cfg)
@@ -66,7 +67,7 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
         from denoiser.audio.raw import Raw
         from denoiser.inference.batch import enhance_files
         from denoiser.inference.denoiser import Denoiser
-        from denoiser.inference.jobs import plan
+        from denoiser.inference.jobs import left_aside, plan
         from denoiser.inference.options import Options
         from denoiser.inference.pipes import is_pipe
 
@@ -105,10 +106,13 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
             options,
             loudness=cfg.loudness,
             overwrite=cfg.overwrite or is_one_file,
+            track=cfg.track,
             plot=cfg.plot,
             at_once=None if cfg.jobs == "auto" else cfg.jobs,
             raw=raw,
         )
+        if aside := left_aside(sources, all_jobs):
+            print(aside)
         unscored = _report(cfg, sources, options, outcome, folder)
     if outcome.failed or unscored:
         if in_multirun:

@@ -51,6 +51,7 @@ def enhance_files(
     *,
     loudness: float | None = None,
     overwrite: bool = True,
+    track: int | None = None,
     plot: bool = False,
     at_once: int | None = None,
     raw: Raw | None = None,
@@ -60,6 +61,7 @@ def enhance_files(
     Args:
         loudness: of each result, LUFS; None leaves it as it is.
         overwrite: False skips the jobs that are done.
+        track: of several sound tracks the one to enhance, from 1; None takes the one that a file calls its default.
         plot: write a PNG beside each target, of waveforms and spectrograms before and after.
         at_once: files in progress at the same time, which share the CPU's threads; by default one for each thread.
         raw: the format of the inputs, if they are headerless PCM.
@@ -75,7 +77,7 @@ def enhance_files(
     threads = torch.get_num_threads() if denoiser.device.type == "cpu" else 1
     at_once = at_once or max(1, min(len(todo), threads, MAX_FILES_AT_ONCE))
     blocks = threads if at_once == 1 else 1
-    work = _Work(denoiser, todo, options, loudness, plot, blocks, outcome, is_alone=len(jobs) == 1, raw=raw)
+    work = _Work(denoiser, todo, options, loudness, track, plot, blocks, outcome, is_alone=len(jobs) == 1, raw=raw)
     begin = time.perf_counter()
     try:
         work.run(at_once)
@@ -107,6 +109,7 @@ class _Work:
     jobs: Sequence[Job]
     options: Options | None
     loudness: float | None
+    track: int | None
     plot: bool
     threads: int  # of one file
     outcome: Outcome
@@ -152,6 +155,8 @@ class _Work:
             self.outcome.done[job] = enhanced
             line = f"{job.source} -> {job.target}{_gain(enhanced.gain, self.loudness)}"
             tqdm.write(shown(line), file=sys.stdout)
+            for note in enhanced.notes:
+                tqdm.write(shown(f"{job.source}: {note}"), file=sys.stderr)
         # Also completes the bar for a failed file, or for one shorter than its header says.
         self._advance(job, math.inf)
 
@@ -161,7 +166,13 @@ class _Work:
         with as_files(job.source, job.target, self.raw) as (source, target):
             with _sharing_threads(blocks):
                 enhanced = self.denoiser.enhance_file(
-                    source, target, self.options, loudness=self.loudness, progress=advance, blocks_at_once=blocks
+                    source,
+                    target,
+                    self.options,
+                    loudness=self.loudness,
+                    track=self.track,
+                    progress=advance,
+                    blocks_at_once=blocks,
                 )
             if self.plot:
                 # talk.png for talk.wav, but talk.flac.png for talk.flac, so that both have one.

@@ -132,6 +132,7 @@ class Denoiser(Estimator):
         options: Options | None = None,
         *,
         loudness: float | None = None,
+        track: int | None = None,
         progress: Callable[[float], None] | None = None,
         blocks_at_once: int = 1,
     ) -> Enhanced:
@@ -142,6 +143,7 @@ class Denoiser(Estimator):
         Args:
             source, target: files of any format that :mod:`denoiser.audio` reads, and writes.
             loudness: of the result, LUFS (ITU-R BS.1770); None leaves it as it is.
+            track: of several sound tracks in the source, from 1; None takes the one that it calls its default.
             progress: called with the seconds of audio that were finished since the last call.
             blocks_at_once: blocks in parallel threads; the result is the same.
 
@@ -150,6 +152,6 @@ class Denoiser(Estimator):
         source, target = Path(source), Path(target)
         if target.exists() and target.samefile(source):
             raise AudioError(f"{target}: is the input itself; give another output=")
-        with Reader(source) as reader:
+        with Reader(source, track) as reader:
             recording = Recording(self, reader, options or Options(), progress, blocks_at_once)
             return recording.enhance_into(target, loudness)

@@ -10,6 +10,8 @@ from denoiser import audio
 from denoiser.errors import AudioError
 from denoiser.inference.pipes import STDIN, STDOUT, is_pipe, plain
 
+MOST_KINDS = 8  # of files left aside, that are listed
+
 
 class Job(NamedTuple):
     """A file to enhance, and the name of the result."""
@@ -74,6 +76,19 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
     return [job for job in jobs if sources_of.get(os.path.abspath(job.source), job.source) == job.source]
 
 
+def left_aside(sources: Sequence[str], jobs: Sequence[Job]) -> str:
+    """Return a line on the files in folders that are no sound by their extension, empty if there are none."""
+    outputs = {job.target.resolve().parent for job in jobs}
+    folders = [Path(source) for source in sources if os.path.isdir(source)]
+    others = {file for folder in folders for file in audio.list_others(folder) if file.resolve().parent not in outputs}
+    if not others:
+        return ""
+    kinds = Counter(file.suffix.lower() or "no extension" for file in others).most_common()
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds[:MOST_KINDS])
+    rest = ", ..." if len(kinds) > MOST_KINDS else ""
+    return f"{len(others)} files left aside, as their extension is of no sound: {listed}{rest}"
+
+
 def is_done(job: Job) -> bool:
     """Return True if the target exists (hence is complete) and is no older than its source."""
     try:
@@ -84,13 +99,10 @@ def is_done(job: Job) -> bool:
 
 def _without_outputs(source: Path, files: Sequence[Path], folder: Path) -> list[Path]:
     """Return the files of the folder ``source`` that are not in ``folder``, which is for its outputs."""
-    inside, outputs = source.resolve(), folder.resolve()
-    if outputs == inside:
+    outputs = folder.resolve()
+    if outputs == source.resolve():
         raise AudioError(f"output={folder}: is the input folder itself; give another")
-    if not outputs.is_relative_to(inside):
-        return list(files)
-    within = source / outputs.relative_to(inside)
-    inputs = [file for file in files if within not in file.parents]
+    inputs = [file for file in files if outputs not in (file.parent.resolve() / file.name).parents]
     if not inputs:
         raise AudioError(f"{source}: no sound files in this folder but those in {folder}, the output folder")
     return inputs

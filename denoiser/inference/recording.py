@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from denoiser.audio import Info, Reader, Writer
-from denoiser.audio.formats import FLOATING
+from denoiser.audio.formats import MUXERS
 from denoiser.audio.loudness import Meter
+from denoiser.audio.muxer import ContainerWriter
 from denoiser.audio.reader import peak
 from denoiser.errors import AudioError
 from denoiser.inference.estimator import Estimator
@@ -18,16 +20,21 @@ from denoiser.inference.options import Options
 from denoiser.inference.stream import Stream
 
 READ_SAMPLES = 1 << 18  # per read, over all channels
+SHORTEST_START = 0.003  # seconds; packets of codecs begin a little before or after their time
 SHARED_BLOCK = 16.0  # seconds; longest block when several run in parallel, to limit memory
 SHORTEST_BLOCK = 4.0  # seconds; many channels shorten blocks, and unet10 adds 1 s of context on either side
 
 
 class Enhanced(NamedTuple):
-    """Result of enhancing a file; ``gain`` set the requested loudness, or avoided clipping."""
+    """Result of enhancing a file; ``gain`` set the requested loudness, or avoided clipping.
+
+    ``notes`` are sentences on what is wrong with the source, and on what of it the target does not keep.
+    """
 
     seconds: float
     gain: float
     info: Info  # of the source
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -59,7 +66,7 @@ class Recording:
             # The peak is known only now, and the blocks are gone: enhance the recording once more.
             gain *= (1 - 1e-6) / clipped.args[0]
             samples = self._save(target, gain, 0)
-        return Enhanced(samples / self.info.sample_rate, gain, self.info)
+        return Enhanced(samples / self.info.sample_rate, gain, self.info, (*self.reader.notes, *self.losses))
 
     def _read(self) -> Iterator[Tensor]:
         """Yield the noisy recording from its beginning, ``[C, n]`` at a time."""
@@ -94,15 +101,14 @@ class Recording:
         Raises _ClippedError, and writes nothing, where the format cannot hold its peak.
         """
         info = self.info
-        same_format = target.suffix.lower() == info.path.suffix.lower()
-        limited = not (same_format and info.subtype in FLOATING)
         largest, samples = 0.0, 0
-        format = info.format if same_format else None
-        frames = info.frames or round(info.seconds * info.sample_rate)
-        writer = Writer(
-            target, info.sample_rate, info.channels, format=format, subtype=info.subtype, tags=info.tags, frames=frames
-        )
+        writer = self._writer(target)
+        limited = not writer.has_headroom
+        self.losses = writer.notes
         with writer:
+            if isinstance(writer, Writer) and info.start >= SHORTEST_START:
+                # As late as in the film, so that the file can be laid under the picture.
+                writer.write(torch.zeros(info.channels, round(info.start * info.sample_rate)))
             for block in self._enhance(share):
                 block = block * gain
                 largest = max(largest, peak(block))
@@ -112,6 +118,23 @@ class Recording:
             if limited and largest > 1:
                 raise _ClippedError(largest)
         return samples
+
+    def _writer(self, target: Path) -> Writer | ContainerWriter:
+        info = self.info
+        if target.suffix.lower() in MUXERS:
+            return ContainerWriter(target, info)
+        same_format = target.suffix.lower() == info.path.suffix.lower()
+        return Writer(
+            target,
+            info.sample_rate,
+            info.channels,
+            format=info.format if same_format else None,
+            subtype=info.subtype,
+            tags=info.tags,
+            frames=info.frames or round((info.seconds + info.start) * info.sample_rate),
+            mask=info.mask,
+            extras=info.extras,
+        )
 
 
 class _ClippedError(Exception):

@@ -9,7 +9,7 @@ import torch
 
 from conftest import make_noise, make_voice
 from denoiser import audio
-from denoiser.audio import ffmpeg
+from denoiser.audio import container
 from denoiser.errors import AudioError
 
 TAGS = {"title": "Müller, 東京", "artist": "Me", "album": "It's", "genre": "Speech"}
@@ -23,7 +23,7 @@ def convert(source, target, *options):
 
 @pytest.fixture
 def voice(tmp_path):
-    if not ffmpeg.is_installed():
+    if not container.is_installed():
         pytest.skip("ffmpeg and ffprobe are not on the PATH")
     sound = make_voice(2.0, 48_000)
     audio.write(tmp_path / "voice.wav", torch.cat([sound, sound / 2]), 48_000)

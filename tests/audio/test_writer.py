@@ -68,18 +68,35 @@ def test_rare_codecs_are_replaced_by_the_nearest_that_is_written(tmp_path, name,
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.opus", "a.aiff", "a.caf", "a.w64", "a.rf64"])
 def test_every_rate_and_number_of_channels_comes_back_or_is_refused(tmp_path, name, channels):
     most = {"a.flac": 8, "a.mp3": 2}.get(name, 1000)
-    rates = {"a.mp3": RATES[:3], "a.opus": RATES[:2]}.get(name, RATES)
-    for rate in RATES:
+    known = {"a.mp3": [*RATES[:3], 44_100, 48_000], "a.opus": [*RATES[:2], 48_000, 48_000, 48_000]}.get(name, RATES)
+    for rate, written in zip(RATES, known, strict=True):
         sound = make_voice(1000 / rate, rate).repeat(channels, 1)
-        if channels > most or rate not in rates:
-            with pytest.raises(AudioError, match=rf"cannot be written .* {rate} Hz, {channels} channels"):
+        if channels > most:
+            with pytest.raises(AudioError, match=rf"cannot be written .* {written} Hz, {channels} channels"):
                 audio.write(tmp_path / name, sound, rate)
             assert not list(tmp_path.iterdir())
             continue
         audio.write(tmp_path / name, sound, rate)
         info = audio.probe(tmp_path / name)
-        assert (info.sample_rate, info.channels, info.frames) == (rate, channels, 1000)
+        # A rate of 44101 Hz is 44100 Hz, for a codec that knows no other.
+        frames = 1000 if abs(rate - written) <= 1 else -(-1000 * written // rate)
+        assert (info.sample_rate, info.channels, info.frames) == (written, channels, frames)
         (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "written"), [("a.opus", 44_100, 48_000), ("a.opus", 96_000, 48_000), ("a.mp3", 192_000, 48_000)]
+)
+def test_a_rate_that_a_codec_does_not_know_is_resampled_and_said(tmp_path, name, rate, written):
+    tone = torch.sin(2 * torch.pi * 1_000 * torch.arange(2 * rate) / rate)[None] / 2
+    with audio.Writer(tmp_path / name, rate, 1) as writer:
+        for start in range(0, 2 * rate, 10_007):
+            writer.write(tone[:, start : start + 10_007])
+    kind = "Opus" if name == "a.opus" else "MP3"
+    assert writer.notes == [f"resampled from {rate} to {written} Hz, as {kind} has no such rate"]
+    back, found = audio.read(tmp_path / name)
+    assert (back.shape[1], found) == (2 * written, written)
+    assert torch.fft.rfft(back[0, :written]).abs().argmax() == 1_000
 
 
 @pytest.mark.parametrize(("format", "subtype"), [pair for pair in PAIRS if pair[1] in BITS])

@@ -104,3 +104,16 @@ def test_the_line_of_a_file_states_how_far_it_was_turned_down(denoiser, here, ca
     assert capsys.readouterr().out.startswith(line)
     enhance_files(denoiser, plan(["talk.wav"]), loudness=-40)
     assert re.match(r"talk.wav -> talk_enhanced.wav, [-+]\d+\.\d dB towards -40 LUFS\n", capsys.readouterr().out)
+
+
+def test_a_recording_that_is_cut_off_is_done_with_a_warning_and_keeps_its_chunks(denoiser, here, capsys):
+    audio.write("whole.wav", noisy_voice(2.0, 16_000), 16_000)
+    content = Path("whole.wav").read_bytes()
+    bext = b"bext" + (602).to_bytes(4, "little") + b"Scene 7".ljust(602, b"\0")
+    Path("talk.wav").write_bytes(content[:12] + bext + content[12:-32_000])
+    enhance_files(denoiser, plan(["talk.wav"]))
+    assert capsys.readouterr().err == "talk.wav: cut off: its header promises 1.0 s more\n"
+    assert audio.probe("talk_enhanced.wav").frames == 16_000
+    assert audio.probe("talk_enhanced.wav").extras.parts == ((b"bext", b"Scene 7".ljust(602, b"\0")),)
+    enhance_files(denoiser, plan(["talk.wav"], "clean.flac"))
+    assert "talk.wav: not kept, as FLAC has no place for them: bext\n" in capsys.readouterr().err

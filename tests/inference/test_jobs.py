@@ -5,7 +5,7 @@ import pytest
 
 from denoiser.errors import AudioError
 from denoiser.inference import pipes
-from denoiser.inference.jobs import Job, is_done, plan
+from denoiser.inference.jobs import Job, is_done, left_aside, plan
 
 
 def touch(*names: str) -> None:
@@ -73,6 +73,21 @@ def test_results_of_an_earlier_run_are_not_taken_for_inputs(here):
             job.target.unlink()
     touch("here_enhanced/old.wav")  # of an input that is no longer there
     assert targets(["."]) == ["here_enhanced/a.wav", "here_enhanced/b_enhanced.wav", "here_enhanced/deep/c.wav"]
+
+
+def test_linked_folders_are_inputs_and_the_outputs_among_them_are_not(here):
+    touch("in/a.wav", "far/b.wav", "out/old.wav")
+    for name in ("far", "out"):
+        Path("in", name).symlink_to(here / name, target_is_directory=True)
+    Path("in/loop").symlink_to(here / "in", target_is_directory=True)
+    assert targets(["in"], "out") == ["out/a.wav", "out/far/b.wav"]
+
+
+def test_files_left_aside_in_a_folder_are_counted_by_their_extension(here):
+    touch("in/a.wav", "in/notes.txt", "in/deep/b.TXT", "in/deep/cover.jpg", "in/README", "in/.hidden", "in/code.ts")
+    line = "5 files left aside, as their extension is of no sound: 2 .txt, "
+    assert left_aside(["in"], plan(["in"])).startswith(line)
+    assert left_aside(["in/a.wav"], plan(["in/a.wav"])) == ""
 
 
 @pytest.mark.parametrize(("age", "done"), [(-1, False), (0, True), (1, True)])

@@ -1,0 +1,138 @@
+"""Tags and covers of FLAC, OGG and MP3 files, as the bytes that they are: libsndfile knows ten tags, and no covers."""
+
+import os
+import shutil
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from denoiser.audio.formats import TAGS, Extras
+
+_PADDING, _COMMENTS, _PICTURE = 1, 4, 6  # kinds of FLAC's blocks
+_MOST = 1 << 26  # bytes
+# Frames of ID3 that libsndfile reads as tags, or that say how long the sound is.
+_KNOWN_FRAMES = b"TIT2 TPE1 TALB TRCK TDRC TYER TCON COMM TCOP TSSE TLEN".split()
+_KNOWN = frozenset((*TAGS, "encoder", "vendor"))
+
+
+def read_extras(path: Path, format: str) -> Extras:
+    """Return the tags and pictures of a file of this format of libsndfile."""
+    if format not in ("FLAC", "OGG", "MP3"):
+        return Extras()
+    with open(path, "rb") as file:
+        if format == "MP3":
+            return _of_mp3(file)
+        if format == "OGG":
+            return Extras("OGG", tuple((name, b"") for name in _comment_names(_second_packet(file))))
+        blocks = [(kind, content) for kind, content in _flac_blocks(file) if kind in (_COMMENTS, _PICTURE)]
+    parts = [(b"tags" if kind == _COMMENTS else b"cover", content) for kind, content in blocks]
+    names = [(name, b"") for kind, content in blocks if kind == _COMMENTS for name in _comment_names(content)]
+    return Extras("FLAC", (*parts, *names))
+
+
+def write_extras(path: Path, extras: Extras) -> None:
+    """Put the tags and pictures into a FLAC or an MP3 that libsndfile has written."""
+    # A name that is deleted as a partial file if this process is killed.
+    copy = path.with_name(f"{path.name}0")
+    try:
+        with open(path, "rb") as source, open(copy, "wb") as target:
+            (_into_flac if extras.family == "FLAC" else _into_mp3)(source, target, extras)
+        os.replace(copy, path)
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _flac_blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yield the kind and content of each block; the file is then at the sound."""
+    if file.read(4) != b"fLaC":
+        return
+    is_last = False
+    while not is_last and len(header := file.read(4)) == 4:
+        is_last = bool(header[0] & 0x80)
+        content = file.read(int.from_bytes(header[1:], "big"))
+        yield header[0] & 0x7F, content
+
+
+def _into_flac(source: BinaryIO, target: BinaryIO, extras: Extras) -> None:
+    kinds = {b"tags": _COMMENTS, b"cover": _PICTURE}
+    blocks = [(kind, content) for kind, content in _flac_blocks(source) if kind not in (_PADDING, _COMMENTS, _PICTURE)]
+    blocks += [(kinds[name], content) for name, content in extras.parts if name in kinds and content]
+    target.write(b"fLaC")
+    for number, (kind, content) in enumerate(blocks, 1):
+        target.write(bytes([kind | (0x80 if number == len(blocks) else 0)]) + len(content).to_bytes(3, "big") + content)
+    shutil.copyfileobj(source, target)
+
+
+def _comment_names(comments: bytes) -> list[bytes]:
+    """Return the names of Vorbis comments that libsndfile does not know."""
+    try:
+        (vendor,) = struct.unpack_from("<I", comments)
+        (count,) = struct.unpack_from("<I", comments, 4 + vendor)
+        place, names = 8 + vendor, set()
+        for _ in range(count):
+            (size,) = struct.unpack_from("<I", comments, place)
+            names.add(comments[place + 4 : place + 4 + size].partition(b"=")[0].lower())
+            place += 4 + size
+    except struct.error:
+        return []
+    return sorted(name for name in names if name.decode("latin-1") not in _KNOWN)
+
+
+def _second_packet(file: BinaryIO) -> bytes:
+    """Return the comments of an OGG: its second packet without the codec's mark."""
+    packets = [b""]
+    while len(packets) < 3 and len(header := file.read(27)) == 27 and header[:4] == b"OggS":
+        for size in (sizes := file.read(header[26])):
+            packets[-1] += file.read(size)
+            if size < 255:
+                packets.append(b"")
+        if not sizes or len(packets[-1]) > _MOST:
+            break
+    comments = packets[1] if len(packets) > 1 else b""
+    return comments.removeprefix(b"\x03vorbis").removeprefix(b"OpusTags")
+
+
+def _id3_size(head: bytes) -> int:
+    """Return the length of the tags that begin so, 0 if none do: four bytes of seven bits, and the header's ten."""
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    return 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+
+
+def _of_mp3(file: BinaryIO) -> Extras:
+    size = _id3_size(file.read(10))
+    length = file.seek(0, os.SEEK_END)
+    parts = []
+    if 0 < size <= min(length, _MOST):
+        file.seek(0)
+        parts.append((b"tags", file.read(size)))
+    if length > 128:
+        file.seek(-128, os.SEEK_END)
+        old = file.read(128)
+        parts += [(b"old tags", old)] if old[:3] == b"TAG" else []
+    names = [(name, b"") for name in _frame_names(parts[0][1])] if parts else []
+    return Extras("MP3", (*parts, *names))
+
+
+def _frame_names(tags: bytes) -> list[bytes]:
+    """Return the names of ID3's frames that are no tag of libsndfile's."""
+    names, place = set(), 10
+    while place + 10 < len(tags) and tags[place : place + 4].isalnum():
+        name, sizes = tags[place : place + 4], tags[place + 4 : place + 8]
+        bits = 7 if tags[3] == 4 else 8
+        place += 10 + sum(byte << bits * power for power, byte in enumerate(reversed(sizes)))
+        names.add(b"cover" if name == b"APIC" else name)
+    return sorted(names - set(_KNOWN_FRAMES))
+
+
+def _into_mp3(source: BinaryIO, target: BinaryIO, extras: Extras) -> None:
+    parts = {name: content for name, content in extras.parts if content}
+    source.seek(_id3_size(source.read(10)))
+    target.write(parts.get(b"tags", b""))
+    shutil.copyfileobj(source, target)
+    if b"old tags" in parts:
+        source.seek(-128, os.SEEK_END)
+        if source.read(3) == b"TAG":
+            target.seek(-128, os.SEEK_END)
+        target.write(parts[b"old tags"])

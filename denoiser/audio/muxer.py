@@ -1,0 +1,170 @@
+"""Sound into the containers of films and phones through ffmpeg, beside the picture and all else of the source."""
+
+import os
+import struct
+import subprocess
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+from torch import Tensor
+
+from denoiser.audio.container import Container, Track, input_options, is_installed, last_line
+from denoiser.audio.formats import MUXERS, Info, lost, resampled, writable_rate
+from denoiser.errors import AudioError
+from denoiser.filesystem import atomic_write
+
+# ffmpeg's encoder of a codec, where its name is not the codec's.
+_ENCODERS = {"opus": "libopus", "vorbis": "libvorbis", "mp3": "libmp3lame"}
+_BEST_BIT_RATES = {"opus": 128_000, "aac": 192_000, "mp3": 192_000, "vorbis": 160_000, "ac3": 448_000, "eac3": 448_000}
+_CODECS_OF_SNDFILE = ("VORBIS", "OPUS", "MPEG_LAYER_III")  # lossy ones
+_TEXTS = ("subrip", "ass", "ssa", "webvtt", "mov_text", "text")  # subtitles that can be rewritten
+_COVERS = ("mjpeg", "png")
+
+
+class ContainerWriter:
+    """A container written block by block, as :class:`~.writer.Writer` writes a sound file, with the same errors.
+
+    ``like`` describes the sound and where it is from. Of a container all else is copied: pictures, subtitles, chapters,
+    tags and other sound tracks. The sound takes the place of the one it was, in its codec if ``path`` can hold that.
+    """
+
+    has_headroom = False
+
+    def __init__(self, path: Path, like: Info) -> None:
+        if not is_installed():
+            raise AudioError(f"{path}: {path.suffix} is written by ffmpeg; install ffmpeg, or name a .wav or .flac")
+        self._path = path
+        self._muxer = MUXERS[path.suffix.lower()]
+        self._start = like.start
+        self.notes: list[str] = []
+        codec = self._codec(like)
+        # AAC has one 5.1, and does not know the side from the back.
+        mask = 0x3F if (codec, like.mask) == ("aac", 0x60F) else like.mask
+        self._header = _wav_header(like.sample_rate, like.channels, mask)
+        rate = writable_rate("OPUS", like.sample_rate) if codec == "opus" else like.sample_rate
+        if rate != like.sample_rate:
+            self.notes.append(resampled("Opus", like.sample_rate, rate))
+        if like.container is not None:
+            self._inputs = input_options(like.container.path, like.container.demuxer)
+            self._options = self._from(like.container, like.container.tracks[like.track - 1], codec)
+            self._start += like.container.shift
+            return
+        if like.extras.names:
+            self.notes.append(lost(like.extras.names, path.suffix))
+        named = {"track" if name == "tracknumber" else name: text for name, text in like.tags.items()}
+        tags = [part for name, text in named.items() for part in ("-metadata", f"{name}={text}")]
+        self._inputs = []
+        self._options = ["-map", "0:a", *_encoding(0, codec, 0), *tags]
+
+    def _codec(self, like: Info) -> str:
+        """Choose the codec: that of the source if the container can hold it."""
+        if like.container is None:
+            return self._muxer.lossy if like.subtype in _CODECS_OF_SNDFILE else self._muxer.usual
+        codec = like.container.tracks[like.track - 1].codec
+        if self._muxer.holds(codec):
+            return codec
+        self.notes.append(f"its sound becomes {self._muxer.usual}: {codec} cannot be written into {self._path.suffix}")
+        return self._muxer.usual
+
+    def _from(self, source: Container, chosen: Track, kept: str) -> list[str]:
+        """Return the options that put the sound at its place among the streams of a source."""
+        options: list[str] = []
+        place, left = 0, []
+        for stream in source.streams:
+            index, kind, codec = int(stream["index"]), stream["codec_type"], stream.get("codec_name", "unknown")
+            if index == chosen.index:
+                flags = [name for name, flag in stream.get("disposition", {}).items() if flag]
+                options += ["-map", "0:a", *_encoding(place, kept, chosen.bit_rate)]
+                options += [f"-disposition:{place}", "+".join(flags) or "0", f"-map_metadata:s:{place}", f"1:s:{index}"]
+            elif self._is_kept(stream):
+                options += ["-map", f"1:{index}", f"-c:{place}", self._copy_of(codec)]
+            else:
+                # Chapters and time codes are data, and ffmpeg writes them anew.
+                if codec not in ("bin_data", "unknown"):
+                    left.append(f"{kind} ({codec})")
+                continue
+            place += 1
+        if left:
+            self.notes.append(lost(left, self._path.suffix))
+        return [*options, "-map_metadata", "1", "-map_chapters", "1"]
+
+    def _is_kept(self, stream: dict[str, Any]) -> bool:
+        kind, codec = stream["codec_type"], stream.get("codec_name", "unknown")
+        if kind == "video":
+            is_cover = bool(stream.get("disposition", {}).get("attached_pic"))
+            return (is_cover and codec in _COVERS and self._muxer.name != "webm") or (
+                self._muxer.has_picture and not is_cover
+            )
+        if kind == "subtitle":
+            return self._muxer.has_picture and (codec in _TEXTS or self._muxer.name == "matroska")
+        return kind == "audio" or (kind == "attachment" and self._muxer.name == "matroska")
+
+    def _copy_of(self, codec: str) -> str:
+        """Return ``copy``, or the codec of subtitles that this container has."""
+        return self._muxer.subtitles if codec in _TEXTS and codec not in self._muxer.kept_subtitles else "copy"
+
+    def __enter__(self) -> "ContainerWriter":
+        if self._path.exists() and not self._path.is_file():
+            raise AudioError(f"{self._path}: there is something of this name that is not a file")
+        with ExitStack() as stack:
+            self._partial = stack.enter_context(atomic_write(self._path))
+            self._errors: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
+            sound = ["-itsoffset", f"{self._start:.6f}", "-ignore_length", "1", "-f", "wav", "-i", "pipe:0"]
+            name = b"file:" + os.fsencode(self._partial.absolute())
+            output: list[str | bytes] = ["-f", self._muxer.name, "-strict", "experimental", name]
+            command: list[str | bytes] = ["ffmpeg", "-v", "error", "-y", *sound, *self._inputs, *self._options, *output]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self._errors)
+            stack.callback(self._end)
+            self._stack = stack.pop_all()
+        self._send(self._header)
+        return self
+
+    def write(self, block: Tensor) -> None:
+        """Append ``[C, n]`` floats in ±1."""
+        self._send(block.detach().cpu().float().clamp(-1, 1).T.contiguous().numpy().astype("<f4").tobytes())
+
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, *error)
+            return
+        with self._stack:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            if self._process.wait():
+                raise self._failure()
+
+    def _send(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(data)
+        except BrokenPipeError:
+            self._process.wait()
+            raise self._failure() from None
+
+    def _failure(self) -> AudioError:
+        self._errors.seek(0)
+        return AudioError(f"{self._path}: cannot be written, says ffmpeg ({last_line(self._errors.read(1 << 16))})")
+
+    def _end(self) -> None:
+        self._process.kill()
+        # Not communicate(), which would send the rest of a buffer.
+        self._process.wait()
+
+
+def _encoding(place: int, codec: str, bit_rate: int) -> list[str]:
+    """Return ffmpeg's options for the sound at a place: no fewer bits a second than before, and no fewer than usual."""
+    options = [f"-c:{place}", _ENCODERS.get(codec, codec)]
+    if codec in _BEST_BIT_RATES:
+        options += [f"-b:{place}", str(max(bit_rate, _BEST_BIT_RATES[codec]))]
+    return options
+
+
+def _wav_header(sample_rate: int, channels: int, mask: int | None) -> bytes:
+    """Return the header of an endless WAV of floats; a mask is the way to tell ffmpeg the speakers."""
+    align = 4 * channels
+    form = struct.pack("<HHIIHH", 0xFFFE, channels, sample_rate, sample_rate * align, align, 32)
+    kind = struct.pack("<HHIH", 22, 32, mask or 0, 3) + bytes.fromhex("000000001000800000aa00389b71")
+    chunks = b"WAVEfmt " + struct.pack("<I", len(form + kind)) + form + kind + b"data\xff\xff\xff\xff"
+    return b"RIFF\xff\xff\xff\xff" + chunks

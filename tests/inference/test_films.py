@@ -1,0 +1,206 @@
+"""Films and other containers in, and out again: the sound at its time, and all else as it was."""
+
+import json
+import subprocess
+
+import pytest
+import torch
+
+from conftest import make_noise, make_voice
+from denoiser import audio
+from denoiser.audio import container
+from denoiser.errors import AudioError
+from denoiser.inference.batch import enhance_files
+from denoiser.inference.jobs import plan
+
+RATE = 48_000
+NOISY = make_voice(2.0, RATE) + 0.1 * make_noise(2.0, RATE)
+CODECS = {
+    "mkv": ("mpeg4", "aac", "srt"), "mp4": ("mpeg4", "aac", "mov_text"), "mov": ("mpeg4", "pcm_s24le", "mov_text"),
+    "webm": ("libvpx", "libopus", "webvtt"),
+}  # fmt: skip
+CHAPTERS = "\n".join(
+    [";FFMETADATA1", "title=My film", "artist=Me"]
+    + [f"[CHAPTER]\nTIMEBASE=1/1\nSTART={start}\nEND={start + 2}\ntitle=Part {start}" for start in (0, 2)]
+)
+
+pytestmark = pytest.mark.skipif(not container.is_installed(), reason="ffmpeg and ffprobe are not on the PATH")
+
+
+def ffmpeg(*arguments) -> None:
+    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", "-y", *map(str, arguments)], check=True)
+
+
+def streams(path) -> list[dict]:
+    shown = ["-show_streams", "-show_chapters", "-show_format", "-of", "json"]
+    return json.loads(subprocess.run(["ffprobe", "-v", "error", *shown, path], capture_output=True, check=True).stdout)
+
+
+def delay(sound: torch.Tensor, of: torch.Tensor, rate: int) -> float:
+    """Return the seconds by which a sound lags another at 48 kHz."""
+    size = 1 << 19
+    spectrum = torch.fft.rfft(audio.resample(sound, rate, RATE)[0], size) * torch.fft.rfft(of[0], size).conj()
+    return (int(torch.fft.irfft(spectrum).argmax()) + size // 2) % size / RATE - size / 2 / RATE
+
+
+def make_film(name: str) -> None:
+    """Make a film of 4 s with a beep, and the noisy voice as its second sound, from 1.5 s on and the default one."""
+    video, sound, text = CODECS[name.split(".")[-1]]
+    audio.write("noisy.wav", NOISY, RATE, subtype="PCM_24")
+    with open("words.srt", "w") as words, open("chapters.txt", "w") as chapters:
+        words.write("1\n00:00:01,000 --> 00:00:02,000\nHello\n")
+        chapters.write(CHAPTERS)
+    pictures = ["-f", "lavfi", "-i", "testsrc=duration=4:size=64x64:rate=10", "-f", "lavfi", "-i", "sine=duration=4"]
+    inputs = [*pictures, "-itsoffset", 1.5, "-i", "noisy.wav", "-i", "words.srt", "-i", "chapters.txt"]
+    maps = ["-map", 0, "-map", 1, "-map", 2, "-map", 3, "-map_metadata", 4, "-map_chapters", 4]
+    codecs = ["-c:v", video, "-c:a", sound, "-c:s", text, "-metadata:s:a:1", "language=deu"]
+    ffmpeg(*inputs, *maps, *codecs, "-disposition:a:0", 0, "-disposition:a:1", "default", name)
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_a_film_comes_back_with_the_sound_replaced_at_its_place_and_time(denoiser, here, capsys, kind):
+    make_film(f"film.{kind}")
+    enhance_files(denoiser, plan([f"film.{kind}"], f"clean.{kind}"))
+    assert "track 2 of 2" in capsys.readouterr().err
+    before, after = streams(f"film.{kind}"), streams(f"clean.{kind}")
+    facts = ("codec_name", "codec_type", "channels", "sample_rate", "width")
+    assert [[s.get(fact) for fact in facts] for s in after["streams"]] == [
+        [s.get(fact) for fact in facts] for s in before["streams"]
+    ]
+    sounds = [stream for stream in after["streams"] if stream["codec_type"] == "audio"]
+    assert [sound["disposition"]["default"] for sound in sounds] == [0, 1]
+    assert [chapter["tags"]["title"] for chapter in after["chapters"]] == ["Part 0", "Part 2"]
+    tags = {key.lower(): text for key, text in after["format"]["tags"].items()}
+    assert (tags["title"], tags["artist"]) == ("My film", "Me")
+    times = []
+    for name in ("film", "clean"):
+        found = audio.probe(f"{name}.{kind}")
+        begin = min(float(s["start_time"]) for s in streams(f"{name}.{kind}")["streams"] if s["codec_type"] == "video")
+        sound, rate = audio.read(f"{name}.{kind}")
+        expected = NOISY if name == "film" else denoiser.enhance(NOISY, RATE)
+        times.append(found.start + found.container.shift + delay(sound, expected, rate) - begin)
+        assert times[-1] == pytest.approx(1.5, abs=0.03)
+    assert times[1] == pytest.approx(times[0], abs=0.01)
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_a_wav_from_a_film_begins_with_its_picture(denoiser, here, kind):
+    make_film(f"film.{kind}")
+    enhance_files(denoiser, plan([f"film.{kind}"]))
+    sound, rate = audio.read("film_enhanced.wav")
+    assert delay(sound, denoiser.enhance(NOISY, RATE), rate) == pytest.approx(1.5, abs=0.03)
+    assert audio.probe("film_enhanced.wav").subtype == ("PCM_24" if kind == "mov" else "PCM_16")
+
+
+def test_a_sound_that_begins_first_is_not_moved(denoiser, here):
+    audio.write("noisy.wav", NOISY, RATE)
+    ffmpeg("-itsoffset", 0.7, "-f", "lavfi", "-i", "testsrc=d=2:s=64x64", "-i", "noisy.wav", "-c:a", "flac", "a.mkv")
+    assert audio.probe("a.mkv").start == 0
+    enhance_files(denoiser, plan(["a.mkv"]))
+    assert audio.probe("a_enhanced.wav").frames == NOISY.shape[1]
+
+
+def test_a_hole_in_the_sound_stays_a_hole(here):
+    audio.write("noisy.wav", NOISY, RATE)
+    late = ["-i", "noisy.wav", "-af", "asetpts='PTS+gte(T,1)*0.5/TB'", "-c:a", "pcm_s16le"]
+    ffmpeg("-f", "lavfi", "-i", "testsrc=d=3:s=64x64", *late, "a.mkv")
+    sound, _ = audio.read("a.mkv")
+    assert sound.shape[1] / RATE == pytest.approx(2.5, abs=0.03)
+    assert torch.allclose(sound[:, -RATE // 2 :], NOISY[:, -RATE // 2 :], atol=1e-3)
+
+
+def test_a_track_is_chosen_by_number(denoiser, here):
+    make_film("film.mkv")
+    for track, expected in ((None, "track 2 of 2 (deu)"), (1, "track 1 of 2"), (2, "track 2 of 2 (deu)")):
+        done = denoiser.enhance_file("film.mkv", "clean.wav", track=track)
+        assert done.notes[0].startswith(expected)
+    assert audio.Reader("film.mkv", 1).info.start == 0
+    for name, count in (("film.mkv", "2 sound tracks"), ("noisy.wav", "1 sound track")):
+        with pytest.raises(AudioError, match=f"{name}: track=3: the file has {count}"):
+            denoiser.enhance_file(name, "no.wav", track=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "picture"),
+    [("a.m4a", "aac", False), ("a.mp4", "aac", False), ("a.mka", "flac", False), ("a.webm", "opus", False)],
+)
+def test_a_recording_becomes_a_container_where_that_is_named(denoiser, here, name, codec, picture):
+    audio.write("noisy.wav", NOISY, RATE, tags={"title": "Müller", "tracknumber": "3"})
+    enhance_files(denoiser, plan(["noisy.wav"], name))
+    (stream,) = streams(name)["streams"]
+    assert stream["codec_name"] == codec
+    assert audio.probe(name).tags["title"] == "Müller"
+    sound, rate = audio.read(name)
+    assert abs(delay(sound, denoiser.enhance(NOISY, RATE), rate)) < 0.025
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "subtype"),
+    [
+        (["-c:a", "pcm_s24le"], "a.mov", "PCM_24"), (["-c:a", "pcm_f32le"], "a.mov", "FLOAT"),
+        (["-c:a", "alac", "-sample_fmt", "s32p"], "a.m4a", "PCM_24"), (["-c:a", "alac"], "b.m4a", "PCM_24"),
+        (["-c:a", "pcm_f64le"], "a.mkv", "DOUBLE"), (["-c:a", "flac", "-sample_fmt", "s16"], "b.mkv", "PCM_16"),
+        (["-c:a", "tta", "-sample_fmt", "s32"], "a.tta", "PCM_24"), (["-c:a", "wavpack"], "a.wv", "PCM_32"),
+        (["-c:a", "pcm_alaw"], "b.mov", "ALAW"), (["-c:a", "aac"], "c.m4a", "PCM_16"),
+        (["-c:a", "pcm_u8"], "c.mkv", "PCM_U8"),
+    ],
+)  # fmt: skip
+def test_the_samples_of_a_wav_are_as_deep_as_those_of_the_container(denoiser, here, options, name, subtype):
+    audio.write("noisy.wav", NOISY[:, :9_000], RATE, subtype="PCM_24")
+    ffmpeg("-i", "noisy.wav", *options, name)
+    denoiser.enhance_file(name, "clean.wav")
+    assert audio.probe("clean.wav").subtype == subtype
+
+
+def test_a_float_recording_keeps_24_bits_as_flac(denoiser, here):
+    audio.write("noisy.wav", NOISY[:, :9_000], RATE, subtype="FLOAT")
+    denoiser.enhance_file("noisy.wav", "clean.flac")
+    assert audio.probe("clean.flac").subtype == "PCM_24"
+
+
+@pytest.mark.parametrize(
+    ("layout", "mask"), [("5.1", 0x3F), ("5.1(side)", 0x60F), ("7.1", 0x63F), ("quad(side)", 0x603), ("3.0", 7)]
+)
+def test_the_speakers_of_a_container_come_back(denoiser, here, layout, mask):
+    audio.write("noisy.wav", NOISY[:, :9_000], RATE)
+    ffmpeg("-i", "noisy.wav", "-af", f"aformat=channel_layouts={layout}", "-c:a", "pcm_s16le", "a.mov")
+    denoiser.enhance_file("a.mov", "clean.wav")
+    assert audio.probe("clean.wav").mask == audio.probe("a.mov").mask == mask
+    denoiser.enhance_file("clean.wav", "again.mov")
+    # AAC has one 5.1, and does not know the side from the back.
+    assert audio.probe("again.mov").mask == (0x3F if mask == 0x60F else mask)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [(["-c:a", "aac", "-f", "adts"], "call.mp3"), (["-c:a", "libopus", "-f", "webm"], "yt.m4a"),
+     (["-f", "mp3"], "a.wav"),
+     (["-c:a", "ac3", "-f", "ac3"], "a.flac"), (["-c:a", "mp2", "-f", "mpegts"], "a.mp4"), (["-f", "ipod"], "noname"),
+     (["-f", "avi"], "b.wav"), (["-f", "asf"], "a.ogg"), (["-f", "flv"], "a.opus")],
+)  # fmt: skip
+def test_a_name_that_lies_does_not_matter_and_no_library_chatters(here, capfd, options, name):
+    audio.write("noisy.wav", NOISY, 44_100)
+    ffmpeg("-i", "noisy.wav", *options, name)
+    sound, rate = audio.read(name)
+    assert sound.shape[1] / rate == pytest.approx(NOISY.shape[1] / 44_100, abs=0.12)
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+
+
+@pytest.mark.parametrize("name", ["a.weba", "a.ts", "a.mxf", "a.m2t"])
+def test_other_endings_are_found_in_a_folder(here, name):
+    audio.write("noisy.wav", NOISY, RATE)
+    kind = {"a.weba": ["-c:a", "libopus", "-f", "webm"], "a.mxf": ["-c:a", "pcm_s16le"]}.get(name, ["-f", "mpegts"])
+    (here / "in").mkdir()
+    picture = ["-f", "lavfi", "-i", "testsrc=d=1:s=64x64:r=25"] if name == "a.mxf" else []
+    ffmpeg(*picture, "-i", "noisy.wav", *kind, f"in/{name}")
+    assert [job.source.name for job in plan(["in"])] == [name]
+    assert audio.read(f"in/{name}")[0].shape[1] >= RATE
+
+
+def test_a_container_that_cannot_be_written_is_one_line_and_leaves_nothing(denoiser, here):
+    make_film("film.mov")
+    with pytest.raises(AudioError, match=r"clean\.webm: cannot be written, says ffmpeg") as error:
+        denoiser.enhance_file("film.mov", "clean.webm")
+    assert "\n" not in str(error.value)
+    assert not [path.name for path in here.iterdir() if "clean" in path.name]
