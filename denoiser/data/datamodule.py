@@ -109,7 +109,8 @@ class PairedData(LightningDataModule):
             self.rule += f"validation: {rule}"
         self.names = {"train": train, "val": val, "test": test}
         for part, store in self._stores.items():
-            if odd := twins.look(store, self.names[part], f"{self.root}, {part}"):
+            # A store of its own, whose maps close again.
+            if odd := twins.look(Store(store.folder), self.names[part], f"{self.root}, {part}"):
                 distributed.say(f"warning: {odd}")
         self.logs = metadata.read_logs(self.root)
         self._facts = {**metadata.gather(val, self.logs), **metadata.gather(test, self.logs)}

@@ -128,12 +128,13 @@ def match(noisy: Path, clean: Path, pattern: str | None = None) -> tuple[Corpus,
     shared = set(sides[0]) & set(sides[1])
     advice = ""
     if not shared and not problems:
-        like = f"{noisy} has names like '{names[0][0]}', {clean} like '{names[1][0]}'"
+        first, second = names[0][0], names[1][0]
         if scheme := schemes.seen(*names):
+            like = f"{noisy} has names like '{first}', {clean} like '{second}'"
             raise CorpusError(f"{like}: data.pair='{scheme}' pairs all {len(names[0])} of them")
-        advice = f" ({like}; data.pair= takes a regular expression of what twins share)"
+        advice = f" (like '{first}' and '{second}'; data.pair= takes a regular expression of what twins share)"
     for mine, other, folder in ((sides[0], sides[1], clean), (sides[1], sides[0], noisy)):
-        problems += [f"{mine[key]}: no file of this name in {folder}" for key in sorted(set(mine) - set(other))]
+        problems += [f"{mine[key]}: no file of this name in {folder.name}/" for key in sorted(set(mine) - set(other))]
     if problems:
         problems[0] += advice
     named = {
