@@ -34,19 +34,6 @@ _DEMUXERS = {
     "caf": "caf", "wav": "wav", "aac": "aac", "ac3": "ac3", "flv": "flv", "ape": "ape", "wv": "wv", "tta": "tta",
     "tak": "tak", "voc": "voc", "gsm": "gsm", "mxf": "mxf", "shn": "shn", "dsf": "dsf",
 }  # fmt: skip
-DEMUXERS = {
-    "mov": "m4a m4b m4r mp4 m4v mov qt 3gp 3g2",
-    "matroska": "mka mkv webm",
-    "asf": "wma wmv asf",
-    "mpegts": "mts m2ts",
-    "mpeg": "mpg mpeg vob",
-    "ogg": "spx ogv ogg oga",  # Speex, and FLAC in OGG
-    "mp3": "mp1 mp2 mp3",
-    "caf": "caf",
-    "wav": "wav",
-    "aac": "aac", "amr": "amr", "ac3": "ac3", "eac3": "eac3", "dts": "dts", "avi": "avi", "flv": "flv",
-    "ape": "ape", "wv": "wv", "tta": "tta", "voc": "voc", "gsm": "gsm",
-}  # fmt: skip
 DEMUXERS = {f".{name}": demuxer for demuxer, names in _DEMUXERS.items() for name in names.split()}
 EXTENSIONS = frozenset(FORMATS) | frozenset(DEMUXERS)
 _SHARED = (".ts", ".mts")  # also TypeScript's: in a folder the first bytes decide
@@ -111,6 +98,11 @@ _RATES = {  # Hz, of codecs that know only these
 }
 
 TAGS = ("title", "artist", "album", "tracknumber", "date", "genre", "comment", "copyright", "license", "software")
+# Format → the tags that libsndfile drops without an error; the software is about the file, and not told.
+UNHELD = {
+    **dict.fromkeys(("AU", "NIST", "W64"), TAGS[:-1]), **dict.fromkeys(("WAV", "WAVEX", "RF64"), ("license",)),
+    "AIFF": ("album", "tracknumber", "date", "genre", "license"), "MP3": ("copyright", "license"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

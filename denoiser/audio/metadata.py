@@ -11,6 +11,7 @@ from denoiser.audio.formats import TAGS, Extras
 
 _PADDING, _COMMENTS, _PICTURE = 1, 4, 6  # kinds of FLAC's blocks
 _MOST = 1 << 26  # bytes
+_LARGEST_PAGE = 1 << 16  # bytes of an OGG
 # Frames of ID3 that libsndfile reads as tags, or that say how long the sound is.
 _KNOWN_FRAMES = b"TIT2 TPE1 TALB TRCK TDRC TYER TCON COMM TCOP TSSE TLEN".split()
 _KNOWN = frozenset((*TAGS, "encoder", "vendor"))
@@ -29,6 +30,17 @@ def read_extras(path: Path, format: str) -> Extras:
     parts = [(b"tags" if kind == _COMMENTS else b"cover", content) for kind, content in blocks]
     names = [(name, b"") for kind, content in blocks if kind == _COMMENTS for name in _comment_names(content)]
     return Extras("FLAC", (*parts, *names))
+
+
+def has_end(path: Path, format: str) -> bool:
+    """Return False for an OGG whose last page is not there, or does not say that it is the last one."""
+    if format != "OGG":
+        return True
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - _LARGEST_PAGE))
+        page = file.read().rpartition(b"OggS")[2]
+    sizes = page[23 : 23 + page[22]] if len(page) > 22 else b""
+    return bool(sizes) and bool(page[1] & 4) and len(page) >= 23 + len(sizes) + sum(sizes)
 
 
 def write_extras(path: Path, extras: Extras) -> None:
