@@ -53,10 +53,6 @@ class Source:
         whole = len(data) // size
         return np.frombuffer(data, "<f4", whole * self.info.channels).reshape(whole, self.info.channels)
 
-    @property
-    def is_used_up(self) -> bool:
-        return False
-
     def close(self) -> None:
         if self._process is not None:
             self._process.kill()

@@ -13,8 +13,8 @@ import soundfile
 
 from denoiser.audio import chunks
 from denoiser.audio.formats import MASKS, TAGS, VORBIS, Info, select_tags
-from denoiser.audio.metadata import has_end, read_extras
-from denoiser.audio.signatures import identify
+from denoiser.audio.metadata import has_end, read_extras, speakers
+from denoiser.audio.signatures import id3_size, identify
 
 # The exceptions that a SoundFile raises.
 ERRORS = (soundfile.SoundFileError, TypeError, ValueError, AssertionError, OSError)
@@ -80,6 +80,8 @@ class Source(Sound):
         self._order = VORBIS.get(self.channels) if self.format == "OGG" else None
         # Two channels are left and right whatever a header says.
         implied = MASKS.get(self.channels) if self.format in ("OGG", "FLAC") and self.channels > 2 else None
+        extras = found.extras if found.extras.parts else read_extras(path, self.format)
+        mask = speakers(extras) if found.mask is None else found.mask
         # Streamed FLAC claims 2**63 - 1 samples.
         claimed = self.frames if 0 < self.frames < 1 << 62 else 0
         self.is_guessed = self.subtype.startswith("MPEG") and not _has_index(path)
@@ -92,8 +94,8 @@ class Source(Sound):
             subtype=self.subtype,
             tags=select_tags({name: getattr(self, name) for name in TAGS}),
             seconds=claimed / self.samplerate,
-            mask=implied if found.mask is None else found.mask,
-            extras=found.extras if found.extras.parts else read_extras(path, self.format),
+            mask=implied if mask is None else mask,
+            extras=extras,
             notes=(*_notes(found, claimed / self.samplerate), *([] if has_end(path, self.format) else [_NO_END])),
         )
         self.promised = self.info.frames / self.samplerate  # seconds, 0 if unknown
@@ -139,11 +141,7 @@ def cut_off(missing: float) -> str:
 def _has_index(path: Path) -> bool:
     """Return True if the first frame of an MP3 states the number of frames."""
     with open(path, "rb") as file:
-        head = file.read(10)
-        if head[:3] == b"ID3":
-            # The size of the tags: four bytes of seven bits.
-            size = sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
-            file.seek(10 + size)
+        file.seek(id3_size(file.read(10)))
         first = file.read(4096)
     return any(mark in first for mark in (b"Xing", b"Info", b"VBRI"))
 

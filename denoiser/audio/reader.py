@@ -54,7 +54,8 @@ class Reader:
             why = libsndfile.reason(error)
             came = self._done + sum(map(len, blocks))
             self.failure = AudioError(f"{self.info.path}: damaged after {came} samples ({why})")
-            if not came or not self._source.is_used_up:
+            is_cut = isinstance(self._source, libsndfile.Source) and self._source.is_used_up
+            if not came or not is_cut:
                 raise self.failure from error
             self._is_at_end = True
         waveform = torch.from_numpy(np.concatenate(blocks).T.copy())

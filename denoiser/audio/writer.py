@@ -27,7 +27,7 @@ from denoiser.audio.formats import (
     select_tags,
     writable_rate,
 )
-from denoiser.audio.metadata import write_extras
+from denoiser.audio.metadata import speakers, write_extras
 from denoiser.audio.resampling import resample
 from denoiser.errors import AudioError
 from denoiser.filesystem import atomic_write
@@ -98,7 +98,7 @@ class Writer:
             self.notes.append(lost(missed, self._format))
         self._mask = mask if self._format in MASKED else None
         implied = MASKS.get(self._channels) if self._format in ("FLAC", "OGG") else None
-        if mask and self._channels > 2 and mask not in (self._mask, implied):
+        if mask and self._channels > 2 and mask not in (self._mask, implied, speakers(self._extras)):
             self.notes.append(f"not kept, as {self._format} has no place for it: the layout of the speakers")
 
     @property
@@ -147,7 +147,7 @@ class Writer:
             if self._pending.numel():
                 self._encode(self._pending)
             self._sound.close()
-            if self._extras.parts and self._extras.family in ("FLAC", "MP3"):
+            if self._extras.parts and self._extras.family in ("FLAC", "OGG", "MP3"):
                 write_extras(self._partial, self._extras)
             elif self._extras.parts or self._mask is not None:
                 chunks.complete(self._partial, self._extras, self._mask)

@@ -198,10 +198,11 @@ def test_a_name_that_lies_does_not_matter_and_no_library_chatters(here, capfd, o
     assert captured.out + captured.err == ""
 
 
-@pytest.mark.parametrize("name", ["a.weba", "a.ts", "a.mxf", "a.m2t"])
+@pytest.mark.parametrize("name", ["a.weba", "a.ts", "a.mxf", "a.m2t", "a.mpa"])
 def test_other_endings_are_found_in_a_folder(here, name):
     audio.write("noisy.wav", NOISY, RATE)
-    kind = {"a.weba": ["-c:a", "libopus", "-f", "webm"], "a.mxf": ["-c:a", "pcm_s16le"]}.get(name, ["-f", "mpegts"])
+    kinds = {"a.weba": ["-c:a", "libopus", "-f", "webm"], "a.mxf": ["-c:a", "pcm_s16le"], "a.mpa": ["-f", "mp2"]}
+    kind = kinds.get(name, ["-f", "mpegts"])
     (here / "in").mkdir()
     picture = ["-f", "lavfi", "-i", "testsrc=d=1:s=64x64:r=25"] if name == "a.mxf" else []
     ffmpeg(*picture, "-i", "noisy.wav", *kind, f"in/{name}")
