@@ -18,6 +18,8 @@ _OWN = frozenset(
 # Bytes of the chunk that come before the sound.
 _PREFIX = {"AIFF": 8, "CAF": 4}
 _MOST_EXTRAS = 1 << 26  # bytes
+# Texts of a LIST that libsndfile reads as tags.
+_KNOWN_TEXTS = b"INAM IART IPRD ICMT ICRD IGNR ICOP ISFT ITRK IPRT".split()
 _EXTENSIBLE = 0xFFFE  # the tag of WAVE_FORMAT_EXTENSIBLE
 # Bytes behind the stated sound that are taken for more of it; fewer may be a tag of some program.
 _LEAST_BEYOND = 1 << 16
@@ -193,13 +195,17 @@ def _mask(file: BinaryIO, chunks: list[Chunk]) -> int | None:
 
 
 def _extras(file: BinaryIO, layout: Layout, chunks: list[Chunk], length: int) -> Extras:
-    parts, total = [], 0
+    parts: list[tuple[bytes, bytes]] = []
+    total = 0
     for name, start, size in chunks:
         total += 0 if name in _OWN else size
         if name in _OWN or not 0 < size <= length - start or total > _MOST_EXTRAS:
             continue
         file.seek(start)
-        parts.append((name, file.read(size)))
+        parts.append((name, content := file.read(size)))
+        if content[:4] == b"INFO":
+            texts = _chunks(file, layout, start + 4, start + size)
+            parts += [(text.name, b"") for text in texts if text.name not in _KNOWN_TEXTS]
     return Extras(layout.family, tuple(parts))
 
 
@@ -214,6 +220,8 @@ def complete(path: Path, extras: Extras, mask: int | None) -> None:
                 file.write(struct.pack("<I", mask))
         file.seek(0, os.SEEK_END)
         for name, content in extras.parts:
+            if not content:
+                continue
             file.write(bytes(-file.tell() % layout.pad))
             file.write(struct.pack(layout.header, name, len(content)) + content)
         file.write(bytes(-file.tell() % layout.pad))

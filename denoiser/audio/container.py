@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def examine(path: Path, demuxer: str) -> Container:
     except subprocess.TimeoutExpired as error:
         raise AudioError(f"{path}: ffprobe does not get through it") from error
     if done.returncode:
-        raise AudioError(f"{path}: not readable as {demuxer} by ffmpeg ({last_line(done.stderr)})")
+        raise AudioError(f"{path}: not readable as {demuxer} by ffmpeg ({first_line(done.stderr)})")
     found = json.loads(done.stdout.decode(errors="replace"))
     streams, whole = found.get("streams", []), found.get("format", {})
     try:
@@ -101,10 +102,23 @@ def examine(path: Path, demuxer: str) -> Container:
     return Container(path, demuxer, streams, tracks, _texts(whole), begin - float(whole.get("start_time", begin)))
 
 
-def last_line(errors: bytes) -> str:
-    """Return the last thing a program said, without the names of its modules and of the file."""
-    last = errors.decode(errors="replace").strip().rpartition("\n")[2]
-    return re.sub(r"^(\[[^]]*\]|file:.*:) *", "", last).strip()
+def is_cut_off(path: Path, demuxer: str) -> bool:
+    """Return True for an MP4 of which the last box is not all there."""
+    with open(path, "rb") as file:
+        length = file.seek(0, os.SEEK_END)
+        place = 0 if demuxer == "mov" else length
+        while place + 16 <= length:
+            file.seek(place)
+            size, _, large = struct.unpack(">I4sQ", file.read(16))
+            # 0 stands for all that follows, and 1 for a size in 8 bytes.
+            place += {0: length - place, 1: max(large, 16)}.get(size, max(size, 8))
+    return place > length
+
+
+def first_line(errors: bytes) -> str:
+    """Return the first thing a program said, the cause of the rest, without the names of its modules and the file."""
+    first = errors.decode(errors="replace").strip().partition("\n")[0]
+    return re.sub(r"^(\[[^]]*\]|file:.*:) *", "", first).strip()
 
 
 def _is_timed(stream: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from denoiser.audio.container import Container, examine, input_options, is_installed, last_line
+from denoiser.audio.container import Container, examine, first_line, input_options, is_cut_off, is_installed
 from denoiser.audio.formats import DEMUXERS, TAGS, Extras, Info, select_tags
 from denoiser.errors import AudioError
 
@@ -49,7 +49,7 @@ class Source:
         data = process.stdout.read(samples * size)
         if len(data) < samples * size and process.wait():
             self._errors.seek(0)
-            raise AudioError(f"{self.info.path}: damaged, says ffmpeg ({last_line(self._errors.read(1 << 16))})")
+            raise AudioError(f"{self.info.path}: damaged, says ffmpeg ({first_line(self._errors.read(1 << 16))})")
         whole = len(data) // size
         return np.frombuffer(data, "<f4", whole * self.info.channels).reshape(whole, self.info.channels)
 
@@ -66,7 +66,8 @@ class Source:
             options += ["-af", "aresample=async=1"]
         source = input_options(self.info.path, self._demuxer)
         output = [*options, "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1"]
-        command = ["ffmpeg", "-v", "error", "-nostdin", "-xerror", *source, *output]
+        strictness = [] if is_cut_off(self.info.path, self._demuxer) else ["-xerror"]
+        command = ["ffmpeg", "-v", "error", "-nostdin", *strictness, *source, *output]
         # Errors go to a file: a pipe that nobody reads fills up, and the program waits.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._errors)

@@ -27,25 +27,12 @@ _DEMUXERS = {
     "asf": "wma wmv asf",
     "mpegts": "mts m2ts m2t ts",
     "mpeg": "mpg mpeg vob",
-    "ogg": "spx ogv ogx ogg oga",  # Speex, and FLAC in OGG
-    "mp3": "mp1 mp2 mp3",
+    "ogg": "spx ogv ogx ogm ogg oga",  # Speex, and FLAC in OGG
+    "mp3": "mp1 mp2 mp3 mpa m1a m2a",
     "amr": "amr awb", "eac3": "eac3 ec3", "oma": "oma aa3", "rm": "rm ra rmvb", "iff": "dff", "truehd": "thd",
     "dts": "dts", "avi": "avi divx", "mpc": "mpc", "dv": "dv", "nut": "nut", "wtv": "wtv", "gxf": "gxf",
     "caf": "caf", "wav": "wav", "aac": "aac", "ac3": "ac3", "flv": "flv", "ape": "ape", "wv": "wv", "tta": "tta",
     "tak": "tak", "voc": "voc", "gsm": "gsm", "mxf": "mxf", "shn": "shn", "dsf": "dsf",
-}  # fmt: skip
-DEMUXERS = {
-    "mov": "m4a m4b m4r mp4 m4v mov qt 3gp 3g2",
-    "matroska": "mka mkv webm",
-    "asf": "wma wmv asf",
-    "mpegts": "mts m2ts",
-    "mpeg": "mpg mpeg vob",
-    "ogg": "spx ogv ogg oga",  # Speex, and FLAC in OGG
-    "mp3": "mp1 mp2 mp3",
-    "caf": "caf",
-    "wav": "wav",
-    "aac": "aac", "amr": "amr", "ac3": "ac3", "eac3": "eac3", "dts": "dts", "avi": "avi", "flv": "flv",
-    "ape": "ape", "wv": "wv", "tta": "tta", "voc": "voc", "gsm": "gsm",
 }  # fmt: skip
 DEMUXERS = {f".{name}": demuxer for demuxer, names in _DEMUXERS.items() for name in names.split()}
 EXTENSIONS = frozenset(FORMATS) | frozenset(DEMUXERS)
@@ -92,7 +79,9 @@ _KEPT = frozenset(BITS) | {"ULAW", "ALAW", "OPUS"}
 # Parts that are texts: chunks of WAV, AIFF and CAF, and the tags of FLAC and MP3.
 _TEXTS = (b"INFO", b"NAME", b"AUTH", b"ANNO", b"(c) ", b"info", b"tags", b"old tags")
 # Format → family of its extras.
-FAMILIES = {"WAV": "RIFF", "WAVEX": "RIFF", "RF64": "RIFF", "AIFF": "AIFF", "CAF": "CAF", "FLAC": "FLAC", "MP3": "MP3"}
+FAMILIES = {name: name for name in ("AIFF", "CAF", "FLAC", "MP3", "OGG")} | dict.fromkeys(
+    ("WAV", "WAVEX", "RF64"), "RIFF"
+)
 MASKED = ("WAVEX", "RF64")  # formats that can hold any mask of speakers
 # Channels → the mask that FLAC and OGG mean by their number.
 MASKS = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
@@ -111,6 +100,11 @@ _RATES = {  # Hz, of codecs that know only these
 }
 
 TAGS = ("title", "artist", "album", "tracknumber", "date", "genre", "comment", "copyright", "license", "software")
+# Format → the tags that libsndfile drops without an error; the software is about the file, and not told.
+UNHELD = {
+    **dict.fromkeys(("AU", "NIST", "W64"), TAGS[:-1]), **dict.fromkeys(("WAV", "WAVEX", "RF64"), ("license",)),
+    "AIFF": ("album", "tracknumber", "date", "genre", "license"), "MP3": ("copyright", "license"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

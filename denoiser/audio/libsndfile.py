@@ -1,8 +1,10 @@
 """Sound files through libsndfile, by the package soundfile."""
 
 import os
+import sys
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,34 @@ import soundfile
 
 from denoiser.audio import chunks
 from denoiser.audio.formats import MASKS, TAGS, VORBIS, Info, select_tags
-from denoiser.audio.metadata import read_extras
+from denoiser.audio.metadata import has_end, read_extras, speakers
+from denoiser.audio.signatures import id3_size, identify
 
 # The exceptions that a SoundFile raises.
 ERRORS = (soundfile.SoundFileError, TypeError, ValueError, AssertionError, OSError)
 
 LEAST_MISSING = 0.1  # seconds; codecs are off by some frames
+_NO_END = "cut off: its stream has no end"
+_STEP = 1 << 12  # samples at once of a FLAC: those of a call that fails are lost
+
+# Held where the standard error of the process leads nowhere, and by who writes to it from several threads.
+STDERR = threading.Lock()
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Send to nowhere what libmpg123 prints about a damaged file, past Python."""
+    if sys.__stderr__ is None:
+        yield
+        return
+    with STDERR, open(os.devnull, "wb") as nowhere:
+        own = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(own, 2)
+            os.close(own)
 
 
 class Sound(soundfile.SoundFile):
@@ -36,9 +60,6 @@ class Sound(soundfile.SoundFile):
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set the tags that the format can hold; before the first sample."""
         for name, text in tags.items():
-            if self.format == "MP3" and not text.isascii():
-                # libsndfile 1.2.2 passes UTF-8 to LAME as Latin-1: Müller would become MÃ¼ller.
-                continue
             with suppress(*ERRORS):
                 setattr(self, name, text)
 
@@ -48,12 +69,19 @@ class Source(Sound):
 
     def __init__(self, path: Path) -> None:
         found = chunks.survey(path) or chunks.Survey(0)
-        is_odd = found.patches or found.end is not None
+        kind = identify(path)
+        # Of a FLAC, the place in the file tells whether it is damaged or cut off.
+        is_odd = found.patches or found.end is not None or kind == "flac"
         self._mended = chunks.Mended(path, found.patches, found.end) if is_odd else None
-        super().__init__(self._mended or path)
+        self._length = path.stat().st_size
+        self._hushing = _hushed if kind == "mp3" else nullcontext
+        with self._hushing():
+            super().__init__(self._mended or path)
         self._order = VORBIS.get(self.channels) if self.format == "OGG" else None
         # Two channels are left and right whatever a header says.
         implied = MASKS.get(self.channels) if self.format in ("OGG", "FLAC") and self.channels > 2 else None
+        extras = found.extras if found.extras.parts else read_extras(path, self.format)
+        mask = speakers(extras) if found.mask is None else found.mask
         # Streamed FLAC claims 2**63 - 1 samples.
         claimed = self.frames if 0 < self.frames < 1 << 62 else 0
         self.is_guessed = self.subtype.startswith("MPEG") and not _has_index(path)
@@ -66,16 +94,24 @@ class Source(Sound):
             subtype=self.subtype,
             tags=select_tags({name: getattr(self, name) for name in TAGS}),
             seconds=claimed / self.samplerate,
-            mask=implied if found.mask is None else found.mask,
-            extras=found.extras if found.extras.parts else read_extras(path, self.format),
-            notes=tuple(_notes(found, claimed / self.samplerate)),
+            mask=implied if mask is None else mask,
+            extras=extras,
+            notes=(*_notes(found, claimed / self.samplerate), *([] if has_end(path, self.format) else [_NO_END])),
         )
         self.promised = self.info.frames / self.samplerate  # seconds, 0 if unknown
 
     def block(self, samples: int) -> np.ndarray:
         """Return the next ``[n, C]`` float32 samples, ``n <= samples``."""
-        block = self.read(samples, dtype="float32", always_2d=True)
+        with self._hushing():
+            block = self.read(
+                min(samples, _STEP) if self.format == "FLAC" else samples, dtype="float32", always_2d=True
+            )
         return block[:, self._order] if self._order else block
+
+    @property
+    def is_used_up(self) -> bool:
+        """True if the decoder has come to the end of the file: what fails there is cut off, and not damaged."""
+        return self._mended is not None and self._mended.tell() >= self._length
 
     def close(self) -> None:
         super().close()
@@ -105,11 +141,7 @@ def cut_off(missing: float) -> str:
 def _has_index(path: Path) -> bool:
     """Return True if the first frame of an MP3 states the number of frames."""
     with open(path, "rb") as file:
-        head = file.read(10)
-        if head[:3] == b"ID3":
-            # The size of the tags: four bytes of seven bits.
-            size = sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
-            file.seek(10 + size)
+        file.seek(id3_size(file.read(10)))
         first = file.read(4096)
     return any(mark in first for mark in (b"Xing", b"Info", b"VBRI"))
 

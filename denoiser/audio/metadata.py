@@ -1,6 +1,7 @@
 """Tags and covers of FLAC, OGG and MP3 files, as the bytes that they are: libsndfile knows ten tags, and no covers."""
 
 import os
+import re
 import shutil
 import struct
 from collections.abc import Iterator
@@ -8,12 +9,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from denoiser.audio.formats import TAGS, Extras
+from denoiser.audio.signatures import id3_size
 
 _PADDING, _COMMENTS, _PICTURE = 1, 4, 6  # kinds of FLAC's blocks
 _MOST = 1 << 26  # bytes
+_VORBIS, _OPUS = b"\x03vorbis", b"OpusTags"  # before the comments in OGG
+_LARGEST_PAGE = 1 << 16  # bytes of an OGG
 # Frames of ID3 that libsndfile reads as tags, or that say how long the sound is.
 _KNOWN_FRAMES = b"TIT2 TPE1 TALB TRCK TDRC TYER TCON COMM TCOP TSSE TLEN".split()
-_KNOWN = frozenset((*TAGS, "encoder", "vendor"))
+_MASK = re.compile(rb"WAVEFORMATEXTENSIBLE_CHANNEL_MASK=0x([0-9a-f]{1,8})", re.IGNORECASE)
+_KNOWN = frozenset((*TAGS, "encoder", "vendor", "waveformatextensible_channel_mask"))
 
 
 def read_extras(path: Path, format: str) -> Extras:
@@ -24,20 +29,38 @@ def read_extras(path: Path, format: str) -> Extras:
         if format == "MP3":
             return _of_mp3(file)
         if format == "OGG":
-            return Extras("OGG", tuple((name, b"") for name in _comment_names(_second_packet(file))))
+            return _of_ogg(file)
         blocks = [(kind, content) for kind, content in _flac_blocks(file) if kind in (_COMMENTS, _PICTURE)]
     parts = [(b"tags" if kind == _COMMENTS else b"cover", content) for kind, content in blocks]
     names = [(name, b"") for kind, content in blocks if kind == _COMMENTS for name in _comment_names(content)]
     return Extras("FLAC", (*parts, *names))
 
 
+def speakers(extras: Extras) -> int | None:
+    """Return the mask of speakers that the tags of a FLAC or an OGG state, None if they do not."""
+    found = _MASK.search(dict(extras.parts).get(b"tags", b"")) if extras.family in ("FLAC", "OGG") else None
+    return int(found[1], 16) if found else None
+
+
+def has_end(path: Path, format: str) -> bool:
+    """Return False for an OGG whose last page is not there, or does not say that it is the last one."""
+    if format != "OGG":
+        return True
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - _LARGEST_PAGE))
+        page = file.read().rpartition(b"OggS")[2]
+    sizes = page[23 : 23 + page[22]] if len(page) > 22 else b""
+    return bool(sizes) and bool(page[1] & 4) and len(page) >= 23 + len(sizes) + sum(sizes)
+
+
 def write_extras(path: Path, extras: Extras) -> None:
-    """Put the tags and pictures into a FLAC or an MP3 that libsndfile has written."""
+    """Put the tags and pictures into a FLAC, an OGG or an MP3 that libsndfile has written."""
+    put = {"FLAC": _into_flac, "OGG": _into_ogg, "MP3": _into_mp3}[extras.family]
     # A name that is deleted as a partial file if this process is killed.
     copy = path.with_name(f"{path.name}0")
     try:
         with open(path, "rb") as source, open(copy, "wb") as target:
-            (_into_flac if extras.family == "FLAC" else _into_mp3)(source, target, extras)
+            put(source, target, extras)
         os.replace(copy, path)
     finally:
         copy.unlink(missing_ok=True)
@@ -79,29 +102,60 @@ def _comment_names(comments: bytes) -> list[bytes]:
     return sorted(name for name in names if name.decode("latin-1") not in _KNOWN)
 
 
-def _second_packet(file: BinaryIO) -> bytes:
+def _of_ogg(file: BinaryIO) -> Extras:
     """Return the comments of an OGG: its second packet without the codec's mark."""
     packets = [b""]
-    while len(packets) < 3 and len(header := file.read(27)) == 27 and header[:4] == b"OggS":
-        for size in (sizes := file.read(header[26])):
-            packets[-1] += file.read(size)
+    for _, sizes, body in _pages(file):
+        place = 0
+        for size in sizes:
+            packets[-1] += body[place : place + size]
+            place += size
             if size < 255:
                 packets.append(b"")
-        if not sizes or len(packets[-1]) > _MOST:
+        if len(packets) > 2 or len(packets[-1]) > _MOST:
             break
     comments = packets[1] if len(packets) > 1 else b""
-    return comments.removeprefix(b"\x03vorbis").removeprefix(b"OpusTags")
+    comments = comments.removeprefix(_VORBIS).removeprefix(_OPUS)
+    names = [(name, b"") for name in _comment_names(comments)]
+    # Beside the setup of Vorbis, in one page.
+    is_kept = 0 < len(comments) < _LARGEST_PAGE // 2
+    return Extras("OGG", ((b"tags", comments), *names)) if is_kept else Extras("", tuple(names))
 
 
-def _id3_size(head: bytes) -> int:
-    """Return the length of the tags that begin so, 0 if none do: four bytes of seven bits, and the header's ten."""
-    if head[:3] != b"ID3" or len(head) < 10:
-        return 0
-    return 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+def _pages(file: BinaryIO) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield the header of each page of an OGG, the sizes of its segments, and its content."""
+    while len(header := file.read(27)) == 27 and header[:4] == b"OggS":
+        sizes = file.read(header[26])
+        yield header, sizes, file.read(sum(sizes))
+
+
+def _into_ogg(source: BinaryIO, target: BinaryIO, extras: Extras) -> None:
+    pages = _pages(source)
+    target.write(b"".join(next(pages)))
+    header, sizes, body = next(pages)
+    # The segment that ends the old comments is the first one that is not full.
+    count = next(i for i, size in enumerate(sizes, 1) if size < 255)
+    mark = _VORBIS if body.startswith(_VORBIS) else _OPUS
+    comments = mark + dict(extras.parts)[b"tags"].removesuffix(b"\1") + (b"\1" if mark == _VORBIS else b"")
+    lengths = b"\xff" * (len(comments) // 255) + bytes([len(comments) % 255]) + sizes[count:]
+    content = bytes([len(lengths)]) + lengths + comments + body[sum(sizes[:count]) :]
+    page = header[:22] + bytes(4) + content
+    target.write(header[:22] + struct.pack("<I", _checksum(page)) + content)
+    shutil.copyfileobj(source, target)
+
+
+def _checksum(page: bytes) -> int:
+    """Return the CRC of a page of OGG, in which the place of the CRC holds zeros."""
+    value = 0
+    for byte in page:
+        value ^= byte << 24
+        for _ in range(8):
+            value = value << 1 ^ (0x104C11DB7 if value >> 31 else 0)
+    return value
 
 
 def _of_mp3(file: BinaryIO) -> Extras:
-    size = _id3_size(file.read(10))
+    size = id3_size(file.read(10))
     length = file.seek(0, os.SEEK_END)
     parts = []
     if 0 < size <= min(length, _MOST):
@@ -128,7 +182,7 @@ def _frame_names(tags: bytes) -> list[bytes]:
 
 def _into_mp3(source: BinaryIO, target: BinaryIO, extras: Extras) -> None:
     parts = {name: content for name, content in extras.parts if content}
-    source.seek(_id3_size(source.read(10)))
+    source.seek(id3_size(source.read(10)))
     target.write(parts.get(b"tags", b""))
     shutil.copyfileobj(source, target)
     if b"old tags" in parts:

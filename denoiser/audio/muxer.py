@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from torch import Tensor
 
-from denoiser.audio.container import Container, Track, input_options, is_installed, last_line
+from denoiser.audio.container import Container, Track, first_line, input_options, is_installed
 from denoiser.audio.formats import MUXERS, Info, lost, resampled, writable_rate
 from denoiser.errors import AudioError
 from denoiser.filesystem import atomic_write
@@ -76,15 +76,17 @@ class ContainerWriter:
             index, kind, codec = int(stream["index"]), stream["codec_type"], stream.get("codec_name", "unknown")
             if index == chosen.index:
                 flags = [name for name, flag in stream.get("disposition", {}).items() if flag]
-                options += ["-map", "0:a", *_encoding(place, kept, chosen.bit_rate)]
-                options += [f"-disposition:{place}", "+".join(flags) or "0", f"-map_metadata:s:{place}", f"1:s:{index}"]
+                options += ["-map", "0:a", *_encoding(place, kept, chosen.bit_rate if kept == chosen.codec else 0)]
+                options += [f"-disposition:{place}", "+".join(flags) or "0"]
             elif self._is_kept(stream):
-                options += ["-map", f"1:{index}", f"-c:{place}", self._copy_of(codec)]
+                options += ["-map", f"1:{index}", *self._copy(place, kind, codec)]
             else:
                 # Chapters and time codes are data, and ffmpeg writes them anew.
                 if codec not in ("bin_data", "unknown"):
                     left.append(f"{kind} ({codec})")
                 continue
+            # Of each stream, as ffmpeg copies none by itself where one is named.
+            options += [f"-map_metadata:s:{place}", f"1:s:{index}"]
             place += 1
         if left:
             self.notes.append(lost(left, self._path.suffix))
@@ -101,9 +103,13 @@ class ContainerWriter:
             return self._muxer.has_picture and (codec in _TEXTS or self._muxer.name == "matroska")
         return kind == "audio" or (kind == "attachment" and self._muxer.name == "matroska")
 
-    def _copy_of(self, codec: str) -> str:
-        """Return ``copy``, or the codec of subtitles that this container has."""
-        return self._muxer.subtitles if codec in _TEXTS and codec not in self._muxer.kept_subtitles else "copy"
+    def _copy(self, place: int, kind: str, codec: str) -> list[str]:
+        """Return the options of a stream that is kept: as it is if the container can hold it, else encoded anew."""
+        if codec in _TEXTS and codec not in self._muxer.kept_subtitles:
+            return [f"-c:{place}", self._muxer.subtitles]
+        if kind == "audio" and not self._muxer.holds(codec):
+            return _encoding(place, self._muxer.usual, 0)
+        return [f"-c:{place}", "copy"]
 
     def __enter__(self) -> "ContainerWriter":
         if self._path.exists() and not self._path.is_file():
@@ -145,7 +151,9 @@ class ContainerWriter:
 
     def _failure(self) -> AudioError:
         self._errors.seek(0)
-        return AudioError(f"{self._path}: cannot be written, says ffmpeg ({last_line(self._errors.read(1 << 16))})")
+        why = first_line(self._errors.read(1 << 16))
+        advice = "" if self._muxer.name == "matroska" else "; .mkv holds more kinds"
+        return AudioError(f"{self._path}: cannot be written, says ffmpeg ({why}){advice}")
 
     def _end(self) -> None:
         self._process.kill()
@@ -154,7 +162,7 @@ class ContainerWriter:
 
 
 def _encoding(place: int, codec: str, bit_rate: int) -> list[str]:
-    """Return ffmpeg's options for the sound at a place: no fewer bits a second than before, and no fewer than usual."""
+    """Return ffmpeg's options for the sound at a place: at least the usual ``bit_rate``."""
     options = [f"-c:{place}", _ENCODERS.get(codec, codec)]
     if codec in _BEST_BIT_RATES:
         options += [f"-b:{place}", str(max(bit_rate, _BEST_BIT_RATES[codec]))]

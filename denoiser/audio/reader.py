@@ -32,6 +32,7 @@ class Reader:
         self._source = _open(Path(path), track)
         self._done = 0
         self._is_at_end = False
+        self.failure: AudioError | None = None  # of the end of a file that is cut off
         self.info = self._source.info
 
     def read(self, samples: int) -> Tensor:
@@ -43,16 +44,20 @@ class Reader:
         # Step by step: memory follows what a file holds, not what its header claims or a caller asks for.
         step = max(1, _STEP // self.info.channels)
         try:
-            while samples > 0:
+            while samples > 0 and not self._is_at_end:
                 block = self._source.block(min(samples, step))
                 if not block.size:
                     self._is_at_end = True
-                    break
                 blocks.append(block)
                 samples -= len(block)
         except libsndfile.ERRORS as error:
             why = libsndfile.reason(error)
-            raise AudioError(f"{self.info.path}: damaged after {self._done} samples ({why})") from error
+            came = self._done + sum(map(len, blocks))
+            self.failure = AudioError(f"{self.info.path}: damaged after {came} samples ({why})")
+            is_cut = isinstance(self._source, libsndfile.Source) and self._source.is_used_up
+            if not came or not is_cut:
+                raise self.failure from error
+            self._is_at_end = True
         waveform = torch.from_numpy(np.concatenate(blocks).T.copy())
         if not peak(waveform) <= LARGEST:
             raise AudioError(f"{self.info.path}: holds NaN, infinite or absurd samples (over {LARGEST:g})")
@@ -71,6 +76,7 @@ class Reader:
             self.close()
             self._source = _open(self.info.path, self._track)
             self._done = 0
+            self._is_at_end = False
 
     def close(self) -> None:
         self._source.close()
@@ -98,9 +104,11 @@ def probe(path: str | Path) -> Info:
 
 
 def read(path: str | Path) -> tuple[Tensor, int]:
-    """Read a whole file as ``([C, N] float32, sample rate)``; AudioError as of Reader, and if it holds no samples."""
+    """Read a whole file as ``([C, N] float32, sample rate)``; AudioError as of Reader, and for a cut or empty one."""
     with Reader(path) as reader:
         waveform = reader.read(sys.maxsize)
+        if reader.failure:
+            raise reader.failure
     if not waveform.shape[1]:
         raise AudioError(f"{path}: holds no samples")
     return waveform, reader.info.sample_rate

@@ -18,14 +18,20 @@ _SIGNATURES = (
 SNDFILE = frozenset(("wav", "w64", "aiff", "caf", "au", "nistsphere", "flac", "ogg", "mp3"))  # libsndfile's own
 
 
+def id3_size(head: bytes) -> int:
+    """Return the length of the tags that begin so, 0 if none do: four bytes of seven bits, and the header's ten."""
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    return 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+
+
 def identify(path: Path) -> str | None:
     """Return ffmpeg's name of the format that a file's first bytes are of, None if they are of none in the list."""
     with open(path, "rb") as file:
         head = file.read(1 << 10)
-        if head[:3] == b"ID3" and len(head) > 10:
-            # Tags come first: their size is four bytes of seven bits. Some programs leave zeros behind them.
-            size = sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-            file.seek(10 + size)
+        if size := id3_size(head):
+            # Tags come first, and some programs leave zeros behind them.
+            file.seek(size)
             head = file.read(1 << 16).lstrip(b"\0")
     for place, mark, name in _SIGNATURES:
         if head.startswith(mark, place):

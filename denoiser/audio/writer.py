@@ -18,6 +18,7 @@ from denoiser.audio.formats import (
     FLOATING,
     MASKED,
     MASKS,
+    UNHELD,
     VORBIS,
     Extras,
     encoding,
@@ -26,7 +27,7 @@ from denoiser.audio.formats import (
     select_tags,
     writable_rate,
 )
-from denoiser.audio.metadata import write_extras
+from denoiser.audio.metadata import speakers, write_extras
 from denoiser.audio.resampling import resample
 from denoiser.errors import AudioError
 from denoiser.filesystem import atomic_write
@@ -75,23 +76,29 @@ class Writer:
         if self._format in ("WAV", "WAVEX") and self._is_too_long(frames):
             self._format, self._subtype = encoding(self._path, "RF64", self._subtype)
         self._order = _inverse(VORBIS[channels]) if self._format == "OGG" and channels in VORBIS else None
-        self._keep(mask, extras)
+        self._keep(mask, extras, select_tags(tags or {}))
         if rate != sample_rate:
             self.notes.append(resampled({"OPUS": "Opus"}.get(self._subtype, "MP3"), sample_rate, rate))
-        self._tags = {} if self._extras.has_texts else select_tags(tags or {})
         self._pending = torch.empty(channels, 0)
         self._written = 0
 
-    def _keep(self, mask: int | None, extras: Extras) -> None:
-        """Decide what is kept of a mask and of extras, and note what is not."""
+    def _keep(self, mask: int | None, extras: Extras, tags: dict[str, str]) -> None:
+        """Decide what is kept of a mask, of extras and of tags, and note what is not."""
         self.notes: list[str] = []
         is_alike = FAMILIES.get(self._format) == extras.family
         self._extras = extras if is_alike else Extras()
-        if extras.names and not is_alike:
-            self.notes.append(lost(extras.names, self._format))
+        self._tags = {} if self._extras.has_texts else tags
+        missed = [] if is_alike else extras.names
+        missed += [name for name in self._tags if name in UNHELD.get(self._format, ())]
+        if self._format == "MP3":
+            # libsndfile 1.2.2 passes UTF-8 to LAME as Latin-1: Müller would become MÃ¼ller.
+            missed += [name for name, text in self._tags.items() if not text.isascii()]
+        self._tags = {name: text for name, text in self._tags.items() if name not in missed}
+        if missed:
+            self.notes.append(lost(missed, self._format))
         self._mask = mask if self._format in MASKED else None
         implied = MASKS.get(self._channels) if self._format in ("FLAC", "OGG") else None
-        if mask and self._channels > 2 and mask not in (self._mask, implied):
+        if mask and self._channels > 2 and mask not in (self._mask, implied, speakers(self._extras)):
             self.notes.append(f"not kept, as {self._format} has no place for it: the layout of the speakers")
 
     @property
@@ -140,7 +147,7 @@ class Writer:
             if self._pending.numel():
                 self._encode(self._pending)
             self._sound.close()
-            if self._extras.parts and self._extras.family in ("FLAC", "MP3"):
+            if self._extras.parts and self._extras.family in ("FLAC", "OGG", "MP3"):
                 write_extras(self._partial, self._extras)
             elif self._extras.parts or self._mask is not None:
                 chunks.complete(self._partial, self._extras, self._mask)

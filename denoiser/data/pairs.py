@@ -79,7 +79,6 @@ def folders(root: Path) -> Folders:
     found = inside if inside["train"] else beside
     train = found["train"] if inside["train"] else own("*") or beside["train"]
     if train is None:
-        remedy = "put files and clean twins there"
         problem = f"no noisy/ and clean/ in it, nor in train/; {_missing(root, ['noisy', 'clean'])}"
         remedy = "put files and clean twins there; for folders named as noisy_trainset_wav: data=vctk_demand"
         raise CorpusError(f"data.root={root}: {problem}; {remedy}")

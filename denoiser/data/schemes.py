@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from denoiser.errors import ConfigError
 
 # Regular expressions that find the part that twins share, the most telling first: x_fileid_7 and clean_fileid_7 (DNS),
-# a_noisy and a_clean, noisy_a and clean_a, mixture7 and speech7.
+# a_noisy and a_clean, noisy_a and clean_a, aNoisy and aClean, mixture7 and speech7.
 KNOWN = (
     r"fileid_(\d+)",
     *(rf"(.*){separator}" for separator in ("_", "-", r"\.", " ")),
     *(rf"(.*/)?[^/{separator}]*{separator}(.*)" for separator in "_- "),
+    r"(.*)(?:[Nn]oisy|[Cc]lean)$",
     r"(\d+)$",
     r"(\d+)",
 )

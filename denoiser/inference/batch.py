@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from denoiser import audio, figures
+from denoiser.audio.libsndfile import STDERR
 from denoiser.audio.raw import Raw
 from denoiser.errors import DenoiserError, StopError, shown
 from denoiser.inference.denoiser import Denoiser
@@ -150,13 +151,13 @@ class _Work:
             unforeseen = f"{job.source}: {type(error).__name__}: {error}"
             failure = error if isinstance(error, DenoiserError) else DenoiserError(unforeseen)
             self.outcome.failed[job] = failure
-            tqdm.write(shown(f"failed: {failure}"), file=sys.stderr)
+            _complain(f"failed: {failure}")
         else:
             self.outcome.done[job] = enhanced
             line = f"{job.source} -> {job.target}{_gain(enhanced.gain, self.loudness)}"
             tqdm.write(shown(line), file=sys.stdout)
             for note in enhanced.notes:
-                tqdm.write(shown(f"{job.source}: {note}"), file=sys.stderr)
+                _complain(f"{job.source}: {note}")
         # Also completes the bar for a failed file, or for one shorter than its header says.
         self._advance(job, math.inf)
 
@@ -196,6 +197,11 @@ def _seconds_of(job: Job) -> float:
         return 0.0 if is_pipe(job.source) else audio.probe(job.source).seconds
     except DenoiserError:  # reported when its turn comes
         return 0.0
+
+
+def _complain(line: str) -> None:
+    with STDERR:
+        tqdm.write(shown(line), file=sys.stderr)
 
 
 def _gain(gain: float, loudness: float | None) -> str:

@@ -9,6 +9,7 @@ import torch
 
 from conftest import make_noise
 from denoiser import audio
+from denoiser.errors import AudioError
 
 RATE = 16_000
 NOISE = make_noise(10.0, RATE)
@@ -110,6 +111,33 @@ def test_a_file_that_was_cut_off_says_how_much_its_header_promises(tmp_path, for
     assert note == f"cut off: its header promises {10 - seconds:.1f} s more"
 
 
+@pytest.mark.parametrize(("format", "said"), [("FLAC", "cut off: its header promises"), ("OGG", "cut off: its stream")])
+def test_a_stream_that_was_cut_off_is_read_as_far_as_it_goes_with_a_line(tmp_path, format, said):
+    path = tmp_path / "a"
+    content = written(path, format, "VORBIS" if format == "OGG" else "PCM_16")
+    whole = audio.read(path)[0]
+    assert not audio.probe(path).notes
+    os.truncate(path, len(content) * 58 // 100)
+    with audio.Reader(path) as reader:
+        # The second time as the first.
+        for _ in range(2):
+            reader.rewind()
+            sound = reader.read(1 << 20)
+            (note,) = reader.notes
+            assert note.startswith(said)
+            assert sound.shape[1] / RATE == pytest.approx(5.8, abs=1.2)
+            assert torch.equal(sound, whole[:, : sound.shape[1]])
+            assert reader.read(1 << 20).shape == (1, 0)
+
+
+def test_a_flac_that_is_damaged_in_its_middle_is_an_error(tmp_path):
+    path = tmp_path / "a.flac"
+    content = written(path, "FLAC")
+    path.write_bytes(content[: len(content) // 3] + bytes(99) + content[len(content) // 3 + 99 :])
+    with audio.Reader(path) as reader, pytest.raises(AudioError, match="damaged after"):
+        reader.read(1 << 20)
+
+
 def test_a_big_wave_of_the_itu_is_read(tmp_path):
     content = written(tmp_path / "a.wav", "RF64")
     expected, _ = audio.read(tmp_path / "a.wav")
@@ -162,6 +190,24 @@ def test_a_format_without_a_place_for_chunks_says_so(tmp_path):
     with audio.Writer(tmp_path / "a.flac", RATE, 1, extras=audio.probe(path).extras) as writer:
         writer.write(NOISE)
     assert writer.notes == ["not kept, as FLAC has no place for them: adtl, bext, cue, iXML"]
+
+
+@pytest.mark.parametrize(
+    ("name", "unknown"),
+    [("b.flac", ["IENG"]), ("b.aiff", ["IENG", "album"]), ("b.w64", ["IENG", "title", "album"]), ("b.wav", [])],
+)
+def test_texts_of_a_wav_that_another_format_does_not_keep_are_said_once(tmp_path, name, unknown):
+    path, target = tmp_path / "a.wav", tmp_path / name
+    texts = b"INFOINAM\4\0\0\0SongIPRD\4\0\0\0DiskIENG\2\0\0\0Jo"
+    content = written(path, "WAV") + b"LIST" + struct.pack("<I", len(texts)) + texts
+    struct.pack_into("<I", content, 4, len(content) - 8)
+    path.write_bytes(content)
+    info = audio.probe(path)
+    with audio.Writer(target, RATE, 1, tags=info.tags, extras=info.extras) as writer:
+        writer.write(NOISE)
+    assert [note.partition(": ")[2] for note in writer.notes] == ([", ".join(unknown)] if unknown else [])
+    assert audio.probe(target).tags == {tag: text for tag, text in info.tags.items() if tag not in unknown}
+    assert unknown or (b"LIST", texts) in audio.probe(target).extras.parts
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,18 @@ def test_a_flac_that_is_cut_off_is_an_error_not_a_short_file(tmp_path):
         audio.read(tmp_path / "a.flac")
 
 
+def test_a_damaged_mp3_makes_no_library_chatter(tmp_path, capfd):
+    path = tmp_path / "a.mp3"
+    audio.write(path, make_voice(3.0, 16_000), 16_000)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + b"noise" * 99 + content[len(content) // 2 :])
+    with audio.Reader(path) as reader:
+        reader.read(1 << 20)
+        assert reader.notes
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+
+
 def test_an_extension_that_lies_does_not_matter(tmp_path):
     audio.write(tmp_path / "a.mp3", make_voice(0.5, 16_000), 16_000)
     for name in ("a.wav", "a.flac", "a.m4a", "a"):

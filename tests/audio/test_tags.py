@@ -53,6 +53,41 @@ def test_all_tags_and_the_cover_come_back(tmp_path, suffix):
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
+def test_the_speakers_that_a_tag_of_a_flac_states_come_back(tmp_path):
+    source = tmp_path / "a.flac"
+    audio.write(tmp_path / "a.wav", make_voice(0.1, RATE), RATE)
+    tag = ["-metadata", "WAVEFORMATEXTENSIBLE_CHANNEL_MASK=0x0107", "-af", "pan=4.0|c0=c0|c1=c0"]
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", *tag, source], check=True)
+    info = audio.probe(source)
+    assert info.mask == 0x107
+    for name in ("b.wav", "b.flac"):
+        with audio.Writer(tmp_path / name, RATE, 4, mask=info.mask, tags=info.tags, extras=info.extras) as writer:
+            writer.write(audio.read(source)[0])
+        assert writer.notes == []
+        assert audio.probe(tmp_path / name).mask == 0x107
+
+
+@pytest.mark.parametrize(("name", "target"), [("a.ogg", "b.ogg"), ("a.opus", "b.opus"), ("a.opus", "b.ogg")])
+@pytest.mark.parametrize("length", [10, 700, 60_000])
+def test_all_tags_of_ogg_come_back_or_are_said(tmp_path, monkeypatch, name, target, length):
+    monkeypatch.setitem(TEXTS, "mood", "Blue " * (length // 5))
+    make(tmp_path / name, cover=False)
+    info = audio.probe(tmp_path / name)
+    sound, rate = audio.read(tmp_path / name)
+    with audio.Writer(tmp_path / target, rate, 1, tags=info.tags, extras=info.extras) as writer:
+        writer.write(sound)
+    again = audio.probe(tmp_path / target)
+    assert again.tags["title"] == info.tags["title"] == "Müller"
+    assert audio.read(tmp_path / target)[0].shape == sound.shape
+    if length < 60_000:
+        assert writer.notes == []
+        texts, _ = described(tmp_path / target)
+        assert {key: texts[key] for key in TEXTS} == TEXTS
+    else:
+        (note,) = writer.notes
+        assert "mood" in note
+
+
 @pytest.mark.parametrize("suffix", [".flac", ".mp3", ".ogg", ".m4a", ".mka"])
 def test_tags_that_another_format_does_not_keep_are_said_once(tmp_path, suffix):
     make(tmp_path / f"a{suffix}", cover=suffix in (".flac", ".mp3", ".m4a"))

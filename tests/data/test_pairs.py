@@ -93,6 +93,7 @@ def test_files_without_a_twin_are_one_error(tmp_path):
     ("noisy", "clean", "pattern"),
     [
         ("book_{0}_snr7_fileid_{0}", "clean_fileid_{0}", r"fileid_(\d+)"),
+        ("s{0}aNoisy", "s{0}aClean", r"(.*)(?:[Nn]oisy|[Cc]lean)$"),
         ("p232_{0}_noisy", "p232_{0}_clean", "(.*)_"),
         ("{0}-mix", "{0}-speech", "(.*)-"),
         ("p232/noisy_{0}", "p232/clean_{0}", "(.*/)?[^/_]*_(.*)"),

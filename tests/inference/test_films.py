@@ -53,7 +53,9 @@ def make_film(name: str) -> None:
     pictures = ["-f", "lavfi", "-i", "testsrc=duration=4:size=64x64:rate=10", "-f", "lavfi", "-i", "sine=duration=4"]
     inputs = [*pictures, "-itsoffset", 1.5, "-i", "noisy.wav", "-i", "words.srt", "-i", "chapters.txt"]
     maps = ["-map", 0, "-map", 1, "-map", 2, "-map", 3, "-map_metadata", 4, "-map_chapters", 4]
-    codecs = ["-c:v", video, "-c:a", sound, "-c:s", text, "-metadata:s:a:1", "language=deu"]
+    codecs = ["-c:v", video, "-c:a", sound, "-c:s", text]
+    for stream, language in (("a:0", "fra"), ("a:1", "deu"), ("s:0", "swe")):
+        codecs += [f"-metadata:s:{stream}", f"language={language}"]
     ffmpeg(*inputs, *maps, *codecs, "-disposition:a:0", 0, "-disposition:a:1", "default", name)
 
 
@@ -69,6 +71,9 @@ def test_a_film_comes_back_with_the_sound_replaced_at_its_place_and_time(denoise
     ]
     sounds = [stream for stream in after["streams"] if stream["codec_type"] == "audio"]
     assert [sound["disposition"]["default"] for sound in sounds] == [0, 1]
+    # QuickTime has codes of its own for some languages.
+    languages = [[stream["tags"].get("language") for stream in film["streams"][1:4]] for film in (before, after)]
+    assert languages[1] == (languages[0] if kind == "mov" else ["fra", "deu", "swe"])
     assert [chapter["tags"]["title"] for chapter in after["chapters"]] == ["Part 0", "Part 2"]
     tags = {key.lower(): text for key, text in after["format"]["tags"].items()}
     assert (tags["title"], tags["artist"]) == ("My film", "Me")
@@ -107,6 +112,12 @@ def test_a_hole_in_the_sound_stays_a_hole(here):
     sound, _ = audio.read("a.mkv")
     assert sound.shape[1] / RATE == pytest.approx(2.5, abs=0.03)
     assert torch.allclose(sound[:, -RATE // 2 :], NOISY[:, -RATE // 2 :], atol=1e-3)
+
+
+def test_other_tracks_are_kept_in_a_container_that_lacks_their_codec(denoiser, here):
+    make_film("film.mkv")
+    denoiser.enhance_file("film.mkv", "clean.m4a")
+    assert [stream["tags"].get("language") for stream in streams("clean.m4a")["streams"][:2]] == ["fra", "deu"]
 
 
 def test_a_track_is_chosen_by_number(denoiser, here):
@@ -187,10 +198,11 @@ def test_a_name_that_lies_does_not_matter_and_no_library_chatters(here, capfd, o
     assert captured.out + captured.err == ""
 
 
-@pytest.mark.parametrize("name", ["a.weba", "a.ts", "a.mxf", "a.m2t"])
+@pytest.mark.parametrize("name", ["a.weba", "a.ts", "a.mxf", "a.m2t", "a.mpa"])
 def test_other_endings_are_found_in_a_folder(here, name):
     audio.write("noisy.wav", NOISY, RATE)
-    kind = {"a.weba": ["-c:a", "libopus", "-f", "webm"], "a.mxf": ["-c:a", "pcm_s16le"]}.get(name, ["-f", "mpegts"])
+    kinds = {"a.weba": ["-c:a", "libopus", "-f", "webm"], "a.mxf": ["-c:a", "pcm_s16le"], "a.mpa": ["-f", "mp2"]}
+    kind = kinds.get(name, ["-f", "mpegts"])
     (here / "in").mkdir()
     picture = ["-f", "lavfi", "-i", "testsrc=d=1:s=64x64:r=25"] if name == "a.mxf" else []
     ffmpeg(*picture, "-i", "noisy.wav", *kind, f"in/{name}")
@@ -200,7 +212,7 @@ def test_other_endings_are_found_in_a_folder(here, name):
 
 def test_a_container_that_cannot_be_written_is_one_line_and_leaves_nothing(denoiser, here):
     make_film("film.mov")
-    with pytest.raises(AudioError, match=r"clean\.webm: cannot be written, says ffmpeg") as error:
+    with pytest.raises(AudioError, match=r"clean\.webm: cannot be written, says ffmpeg \(Only VP8") as error:
         denoiser.enhance_file("film.mov", "clean.webm")
     assert "\n" not in str(error.value)
     assert not [path.name for path in here.iterdir() if "clean" in path.name]
