@@ -99,8 +99,8 @@ class Spectral(nn.Module):
         return self.normalise(self.stft(waveform, center), level)
 
     def normalise(self, spectrum: Tensor, level: Tensor) -> "Spectrum":
-        """Return complex values ``[..., F, T]`` divided by the level ``[..., 1]`` or ``[..., T]``."""
-        return Spectrum(self, spectrum / torch.where(level > 0, level, 1.0).unsqueeze(-2))
+        """Return complex values ``[..., F, T]`` divided by the level ``[..., 1]`` or ``[..., T]``, 0 where it is 0."""
+        return Spectrum(self, spectrum / torch.where(level > 0, level, math.inf).unsqueeze(-2))
 
     def levels(self, noisy: Tensor, whole: Tensor, earlier: Tensor | None = None) -> Tensor:
         """Return the level ``[..., T]`` over time of complex values ``[..., F, T]``; or ``whole``, that of all.
