@@ -78,6 +78,11 @@ class Spectral(nn.Module):
         return self.n_fft // 2 + 1
 
     @property
+    def edge(self) -> str:
+        """Padding beyond the ends. With zeros, a level over time would make a click of a recording's offset."""
+        return "replicate" if self.level_frames else "constant"
+
+    @property
     def frame_rate(self) -> float:
         """Frames per second."""
         return self.sample_rate / self.hop
@@ -178,17 +183,17 @@ class Spectral(nn.Module):
     def stft(self, waveform: Tensor, center: bool = True) -> Tensor:
         """Return the complex spectrum ``[..., F, T]`` of ``[..., N]``.
 
-        With ``center``, the first window is centred on the first sample, with zeros beyond the ends, and
-        ``T = 1 + ceil(N / hop)``. Without, only whole windows are taken.
+        With ``center``, the first window is centred on the first sample, and ``T = 1 + ceil(N / hop)``. Beyond the
+        ends lie zeros, or for a level over time the :attr:`edge` samples. Without, only whole windows are taken.
         """
         flat = waveform.reshape(-1, waveform.shape[-1]).float()
         if center:
             # Two windows must cover the last sample: with a hop of half a window, the end of one alone would make the
             # inverse divide by 1e-9.
-            flat = F.pad(flat, (0, -flat.shape[-1] % self.hop))
+            flat = F.pad(flat, (0, -flat.shape[-1] % self.hop), self.edge)
         with torch.autocast(waveform.device.type, enabled=False):
             n_fft, hop, window = self.n_fft, self.hop, self.window
-            spectrum = torch.stft(flat, n_fft, hop, n_fft, window, center, "constant", return_complex=True)
+            spectrum = torch.stft(flat, n_fft, hop, n_fft, window, center, self.edge, return_complex=True)
         return spectrum.reshape(*waveform.shape[:-1], *spectrum.shape[-2:])
 
     def _istft(self, spectrum: Tensor, length: int) -> Tensor:
