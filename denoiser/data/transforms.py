@@ -203,18 +203,18 @@ class LevelChange(Transform):
 
         decibels = column(is_step * rng.uniform(-self.decibels, self.decibels, rows), noise)
         ramp = column(log_uniform(rng, self.ramp, rows), noise)
-        gain = 10 ** ((since / ramp).clamp(0, 1) * decibels / 20)
+        gain = torch.exp((since / ramp).clamp(0, 1) * (decibels * np.log(10) / 20))
         follows = column(rng.integers(2, size=rows), noise)
 
         low, high = self.bang
         loudness = level * column(is_bang * 10 ** (rng.uniform(low, high, rows) / 20), noise)
         decay = column(log_uniform(rng, self.decay, rows), noise)
-        fading = begun * 10 ** (-3 * since.clamp(min=0) / decay)
+        fading = begun * torch.exp(since.clamp(min=0) * (-3 * np.log(10) / decay))
         # One noise for the bangs of all rows: drawing it takes longer than everything else.
         bang = column(rng.standard_normal(length, np.float32), noise).T * fading * loudness
 
         present = torch.maximum(begun, 1 - column(is_start, noise))
-        return (noise * gain**follows + bang) * present, clean * gain * present
+        return (noise * torch.where(follows > 0, gain, 1.0) + bang) * present, clean * gain * present
 
 
 def log_uniform(rng: np.random.Generator, limits: Sequence[float], count: int) -> np.ndarray:
