@@ -78,6 +78,11 @@ class Spectral(nn.Module):
         return self.n_fft // 2 + 1
 
     @property
+    def edge(self) -> str:
+        """Padding beyond the ends. With zeros, a level over time would make a click of a recording's offset."""
+        return "replicate" if self.level_frames else "constant"
+
+    @property
     def frame_rate(self) -> float:
         """Frames per second."""
         return self.sample_rate / self.hop
@@ -99,8 +104,8 @@ class Spectral(nn.Module):
         return self.normalise(self.stft(waveform, center), level)
 
     def normalise(self, spectrum: Tensor, level: Tensor) -> "Spectrum":
-        """Return complex values ``[..., F, T]`` divided by the level ``[..., 1]`` or ``[..., T]``."""
-        return Spectrum(self, spectrum / torch.where(level > 0, level, 1.0).unsqueeze(-2))
+        """Return complex values ``[..., F, T]`` divided by the level ``[..., 1]`` or ``[..., T]``, 0 where it is 0."""
+        return Spectrum(self, spectrum * torch.where(level > 0, 1 / level, 0.0).unsqueeze(-2))
 
     def levels(self, noisy: Tensor, whole: Tensor, earlier: Tensor | None = None) -> Tensor:
         """Return the level ``[..., T]`` over time of complex values ``[..., F, T]``; or ``whole``, that of all.
@@ -178,17 +183,17 @@ class Spectral(nn.Module):
     def stft(self, waveform: Tensor, center: bool = True) -> Tensor:
         """Return the complex spectrum ``[..., F, T]`` of ``[..., N]``.
 
-        With ``center``, the first window is centred on the first sample, with zeros beyond the ends, and
-        ``T = 1 + ceil(N / hop)``. Without, only whole windows are taken.
+        With ``center``, the first window is centred on the first sample, and ``T = 1 + ceil(N / hop)``. Beyond the
+        ends lie zeros, or for a level over time the :attr:`edge` samples. Without, only whole windows are taken.
         """
         flat = waveform.reshape(-1, waveform.shape[-1]).float()
         if center:
             # Two windows must cover the last sample: with a hop of half a window, the end of one alone would make the
             # inverse divide by 1e-9.
-            flat = F.pad(flat, (0, -flat.shape[-1] % self.hop))
+            flat = F.pad(flat, (0, -flat.shape[-1] % self.hop), self.edge)
         with torch.autocast(waveform.device.type, enabled=False):
             n_fft, hop, window = self.n_fft, self.hop, self.window
-            spectrum = torch.stft(flat, n_fft, hop, n_fft, window, center, "constant", return_complex=True)
+            spectrum = torch.stft(flat, n_fft, hop, n_fft, window, center, self.edge, return_complex=True)
         return spectrum.reshape(*waveform.shape[:-1], *spectrum.shape[-2:])
 
     def _istft(self, spectrum: Tensor, length: int) -> Tensor:

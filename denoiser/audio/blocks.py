@@ -111,13 +111,15 @@ class Passthrough:
         return ()
 
 
-def resampling(source: int, target: int, seconds: float = RESAMPLING_SECONDS) -> Blocks | Passthrough:
-    """Return blocks of ``seconds`` that resample a signal from ``source`` to ``target`` Hz."""
+def resampling(
+    source: int, target: int, seconds: float = RESAMPLING_SECONDS, edge: str = "constant"
+) -> Blocks | Passthrough:
+    """Return blocks of ``seconds`` that resample a signal from ``source`` to ``target`` Hz, padded as ``edge`` says."""
     if source == target:
         return Passthrough()
     old, new = ratio(source, target)
 
     def function(samples: Tensor, wanted: slice) -> Tensor:
-        return resample(samples, source, target)[..., wanted]
+        return resample(samples, source, target, edge)[..., wanted]
 
     return Blocks(function, old, reach(source, target), round(seconds * source), (old, new))

@@ -51,10 +51,11 @@ def _filters(old: int, new: int, device: torch.device, dtype: torch.dtype) -> tu
         return torch.cat(shifted).to(device, dtype), n * old
 
 
-def resample(waveform: Tensor, source: int, target: int) -> Tensor:
+def resample(waveform: Tensor, source: int, target: int, edge: str = "constant") -> Tensor:
     """Resample ``[..., N]`` at ``source`` Hz to ``[..., ceil(N * new / old)]`` at ``target`` Hz, without delay.
 
-    ``old`` and ``new`` are those of :func:`ratio`. The filter is torchaudio's windowed sinc: Hann, 16 zero crossings.
+    ``old`` and ``new`` are those of :func:`ratio`. Beyond the ends lie zeros, or with ``edge="replicate"`` the first
+    and the last sample. The filter is torchaudio's windowed sinc: Hann, 16 zero crossings.
     """
     old, new = ratio(source, target)
     if old == new:
@@ -63,7 +64,7 @@ def resample(waveform: Tensor, source: int, target: int) -> Tensor:
     width = reach(source, target)
     filters, step = _filters(old, new, waveform.device, waveform.dtype)
     with torch.autocast(waveform.device.type, enabled=False):
-        rows = torch.nn.functional.pad(waveform.reshape(math.prod(leading), 1, samples), (width, width + step))
+        rows = torch.nn.functional.pad(waveform.reshape(math.prod(leading), 1, samples), (width, width + step), edge)
         out = torch.nn.functional.conv1d(rows, filters, stride=step)
     # In whole numbers: torchaudio's own function uses float32, which is off beyond 2**24 samples, 6 min at 48 kHz.
     length = -(-samples * new // old)

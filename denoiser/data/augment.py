@@ -20,7 +20,7 @@ class Transform(ABC):
     one does not alter what the others draw. A row is changed with a ``probability``, or stays exactly as it is.
     """
 
-    place: ClassVar[int] = 9
+    place: ClassVar[int] = 10
     keeps_level: ClassVar[bool] = False  # of the whole utterance
 
     def __init__(self, probability: float = 1.0) -> None:

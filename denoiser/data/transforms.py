@@ -1,4 +1,4 @@
-"""Transforms of an augmentation: speed, remix, shift, SNR, filters, clipping and gain."""
+"""Transforms of an augmentation: speed, remix, shift, SNR, filters, clipping, gain and change of level."""
 
 from collections.abc import Sequence
 
@@ -163,6 +163,64 @@ class Gain(Transform):
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         gain = 10 ** (column(rng.uniform(-self.decibels, self.decibels, len(noise)), noise) / 20)
         return noise * gain, clean * gain
+
+
+class LevelChange(Transform):
+    """Level that changes at a random moment of the crop, in one of three ways, each as often.
+
+    From then on the speech is louder or softer by up to ``decibels``, as of another talker or, where the ``ramp`` is
+    long, of one who walks away; half of the noises follow it. Or a bang falls into the noise, ``bang`` dB above the
+    level, which fades by 60 dB in ``decay``. Or speech and noise begin there, after digital silence. Seconds and
+    decibels are drawn from their ranges uniformly, short seconds as often as long ones.
+    """
+
+    place = 9
+
+    def __init__(
+        self,
+        sample_rate: int,
+        decibels: float = 25.0,
+        ramp: Sequence[float] = (0.02, 0.3),
+        bang: Sequence[float] = (10.0, 40.0),
+        decay: Sequence[float] = (0.05, 1.0),
+        probability: float = 1.0,
+    ) -> None:
+        super().__init__(probability)
+        if not all(isinstance(limits, Sequence) and len(limits) == 2 for limits in (ramp, bang, decay)):
+            raise ValueError("ramp, bang, decay: expected two numbers each")
+        check_bounds("decibels", decibels, low=0, high=60)
+        check_bounds("ramp", *ramp, low=0.001, high=10)
+        check_bounds("bang", *bang, low=0, high=60)
+        check_bounds("decay", *decay, low=0.001, high=10)
+        self.sample_rate, self.decibels, self.ramp, self.bang, self.decay = sample_rate, decibels, ramp, bang, decay
+
+    def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
+        rows, length = noise.shape
+        is_step, is_bang, is_start = (np.arange(3)[:, None] == rng.integers(3, size=rows)).astype(float)
+        moment = column(rng.uniform(0, length / self.sample_rate, rows), noise)
+        since = torch.arange(length, device=noise.device) / self.sample_rate - moment
+        begun = (since >= 0).to(noise.dtype)
+
+        decibels = column(is_step * rng.uniform(-self.decibels, self.decibels, rows), noise)
+        ramp = column(log_uniform(rng, self.ramp, rows), noise)
+        gain = torch.exp((since / ramp).clamp(0, 1) * (decibels * np.log(10) / 20))
+        follows = column(rng.integers(2, size=rows), noise)
+
+        low, high = self.bang
+        loudness = level * column(is_bang * 10 ** (rng.uniform(low, high, rows) / 20), noise)
+        decay = column(log_uniform(rng, self.decay, rows), noise)
+        fading = begun * torch.exp(since.clamp(min=0) * (-3 * np.log(10) / decay))
+        # One noise for the bangs of all rows: drawing it takes longer than everything else.
+        bang = column(rng.standard_normal(length, np.float32), noise).T * fading * loudness
+
+        present = torch.maximum(begun, 1 - column(is_start, noise))
+        return (noise * torch.where(follows > 0, gain, 1.0) + bang) * present, clean * gain * present
+
+
+def log_uniform(rng: np.random.Generator, limits: Sequence[float], count: int) -> np.ndarray:
+    """Draw ``[count]`` numbers between two limits, small ones as often as large ones."""
+    low, high = np.log(limits)
+    return np.exp(rng.uniform(low, high, count))
 
 
 def lowpass(cutoff: Tensor, sample_rate: int) -> Tensor:

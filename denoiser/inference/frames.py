@@ -50,9 +50,11 @@ class Frames:
 
     def push(self, samples: Tensor) -> Iterable[Tensor]:
         """Take ``[C, n]`` and yield what is ready, as layers ``[L, C, m]`` of :class:`UpperBand`."""
+        if not samples.shape[-1]:
+            return
         if self._ahead is None:
-            # The first window is centred on the first sample; silence lies before it.
-            self._ahead = samples.new_zeros(len(samples), self._half)
+            # The first window is centred on the first sample.
+            self._ahead = F.pad(samples[:, :1], (self._half, 0), self.estimator.spectral.edge)[:, : self._half]
             self._low = samples[:, :0]
             self._powers = samples.new_zeros(len(samples), 0)
             self._sums = samples.new_zeros(len(samples) + 1, 0)
@@ -67,7 +69,7 @@ class Frames:
         """Yield the rest: the signal has ended."""
         if self._ahead is None or not self._received:
             return
-        self._ahead = F.pad(self._ahead, (0, self._n_fft + self._hop))
+        self._ahead = F.pad(self._ahead, (0, self._n_fft + self._hop), self.estimator.spectral.edge)
         last = math.ceil(self._received / self._hop)
         yield from self._run(last + 1)
         if self._returned < self._received:

@@ -26,8 +26,9 @@ FEWEST_FRAMES = 16
 class Stream:
     """One recording, enhanced in pieces of any length.
 
-    With the :class:`Level` of the whole recording, the result is that of ``Denoiser.enhance``. Without one, each block
-    is enhanced at the level of the input so far, which is close to it after a few seconds.
+    With the :class:`Level` of the whole recording, the result is that of ``Denoiser.enhance``. Without one, the offset
+    of the input so far is subtracted from each block, and a model whose level does not follow the recording uses the
+    level of the input so far; both are close to those of the whole after a few seconds.
 
     Each stream belongs to one thread. ``threads`` blocks are enhanced in parallel, if the level is known and the
     network is not causal.
@@ -51,7 +52,7 @@ class Stream:
         self._offset = 0.0 if self._known is None else self._known.mean
         self.band = UpperBand(estimator.spectral, sample_rate, self.options.full_band)
         resampled = min(RESAMPLING_SECONDS, block_seconds)
-        self.down = resampling(sample_rate, estimator.sample_rate, resampled)
+        self.down = resampling(sample_rate, estimator.sample_rate, resampled, estimator.spectral.edge)
         self.core = self._frames(block_seconds) if estimator.causal else self._blocks(block_seconds, threads)
         self.up = self.band.upsampling(resampled)
         self.received = 0  # samples

@@ -9,14 +9,15 @@ from pytorch_lightning import Trainer
 from conftest import TINY, composed, make_module, make_noise, make_voice, train_here
 from denoiser.data.augment import Augment, Transform, changed_level
 from denoiser.data.datamodule import PairedData
-from denoiser.data.transforms import SNR, BandLimit, BandStop, Clip, Gain, Remix, Shift, Speed
+from denoiser.data.transforms import SNR, BandLimit, BandStop, Clip, Gain, LevelChange, Remix, Shift, Speed
 from denoiser.errors import CheckpointError, ConfigError
 from denoiser.spectral import Spectral
 from denoiser.training.components import build_augment
 
 RATE, N, KEY = 16_000, 8_000, (0, 1, 2, 0)
 # In the order in which they are applied.
-TRANSFORMS = {kind.__name__.lower(): kind for kind in (Speed, Remix, Shift, SNR, BandStop, BandLimit, Clip, Gain)}
+KINDS = (Speed, Remix, Shift, SNR, BandStop, BandLimit, Clip, Gain, LevelChange)
+TRANSFORMS = {kind.__name__.lower(): kind for kind in KINDS}
 
 
 def make_batch(rows: int = 6) -> dict[str, torch.Tensor]:
@@ -39,7 +40,7 @@ def changed(name: str, noise: torch.Tensor, clean: torch.Tensor, level: torch.Te
 
 
 def transform(name: str, **arguments) -> Transform:
-    rate = {"sample_rate": RATE} if name in ("bandstop", "bandlimit") else {}
+    rate = {"sample_rate": RATE} if name in ("bandstop", "bandlimit", "levelchange") else {}
     return TRANSFORMS[name](**rate, **arguments)
 
 
@@ -225,6 +226,38 @@ def test_gain_changes_the_sound_and_leaves_the_level():
     assert torch.allclose(10 * torch.log10(power(noise) / power(before[0])), decibels, atol=1e-4)
 
 
+def test_a_level_that_changes_is_another_talker_a_bang_or_silence_before():
+    ones, level = torch.ones(300, N), torch.full((300, 1), 0.01)
+    noise, clean, _ = changed("levelchange", ones, ones, level)
+    first, last = clean[:, 0], clean[:, -1]
+    steps, bangs = (first == 1) & (last != 1), (clean == 1).all(1)
+    starts = ~steps & ~bangs
+    assert all(70 < kind.sum() < 130 for kind in (steps, bangs, starts))
+
+    gain = 20 * torch.log10(clean[steps])
+    assert gain.abs().max() <= 25.001
+    assert gain[:, -1].min() < -15 < 15 < gain[:, -1].max()
+    # Over 20 ms or more: no sample changes by more than 25 dB / 320.
+    assert gain.diff(dim=1).abs().max() < 0.1
+    ramps = (gain.diff(dim=1).abs() > 1e-4).sum(1) / RATE
+    assert ramps.min() < 0.05 < 0.2 < ramps.max() < 0.301
+    follows = torch.isclose(noise[steps], clean[steps]).all(1)
+    assert 0.3 < follows.float().mean() < 0.7
+    assert torch.equal(noise[steps][~follows], ones[steps][~follows])
+
+    burst = (noise - 1)[bangs] / 0.01
+    peaks = 20 * torch.log10(burst.abs().amax(1))
+    assert 0 < peaks.min() < 20 < 35 < peaks.max() < 55
+    before = burst[:, 0] == 0
+    assert before.float().mean() > 0.9
+
+    began = (clean[starts] > 0).int()
+    assert (began.diff(dim=1) >= 0).all()
+    assert 0.3 < began.float().mean() < 0.7
+    assert torch.equal(noise[starts], began.float())
+    assert torch.equal(clean[starts], began.float())
+
+
 def configured(option: str, *overrides: str) -> Augment:
     """The augmentation of a yaml file."""
     cfg = composed(f"augment={option}", *overrides)
@@ -263,7 +296,12 @@ def test_a_gpu_makes_the_same_batch():
 
 @pytest.mark.parametrize(
     ("option", "expected"),
-    [("none", []), ("remix", ["remix"]), ("light", ["speed", "remix", "clip"]), ("full", list(TRANSFORMS))],
+    [
+        ("none", []),
+        ("remix", ["remix"]),
+        ("light", ["speed", "remix", "clip", "levelchange"]),
+        ("full", list(TRANSFORMS)),
+    ],
 )
 @pytest.mark.parametrize("rate", [8_000, 16_000])
 def test_every_option_builds_at_every_rate(option, expected, rate):
@@ -281,6 +319,8 @@ def test_every_option_builds_at_every_rate(option, expected, rate):
         ("Gain", {"decibel": 3}, "gain: .*decibel"),
         ("Speed", {"low": 0}, "speed: .*expected 0.5 to 2"),
         ("BandLimit", {"sample_rate": RATE, "high": [100, 200]}, "bandlimit: high: expected 400 to"),
+        ("LevelChange", {"sample_rate": RATE, "ramp": 0.1}, "levelchange: .*two numbers each"),
+        ("LevelChange", {"sample_rate": RATE, "bang": [20, 10]}, "levelchange: bang: .*the lower first"),
         ("BandLimit", {"sample_rate": RATE, "low": 300}, "bandlimit: .*two frequencies each"),
     ],
 )

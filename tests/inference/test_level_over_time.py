@@ -1,0 +1,268 @@
+"""A level that follows the recording: no sound is taken for noise because another one, before or after, is louder."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from conftest import SHARED, active_decibels, recording
+from denoiser import Denoiser, audio
+from denoiser.checkpoint import SHIPPED
+from denoiser.data.synthesis.voices import ESPEAK_RATE, SENTENCES, SPEAKERS, speak
+from denoiser.evaluation import metrics
+
+RATE = 16_000
+HOST_DBFS = -20.0
+SOFTER = np.linspace(5, 25, 12).tolist()  # dB of a guest below the host
+SNR = 8.0
+
+
+@pytest.fixture(scope="module", params=SHIPPED)
+def shipped(request) -> Denoiser:
+    return Denoiser.from_checkpoint(request.param, "cpu")
+
+
+@pytest.fixture(scope="module", params=["synthetic", "recorded"])
+def voices(request) -> list[Tensor]:
+    """Return a host and twelve guests, ``[N]`` each, who talk for 4 seconds after a rest of 0.1 s."""
+    if request.param == "synthetic":
+        pytest.importorskip("espeakng_loader")
+        sounds = [spoken(name) for name in list(SPEAKERS["train"]) + list(SPEAKERS["test"])]
+    else:
+        files = sorted((SHARED / "speech/librispeech").glob("*.flac"))[::15]
+        if not files:
+            pytest.skip(f"no real recordings at {SHARED}")
+        sounds = [audio.read(file)[0][0] for file in files]
+    return [turn(sound[: 4 * RATE]) for sound in sounds if len(sound) >= 4 * RATE][:13]
+
+
+def spoken(speaker: str) -> Tensor:
+    """Return two sentences by a voice of the embedded corpus, over the hiss of a quiet room."""
+    voice = {**SPEAKERS["train"], **SPEAKERS["test"]}[speaker]
+    rng = np.random.default_rng(0)
+    texts = rng.choice(SENTENCES["train"], 2, replace=False)
+    speech = torch.from_numpy(np.concatenate([speak(rng, text, voice) for text in texts])).float()
+    speech = audio.resample(speech[None], ESPEAK_RATE, RATE)[0]
+    return speech + 1e-4 * noise_like(speech)
+
+
+def turn(speech: Tensor) -> Tensor:
+    """Return speech that fades in and out, between rests of 0.1 s: nobody begins while another one speaks."""
+    ramp = (torch.arange(len(speech)) / (0.05 * RATE)).clamp(max=1)
+    return torch.nn.functional.pad(speech * ramp * ramp.flip(0), (RATE // 10, RATE // 10))
+
+
+def noise_like(sound: Tensor) -> Tensor:
+    return torch.randn(sound.shape, generator=torch.Generator().manual_seed(0))
+
+
+def at(decibels: float, sound: Tensor) -> Tensor:
+    """Return a sound with its active parts at so many dBFS."""
+    return sound * 10 ** ((decibels - active_decibels(sound)) / 20)
+
+
+def in_noise(speech: Tensor) -> Tensor:
+    """Return speech on a boat."""
+    noise = recording("noise_boat")[0][: len(speech)]
+    return speech + at(active_decibels(speech) - SNR, noise)
+
+
+def enhanced(denoiser: Denoiser, *sounds: Tensor) -> list[Tensor]:
+    """Enhance sounds that follow one another in one recording; returns each of them."""
+    whole = denoiser.enhance(torch.cat(sounds)[None], RATE)[0]
+    return list(whole.split([len(sound) for sound in sounds]))
+
+
+def decibels(sound: Tensor) -> float:
+    return float(10 * sound.double().square().mean().log10())
+
+
+def change(clean: Tensor, result: Tensor, alone: Tensor) -> float:
+    """Return the change in SI-SDR, dB, against the result of the same sound in a recording of its own."""
+    return metrics.si_sdr(clean, result, RATE) - metrics.si_sdr(clean, alone, RATE)
+
+
+def guests(denoiser: Denoiser, voices: list[Tensor], softer: list[float]) -> list[tuple[float, float]]:
+    """Return the change of level, dB, and the STOI of clean guests between two turns of their host."""
+    host, found = at(HOST_DBFS, voices[0]), []
+    for guest, less in zip(voices[1:], softer, strict=True):
+        clean = at(HOST_DBFS - less, guest)
+        _, result, _ = enhanced(denoiser, host, clean, host)
+        found.append((decibels(result) - decibels(clean), metrics.stoi(clean, result, RATE)))
+    return found
+
+
+def test_a_soft_clean_guest_of_a_loud_host_keeps_level_and_words(shipped, voices):
+    found = guests(shipped, voices, SOFTER)
+    assert sum(abs(level) <= 1 and stoi >= 0.97 for level, stoi in found) >= 11, found
+
+
+def noisy_guests(denoiser: Denoiser, voices: list[Tensor], softer: float) -> list[float]:
+    host, found = at(HOST_DBFS, voices[0]), []
+    for guest in voices[1:]:
+        clean = at(HOST_DBFS - softer, guest)
+        noisy = in_noise(clean)
+        _, result, _ = enhanced(denoiser, host, noisy, host)
+        found.append(change(clean, result, *enhanced(denoiser, noisy)))
+    return found
+
+
+@pytest.mark.parametrize("softer", [13, 20])
+def test_soft_noisy_guests_come_out_as_from_files_of_their_own(shipped, voices, softer):
+    found = noisy_guests(shipped, voices[:4], softer)
+    # A sentence that touches the host's without a pause loses up to 5 dB where they differ by 13 dB.
+    assert np.median(found) > -1, found
+
+
+def applause(seconds: int) -> Tensor:
+    """Return hundreds of claps a second."""
+    rng = np.random.default_rng(0)
+    claps = rng.random(seconds * RATE) < 300 / RATE
+    envelope = np.convolve(claps, np.exp(-np.arange(800) / 100), mode="full")[: seconds * RATE]
+    return torch.from_numpy(envelope * rng.standard_normal(seconds * RATE)).float()
+
+
+def after_applause(denoiser: Denoiser, voices: list[Tensor], make=applause) -> list[float]:
+    found = []
+    for voice in voices:
+        clean = at(-39, voice)
+        _, result = enhanced(denoiser, at(-13, make(20)), clean)
+        found.append(decibels(result) - decibels(clean))
+    return found
+
+
+def test_a_soft_talk_after_long_applause_keeps_its_level(shipped, voices):
+    found = after_applause(shipped, voices[1:3])
+    assert max(map(abs, found)) < 1.5, found
+
+
+def after_bang(denoiser: Denoiser, voices: list[Tensor]) -> list[float]:
+    found = []
+    for voice in voices:
+        clean = at(-40, voice)
+        noisy = in_noise(clean)
+        _, result = enhanced(denoiser, noise_like(torch.zeros(RATE)).clamp(-1, 1), noisy)
+        found.append(change(clean, result, *enhanced(denoiser, noisy)))
+    return found
+
+
+def test_soft_noisy_speech_after_a_bang_at_full_scale_is_denoised_as_ever(shipped, voices):
+    found = after_bang(shipped, voices[1:4])
+    assert min(found) > -1.5, found
+
+
+def after_rest(denoiser: Denoiser, voices: list[Tensor], hiss: float, seconds: int) -> list[float]:
+    rest, found = hiss * noise_like(torch.zeros(seconds * RATE)), []
+    for voice in voices:
+        clean = at(-30, voice)
+        noisy = in_noise(clean)
+        _, result = enhanced(denoiser, rest, noisy)
+        found.append(change(clean, result, *enhanced(denoiser, noisy)))
+    return found
+
+
+@pytest.mark.parametrize("hiss", [0.0, 10 ** (-75 / 20)])
+def test_a_sentence_after_a_long_rest_is_denoised_as_ever(shipped, voices, hiss):
+    found = after_rest(shipped, voices[1:3], hiss, 10)
+    assert min(found) > -0.5, found
+
+
+def changing(seconds: int) -> Tensor:
+    """Return ``[1, N]``: a voice on a boat, by turns loud and soft, with 3 s of digital silence from 10 s on."""
+    voice = recording("voice_kathleen")[0]
+    noisy = in_noise(voice).repeat(1 + seconds * RATE // len(voice))[: seconds * RATE]
+    second = torch.arange(len(noisy)) / RATE
+    return (noisy * torch.where(second % 7 < 3.5, 1.0, 0.03) * ((second < 10) | (second > 13)))[None]
+
+
+def test_digital_silence_stays_digital_silence(shipped):
+    result = shipped.enhance(changing(20), RATE)[0]
+    assert not result[int(10.1 * RATE) : int(12.9 * RATE)].any()
+    assert decibels(result) > -40
+
+
+@pytest.mark.parametrize("rate", [RATE, 44_100, 48_000])
+def test_a_step_of_the_offset_is_heard_where_it_is_and_nowhere_else(shipped, rate):
+    noisy = torch.zeros(1, 3 * rate)
+    noisy[:, 2 * rate :] = 0.3
+    result = shipped.enhance(noisy, rate)[0]
+    beside = torch.cat([result[: int(1.9 * rate)], result[int(2.1 * rate) :]])
+    assert float(beside.abs().max()) < 1e-4
+
+
+def exact(name: str) -> Denoiser:
+    """Return shipped weights in float32, where nothing but what is asked can make a difference."""
+    return Denoiser.from_checkpoint(name, "cpu", precision="32")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_recording_40_db_softer_gives_the_same_result_40_db_softer(name):
+    denoiser, noisy = exact(name), changing(20)
+    expected = denoiser.enhance(noisy, RATE)
+    result = 100 * denoiser.enhance(0.01 * noisy, RATE)
+    assert float((result - expected).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_blocks_and_streams_equal_the_whole_where_the_level_changes(name):
+    denoiser, noisy = exact(name), changing(20)
+    denoiser.block_seconds = 1e9
+    whole = denoiser.enhance(noisy, RATE)
+    assert float(whole.abs().max()) > 0.1
+    stream = denoiser.stream(RATE, denoiser.level(noisy, RATE), block_seconds=2)
+    parts = [stream.process(block) for block in noisy.split(3_777, dim=-1)]
+    assert torch.allclose(torch.cat([*parts, stream.flush()], dim=-1), whole, rtol=0, atol=1e-4)
+    denoiser.block_seconds = 3
+    assert torch.allclose(denoiser.enhance(noisy, RATE), whole, rtol=0, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def causal() -> Denoiser:
+    torch.manual_seed(0)
+    model = {"name": "crn", "stem": 2, "widths": [4, 8, 8], "hidden": 16, "head": {"name": "complex"}}
+    denoiser = Denoiser.build(model, {"peak": 3.0, "level_seconds": 2.0}).eval()
+    for parameter in denoiser.net.parameters():
+        parameter.data.mul_(1.3)  # far from an output of zero
+    return denoiser
+
+
+def loud_or_soft(loud_first: bool) -> Tensor:
+    """Return ``[1, N]``: a voice on a boat, 40 dB softer or louder after 10 s."""
+    noisy = in_noise(recording("voice_kathleen")[0]).repeat(9)[: 14 * RATE]
+    is_first = torch.arange(len(noisy)) < 10 * RATE
+    return (noisy * torch.where(is_first == loud_first, 1.0, 0.01))[None]
+
+
+@pytest.mark.parametrize("loud_first", [True, False])
+@pytest.mark.parametrize("seconds", [0.05, 1e9])
+def test_a_causal_network_gives_the_same_in_blocks_of_any_size_when_the_level_changes(causal, seconds, loud_first):
+    noisy = loud_or_soft(loud_first)
+    causal.block_seconds = 2.0
+    whole = causal.enhance(noisy, RATE)
+    stream = causal.stream(RATE, causal.level(noisy, RATE), block_seconds=seconds)
+    parts = [stream.process(part) for part in noisy.split(1_777, dim=-1)]
+    difference = (torch.cat([*parts, stream.flush()], dim=-1) - whole).abs()
+    for half in (slice(0, 10 * RATE), slice(10 * RATE, None)):
+        assert float(difference[:, half].max()) < 1e-3 * float(whole[:, half].abs().max())
+
+
+def test_a_causal_network_hears_nothing_of_what_comes_later(causal):
+    noisy, level = loud_or_soft(loud_first=False), causal.level(loud_or_soft(loud_first=False), RATE)
+    other = noisy.clone()
+    other[:, 10 * RATE :] = 0
+    results = []
+    for signal in (noisy, other):
+        stream = causal.stream(RATE, level)
+        results.append(torch.cat([stream.process(signal), stream.flush()], dim=-1)[:, : 10 * RATE - 510])
+    assert results[0].abs().max() > 1e-4
+    assert torch.allclose(*results, rtol=0, atol=1e-7)
+
+
+def test_soft_sound_of_a_causal_network_is_as_ever_once_loud_sound_is_2_seconds_past(causal):
+    noisy = loud_or_soft(loud_first=True)
+    level = causal.level(noisy, RATE)
+    alone = causal.stream(RATE, level)
+    expected = torch.cat([alone.process(noisy[:, 10 * RATE :]), alone.flush()], dim=-1)
+    after = causal.enhance(noisy, RATE)[:, 10 * RATE :]
+    late = slice(3 * RATE, None)
+    assert float((after - expected)[:, late].norm() / expected[:, late].norm()) < 0.3
