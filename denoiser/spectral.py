@@ -168,18 +168,20 @@ class Spectral(nn.Module):
         joined = torch.cat([spectrum[..., : self.single, :], bands.to(spectrum.dtype)], dim=-2)
         return Spectrum(self, joined, upper=upper)
 
-    def all_bins(self, magnitude: Tensor, phase: Tensor, noisy: "Spectrum") -> Tensor:
+    def all_bins(self, magnitude: Tensor, phase: Tensor, noisy: "Spectrum | None" = None) -> Tensor:
         """Return complex values of all bins, of scaled magnitude and phase ``[..., F, T]``.
 
-        Bins above ``bands_from`` are those of ``noisy`` with the gain of their bands, at most 1.
+        Where there are bands, the bins above ``bands_from`` are those of ``noisy`` with the gain of their bands, at
+        most 1.
         """
         linear = self.unscale(magnitude)
         if not self.bands:
             return linear * phase
+        assert noisy is not None
+        assert noisy.upper is not None
         single = linear[..., : self.single, :] * phase[..., : self.single, :]
         before, after = self.unscale(noisy.magnitude[..., self.single :, :]), linear[..., self.single :, :]
         gains = (after / before.clamp(min=1e-20)).clamp(max=1)
-        assert noisy.upper is not None
         return torch.cat([single, (self.bank.mT @ gains) * noisy.upper], dim=-2)
 
     def levels(self, noisy: Tensor, whole: Tensor, earlier: Tensor | None = None) -> Tensor:
@@ -211,7 +213,13 @@ class Spectral(nn.Module):
         return {"noisy": self.normalise(stft, level), "clean": self(clean, level, center)}
 
     def inverse(
-        self, magnitude: Tensor, phase: Tensor, noisy: "Spectrum", level: Tensor, length: int, phase_iters: int = 0
+        self,
+        magnitude: Tensor,
+        phase: Tensor,
+        level: Tensor,
+        length: int,
+        phase_iters: int = 0,
+        noisy: "Spectrum | None" = None,
     ) -> Tensor:
         """Return the waveform ``[..., length]`` of scaled magnitude and phase ``[..., F, T]``; see :meth:`all_bins`.
 

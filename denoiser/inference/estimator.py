@@ -139,7 +139,7 @@ class Estimator(nn.Module):
         start = first * hop
         length = min(low.shape[-1] - start, (last - first - 1) * hop)
         noisy = noisy.frames(frames)
-        waveform = spectral.inverse(magnitude, phase, noisy, levels[..., first:last], length, options.phase_iters)
+        waveform = spectral.inverse(magnitude, phase, levels[..., first:last], length, options.phase_iters, noisy)
         enhanced = waveform[:, begin - start : end - start]
         smoothing = upper_band.SMOOTHED_FRAMES // 2
         energies = F.pad(band.energies(noisy.magnitude, magnitude), (smoothing, smoothing))
