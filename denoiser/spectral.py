@@ -32,10 +32,15 @@ class Spectral(nn.Module):
 
     ``n_fft`` is the length of window and transform and ``hop`` the step between frames, in samples. 510 at 16 kHz are
     32 ms, which gave clean magnitudes with noisy phase the highest PESQ; four poolings of the 256 bins need no padding.
+
+    With ``bands``, the bins above ``bands_from`` Hz are joined to so many bands, equally wide on the ERB scale
+    (Glasberg and Moore 1990), each the RMS of its bins. A network gives one gain for each, which is interpolated over
+    the bins.
     """
 
     peak: Tensor
     window: Tensor
+    bank: Tensor  # share of each band in each bin above ``bands_from``, [bands, bins]
     causal = False  # set for a causal network: the level over time is that of the past alone
 
     def __init__(
@@ -46,14 +51,16 @@ class Spectral(nn.Module):
         power: float = 0.3,
         peak: float = 0.0,
         level_seconds: float = 0.0,
+        bands: int = 0,
+        bands_from: int = 8_000,
     ) -> None:
         super().__init__()
         given = {"sample_rate": sample_rate, "n_fft": n_fft, "hop": hop, "power": power, "peak": peak}
-        given["level_seconds"] = level_seconds
+        given |= {"level_seconds": level_seconds, "bands": bands, "bands_from": bands_from}
         expected = ""
-        are_whole = all(isinstance(value, int) for value in (sample_rate, n_fft, hop))
+        are_whole = all(isinstance(value, int) for value in (sample_rate, n_fft, hop, bands, bands_from))
         if not are_whole or not all(isinstance(value, int | float) for value in (power, peak, level_seconds)):
-            expected = "numbers, whole ones for sample_rate, n_fft and hop"
+            expected = "numbers, whole ones for sample_rate, n_fft, hop, bands and bands_from"
         elif not MIN_RATE <= sample_rate <= MAX_RATE:
             expected = f"a sample rate of {MIN_RATE} to {MAX_RATE} Hz"
         elif not 2 <= n_fft <= sample_rate or n_fft % 2:
@@ -64,6 +71,12 @@ class Spectral(nn.Module):
             expected = "0 < power <= 1 and peak >= 0"
         elif not 0 <= level_seconds <= MAX_LEVEL_SECONDS:
             expected = f"level_seconds of 0 (the whole recording) to {MAX_LEVEL_SECONDS}"
+        elif not 0 <= bands <= n_fft // 4:
+            expected = f"0 to {n_fft // 4} bands"
+        elif bands and (
+            bands_from < 1_000 or any(n % sample_rate for n in (2 * bands_from * n_fft, 2 * bands_from * hop))
+        ):
+            expected = "bands_from at a bin: window and hop of whole samples at twice as many Hz"
         if expected:
             raise ConfigError(f"spectral: {given}; expected {expected}")
         self.sample_rate, self.n_fft, self.hop, self.power = sample_rate, n_fft, hop, power
@@ -71,11 +84,57 @@ class Spectral(nn.Module):
         self.level_frames = math.ceil(level_seconds * sample_rate / hop)
         self.register_buffer("peak", torch.tensor(float(peak)))
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.bands, self.bands_from = bands, bands_from
+        self.single = n_fft // 2 + 1
+        if bands:
+            self.single = min(self.single, bands_from * n_fft // sample_rate + 1)
+        self.register_buffer("bank", self._bank(), persistent=False)
 
     @property
     def bins(self) -> int:
-        """F, the number of frequencies."""
-        return self.n_fft // 2 + 1
+        """F, the number of frequencies: of single bins, then of bands."""
+        return self.single + self.bands
+
+    @property
+    def narrow_rate(self) -> int:
+        """Hz that a recording needs to have all single bins; below ``sample_rate`` where there are bands."""
+        return 2 * self.bands_from if self.bands else self.sample_rate
+
+    def narrow(self) -> "Spectral":
+        """Return the representation of the same bins and frames at ``narrow_rate``, where all bands are silent."""
+        if self.narrow_rate >= self.sample_rate:
+            return self
+        step = self.sample_rate // self.narrow_rate
+        with torch.device(self.window.device):
+            lower = Spectral(
+                self.narrow_rate,
+                self.n_fft // step,
+                self.hop // step,
+                self.power,
+                level_seconds=self.level_seconds,
+                bands=self.bands,
+                bands_from=self.bands_from,
+            )
+        # A window with fewer samples has the smaller sum.
+        lower.peak.copy_(self.peak * step**-self.power)
+        lower.causal = self.causal
+        return lower
+
+    def highest(self) -> Tensor:
+        """Return the highest frequency that each bin or band stands for, in Hz: ``[F]``."""
+        single = torch.arange(self.single, device=self.window.device) * (self.sample_rate / self.n_fft)
+        low, high = (erb_number(torch.tensor(hertz)) for hertz in (self.bands_from, self.sample_rate / 2))
+        # A band ends where the next but one begins.
+        ends = ((torch.arange(self.bands, device=self.window.device) + 1.5) / max(1, self.bands)).clamp(max=1)
+        return torch.cat([single, (10 ** ((low + ends * (high - low)) / 21.4) - 1) / 0.00437])
+
+    def _bank(self) -> Tensor:
+        """Return overlapping triangles on the ERB scale, which sum to 1 in each bin: ``[bands, bins above single]``."""
+        hertz = torch.arange(self.single, self.n_fft // 2 + 1) * (self.sample_rate / self.n_fft)
+        low, high = (erb_number(torch.tensor(edge)) for edge in (self.bands_from, self.sample_rate / 2))
+        place = (erb_number(hertz) - low) / (high - low) * self.bands - 0.5
+        place = place.clamp(0, max(0, self.bands - 1))
+        return (1 - (place - torch.arange(self.bands)[:, None]).abs()).clamp(min=0)
 
     @property
     def edge(self) -> str:
@@ -104,11 +163,34 @@ class Spectral(nn.Module):
         return self.normalise(self.stft(waveform, center), level)
 
     def normalise(self, spectrum: Tensor, level: Tensor) -> "Spectrum":
-        """Return complex values ``[..., F, T]`` divided by the level ``[..., 1]`` or ``[..., T]``, 0 where it is 0."""
-        return Spectrum(self, spectrum * torch.where(level > 0, 1 / level, 0.0).unsqueeze(-2))
+        """Return complex values, of all bins, divided by the level ``[..., 1]`` or ``[..., T]``; 0 where it is 0."""
+        spectrum = spectrum * torch.where(level > 0, 1 / level, 0.0).unsqueeze(-2)
+        if not self.bands:
+            return Spectrum(self, spectrum)
+        upper = spectrum[..., self.single :, :]
+        shares = self.bank / self.bank.sum(1, keepdim=True).clamp(min=1)
+        bands = (shares @ (upper.real.square() + upper.imag.square())).sqrt()
+        joined = torch.cat([spectrum[..., : self.single, :], bands.to(spectrum.dtype)], dim=-2)
+        return Spectrum(self, joined, upper=upper)
+
+    def all_bins(self, magnitude: Tensor, phase: Tensor, noisy: "Spectrum | None" = None) -> Tensor:
+        """Return complex values of all bins, of scaled magnitude and phase ``[..., F, T]``.
+
+        Where there are bands, the bins above ``bands_from`` are those of ``noisy`` with the gain of their bands, at
+        most 1.
+        """
+        linear = self.unscale(magnitude)
+        if not self.bands:
+            return linear * phase
+        assert noisy is not None
+        assert noisy.upper is not None
+        single = linear[..., : self.single, :] * phase[..., : self.single, :]
+        before, after = self.unscale(noisy.magnitude[..., self.single :, :]), linear[..., self.single :, :]
+        gains = (after / before.clamp(min=1e-20)).clamp(max=1)
+        return torch.cat([single, (self.bank.mT @ gains) * noisy.upper], dim=-2)
 
     def levels(self, noisy: Tensor, whole: Tensor, earlier: Tensor | None = None) -> Tensor:
-        """Return the level ``[..., T]`` over time of complex values ``[..., F, T]``; or ``whole``, that of all.
+        """Return the level ``[..., T]`` over time of complex values of all bins; or ``whole``, that of all.
 
         ``earlier`` are :meth:`powers` of the frames before, for a causal level.
         """
@@ -122,9 +204,9 @@ class Spectral(nn.Module):
         return level_over_time(powers, self.level_frames, near, self.causal)[..., -frames:]
 
     def powers(self, noisy: Tensor) -> Tensor:
-        """Return the mean squares ``[..., T]`` of frames ``[..., F, T]`` about their offset; 0 for a constant frame."""
+        """Return the mean squares ``[..., T]`` of complex values about their offset; 0 for a constant frame."""
         energies = noisy.abs().square()
-        offset, sound = energies.split([OFFSET_BINS, self.bins - OFFSET_BINS], dim=-2)
+        offset, sound = energies[..., :OFFSET_BINS, :], energies[..., OFFSET_BINS:, :]
         sound = sound.sum(-2)
         sound = torch.where(sound > LEAST_SHARE * offset.sum(-2), sound, 0.0)
         return sound * (2 / (self.n_fft * self.window.square().sum()))
@@ -135,8 +217,16 @@ class Spectral(nn.Module):
         level = self.levels(stft, level)
         return {"noisy": self.normalise(stft, level), "clean": self(clean, level, center)}
 
-    def inverse(self, magnitude: Tensor, phase: Tensor, level: Tensor, length: int, phase_iters: int = 0) -> Tensor:
-        """Return the waveform ``[..., length]`` of scaled magnitude and phase ``[..., F, T]``.
+    def inverse(
+        self,
+        magnitude: Tensor,
+        phase: Tensor,
+        level: Tensor,
+        length: int,
+        phase_iters: int = 0,
+        noisy: "Spectrum | None" = None,
+    ) -> Tensor:
+        """Return the waveform ``[..., length]`` of scaled magnitude and phase ``[..., F, T]``; see :meth:`all_bins`.
 
         ``level`` is ``[..., 1]`` or ``[..., T]``.
 
@@ -144,11 +234,11 @@ class Spectral(nn.Module):
         (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984).
         """
         with torch.autocast(magnitude.device.type, enabled=False):
-            linear = self.unscale(magnitude.float()) * level.unsqueeze(-2)
-            linear = linear.reshape(-1, *magnitude.shape[-2:])
-            waveform = self._istft(linear * phase.reshape(linear.shape), length)
+            spectrum = self.all_bins(magnitude.float(), phase, noisy) * level.unsqueeze(-2)
+            spectrum = spectrum.reshape(-1, *spectrum.shape[-2:])
+            waveform = self._istft(spectrum, length)
             for _ in range(phase_iters):
-                waveform = self._istft(linear * torch.sgn(self.stft(waveform)), length)
+                waveform = self._istft(spectrum.abs() * torch.sgn(self.stft(waveform)), length)
         return waveform.reshape(*magnitude.shape[:-2], length)
 
     def waveform(self, spectrum: Tensor) -> Tensor:
@@ -208,7 +298,8 @@ class Spectrum:
     """Complex spectra ``[..., F, T]`` at level 1, as linear values or as scaled magnitude and phase.
 
     Given as ``linear`` complex values, or as scaled ``magnitude`` and ``phase``. ``phase`` is complex, of modulus 1 (0
-    in silence), or another Spectrum to take it from. Any other form is computed when it is first asked for.
+    in silence), or another Spectrum to take it from. Any other form is computed when it is first asked for. Bands have
+    the phase 1, and ``upper`` are the complex values of the bins that they were joined from.
     """
 
     def __init__(
@@ -217,8 +308,10 @@ class Spectrum:
         linear: Tensor | None = None,
         magnitude: Tensor | None = None,
         phase: "Tensor | Spectrum | None" = None,
+        upper: Tensor | None = None,
     ) -> None:
         self.spectral = spectral
+        self.upper = upper
         self._linear, self._magnitude, self._phase = linear, magnitude, phase
         self._waveform: Tensor | None = None
 
@@ -251,10 +344,27 @@ class Spectrum:
 
     @property
     def waveform(self) -> Tensor:
-        """The waveform ``[B, (T - 1) * hop]``, see :meth:`Spectral.waveform`."""
+        """The waveform ``[B, (T - 1) * hop]`` of the single bins, at their rate; see :meth:`Spectral.waveform`."""
         if self._waveform is None:
-            self._waveform = self.spectral.waveform(self.linear)
+            narrow = self.narrow()
+            self._waveform = narrow.spectral.waveform(narrow.linear)
         return self._waveform
+
+    def narrow(self) -> "Spectrum":
+        """Return the single bins alone, at the rate that they need; itself where there are no bands."""
+        if not self.spectral.bands:
+            return self
+        single = slice(self.spectral.single)
+        magnitude, phase = self.magnitude[..., single, :], self.phase[..., single, :]
+        return Spectrum(self.spectral.narrow(), magnitude=magnitude, phase=phase)
+
+    def up_to(self, hertz: Tensor, other: "Spectrum") -> "Spectrum":
+        """Return this spectrum with the bands of the other one where they reach above the frequencies ``[B]``."""
+        highest = self.spectral.highest()
+        highest[: self.spectral.single] = 0
+        own = (highest <= hertz[:, None])[..., None]
+        magnitude = torch.where(own, self.magnitude, other.magnitude)
+        return Spectrum(self.spectral, magnitude=magnitude, phase=torch.where(own, self.phase, other.phase))
 
     @property
     def shape(self) -> torch.Size:
@@ -271,7 +381,13 @@ class Spectrum:
             phase = phase.frames(wanted)
         elif phase is not None:
             phase = phase[..., wanted]
-        return Spectrum(self.spectral, linear, magnitude, phase)
+        upper = None if self.upper is None else self.upper[..., wanted]
+        return Spectrum(self.spectral, linear, magnitude, phase, upper)
+
+
+def erb_number(hertz: Tensor) -> Tensor:
+    """Return the place of frequencies on the scale of equivalent rectangular bandwidths."""
+    return 21.4 * torch.log10(1 + 0.00437 * hertz)
 
 
 def overlap_added(windows: Tensor, hop: int) -> Tensor:

@@ -1,5 +1,7 @@
 """The spectral representation: exact inverse, independence of loudness, scale, refused settings."""
 
+import math
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from denoiser.errors import ConfigError
 from denoiser.spectral import Spectral
 
 SETTINGS = {16_000: {}, 8_000: {"n_fft": 254, "hop": 64}, 48_000: {"n_fft": 1534, "hop": 384}}
+BANDED = {"sample_rate": 48_000, "n_fft": 1530, "hop": 384, "peak": 5.0, "bands": 32}
 
 
 def fitted(rate: int = 16_000) -> Spectral:
@@ -84,3 +87,62 @@ def test_settings_that_cannot_work_are_refused(settings, message):
 def test_a_silent_training_set_is_refused():
     with pytest.raises(ConfigError, match="silent"):
         Spectral().fit([(torch.zeros(1000), torch.zeros(1))])
+
+
+def test_bands_that_are_kept_give_the_waveform_back():
+    spectral = Spectral(**BANDED)
+    waveform = torch.randn(2, 30_001)
+    level = spectral.level(waveform)
+    noisy = spectral(waveform, level)
+    assert noisy.shape == (2, 256 + 32, 1 + math.ceil(30_001 / 384))
+    back = spectral.inverse(noisy.magnitude, noisy.phase, level, 30_001, noisy=noisy)
+    assert torch.allclose(back, waveform, atol=1e-4)
+
+
+def test_a_gain_of_one_band_is_heard_there_alone_and_without_a_step():
+    spectral = Spectral(**BANDED)
+    waveform = torch.randn(1, 96_000)
+    level = spectral.level(waveform)
+    noisy = spectral(waveform, level)
+    magnitude = noisy.magnitude.clone()
+    magnitude[:, 256 + 10] = -1
+    gains = (
+        spectral.all_bins(magnitude, noisy.phase, noisy) / spectral.all_bins(noisy.magnitude, noisy.phase, noisy)
+    ).abs()
+    gains = gains[0, :, 5]
+    (changed,) = torch.nonzero(gains < 0.999, as_tuple=True)
+    hertz = changed * 48_000 / 1530
+    assert 10_000 < hertz.min() < hertz.max() < 12_500
+    assert gains.min() < 0.1
+    assert gains.diff().abs().max() < 0.2
+
+
+def test_bands_are_silent_in_a_recording_at_16_khz_and_its_bins_those_that_it_has_at_48_khz():
+    full = Spectral(**BANDED)
+    narrow = full.narrow()
+    assert (narrow.sample_rate, narrow.n_fft, narrow.hop, narrow.bins) == (16_000, 510, 128, 288)
+    time = torch.arange(48_000) / 48_000
+    # A chirp up to 6 kHz, where resampling changes nothing.
+    sound = torch.sin(2 * math.pi * 3_000 * time**2)[None]
+    wide = full(sound, full.level(sound)).magnitude[..., 5:120]
+    same = narrow(sound[:, ::3], narrow.level(sound[:, ::3])).magnitude[..., 5:120]
+    loud = same[:, :200] > -0.5
+    assert (wide[:, :200] - same[:, :200])[loud].abs().max() < 0.02
+    assert (same[:, 256:] == -1).all()
+
+
+def test_bands_beyond_the_known_bandwidth_are_those_of_the_other_spectrum():
+    spectral = Spectral(**BANDED)
+    first, second = (spectral(torch.randn(2, 9_600), torch.ones(2, 1)) for _ in range(2))
+    mixed = first.up_to(torch.tensor([8_000.0, 24_000.0]), second)
+    assert torch.equal(mixed.magnitude[0, :256], first.magnitude[0, :256])
+    assert torch.equal(mixed.magnitude[0, 256:], second.magnitude[0, 256:])
+    assert torch.equal(mixed.magnitude[1], first.magnitude[1])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"bands": -1}, {"bands": 400}, {"bands": 2.5}, {"bands_from": 8_010}, {"n_fft": 1534}, {"bands_from": 0}]
+)
+def test_bands_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ConfigError, match=r"bands|whole"):
+        Spectral(**{**BANDED, **wrong})

@@ -15,8 +15,8 @@ Batch = dict[str, Any]
 class Crops(Dataset[Batch]):
     """Batches of crops of ``length`` samples. An item is (epoch, index); its offset follows from it and the seed.
 
-    A batch is ``{"crops": int16 [tracks, B, N], "level": [B, 1]}``, or with ``read=False`` the places of its crops,
-    ``{"rows": int64 [B], "offsets": int64 [B], "level": [B, 1]}``. Its ``"drawn"`` is the (epoch, index) of its first
+    A batch is ``{"crops": int16 [tracks, B, N], "level": [B, 1], "bandwidth": [B]}``, or with ``read=False`` the places
+    of its crops, ``{"rows": int64 [B], "offsets": int64 [B], ...}``. Its ``"drawn"`` is the (epoch, index) of its first
     item, the key for anything else that is drawn for the batch.
     """
 
@@ -33,7 +33,11 @@ class Crops(Dataset[Batch]):
         room = np.maximum(self.store.lengths[rows] - self.length, 0)
         generators = [np.random.default_rng([self.seed, *item]) for item in items]
         offsets = np.array([rng.integers(last + 1) for rng, last in zip(generators, room, strict=True)])
-        batch: Batch = {"level": torch.from_numpy(self.store.levels[rows])[:, None], "drawn": tuple(items[0])}
+        batch: Batch = {
+            "level": torch.from_numpy(self.store.levels[rows])[:, None],
+            "bandwidth": torch.from_numpy(self.store.bandwidths[rows]),
+            "drawn": tuple(items[0]),
+        }
         if self.read:
             return {**batch, "crops": self.store.gather(rows, offsets, self.length)}
         return {**batch, "rows": torch.from_numpy(rows), "offsets": torch.from_numpy(offsets)}
@@ -51,8 +55,9 @@ class Utterances(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         name = self.names[index]
         noisy, clean = self.store.read(name)
-        level = torch.from_numpy(self.store.levels[[self.store.rows[name]]])
-        return {"noisy": noisy, "clean": clean, "level": level, "name": name, "index": index}
+        row = self.store.rows[name]
+        level, bandwidth = torch.from_numpy(self.store.levels[[row]]), self.store.bandwidths[row]
+        return {"noisy": noisy, "clean": clean, "level": level, "bandwidth": bandwidth, "name": name, "index": index}
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

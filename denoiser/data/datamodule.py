@@ -25,7 +25,8 @@ from denoiser.spectral import Spectral
 class PairedData(LightningDataModule):
     """Pairs of noisy and clean files, prepared once and split by speaker.
 
-    In training a batch is ``{"noisy": [B, F, T], "clean": [B, F, T]}``, each a :class:`~denoiser.spectral.Spectrum`.
+    In training a batch is ``{"noisy": [B, F, T], "clean": [B, F, T], "bandwidth": [B]}``, of which the first two are a
+    :class:`~denoiser.spectral.Spectrum`, and the last says up to how many Hz clean is known.
     In validation and test it is one whole utterance as waveforms, ``{"noisy": [1, N], "clean": [1, N],
     "level": [1, 1], "name": [str], "index": [1]}``. Every rank gets its share of each batch, and of the utterances.
 
@@ -191,17 +192,22 @@ class PairedData(LightningDataModule):
         return self.patches(self.augment(self.waveforms(batch), (self.seed, *batch["drawn"])))
 
     def waveforms(self, batch: Batch) -> Batch:
-        """Convert a batch of the training loader, on any device, to ``{track: float32 [B, N], "level": [B, 1]}``."""
+        """Convert a batch of the training loader, on any device.
+
+        Returns ``{track: float32 [B, N], "level": [B, 1], "bandwidth": [B]}``.
+        """
         if self.resident is None:
             crops = batch["crops"]
         else:
             crops = self.resident.gather(batch["rows"], batch["offsets"], self.spectral.samples(self.frames))
-        return {**dict(zip(self.store.tracks, to_float(crops), strict=True)), "level": batch["level"]}
+        tracks = dict(zip(self.store.tracks, to_float(crops), strict=True))
+        return {**tracks, "level": batch["level"], "bandwidth": batch["bandwidth"]}
 
     @torch.no_grad()
     def patches(self, batch: Batch) -> Batch:
         """Return the spectra ``[B, F, T]`` of waveform crops ``[B, N]``."""
-        return self.spectral.spectra(batch["noisy"], batch["clean"], batch["level"], center=False)
+        spectra = self.spectral.spectra(batch["noisy"], batch["clean"], batch["level"], center=False)
+        return {**spectra, "bandwidth": batch["bandwidth"]}
 
 
 def utterance_loader(dataset: Dataset[Batch]) -> DataLoader[Batch]:

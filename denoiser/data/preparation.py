@@ -18,6 +18,7 @@ from tqdm import tqdm
 from denoiser import audio, filesystem
 from denoiser.audio.blocks import resampling
 from denoiser.audio.resampling import ratio
+from denoiser.data.bandwidth import Bandwidth
 from denoiser.data.pairs import Corpus, check, refuse
 from denoiser.data.store import FULL_SCALE, VERSION, Store, is_complete
 from denoiser.errors import AudioError, CorpusError
@@ -59,7 +60,7 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
         lengths.append(math.ceil(info.frames * new / old))
     starts = np.cumsum([0, *lengths]).tolist()
 
-    def convert(index: int) -> float | str:
+    def convert(index: int) -> tuple[float, float] | str:
         try:
             return _convert(corpus.files[index], infos[index], sample_rate, targets, starts[index])
         except (AudioError, RuntimeError) as error:
@@ -75,13 +76,14 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
             # One file per thread: decoding and filtering release the interpreter, and files are short.
             with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 results = pool.map(convert, range(len(infos)))
-                levels = list(tqdm(results, "preparing", len(infos), unit="file", disable=None))
+                found = list(tqdm(results, "preparing", len(infos), unit="file", disable=None))
         finally:
             torch.set_num_threads(threads)
-        if problems := [level for level in levels if isinstance(level, str)]:
+        if problems := [problem for problem in found if isinstance(problem, str)]:
             return problems
-        rows = zip(corpus.names, starts, lengths, levels, strict=False)
-        utterances = [dict(zip(("name", "start", "length", "level"), row, strict=True)) for row in rows]
+        facts = ("name", "start", "length", "level", "bandwidth")
+        rows = zip(corpus.names, starts, lengths, *zip(*found, strict=True), strict=False)
+        utterances = [dict(zip(facts, row, strict=True)) for row in rows]
         index = {"version": VERSION, "sample_rate": sample_rate, "tracks": corpus.tracks, "utterances": utterances}
         (partial / "index.json").write_text(json.dumps(index))
         for path in partial.iterdir():
@@ -99,8 +101,13 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
     return []
 
 
-def _convert(paths: Sequence[Path], info: audio.Info, sample_rate: int, targets: Sequence[Path], start: int) -> float:
-    """Write one recording to the targets, one per track, from sample ``start`` on; returns the level of the first."""
+def _convert(
+    paths: Sequence[Path], info: audio.Info, sample_rate: int, targets: Sequence[Path], start: int
+) -> tuple[float, float]:
+    """Write one recording to the targets, one per track, from sample ``start`` on.
+
+    Returns the level of the first track, and the lowest bandwidth in Hz.
+    """
     held = list(_read(paths, info, sample_rate)) if info.seconds <= HELD_SECONDS else None
 
     def blocks() -> Iterable[Tensor]:
@@ -116,7 +123,7 @@ def _convert(paths: Sequence[Path], info: audio.Info, sample_rate: int, targets:
     peak = float(torch.maximum(high - mean, mean - low).max())
     divisor = max(1.0, peak / LARGEST)
 
-    position, squares = 2 * start, 0.0
+    position, squares, bandwidth = 2 * start, 0.0, Bandwidth(sample_rate)
     with ExitStack() as stack:
         files = [stack.enter_context(open(target, "r+b")) for target in targets]
         for block in blocks():
@@ -126,7 +133,8 @@ def _convert(paths: Sequence[Path], info: audio.Info, sample_rate: int, targets:
                 file.write(track.numpy().data)
             position += 2 * block.shape[1]
             squares += float(samples[0].double().square().sum())
-    return math.sqrt(squares / count) / FULL_SCALE
+            bandwidth.add(block)
+    return math.sqrt(squares / count) / FULL_SCALE, bandwidth.measure(info.sample_rate)
 
 
 def _read(paths: Sequence[Path], info: audio.Info, sample_rate: int) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from denoiser.errors import ConfigError, CorpusError
 
-VERSION = 3  # of the format; a store of another version is prepared again
+VERSION = 4  # of the format; a store of another version is prepared again
 FULL_SCALE = 32_768.0
 CHUNK = 1 << 24  # samples copied to the device at once
 SHARE = 0.5  # of a GPU's free memory that a corpus may take by default; training needs the rest
@@ -32,7 +32,8 @@ class Store:
     """A prepared corpus on disk, for reading. It can be forked and pickled: the maps open on first use.
 
     Tracks are simultaneous: ``("noisy", "clean")``, or ``("speech",)`` alone. Rows are utterances in the order of
-    ``names``, with ``starts`` and ``lengths`` in samples, and ``levels``: the RMS of the first track, full scale at 1.
+    ``names``, with ``starts`` and ``lengths`` in samples, ``levels``, the RMS of the first track, full scale at 1, and
+    ``bandwidths`` in Hz, above which a track holds nothing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,6 +47,7 @@ class Store:
         self.starts = np.array([utterance["start"] for utterance in utterances], np.int64)
         self.lengths = np.array([utterance["length"] for utterance in utterances], np.int64)
         self.levels = np.array([utterance["level"] for utterance in utterances], np.float32)
+        self.bandwidths = np.array([utterance["bandwidth"] for utterance in utterances], np.float32)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "maps"}

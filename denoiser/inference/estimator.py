@@ -51,6 +51,15 @@ class Estimator(nn.Module):
         if not 0 < float(self.spectral.peak) < math.inf:
             raise CheckpointError(f"{path}: was written before training had begun; it has no spectral scale")
 
+    def at(self, sample_rate: int) -> "Estimator":
+        """Return the estimator for recordings of this rate: they are not brought to one that only bands need."""
+        spectral = self.spectral
+        if sample_rate > spectral.narrow_rate or spectral.narrow_rate == spectral.sample_rate:
+            return self
+        narrow = Estimator(self.net, spectral.narrow(), self.block_seconds, self.head)
+        narrow.precision = self.precision
+        return narrow
+
     @property
     def sample_rate(self) -> int:
         return self.spectral.sample_rate
@@ -129,8 +138,9 @@ class Estimator(nn.Module):
         # The inverse spans from the middle of the first window to the middle of the last.
         start = first * hop
         length = min(low.shape[-1] - start, (last - first - 1) * hop)
-        waveform = spectral.inverse(magnitude, phase, levels[..., first:last], length, options.phase_iters)
+        noisy = noisy.frames(frames)
+        waveform = spectral.inverse(magnitude, phase, levels[..., first:last], length, options.phase_iters, noisy)
         enhanced = waveform[:, begin - start : end - start]
         smoothing = upper_band.SMOOTHED_FRAMES // 2
-        energies = F.pad(band.energies(noisy.magnitude[..., frames], magnitude), (smoothing, smoothing))
+        energies = F.pad(band.energies(noisy.magnitude, magnitude), (smoothing, smoothing))
         return band.layers(enhanced, low[:, wanted], energies, begin - start)

@@ -43,7 +43,7 @@ class Stream:
         block_seconds: float = 2.0,
         threads: int = 1,
     ) -> None:
-        self.estimator = estimator
+        self.estimator = estimator = estimator.at(sample_rate)
         self.sample_rate = sample_rate
         self.options = options or Options()
         self._known = None if level is None else level.to(estimator.device)

@@ -34,7 +34,8 @@ class Pmsqe(nn.Module):
 
     def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
         with torch.autocast(clean.waveform.device.type, enabled=False):
-            bands, threshold, speech = _bands(clean.spectral.sample_rate, clean.spectral.n_fft, clean.waveform.device)
+            spectral = clean.spectral.narrow()
+            bands, threshold, speech = _bands(spectral.sample_rate, spectral.n_fft, clean.waveform.device)
             x, s = (bands @ _levelled(part, speech) for part in (estimate, clean))  # [B, bands, T]
             x, s = _compensated(x, s, threshold)
             x_sone, s_sone = _loudness(x, threshold), _loudness(s, threshold)
@@ -66,7 +67,7 @@ def _bands(sample_rate: int, n_fft: int, device: torch.device) -> tuple[Tensor, 
 
 def _levelled(spectrum: Spectrum, speech: Tensor) -> Tensor:
     """Return the power ``[B, F, T]`` of the waveform that a spectrum makes, at the level of P.862."""
-    values = spectrum.spectral.stft(spectrum.waveform, center=False)
+    values = spectrum.spectral.narrow().stft(spectrum.waveform, center=False)
     power = values.real.square() + values.imag.square()
     level = (power * speech).sum(1).mean(-1)
     return power * (CALIBRATION / (level + LEAST))[:, None, None]

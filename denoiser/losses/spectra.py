@@ -81,7 +81,7 @@ def _mean_square(difference: Tensor) -> Tensor:
 
 def _compressed_again(spectrum: Spectrum) -> Tensor:
     """Return the compressed complex spectrum of the waveform that ``spectrum`` makes."""
-    spectral = spectrum.spectral
+    spectral = spectrum.spectral.narrow()
     linear = spectral.stft(spectrum.waveform, center=False)
     power = (linear.real.square() + linear.imag.square()).clamp(min=LEAST**2)
     return linear * power.pow((spectral.power - 1) / 2) * (2 / spectral.peak)

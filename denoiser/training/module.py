@@ -95,9 +95,14 @@ class DenoisingModule(LightningModule):
         spectral.peak.fill_(distributed.broadcast(float(spectral.peak)))
 
     def step(self, batch: dict[str, Any]) -> Tensor:
-        """Return the loss of a batch of spectra ``[B, F, T]``, ``noisy`` and ``clean``."""
+        """Return the loss of a batch of spectra ``[B, F, T]``, ``noisy`` and ``clean``.
+
+        Bands above the ``bandwidth`` of its recordings count in no loss.
+        """
         noisy, clean = batch["noisy"], batch["clean"]
         estimate = self.denoiser.estimate(noisy)
+        if self.denoiser.spectral.bands:
+            estimate = estimate.up_to(batch["bandwidth"], clean)
         with torch.autocast(self.device.type, enabled=False):
             return self.loss(estimate, clean, noisy)
 
@@ -122,7 +127,8 @@ class DenoisingModule(LightningModule):
         noisy = batch["noisy"] - batch["noisy"].mean(dim=-1, keepdim=True)
         clean = batch["clean"] - batch["clean"].mean(dim=-1, keepdim=True)
         spectral, samples = self.denoiser.spectral, LOSS_SECONDS * self.denoiser.sample_rate
-        loss = float(self.step(spectral.spectra(noisy[:, :samples], clean[:, :samples], batch["level"])))
+        spectra = spectral.spectra(noisy[:, :samples], clean[:, :samples], batch["level"])
+        loss = float(self.step({**spectra, "bandwidth": batch["bandwidth"]}))
         # A network that has diverged makes no sound; the callback StopWhenDiverged ends the training.
         scores: Any = dict.fromkeys(self.val_metric_names, math.nan)
         if math.isfinite(loss):

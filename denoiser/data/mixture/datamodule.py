@@ -214,4 +214,4 @@ class MixtureData(PairedData):
             crops = self.resident.gather(batch["rows"], batch["offsets"], size)[0]
         if responses is not None:
             responses = self.room_responses["train"] = responses.to(crops.device)
-        return mix({**batch, "crops": to_float(crops)}, length, rate, responses)
+        return {**mix({**batch, "crops": to_float(crops)}, length, rate, responses), "bandwidth": batch["bandwidth"]}

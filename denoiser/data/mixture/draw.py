@@ -221,6 +221,8 @@ class Mixtures(Dataset[Batch]):
             "last": speech.stops[segments] - begins,
             "power": speech.power[segments],
             "active": speech.active_power[segments],
+            # Silence is known at every frequency.
+            "bandwidth": np.array([np.inf if d.speechless else speech.bandwidths[d.segment] for d in draws]),
             "owner": np.array(owners),
             "gain": gain,
             "short": short,

@@ -49,7 +49,8 @@ class FixedMixtures(Dataset[Batch]):
         mixed = mix(batch, draw.length, self.mixtures.sample_rate, self.rooms)
         noisy, clean = mixed["noisy"][0], mixed["clean"][0]
         level = Spectral.level(noisy)
-        return {"noisy": noisy, "clean": clean, "level": level, "name": self.names[index], "index": index}
+        known = {"level": level, "bandwidth": batch["bandwidth"][0], "name": self.names[index], "index": index}
+        return {"noisy": noisy, "clean": clean, **known}
 
 
 def mix(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None = None) -> Batch:

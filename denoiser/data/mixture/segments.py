@@ -36,6 +36,7 @@ class Collection:
         self.frame = self.sample_rate // FRAMES_PER_SECOND  # samples
         self.names = [prefix + name for store, prefix in zip(stores, prefixes, strict=True) for name in store.names]
         self.lengths = np.concatenate([store.lengths for store in stores])
+        self.bandwidths = np.concatenate([store.bandwidths for store in stores])
         # First row of each store, and first frame of each row; at the end the number of all.
         self.first_rows = np.cumsum([0, *(len(store.names) for store in stores)])
         self.frames = np.cumsum([0, *-(-self.lengths // self.frame)])
@@ -102,6 +103,7 @@ class Segments:
         self.starts = (firsts - before) * collection.frame
         self.stops = np.minimum((ends - before) * collection.frame, collection.lengths[self.rows])
         self.lengths: Ints = self.stops - self.starts
+        self.bandwidths = collection.bandwidths[self.rows]
         powers, active = collection.powers, collection.powers[collection.active_frames]
         self.power = np.array([powers[a:b].mean() for a, b in zip(firsts, ends, strict=True)])
         self.active_power = np.array([active[a:b].mean() for a, b in zip(self._low, self._high, strict=True)])
