@@ -17,6 +17,7 @@ from denoiser.models import MODELS
 from denoiser.models.causal import pad_with_silence
 from denoiser.models.heads import HEADS
 
+SPECTRAL = ("sample_rate", "n_fft", "hop", "power", "level_seconds", "bands", "bands_from")
 OPSET = 18  # of December 2022: onnxruntime reads it from 1.14 on
 IR_VERSION = 8
 TOLERANCE = 1e-4  # largest difference of an output value, which lies in [-1, 1]
@@ -107,7 +108,7 @@ def _metadata(denoiser: Denoiser) -> dict[str, Any]:
     return {
         "model": names.get(type(net), type(net).__name__),
         "denoiser_version": version("denoiser"),
-        **{name: getattr(spectral, name) for name in ("sample_rate", "n_fft", "hop", "power", "level_seconds")},
+        **{name: getattr(spectral, name) for name in SPECTRAL},
         "peak": float(spectral.peak),
         "stride": int(net.stride),
         "context": int(net.context),

@@ -38,7 +38,7 @@ def test_the_file_is_complete_for_someone_without_this_program(denoiser, exporte
     assert metadata == {
         "model": "unet", "denoiser_version": __version__, "sample_rate": "16000", "n_fft": "510", "hop": "128",
         "power": "0.3", "level_seconds": "0.0", "peak": "5.0", "stride": "4", "context": str(denoiser.net.context),
-        "head": "noise",
+        "head": "noise", "bands": "0", "bands_from": "8000",
     }  # fmt: skip
     assert (model.opset_import[0].version, model.ir_version) == (18, 8)
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
