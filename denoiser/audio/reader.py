@@ -104,7 +104,7 @@ def probe(path: str | Path) -> Info:
 
 
 def read(path: str | Path) -> tuple[Tensor, int]:
-    """Read a whole file as ``([C, N] float32, sample rate)``; AudioError as of Reader, and for a damaged or empty one."""
+    """Read a whole file as ``([C, N] float32, sample rate)``; AudioError as of Reader, and for a damaged file."""
     with Reader(path) as reader:
         waveform = reader.read(sys.maxsize)
         if reader.failure:
