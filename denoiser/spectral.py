@@ -120,13 +120,12 @@ class Spectral(nn.Module):
         lower.causal = self.causal
         return lower
 
-    def highest(self) -> Tensor:
-        """Return the highest frequency that each bin or band stands for, in Hz: ``[F]``."""
-        single = torch.arange(self.single, device=self.window.device) * (self.sample_rate / self.n_fft)
-        low, high = (erb_number(torch.tensor(hertz)) for hertz in (self.bands_from, self.sample_rate / 2))
+    def band_ends(self) -> Tensor:
+        """Return the frequency up to which each band reaches, Hz: ``[bands]``."""
+        low, high = (erb_number(torch.tensor(edge)) for edge in (self.bands_from, self.sample_rate / 2))
         # A band ends where the next but one begins.
-        ends = ((torch.arange(self.bands, device=self.window.device) + 1.5) / max(1, self.bands)).clamp(max=1)
-        return torch.cat([single, (10 ** ((low + ends * (high - low)) / 21.4) - 1) / 0.00437])
+        ends = ((torch.arange(self.bands, device=self.window.device) + 1.5) / self.bands).clamp(max=1)
+        return (10 ** ((low + ends * (high - low)) / 21.4) - 1) / 0.00437
 
     def _bank(self) -> Tensor:
         """Return overlapping triangles on the ERB scale, which sum to 1 in each bin: ``[bands, bins above single]``."""
@@ -360,9 +359,7 @@ class Spectrum:
 
     def up_to(self, hertz: Tensor, other: "Spectrum") -> "Spectrum":
         """Return this spectrum with the bands of the other one where they reach above the frequencies ``[B]``."""
-        highest = self.spectral.highest()
-        highest[: self.spectral.single] = 0
-        own = (highest <= hertz[:, None])[..., None]
+        own = F.pad(self.spectral.band_ends() <= hertz[:, None], (self.spectral.single, 0), value=True)[..., None]
         magnitude = torch.where(own, self.magnitude, other.magnitude)
         return Spectrum(self.spectral, magnitude=magnitude, phase=torch.where(own, self.phase, other.phase))
 
