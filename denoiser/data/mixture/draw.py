@@ -206,6 +206,14 @@ class Mixtures(Dataset[Batch]):
         before = crop_length(length, self.sample_rate, self.rooms > 0) - length
         return NoiseCrop(row, source.place(rng, index, length) - before, period=0, shift=0, gain=gain)
 
+    def _bandwidth(self, draw: Draw) -> float:
+        """Return the frequency up to which speech and at least one noise are known, Hz.
+
+        Speech that lies above all noise would teach that whatever is high is speech. Silence is known at every one.
+        """
+        noise = max(self.speech.collection.bandwidths[crop.row] for crop in draw.noises)
+        return float(np.inf if draw.speechless else min(self.speech.bandwidths[draw.segment], noise))
+
     def batch(self, draws: Sequence[Draw]) -> Batch:
         """Return the crops of some draws of one length, and all else :func:`~denoiser.data.mixture.mix.mix` takes."""
         speech, length = self.speech, draws[0].length
@@ -221,8 +229,7 @@ class Mixtures(Dataset[Batch]):
             "last": speech.stops[segments] - begins,
             "power": speech.power[segments],
             "active": speech.active_power[segments],
-            # Silence is known at every frequency.
-            "bandwidth": np.array([np.inf if d.speechless else speech.bandwidths[d.segment] for d in draws]),
+            "bandwidth": np.array([self._bandwidth(draw) for draw in draws]),
             "owner": np.array(owners),
             "gain": gain,
             "short": short,
