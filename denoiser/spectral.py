@@ -163,27 +163,26 @@ class Spectral(nn.Module):
 
     def normalise(self, spectrum: Tensor, level: Tensor) -> "Spectrum":
         """Return complex values, of all bins, divided by the level ``[..., 1]`` or ``[..., T]``; 0 where it is 0."""
-        spectrum = spectrum * torch.where(level > 0, 1 / level, 0.0).unsqueeze(-2)
+        factor = torch.where(level > 0, 1 / level, 0.0).unsqueeze(-2)
         if not self.bands:
-            return Spectrum(self, spectrum)
-        upper = spectrum[..., self.single :, :]
+            return Spectrum(self, spectrum * factor)
+        single, upper = spectrum[..., : self.single, :], spectrum[..., self.single :, :]
         shares = self.bank / self.bank.sum(1, keepdim=True).clamp(min=1)
         bands = (shares @ (upper.real.square() + upper.imag.square())).sqrt()
-        joined = torch.cat([spectrum[..., : self.single, :], bands.to(spectrum.dtype)], dim=-2)
-        return Spectrum(self, joined, upper=upper)
+        return Spectrum(self, torch.cat([single, bands.to(single.dtype)], dim=-2) * factor, upper=upper)
 
-    def all_bins(self, magnitude: Tensor, phase: Tensor, noisy: "Spectrum | None" = None) -> Tensor:
-        """Return complex values of all bins, of scaled magnitude and phase ``[..., F, T]``.
+    def all_bins(self, magnitude: Tensor, phase: Tensor, level: Tensor, noisy: "Spectrum | None" = None) -> Tensor:
+        """Return complex values of all bins at ``level``, of scaled magnitude and phase ``[..., F, T]``.
 
         Where there are bands, the bins above ``bands_from`` are those of ``noisy`` with the gain of their bands, at
         most 1.
         """
         linear = self.unscale(magnitude)
         if not self.bands:
-            return linear * phase
+            return linear * phase * level.unsqueeze(-2)
         assert noisy is not None
         assert noisy.upper is not None
-        single = linear[..., : self.single, :] * phase[..., : self.single, :]
+        single = linear[..., : self.single, :] * phase[..., : self.single, :] * level.unsqueeze(-2)
         before, after = self.unscale(noisy.magnitude[..., self.single :, :]), linear[..., self.single :, :]
         gains = (after / before.clamp(min=1e-20)).clamp(max=1)
         return torch.cat([single, (self.bank.mT @ gains) * noisy.upper], dim=-2)
@@ -233,7 +232,7 @@ class Spectral(nn.Module):
         (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984).
         """
         with torch.autocast(magnitude.device.type, enabled=False):
-            spectrum = self.all_bins(magnitude.float(), phase, noisy) * level.unsqueeze(-2)
+            spectrum = self.all_bins(magnitude.float(), phase, level, noisy)
             spectrum = spectrum.reshape(-1, *spectrum.shape[-2:])
             waveform = self._istft(spectrum, length)
             for _ in range(phase_iters):
@@ -298,7 +297,7 @@ class Spectrum:
 
     Given as ``linear`` complex values, or as scaled ``magnitude`` and ``phase``. ``phase`` is complex, of modulus 1 (0
     in silence), or another Spectrum to take it from. Any other form is computed when it is first asked for. Bands have
-    the phase 1, and ``upper`` are the complex values of the bins that they were joined from.
+    the phase 1, and ``upper`` are the bins that they were joined from: complex, at the level of the recording.
     """
 
     def __init__(

@@ -98,7 +98,7 @@ class Frames:
         noisy = spectral.normalise(stft, levels)
         magnitude, phase = self.estimator.magnitudes(noisy, self.options, self._memory)
         self._energies = torch.cat([self._energies, self._band.energies(noisy.magnitude, magnitude)], dim=-1)
-        linear = spectral.all_bins(magnitude, phase, noisy) * levels.unsqueeze(-2)
+        linear = spectral.all_bins(magnitude, phase, levels, noisy)
         windows = torch.fft.irfft(linear.mT, self._n_fft) * spectral.window
         squares = (spectral.window**2).expand(1, count, -1)
         new = overlap_added(torch.cat([windows, squares]), self._hop)
