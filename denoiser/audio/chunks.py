@@ -196,6 +196,7 @@ def _mask(file: BinaryIO, chunks: list[Chunk]) -> int | None:
 
 def _extras(file: BinaryIO, layout: Layout, chunks: list[Chunk], length: int) -> Extras:
     parts: list[tuple[bytes, bytes]] = []
+    inner: list[str] = []
     total = 0
     for name, start, size in chunks:
         total += 0 if name in _OWN else size
@@ -205,8 +206,8 @@ def _extras(file: BinaryIO, layout: Layout, chunks: list[Chunk], length: int) ->
         parts.append((name, content := file.read(size)))
         if content[:4] == b"INFO":
             texts = _chunks(file, layout, start + 4, start + size)
-            parts += [(text.name, b"") for text in texts if text.name not in _KNOWN_TEXTS]
-    return Extras(layout.family, tuple(parts))
+            inner += [text.name.decode() for text in texts if text.name not in _KNOWN_TEXTS]
+    return Extras(layout.family, tuple(parts), tuple(inner))
 
 
 def complete(path: Path, extras: Extras, mask: int | None) -> None:
@@ -220,8 +221,6 @@ def complete(path: Path, extras: Extras, mask: int | None) -> None:
                 file.write(struct.pack("<I", mask))
         file.seek(0, os.SEEK_END)
         for name, content in extras.parts:
-            if not content:
-                continue
             file.write(bytes(-file.tell() % layout.pad))
             file.write(struct.pack(layout.header, name, len(content)) + content)
         file.write(bytes(-file.tell() % layout.pad))

@@ -101,5 +101,5 @@ def _info(container: Container, number: int) -> Info:
         container=container,
         track=number,
         notes=tuple(notes),
-        extras=Extras(container.demuxer, tuple((name.encode(), b"") for name in _other_texts(container))),
+        extras=Extras(container.demuxer, inner=tuple(_other_texts(container))),
     )
