@@ -4,7 +4,7 @@ import os
 import struct
 import subprocess
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -137,7 +137,9 @@ class ContainerWriter:
             return
         with self._stack:
             assert self._process.stdin is not None
-            self._process.stdin.close()
+            # A process that has ended tells why by itself.
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
             if self._process.wait():
                 raise self._failure()
 
