@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from torch import Tensor
 
-from denoiser.audio.container import Container, Track, first_line, input_options, is_installed
+from denoiser.audio.container import Container, Track, first_line, input_options, is_cover, is_installed
 from denoiser.audio.formats import MUXERS, Info, lost, resampled, writable_rate
 from denoiser.errors import AudioError
 from denoiser.filesystem import atomic_write
@@ -95,10 +95,8 @@ class ContainerWriter:
     def _is_kept(self, stream: dict[str, Any]) -> bool:
         kind, codec = stream["codec_type"], stream.get("codec_name", "unknown")
         if kind == "video":
-            is_cover = bool(stream.get("disposition", {}).get("attached_pic"))
-            return (is_cover and codec in _COVERS and self._muxer.name != "webm") or (
-                self._muxer.has_picture and not is_cover
-            )
+            as_cover = codec in _COVERS and self._muxer.name != "webm"
+            return as_cover if is_cover(stream) else self._muxer.has_picture
         if kind == "subtitle":
             return self._muxer.has_picture and (codec in _TEXTS or self._muxer.name == "matroska")
         return kind == "audio" or (kind == "attachment" and self._muxer.name == "matroska")
@@ -152,10 +150,8 @@ class ContainerWriter:
             raise self._failure() from None
 
     def _failure(self) -> AudioError:
-        self._errors.seek(0)
-        why = first_line(self._errors.read(1 << 16))
         advice = "" if self._muxer.name == "matroska" else "; .mkv holds more kinds"
-        return AudioError(f"{self._path}: cannot be written, says ffmpeg ({why}){advice}")
+        return AudioError(f"{self._path}: cannot be written, says ffmpeg ({first_line(self._errors)}){advice}")
 
     def _end(self) -> None:
         self._process.kill()
