@@ -134,7 +134,7 @@ def _is_timed(stream: dict[str, Any]) -> bool:
 
 
 def _start(stream: dict[str, Any]) -> float:
-    # What lies before 0 is the delay of a codec, which the decoder cuts off.
+    # A time before 0 is the delay of a codec, which the decoder cuts off.
     delay = _OPUS_DELAY if stream.get("codec_name") == "opus" else 0.0
     return max(0.0, float(stream.get("start_time", 0)) + delay)
 

@@ -155,6 +155,7 @@ def _checksum(page: bytes) -> int:
 
 
 def _of_mp3(file: BinaryIO) -> Extras:
+    """Return the tags at the begin of an MP3, and the old ones of 128 bytes at its end."""
     size = id3_size(file.read(10))
     length = file.seek(0, os.SEEK_END)
     file.seek(0)

@@ -26,7 +26,7 @@ _COVERS = ("mjpeg", "png")
 class ContainerWriter:
     """A container written block by block, as :class:`~.writer.Writer` writes a sound file, with the same errors.
 
-    ``like`` describes the sound and where it is from. Of a container all else is copied: pictures, subtitles, chapters,
+    ``like`` describes the sound and where it is from. All else of a container is copied: pictures, subtitles, chapters,
     tags and other sound tracks. The sound takes the place of the one it was, in its codec if ``path`` can hold that.
     """
 
@@ -85,7 +85,7 @@ class ContainerWriter:
                 if codec not in ("bin_data", "unknown"):
                     left.append(f"{kind} ({codec})")
                 continue
-            # Of each stream, as ffmpeg copies none by itself where one is named.
+            # One for each stream, as ffmpeg copies none by itself where one is named.
             options += [f"-map_metadata:s:{place}", f"1:s:{index}"]
             place += 1
         if left:
