@@ -26,14 +26,25 @@ _LEAST_BEYOND = 1 << 16
 
 
 class Layout(NamedTuple):
-    """Arrangement of a family of files; ``outer`` is the place of the size of all, which ``counts`` from there on."""
+    """Arrangement of a family of files; ``outer`` tells of the size of all: place, type, and bytes not counted."""
 
     family: str
     first: int  # place of the first chunk
     header: str  # name and size of a chunk, for struct
-    outer: tuple[int, str, int] | None = None  # place, type, bytes not counted
+    outer: tuple[int, str, int] | None = None
     pad: int = 2
     counts_header: bool = False
+
+    def outer_size(self, length: int) -> dict[int, bytes]:
+        """Return the size of all that a file of this length states, by its place; nothing where it states none."""
+        if self.outer is None:
+            return {}
+        place, kind, uncounted = self.outer
+        return {place: _packed(kind, length - uncounted)}
+
+
+def _packed(kind: str, number: int) -> bytes:
+    return struct.pack(kind, min(number, 256 ** struct.calcsize(kind) - 1))
 
 
 _RF64 = Layout("RIFF", 12, "<4sI", (20, "<Q", 8))
@@ -87,31 +98,33 @@ def survey(path: Path) -> Survey | None:
         if sound is None:
             return None
         stated, there = sound.size, length - sound.start
-        if magic[:4] in (b"RF64", b"BW64") and sound.size == 0xFFFFFFFF:
+        if layout is _RF64 and sound.size == 0xFFFFFFFF:
             file.seek(28)
-            stated = int(struct.unpack("<Q", file.read(8))[0])
-        is_open = stated == -1 or (layout.pad == 2 and _is_of_a_stream(stated))
+            stated = int.from_bytes(file.read(8), "little")
+        end = sound.start + stated
         found = Survey(there)
-        if is_open or stated > there:
-            found = found._replace(missing=0 if is_open else stated - there)
-        elif _is_chunk(file, layout, sound.start + stated, length):
-            found = found._replace(held=stated)
-            chunks += _chunks(file, layout, _padded(layout, sound.start + stated), length)
+        if stated == -1 or (layout.pad == 2 and _is_of_a_stream(stated)):
+            pass
+        elif stated > there:
+            found = Survey(there, missing=stated - there)
+        elif _is_chunk(file, layout, end, length):
+            found = Survey(stated)
+            chunks += _chunks(file, layout, _padded(layout, end), length)
         elif stated <= _PREFIX.get(layout.family, 0):
-            found = found._replace(is_unstated=there > stated)
-        elif there - stated >= _LEAST_BEYOND and _ends_with(file, layout, sound.start + stated):
-            found = found._replace(beyond=there - stated)
+            found = Survey(there, is_unstated=there > stated)
+        elif there - stated >= _LEAST_BEYOND and _ends_with(file, layout, end):
+            found = Survey(there, beyond=there - stated)
         else:
-            found = found._replace(held=stated)
+            found = Survey(stated)
         # libsndfile does not know the name BW64.
         patches = {0: b"RF64"} if magic[:4] == b"BW64" else {}
         if found.held != stated:
             patches |= _patches(layout, sound, length)
         elif magic[:4] == b"riff" and stated < there:
             # libsndfile 1.2.2 takes all chunks behind the sound for sound.
-            found = found._replace(end=sound.start + stated)
-        found = found._replace(patches=patches)
-        return found._replace(mask=_mask(file, chunks), extras=_extras(file, layout, chunks, length))
+            found = found._replace(end=end)
+        extras = _extras(file, layout, chunks, length)
+        return found._replace(patches=patches, mask=_mask(file, chunks), extras=extras)
 
 
 def _survey_au(file: BinaryIO, length: int) -> Survey:
@@ -172,16 +185,11 @@ def _ends_with(file: BinaryIO, layout: Layout, place: int) -> bool:
 
 
 def _patches(layout: Layout, sound: Chunk, length: int) -> dict[int, bytes]:
-    there = length - sound.start
-    if layout is _RF64:
-        return {20: struct.pack("<Q", length - 8), 28: struct.pack("<Q", there)}
-    kind = layout.header[0] + layout.header[-1]
-    size = there + struct.calcsize(layout.header) * layout.counts_header
-    patches = {sound.start - struct.calcsize(kind): struct.pack(kind, min(size, 0xFFFFFFFF))}
-    if layout.outer is not None:
-        place, kind, uncounted = layout.outer
-        patches[place] = struct.pack(kind, min(length - uncounted, 0xFFFFFFFF))
-    return patches
+    """Return the bytes that make the header of a file of this length true, by their place."""
+    kind = "<Q" if layout is _RF64 else layout.header[0] + layout.header[-1]
+    place = 28 if layout is _RF64 else sound.start - struct.calcsize(kind)
+    size = length - sound.start + struct.calcsize(layout.header) * layout.counts_header
+    return {place: _packed(kind, size), **layout.outer_size(length)}
 
 
 def _mask(file: BinaryIO, chunks: list[Chunk]) -> int | None:
@@ -196,6 +204,7 @@ def _mask(file: BinaryIO, chunks: list[Chunk]) -> int | None:
 
 def _extras(file: BinaryIO, layout: Layout, chunks: list[Chunk], length: int) -> Extras:
     parts: list[tuple[bytes, bytes]] = []
+    inner: list[str] = []
     total = 0
     for name, start, size in chunks:
         total += 0 if name in _OWN else size
@@ -205,8 +214,8 @@ def _extras(file: BinaryIO, layout: Layout, chunks: list[Chunk], length: int) ->
         parts.append((name, content := file.read(size)))
         if content[:4] == b"INFO":
             texts = _chunks(file, layout, start + 4, start + size)
-            parts += [(text.name, b"") for text in texts if text.name not in _KNOWN_TEXTS]
-    return Extras(layout.family, tuple(parts))
+            inner += [text.name.decode() for text in texts if text.name not in _KNOWN_TEXTS]
+    return Extras(layout.family, tuple(parts), tuple(inner))
 
 
 def complete(path: Path, extras: Extras, mask: int | None) -> None:
@@ -220,16 +229,12 @@ def complete(path: Path, extras: Extras, mask: int | None) -> None:
                 file.write(struct.pack("<I", mask))
         file.seek(0, os.SEEK_END)
         for name, content in extras.parts:
-            if not content:
-                continue
             file.write(bytes(-file.tell() % layout.pad))
             file.write(struct.pack(layout.header, name, len(content)) + content)
         file.write(bytes(-file.tell() % layout.pad))
-        if layout.outer is not None:
-            place, kind, uncounted = layout.outer
-            size = file.tell() - uncounted
+        for place, size in layout.outer_size(file.tell()).items():
             file.seek(place)
-            file.write(struct.pack(kind, size))
+            file.write(size)
 
 
 class Mended:

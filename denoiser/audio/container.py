@@ -8,7 +8,7 @@ import struct
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from denoiser.errors import AudioError
 
@@ -115,20 +115,26 @@ def is_cut_off(path: Path, demuxer: str) -> bool:
     return place > length
 
 
-def first_line(errors: bytes) -> str:
+def is_cover(stream: dict[str, Any]) -> bool:
+    return bool(stream.get("disposition", {}).get("attached_pic"))
+
+
+def first_line(errors: bytes | IO[bytes]) -> str:
     """Return the first thing a program said, the cause of the rest, without the names of its modules and the file."""
+    if not isinstance(errors, bytes):
+        errors.seek(0)
+        errors = errors.read(1 << 16)
     first = errors.decode(errors="replace").strip().partition("\n")[0]
     return re.sub(r"^(\[[^]]*\]|file:.*:) *", "", first).strip()
 
 
 def _is_timed(stream: dict[str, Any]) -> bool:
     """Return True for sound and moving pictures: not for subtitles, which begin at the first word, and covers."""
-    is_cover = stream.get("disposition", {}).get("attached_pic")
-    return stream["codec_type"] in ("audio", "video") and not is_cover and "start_time" in stream
+    return stream["codec_type"] in ("audio", "video") and not is_cover(stream) and "start_time" in stream
 
 
 def _start(stream: dict[str, Any]) -> float:
-    # What lies before 0 is the delay of a codec, which the decoder cuts off.
+    # A time before 0 is the delay of a codec, which the decoder cuts off.
     delay = _OPUS_DELAY if stream.get("codec_name") == "opus" else 0.0
     return max(0.0, float(stream.get("start_time", 0)) + delay)
 

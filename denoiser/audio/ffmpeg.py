@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from denoiser.audio.container import Container, examine, first_line, input_options, is_cut_off, is_installed
+from denoiser.audio.container import Container, examine, first_line, input_options, is_cover, is_cut_off, is_installed
 from denoiser.audio.formats import DEMUXERS, TAGS, Extras, Info, select_tags
 from denoiser.errors import AudioError
 
@@ -48,8 +48,7 @@ class Source:
         size = 4 * self.info.channels
         data = process.stdout.read(samples * size)
         if len(data) < samples * size and process.wait():
-            self._errors.seek(0)
-            raise AudioError(f"{self.info.path}: damaged, says ffmpeg ({first_line(self._errors.read(1 << 16))})")
+            raise AudioError(f"{self.info.path}: damaged, says ffmpeg ({first_line(self._errors)})")
         whole = len(data) // size
         return np.frombuffer(data, "<f4", whole * self.info.channels).reshape(whole, self.info.channels)
 
@@ -76,7 +75,7 @@ class Source:
 
 def _other_texts(container: Container) -> list[str]:
     """Return the names of tags that no sound file of libsndfile keeps, and of a cover."""
-    covers = ["cover" for stream in container.streams if stream.get("disposition", {}).get("attached_pic")]
+    covers = ["cover"] if any(map(is_cover, container.streams)) else []
     return sorted({*container.tags, *covers} - {*TAGS, *_TECHNICAL})
 
 
@@ -101,5 +100,5 @@ def _info(container: Container, number: int) -> Info:
         container=container,
         track=number,
         notes=tuple(notes),
-        extras=Extras(container.demuxer, tuple((name.encode(), b"") for name in _other_texts(container))),
+        extras=Extras(container.demuxer, inner=tuple(_other_texts(container))),
     )

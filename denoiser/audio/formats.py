@@ -27,11 +27,11 @@ _DEMUXERS = {
     "asf": "wma wmv asf",
     "mpegts": "mts m2ts m2t ts",
     "mpeg": "mpg mpeg vob",
-    "ogg": "spx ogv ogx ogm ogg oga",  # Speex, and FLAC in OGG
+    "ogg": "spx ogv ogx ogm",
     "mp3": "mp1 mp2 mp3 mpa m1a m2a",
     "amr": "amr awb", "eac3": "eac3 ec3", "oma": "oma aa3", "rm": "rm ra rmvb", "iff": "dff", "truehd": "thd",
     "dts": "dts", "avi": "avi divx", "mpc": "mpc", "dv": "dv", "nut": "nut", "wtv": "wtv", "gxf": "gxf",
-    "caf": "caf", "wav": "wav", "aac": "aac", "ac3": "ac3", "flv": "flv", "ape": "ape", "wv": "wv", "tta": "tta",
+    "aac": "aac", "ac3": "ac3", "flv": "flv", "ape": "ape", "wv": "wv", "tta": "tta",
     "tak": "tak", "voc": "voc", "gsm": "gsm", "mxf": "mxf", "shn": "shn", "dsf": "dsf",
 }  # fmt: skip
 DEMUXERS = {f".{name}": demuxer for demuxer, names in _DEMUXERS.items() for name in names.split()}
@@ -77,11 +77,12 @@ BITS = {
 _KEPT = frozenset(BITS) | {"ULAW", "ALAW", "OPUS"}
 
 # Parts that are texts: chunks of WAV, AIFF and CAF, and the tags of FLAC and MP3.
-_TEXTS = (b"INFO", b"NAME", b"AUTH", b"ANNO", b"(c) ", b"info", b"tags", b"old tags")
+_TEXTS = {b"INFO", b"NAME", b"AUTH", b"ANNO", b"(c) ", b"info", b"tags", b"old tags"}
 # Format → family of its extras.
-FAMILIES = {name: name for name in ("AIFF", "CAF", "FLAC", "MP3", "OGG")} | dict.fromkeys(
-    ("WAV", "WAVEX", "RF64"), "RIFF"
-)
+FAMILIES = {
+    "AIFF": "AIFF", "CAF": "CAF", "FLAC": "FLAC", "MP3": "MP3", "OGG": "OGG",
+    "WAV": "RIFF", "WAVEX": "RIFF", "RF64": "RIFF",
+}  # fmt: skip
 MASKED = ("WAVEX", "RF64")  # formats that can hold any mask of speakers
 # Channels → the mask that FLAC and OGG mean by their number.
 MASKS = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
@@ -109,21 +110,29 @@ UNHELD = {
 
 @dataclass(frozen=True)
 class Extras:
-    """Parts of a file beside its sound, name and content, which are copied into another of the same ``family``."""
+    """Parts of a file beside its sound, name and content, which are copied into another of the same ``family``.
+
+    ``inner`` are the names of texts and covers inside of parts that are none of TAGS.
+    """
 
     family: str = ""
     parts: tuple[tuple[bytes, bytes], ...] = ()
+    inner: tuple[str, ...] = ()
+
+    @property
+    def _kinds(self) -> set[bytes]:
+        """Names of the parts; of a LIST it is its kind: adtl for labels."""
+        return {content[:4] if name == b"LIST" else name for name, content in self.parts}
 
     @property
     def names(self) -> list[str]:
-        """Names of the parts but texts, which are tags too; of a LIST it is its kind: adtl for labels."""
-        lists = [content[:4] if name == b"LIST" else name for name, content in self.parts]
-        return sorted({name.decode("latin-1").strip() for name in lists if name not in _TEXTS})
+        """Names of all that is lost where the parts are, but for tags."""
+        return sorted({*self.inner, *(name.decode("latin-1").strip() for name in self._kinds - _TEXTS)})
 
     @property
     def has_texts(self) -> bool:
         """True if texts are among the parts: tags need not be written beside them."""
-        return any((content[:4] if name == b"LIST" else name) in _TEXTS for name, content in self.parts)
+        return bool(self._kinds & _TEXTS)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Source(Sound):
     def __init__(self, path: Path) -> None:
         found = chunks.survey(path) or chunks.Survey(0)
         kind = identify(path)
-        # Of a FLAC, the place in the file tells whether it is damaged or cut off.
+        # The place in a FLAC tells whether it is damaged or cut off.
         is_odd = found.patches or found.end is not None or kind == "flac"
         self._mended = chunks.Mended(path, found.patches, found.end) if is_odd else None
         self._length = path.stat().st_size

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from denoiser.audio.formats import TAGS, Extras
-from denoiser.audio.signatures import id3_size
+from denoiser.audio.signatures import id3_size, seven_bits
 
 _PADDING, _COMMENTS, _PICTURE = 1, 4, 6  # kinds of FLAC's blocks
 _MOST = 1 << 26  # bytes
 _VORBIS, _OPUS = b"\x03vorbis", b"OpusTags"  # before the comments in OGG
 _LARGEST_PAGE = 1 << 16  # bytes of an OGG
 # Frames of ID3 that libsndfile reads as tags, or that say how long the sound is.
-_KNOWN_FRAMES = b"TIT2 TPE1 TALB TRCK TDRC TYER TCON COMM TCOP TSSE TLEN".split()
+_KNOWN_FRAMES = frozenset("TIT2 TPE1 TALB TRCK TDRC TYER TCON COMM TCOP TSSE TLEN".split())
 _MASK = re.compile(rb"WAVEFORMATEXTENSIBLE_CHANNEL_MASK=0x([0-9a-f]{1,8})", re.IGNORECASE)
 _KNOWN = frozenset((*TAGS, "encoder", "vendor", "waveformatextensible_channel_mask"))
 
@@ -31,9 +31,9 @@ def read_extras(path: Path, format: str) -> Extras:
         if format == "OGG":
             return _of_ogg(file)
         blocks = [(kind, content) for kind, content in _flac_blocks(file) if kind in (_COMMENTS, _PICTURE)]
-    parts = [(b"tags" if kind == _COMMENTS else b"cover", content) for kind, content in blocks]
-    names = [(name, b"") for kind, content in blocks if kind == _COMMENTS for name in _comment_names(content)]
-    return Extras("FLAC", (*parts, *names))
+    parts = [(b"tags" if kind == _COMMENTS else b"cover", content) for kind, content in blocks if content]
+    inner = [name for kind, content in blocks if kind == _COMMENTS for name in _comment_names(content)]
+    return Extras("FLAC", tuple(parts), tuple(inner))
 
 
 def speakers(extras: Extras) -> int | None:
@@ -80,26 +80,26 @@ def _flac_blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 def _into_flac(source: BinaryIO, target: BinaryIO, extras: Extras) -> None:
     kinds = {b"tags": _COMMENTS, b"cover": _PICTURE}
     blocks = [(kind, content) for kind, content in _flac_blocks(source) if kind not in (_PADDING, _COMMENTS, _PICTURE)]
-    blocks += [(kinds[name], content) for name, content in extras.parts if name in kinds and content]
+    blocks += [(kinds[name], content) for name, content in extras.parts]
     target.write(b"fLaC")
     for number, (kind, content) in enumerate(blocks, 1):
         target.write(bytes([kind | (0x80 if number == len(blocks) else 0)]) + len(content).to_bytes(3, "big") + content)
     shutil.copyfileobj(source, target)
 
 
-def _comment_names(comments: bytes) -> list[bytes]:
+def _comment_names(comments: bytes) -> list[str]:
     """Return the names of Vorbis comments that libsndfile does not know."""
     try:
         (vendor,) = struct.unpack_from("<I", comments)
         (count,) = struct.unpack_from("<I", comments, 4 + vendor)
-        place, names = 8 + vendor, set()
+        place, names = 8 + vendor, set[str]()
         for _ in range(count):
             (size,) = struct.unpack_from("<I", comments, place)
-            names.add(comments[place + 4 : place + 4 + size].partition(b"=")[0].lower())
+            names.add(comments[place + 4 : place + 4 + size].partition(b"=")[0].lower().decode("latin-1"))
             place += 4 + size
     except struct.error:
         return []
-    return sorted(name for name in names if name.decode("latin-1") not in _KNOWN)
+    return sorted(names - _KNOWN)
 
 
 def _of_ogg(file: BinaryIO) -> Extras:
@@ -116,10 +116,10 @@ def _of_ogg(file: BinaryIO) -> Extras:
             break
     comments = packets[1] if len(packets) > 1 else b""
     comments = comments.removeprefix(_VORBIS).removeprefix(_OPUS)
-    names = [(name, b"") for name in _comment_names(comments)]
+    inner = tuple(_comment_names(comments))
     # Beside the setup of Vorbis, in one page.
     is_kept = 0 < len(comments) < _LARGEST_PAGE // 2
-    return Extras("OGG", ((b"tags", comments), *names)) if is_kept else Extras("", tuple(names))
+    return Extras("OGG", ((b"tags", comments),), inner) if is_kept else Extras(inner=inner)
 
 
 def _pages(file: BinaryIO) -> Iterator[tuple[bytes, bytes, bytes]]:
@@ -155,38 +155,31 @@ def _checksum(page: bytes) -> int:
 
 
 def _of_mp3(file: BinaryIO) -> Extras:
+    """Return the tags at the begin of an MP3, and the old ones of 128 bytes at its end."""
     size = id3_size(file.read(10))
     length = file.seek(0, os.SEEK_END)
-    parts = []
-    if 0 < size <= min(length, _MOST):
-        file.seek(0)
-        parts.append((b"tags", file.read(size)))
-    if length > 128:
-        file.seek(-128, os.SEEK_END)
-        old = file.read(128)
-        parts += [(b"old tags", old)] if old[:3] == b"TAG" else []
-    names = [(name, b"") for name in _frame_names(parts[0][1])] if parts else []
-    return Extras("MP3", (*parts, *names))
+    file.seek(0)
+    tags = file.read(size) if size <= min(length, _MOST) else b""
+    file.seek(max(0, length - 128))
+    old = file.read()
+    parts = [(b"tags", tags)] if tags else []
+    parts += [(b"old tags", old)] if old[:3] == b"TAG" else []
+    return Extras("MP3", tuple(parts), tuple(_frame_names(tags)))
 
 
-def _frame_names(tags: bytes) -> list[bytes]:
+def _frame_names(tags: bytes) -> list[str]:
     """Return the names of ID3's frames that are no tag of libsndfile's."""
-    names, place = set(), 10
+    names, place = set[str](), 10
     while place + 10 < len(tags) and tags[place : place + 4].isalnum():
         name, sizes = tags[place : place + 4], tags[place + 4 : place + 8]
-        bits = 7 if tags[3] == 4 else 8
-        place += 10 + sum(byte << bits * power for power, byte in enumerate(reversed(sizes)))
-        names.add(b"cover" if name == b"APIC" else name)
-    return sorted(names - set(_KNOWN_FRAMES))
+        place += 10 + (seven_bits(sizes) if tags[3] == 4 else int.from_bytes(sizes, "big"))
+        names.add("cover" if name == b"APIC" else name.decode())
+    return sorted(names - _KNOWN_FRAMES)
 
 
 def _into_mp3(source: BinaryIO, target: BinaryIO, extras: Extras) -> None:
-    parts = {name: content for name, content in extras.parts if content}
+    parts = dict(extras.parts)
     source.seek(id3_size(source.read(10)))
     target.write(parts.get(b"tags", b""))
     shutil.copyfileobj(source, target)
-    if b"old tags" in parts:
-        source.seek(-128, os.SEEK_END)
-        if source.read(3) == b"TAG":
-            target.seek(-128, os.SEEK_END)
-        target.write(parts[b"old tags"])
+    target.write(parts.get(b"old tags", b""))

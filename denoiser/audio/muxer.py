@@ -4,13 +4,13 @@ import os
 import struct
 import subprocess
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from torch import Tensor
 
-from denoiser.audio.container import Container, Track, first_line, input_options, is_installed
+from denoiser.audio.container import Container, Track, first_line, input_options, is_cover, is_installed
 from denoiser.audio.formats import MUXERS, Info, lost, resampled, writable_rate
 from denoiser.errors import AudioError
 from denoiser.filesystem import atomic_write
@@ -26,7 +26,7 @@ _COVERS = ("mjpeg", "png")
 class ContainerWriter:
     """A container written block by block, as :class:`~.writer.Writer` writes a sound file, with the same errors.
 
-    ``like`` describes the sound and where it is from. Of a container all else is copied: pictures, subtitles, chapters,
+    ``like`` describes the sound and where it is from. All else of a container is copied: pictures, subtitles, chapters,
     tags and other sound tracks. The sound takes the place of the one it was, in its codec if ``path`` can hold that.
     """
 
@@ -85,7 +85,7 @@ class ContainerWriter:
                 if codec not in ("bin_data", "unknown"):
                     left.append(f"{kind} ({codec})")
                 continue
-            # Of each stream, as ffmpeg copies none by itself where one is named.
+            # One for each stream, as ffmpeg copies none by itself where one is named.
             options += [f"-map_metadata:s:{place}", f"1:s:{index}"]
             place += 1
         if left:
@@ -95,10 +95,8 @@ class ContainerWriter:
     def _is_kept(self, stream: dict[str, Any]) -> bool:
         kind, codec = stream["codec_type"], stream.get("codec_name", "unknown")
         if kind == "video":
-            is_cover = bool(stream.get("disposition", {}).get("attached_pic"))
-            return (is_cover and codec in _COVERS and self._muxer.name != "webm") or (
-                self._muxer.has_picture and not is_cover
-            )
+            as_cover = codec in _COVERS and self._muxer.name != "webm"
+            return as_cover if is_cover(stream) else self._muxer.has_picture
         if kind == "subtitle":
             return self._muxer.has_picture and (codec in _TEXTS or self._muxer.name == "matroska")
         return kind == "audio" or (kind == "attachment" and self._muxer.name == "matroska")
@@ -137,7 +135,9 @@ class ContainerWriter:
             return
         with self._stack:
             assert self._process.stdin is not None
-            self._process.stdin.close()
+            # A process that has ended tells why by itself.
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
             if self._process.wait():
                 raise self._failure()
 
@@ -150,10 +150,8 @@ class ContainerWriter:
             raise self._failure() from None
 
     def _failure(self) -> AudioError:
-        self._errors.seek(0)
-        why = first_line(self._errors.read(1 << 16))
         advice = "" if self._muxer.name == "matroska" else "; .mkv holds more kinds"
-        return AudioError(f"{self._path}: cannot be written, says ffmpeg ({why}){advice}")
+        return AudioError(f"{self._path}: cannot be written, says ffmpeg ({first_line(self._errors)}){advice}")
 
     def _end(self) -> None:
         self._process.kill()

@@ -22,7 +22,7 @@ _STEP = 1 << 18  # samples of all channels decoded at once
 class Reader:
     """A sound file read block by block, from start to end; ``info`` holds the facts of its header.
 
-    Of several sound tracks ``track`` chooses one, counted from 1, by default that which the file calls its default.
+    ``track`` chooses one of several sound tracks, counted from 1, by default that which the file calls its default.
 
     Raises AudioError if the file is missing, empty or not audio, or has no such track.
     """

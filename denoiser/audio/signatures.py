@@ -19,10 +19,13 @@ SNDFILE = frozenset(("wav", "w64", "aiff", "caf", "au", "nistsphere", "flac", "o
 
 
 def id3_size(head: bytes) -> int:
-    """Return the length of the tags that begin so, 0 if none do: four bytes of seven bits, and the header's ten."""
-    if head[:3] != b"ID3" or len(head) < 10:
-        return 0
-    return 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    """Return the length of the tags of ID3 that begin so, with their header of ten bytes; 0 if none do."""
+    return 10 + seven_bits(head[6:10]) if head[:3] == b"ID3" and len(head) >= 10 else 0
+
+
+def seven_bits(number: bytes) -> int:
+    """Return a number of which each byte holds seven bits, the highest first, as ID3 writes them."""
+    return sum(byte << 7 * place for place, byte in enumerate(reversed(number)))
 
 
 def identify(path: Path) -> str | None:

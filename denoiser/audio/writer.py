@@ -37,8 +37,6 @@ _LIMITED = ("WAV", "WAVEX", "AIFF", "AU")  # formats with lengths of 32 bits
 _TOO_LONG = "it would pass 4 GB; .w64, .caf and .flac can"
 # Samples encoded at once: minutes of Vorbis in one call overflow libsndfile's stack.
 _STEP = 1 << 14
-# Hz. MP3 knows lower rates too, but they sound muffled.
-_MP3_RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 
 
 class Writer:
@@ -75,7 +73,8 @@ class Writer:
         self._extras_size = sum(len(content) + 32 for _, content in extras.parts)
         if self._format in ("WAV", "WAVEX") and self._is_too_long(frames):
             self._format, self._subtype = encoding(self._path, "RF64", self._subtype)
-        self._order = _inverse(VORBIS[channels]) if self._format == "OGG" and channels in VORBIS else None
+        is_reordered = self._format == "OGG" and channels in VORBIS
+        self._order = torch.tensor(VORBIS[channels]).argsort() if is_reordered else None
         self._keep(mask, extras, select_tags(tags or {}))
         if rate != sample_rate:
             self.notes.append(resampled({"OPUS": "Opus"}.get(self._subtype, "MP3"), sample_rate, rate))
@@ -178,10 +177,6 @@ class Writer:
             raise AudioError(f"{self._path}: cannot be written as {sound} ({why})") from error
 
 
-def _inverse(order: list[int]) -> list[int]:
-    return sorted(range(len(order)), key=order.__getitem__)
-
-
 def _quantised(samples: Tensor, subtype: str) -> Tensor:
     """Round to the nearest value the subtype holds: libsndfile itself rounds down, which costs 6 dB."""
     if subtype in FLOATING:
@@ -204,7 +199,8 @@ def mp3(waveform: Tensor, sample_rate: int) -> bytes:
 
     Raises AudioError if this libsndfile has no encoder.
     """
-    target = min((rate for rate in _MP3_RATES if rate >= sample_rate), default=_MP3_RATES[-1])
+    # MP3 knows rates below 16 kHz too, but they sound muffled.
+    target = writable_rate("MPEG_LAYER_III", max(sample_rate, 16_000))
     samples = resample(waveform[:2], sample_rate, target).clamp(-1, 1).numpy().T
     buffer = io.BytesIO()
     try:

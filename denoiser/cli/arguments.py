@@ -16,7 +16,7 @@ from denoiser.settings import expanded, quoted, unquoted
 _KEY = re.compile(r"\+{0,2}[\w./@$:-]+")
 _MULTIRUN = frozenset({"-m", "--multirun"})
 _FLAGS = _MULTIRUN | set("-h --help --hydra-help --version --resolve -r --run -sc --shell-completion".split())
-# Of Hydra's options, those that a value follows.
+# Those of Hydra's options that a value follows.
 _VALUED = set("-c --cfg -p --package -cp --config-path -cn --config-name -cd --config-dir -i --info".split())
 
 

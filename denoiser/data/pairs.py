@@ -49,11 +49,11 @@ def vctk_demand(root: Path) -> Folders:
 
     Names like those of its archives are known too: ``noisy_trainset_wav``, ``noisy_trainset_28spk_wav_16k``.
     """
-    parts = {"train": "trainset_28spk_wav", "test": "testset_wav", "val": "valset_wav"}
-    for part, published in parts.items():
-        found = [folder.name.removeprefix("noisy_") for folder in root.glob(f"noisy_{part}*") if folder.is_dir()]
-        parts[part] = min([name for name in found if name == published] or sorted(found), key=len, default=published)
-    names = [f"{side}_{name}" for name in parts.values() for side in ("noisy", "clean")]
+    names: list[str] = []
+    for part, published in (("train", "trainset_28spk_wav"), ("test", "testset_wav"), ("val", "valset_wav")):
+        found = sorted(path.name.removeprefix("noisy_") for path in root.glob(f"noisy_{part}*") if path.is_dir())
+        name = published if published in found else min(found, key=len, default=published)
+        names += [f"noisy_{name}", f"clean_{name}"]
     if missing := [name for name in names[:4] if not (root / name).is_dir()]:
         raise CorpusError(
             f"data.root={root}: not VCTK-DEMAND, {_missing(root, missing)}; python -m denoiser download root={root} "
@@ -76,12 +76,12 @@ def folders(root: Path) -> Folders:
 
     inside = {part: own(*(f"*/{name}" for name in names)) for part, names in PARTS.items()}
     beside = {part: own(*(f"{name}/*" for name in names)) for part, names in PARTS.items()}
-    found = inside if inside["train"] else beside
-    train = found["train"] if inside["train"] else own("*") or beside["train"]
+    train = inside["train"] or own("*") or beside["train"]
     if train is None:
         problem = f"no noisy/ and clean/ in it, nor in train/; {_missing(root, ['noisy', 'clean'])}"
         remedy = "put files and clean twins there; for folders named as noisy_trainset_wav: data=vctk_demand"
         raise CorpusError(f"data.root={root}: {problem}; {remedy}")
+    found = inside if inside["train"] else beside
     return Folders(train, found["test"], val=found["val"])
 
 

@@ -1,8 +1,8 @@
 """DNSMOS P.835: ratings by listeners, estimated from a recording alone, without a clean one.
 
 C. K. A. Reddy, V. Gopal, R. Cutler, "DNSMOS P.835: a non-intrusive perceptual objective speech quality metric to
-evaluate noise suppressors", ICASSP 2022. Of the package ``speechmos``, which brings the network, only its file is used:
-the package's function also computes a rating that nobody asks for here, for which it needs librosa and numba.
+evaluate noise suppressors", ICASSP 2022. The package ``speechmos`` brings the network, and only its file is used: the
+package's function also computes a rating that nobody asks for here, for which it needs librosa and numba.
 """
 
 import math

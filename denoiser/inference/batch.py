@@ -163,7 +163,6 @@ class _Work:
 
     def _enhance(self, job: Job) -> Enhanced:
         blocks = blocks_at_once(self.denoiser, self.left[job], self.threads)
-        advance = partial(self._advance, job)
         with as_files(job.source, job.target, self.raw) as (source, target):
             with _sharing_threads(blocks):
                 enhanced = self.denoiser.enhance_file(
@@ -172,7 +171,7 @@ class _Work:
                     self.options,
                     loudness=self.loudness,
                     track=self.track,
-                    progress=advance,
+                    progress=partial(self._advance, job),
                     blocks_at_once=blocks,
                 )
             if self.plot:

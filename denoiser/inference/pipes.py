@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,15 +13,12 @@ from denoiser.errors import AudioError, DenoiserError
 
 # Compared by identity: a file may have either name.
 STDIN, STDOUT = Path("standard input"), Path("standard output")
-_NAMES = {
-    **dict.fromkeys(("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"), "-"),
-    **dict.fromkeys(("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"), "-"),
-}
+_NAMES = ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 def plain(name: str) -> str:
     """Return ``-`` for the names that a system gives to standard input and output, else the name."""
-    return _NAMES.get(name, name)
+    return "-" if name in _NAMES else name
 
 
 def is_pipe(path: str | Path) -> bool:
@@ -48,11 +45,9 @@ def as_files(source: Path, target: Path, raw: Raw | None = None) -> Iterator[tup
     with TemporaryDirectory(prefix="denoiser-") as folder:
         noisy = Path(folder, source.name) if reads else source
         enhanced = Path(folder, f"{target.name}.wav") if writes else target
-        if source is STDIN:
-            with open(noisy, "wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-        elif reads:
-            with open(noisy, "wb") as file, open(source, "rb") as pipe:
+        if reads:
+            given = nullcontext(sys.stdin.buffer) if source is STDIN else source.open("rb")
+            with given as pipe, open(noisy, "wb") as file:
                 shutil.copyfileobj(pipe, file)
         try:
             if raw:

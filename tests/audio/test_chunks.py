@@ -146,6 +146,24 @@ def test_a_big_wave_of_the_itu_is_read(tmp_path):
     assert torch.equal(audio.read(tmp_path / "a.wav")[0], expected)
 
 
+@pytest.mark.parametrize(("format", "offset"), [("W64", 16), ("CAF", 4)])
+def test_a_crashed_recorder_may_have_stored_more_than_4_gb(tmp_path, format, offset):
+    path = tmp_path / "a.wav"
+    content = written(path, format)
+    start = content.index(b"data") + offset
+    content[start : start + 8] = bytes(8)
+    path.write_bytes(content)
+    frames = audio.probe(path).frames
+    os.truncate(path, len(content) + (5 << 30))
+    assert audio.probe(path).frames == frames + (5 << 29)
+
+
+def test_an_rf64_that_ends_in_its_header_is_an_error(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"RF64\xff\xff\xff\xffWAVEdata\xff\xff\xff\xff")
+    with pytest.raises(AudioError, match="not readable as audio"):
+        audio.read(tmp_path / "a.wav")
+
+
 @pytest.mark.parametrize("name", ["b.wav", "b.rf64"])
 def test_chunks_of_a_field_recorder_come_back(tmp_path, name):
     path, target = tmp_path / "a.wav", tmp_path / name

@@ -53,6 +53,16 @@ def test_all_tags_and_the_cover_come_back(tmp_path, suffix):
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
+def test_an_mp3_with_old_tags_alone_keeps_them_and_names_nothing_else(tmp_path):
+    old = b"TAG" + b"Alphabetically".ljust(125, b"\0")
+    audio.write(tmp_path / "a.mp3", make_voice(1.0, RATE), RATE)
+    (tmp_path / "a.mp3").write_bytes((tmp_path / "a.mp3").read_bytes() + old)
+    extras = audio.probe(tmp_path / "a.mp3").extras
+    assert (extras.parts, extras.names) == (((b"old tags", old),), [])
+    audio.write(tmp_path / "b.mp3", make_voice(1.0, RATE), RATE, extras=extras)
+    assert (tmp_path / "b.mp3").read_bytes()[-128:] == old
+
+
 def test_the_speakers_that_a_tag_of_a_flac_states_come_back(tmp_path):
     source = tmp_path / "a.flac"
     audio.write(tmp_path / "a.wav", make_voice(0.1, RATE), RATE)

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ import torch
 from conftest import make_noise, make_voice
 from denoiser import audio
 from denoiser.audio import container
+from denoiser.audio.formats import Extras
+from denoiser.audio.muxer import ContainerWriter
 from denoiser.errors import AudioError
 from denoiser.inference.batch import enhance_files
 from denoiser.inference.jobs import plan
@@ -216,3 +219,29 @@ def test_a_container_that_cannot_be_written_is_one_line_and_leaves_nothing(denoi
         denoiser.enhance_file("film.mov", "clean.webm")
     assert "\n" not in str(error.value)
     assert not [path.name for path in here.iterdir() if "clean" in path.name]
+
+
+def test_a_container_says_what_of_a_sound_file_it_changes_and_does_not_keep(here):
+    audio.write("a.wav", NOISY, 44_100, extras=Extras("RIFF", ((b"bext", bytes(602)),)))
+    with ContainerWriter(Path("a.webm"), audio.probe("a.wav")) as writer:
+        writer.write(NOISY)
+    resampled = "resampled from 44100 to 48000 Hz, as Opus has no such rate"
+    assert writer.notes == [resampled, "not kept, as .webm has no place for them: bext"]
+    assert audio.probe("a.webm").sample_rate == 48_000
+
+
+def test_a_writer_whose_ffmpeg_ended_before_the_last_samples_is_an_error(here):
+    audio.write("a.wav", torch.zeros(1, 99), RATE)
+    with (
+        pytest.raises(AudioError, match=r"a\.m4a: cannot be written"),
+        ContainerWriter(Path("a.m4a"), audio.probe("a.wav")) as writer,
+    ):
+        end(writer)
+    assert [path.name for path in here.iterdir()] == ["a.wav"]
+
+
+def end(writer: ContainerWriter) -> None:
+    """End its ffmpeg, as where no memory is left, and write some samples that stay in a buffer."""
+    writer._process.kill()
+    writer._process.wait()
+    writer.write(torch.zeros(1, 9))
