@@ -23,19 +23,23 @@ def level_over_time(power: Tensor, span: int, near: int, causal: bool) -> Tensor
     frames = power.shape[-1]
     place = torch.arange(frames, device=power.device)
 
-    def decibels(before: int, after: int, exponent: float = 1.0) -> Tensor:
-        """Return the mean of the frames around each one, as a power mean."""
-        sums = F.pad((power.double() ** exponent).cumsum(-1), (1, 0))
+    def sums(exponent: float) -> Tensor:
+        return F.pad((power.double() ** exponent).cumsum(-1), (1, 0))
+
+    def decibels(sums: Tensor, before: int, after: int) -> Tensor:
+        """Return the mean of the frames around each one; ``sums`` are those of all frames before."""
         first = (place - before).clamp(min=0)
         last = (place + after + 1).clamp(max=frames)
         total = (sums[..., last] - sums[..., first]).clamp(min=1e-300)
-        return 10 / exponent * torch.log10(total / (counts[..., last] - counts[..., first]).clamp(min=1))
+        return 10 * torch.log10(total / (counts[..., last] - counts[..., first]).clamp(min=1))
 
-    level = past = decibels(span, 0)
+    plain = sums(1.0)
+    level = past = decibels(plain, span, 0)
     if not causal:
-        future, around = decibels(0, span), decibels(span, span)
-        here = decibels(near, near, NEAR_POWER)
-        distance = (decibels(0, span, NEAR_POWER) - here).abs() - (decibels(span, 0, NEAR_POWER) - here).abs()
+        future, around = decibels(plain, 0, span), decibels(plain, span, span)
+        soft = sums(NEAR_POWER)
+        here, before, after = decibels(soft, near, near), decibels(soft, span, 0), decibels(soft, 0, span)
+        distance = ((after - here).abs() - (before - here).abs()) / NEAR_POWER
         closer = torch.lerp(future, past, torch.sigmoid(distance / NEAR_DECIBELS))
         is_step = torch.sigmoid(((past - future).abs() - STEP_DECIBELS) / STEP_SOFTNESS)
         level = torch.lerp(around, closer, is_step)

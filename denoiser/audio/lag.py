@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 SEGMENT = 1 << 19  # samples correlated at once: 33 s at 16 kHz
+LONGEST_LAG = 1.0  # seconds; a recording that is further apart is another one
 LEAST_SIMILARITY = 0.2  # -14 dB of one sound in the other
 
 

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denoiser.audio.lag import find_lag
+from denoiser.audio.lag import LONGEST_LAG, find_lag
 from denoiser.data.store import Store, to_float
 from denoiser.errors import CorpusError
 
 LOOKED_AT = 16  # pairs of a corpus
 SECONDS = 10.0  # of each, from its middle
-LONGEST_LAG = 1.0  # seconds
 LATE = 0.0005  # seconds that a lag has to have to be told
 TOO_LATE = 0.016  # seconds; half a window of the spectra: nothing of clean stands where it does in noisy
 CLEANER = 3.0  # dB by which the pauses of noisy lie deeper than those of clean, if the two are exchanged

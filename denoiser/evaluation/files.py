@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from denoiser import audio
-from denoiser.audio.lag import advance, find_lag
+from denoiser.audio.lag import LONGEST_LAG, advance, find_lag
 from denoiser.data.metadata import gather, read_logs
 from denoiser.errors import AudioError, ConfigError, DenoiserError
 from denoiser.evaluation import dnsmos, metrics, scoring, tables
@@ -23,7 +23,6 @@ from denoiser.evaluation.tables import Row
 
 RATE = 16_000  # Hz; everything is resampled to it, so that files of any rates compare
 TOLERANCE = 0.1  # seconds that lengths may differ by; the longer is cut at its end
-LONGEST_LAG = 1.0  # seconds by which a reference may be late or early
 LATE = 0.5  # samples that a lag has to have to be told, and taken back
 FILES_PER_WORKER = 8  # a process takes about as long to start as so many files of some seconds take to score
 MAX_WORKERS = 61  # the limit of Windows
