@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import MODEL, ROOT, checkpoint_of
+from conftest import ROOT, checkpoint_of
 from denoiser import Denoiser, __version__, models
 from denoiser.cli import export as command
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
@@ -22,7 +22,13 @@ onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "deno
 pytest.importorskip("onnxscript", reason='needs pip install "denoiser[export]"')
 
 UNET = {"name": "unet", "depth": 2, "width": 2, "convs": 1}
-RECURRENT = {"stem": 8, "widths": [4, 8], "hidden": 8, "causal": False, "segment": 8}
+RECURRENT = {"stem": 8, "widths": [4], "hidden": 4, "causal": False, "segment": 2}
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> Denoiser:
+    torch.manual_seed(0)
+    return Denoiser.build(UNET, {"peak": 5.0}).eval()
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +43,7 @@ def test_the_file_is_complete_for_someone_without_this_program(denoiser, exporte
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata == {
         "model": "unet", "denoiser_version": __version__, "sample_rate": "16000", "n_fft": "510", "hop": "128",
-        "power": "0.3", "level_seconds": "0.0", "peak": "5.0", "stride": "4", "context": str(denoiser.net.context),
+        "power": "0.3", "level_seconds": "0.0", "peak": "5.0", "stride": "2", "context": str(denoiser.net.context),
         "head": "noise", "bands": "0", "bands_from": "8000",
     }  # fmt: skip
     assert (model.opset_import[0].version, model.ir_version) == (18, 8)
@@ -59,8 +65,8 @@ def test_the_file_says_nothing_about_the_machine_it_was_made_on(exported):
     "model",
     [
         {**UNET, "norm": "batch", "upsampling": "nearest", "residual": True, "bottleneck": "gru", "reach": 2},
-        {**UNET, "upsampling": "subpixel", "stem": 2, "head": {"name": "filter", "taps": 3}},
-        {**UNET, "convolution": "grouped", "groups": 2, "gates": True, "bottleneck": "attention", "reach": 8},
+        {**UNET, "convolution": "grouped", "groups": 2, "gates": True, "bottleneck": "attention", "reach": 8,
+         "upsampling": "subpixel", "stem": 2, "head": {"name": "filter", "taps": 3}},
         {**RECURRENT, "name": "crn", "head": {"name": "complex"}},
         {**RECURRENT, "name": "dualpath", "head": {"name": "phase"}},
     ],
@@ -125,9 +131,9 @@ def test_a_target_that_cannot_be_written_is_refused(denoiser, tmp_path):
             export(denoiser, tmp_path / target)
 
 
-def test_the_command_writes_into_the_current_folder_and_prints_one_line(here, capfd):
+def test_the_command_writes_into_the_current_folder_and_prints_one_line(denoiser, here, capfd):
     name = "my [best], a=b.ckpt"
-    torch.save(checkpoint_of(Denoiser.build(MODEL, {"peak": 5.0})), name)
+    torch.save(checkpoint_of(denoiser, model=UNET), name)
     command.main([f"ckpt={name}"])
     out, err = capfd.readouterr()
     assert err == ""
