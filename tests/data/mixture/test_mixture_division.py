@@ -124,7 +124,7 @@ def test_test_pairs_of_another_corpus_are_used_and_their_speakers_not_trained_on
 # Command line
 
 
-def test_it_trains_from_the_command_to_a_tested_checkpoint(corpus, cache, tmp_path):
+def test_it_trains_from_the_command_to_a_tested_checkpoint(corpus, cache, few, tmp_path):
     monitor = train_here(
         tmp_path / "run", "data=mixture", f"data.speech=[{corpus[0]}]", f"data.noise={corpus[1]}", *TINY,
         f"data.cache={cache}", "data.rooms=simulated", "metrics=[si_sdr]", "trainer.max_epochs=1", "data.mix.snr=[0,5]",
@@ -146,7 +146,7 @@ def test_it_trains_from_the_command_to_a_tested_checkpoint(corpus, cache, tmp_pa
         (["data.speech=all", "data.noise=all/noise"], "data.noise=all/noise: lies in data.speech=all"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path, monkeypatch, options, said):
+def test_mistakes_are_one_line(tmp_path, monkeypatch, few, options, said):
     (tmp_path / "empty").mkdir()
     audio.write(tmp_path / "all/noise/a.wav", make_noise(0.5, RATE), RATE)
     (tmp_path / "all/bad.wav").write_text("not sound")

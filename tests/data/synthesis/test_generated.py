@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("espeakng_loader")
 
 from denoiser import audio
+from denoiser.data.synthesis import generated
 from denoiser.data.synthesis.generated import KINDS, ORDER, write_noises
 from denoiser.data.synthesis.noises import NOISES
 
@@ -14,7 +15,12 @@ RATE = 16_000
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_noises(tmp_path_factory.mktemp("cache"), RATE)
+    """Noises that are shorter, and as few as may be."""
+    assert min(generated.COUNTS.values()) >= len(ORDER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generated, "COUNTS", dict.fromkeys(generated.COUNTS, len(ORDER)))
+        patch.setattr(generated, "SECONDS", 3.0)
+        return write_noises(tmp_path_factory.mktemp("cache"), RATE)
 
 
 def test_each_part_has_every_kind_and_no_file_of_another(folder):
@@ -31,8 +37,8 @@ EVERY = {**NOISES["train"], **NOISES["test"], **KINDS}
 @pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize("rate", [8_000, 48_000])
 def test_each_kind_is_sound_at_any_rate(kind, rate):
-    first, again, other = (EVERY[kind](np.random.default_rng(seed), 3 * rate // 2, rate) for seed in (0, 0, 1))
-    assert first.shape == (3 * rate // 2,)
+    first, again, other = (EVERY[kind](np.random.default_rng(seed), rate // 2, rate) for seed in (0, 0, 1))
+    assert first.shape == (rate // 2,)
     assert np.isfinite(first).all()
     assert np.mean(first**2) > 0
     np.testing.assert_array_equal(first, again)
@@ -41,7 +47,7 @@ def test_each_kind_is_sound_at_any_rate(kind, rate):
 
 @pytest.mark.parametrize(("kind", "below"), [("rumble", 200), ("crowd", 1000)])
 def test_rumble_and_crowds_lie_low(folder, kind, below):
-    for path in sorted((folder / "train" / kind).iterdir())[:8]:
+    for path in sorted((folder / "train" / kind).iterdir()):
         sound = audio.read(path)[0][0].numpy()
         power = np.abs(np.fft.rfft(sound)) ** 2
         low = np.fft.rfftfreq(len(sound), 1 / RATE) < below
