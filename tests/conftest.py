@@ -104,7 +104,7 @@ def write_vctk(root: Path, *, train: int = 8, test: int = 2, rate: int = 48_000,
 
 @pytest.fixture(scope="session")
 def vctk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_vctk(tmp_path_factory.mktemp("vctk"))
+    return write_vctk(tmp_path_factory.mktemp("vctk"), seconds=1.2)
 
 
 def composed(*overrides: str, config: str = "train") -> DictConfig:

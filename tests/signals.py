@@ -1,7 +1,8 @@
-"""A callback that sends its own process a signal, at a step that a test chooses."""
+"""Callbacks that do something, or send their own process a signal, at a step that a test chooses."""
 
 import os
 import signal
+from collections.abc import Callable
 from typing import ClassVar
 
 from pytorch_lightning import Callback
@@ -39,3 +40,26 @@ def signal_at(**where: object) -> str:
     """Return the setting of a :class:`SignalAt`."""
     values = ", ".join(f"{key}: {value}" for key, value in where.items())
     return f"+callbacks.signal={{_target_: signals.SignalAt, {values}}}"
+
+
+class Do(Callback):
+    """Calls ``action`` before a step of an epoch, or at its end."""
+
+    action = staticmethod(lambda: None)
+
+    def __init__(self, epoch: int = 1, step: int | None = None) -> None:
+        self.moment = (epoch, step)
+
+    def on_train_batch_start(self, trainer, module, batch, index) -> None:
+        if (trainer.current_epoch, index) == self.moment:
+            Do.action()
+
+    def on_train_epoch_end(self, trainer, module) -> None:
+        if (trainer.current_epoch, None) == self.moment:
+            Do.action()
+
+
+def doing(action: Callable[[], object], monkeypatch, **when: int) -> str:
+    """Return the setting of a :class:`Do`."""
+    monkeypatch.setattr(Do, "action", staticmethod(action))
+    return f"+callbacks.fault={{_target_: signals.Do{''.join(f', {key}: {value}' for key, value in when.items())}}}"

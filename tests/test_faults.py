@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
-from pytorch_lightning import Callback
 
 from conftest import TINY, composed, largest_file, train_here, write_vctk
 from denoiser import Denoiser, audio, filesystem
@@ -26,34 +25,13 @@ from denoiser.sweep.multirun import Sweep
 from denoiser.training import folder as run_folder
 from denoiser.training import record
 from denoiser.training.folder import LOCK, RunFolder
+from signals import doing
 from untrained import write_voices
-
-
-class Do(Callback):
-    """Calls ``action`` before a step of an epoch, or at its end."""
-
-    action = staticmethod(lambda: None)
-
-    def __init__(self, epoch: int = 1, step: int | None = None) -> None:
-        self.moment = (epoch, step)
-
-    def on_train_batch_start(self, trainer, module, batch, index) -> None:
-        if (trainer.current_epoch, index) == self.moment:
-            Do.action()
-
-    def on_train_epoch_end(self, trainer, module) -> None:
-        if (trainer.current_epoch, None) == self.moment:
-            Do.action()
 
 
 def options(root: Path, *more: str) -> list[str]:
     quick = ("metrics=[si_sdr]", "trainer.max_epochs=3", "callbacks.clips=null", "logger=csv", "test=false")
     return [*TINY, f"data.root={root}", f"data.cache={root}/cache", *quick, *more]
-
-
-def doing(action, monkeypatch, **when) -> str:
-    monkeypatch.setattr(Do, "action", staticmethod(action))
-    return f"+callbacks.fault={{_target_: {__name__}.Do{''.join(f', {key}: {value}' for key, value in when.items())}}}"
 
 
 @pytest.fixture(scope="module")
