@@ -77,27 +77,27 @@ def enhance(address: str, path: str | None) -> tuple[bool, str]:
 
 
 @needs_browser
-def test_the_page_denoises_a_dropped_clip(browser, checkpoint, tmp_path):
+def test_the_page_denoises_a_dropped_clip(browser, page, tmp_path):
+    address, folder = page
     noisy = make_voice(2.0, 48_000) + make_noise(2.0, 48_000)
     recording = tmp_path / "my talk.wav"
     audio.write(recording, torch.cat([noisy, 0.5 * noisy]), 48_000)
     browser.set_default_timeout(0)
-    with serving(checkpoint, tmp_path / "tmp") as address:
-        browser.goto(address)
-        browser.wait_for_selector("#denoise")
-        browser.set_input_files("#before input[type=file]", str(recording))
-        browser.wait_for_selector("#before button[aria-label*=lay]")
-        browser.click("#denoise")
-        browser.wait_for_function("document.querySelector('#facts textarea').value.length > 0")
-        assert browser.input_value("#facts textarea").startswith("2.0 s at 48000 Hz, channels: 2")
-        with browser.expect_download() as download:
-            browser.click("#download a")
-        download.value.save_as(tmp_path / "after.wav")
-        assert download.value.suggested_filename == "my talk_enhanced.wav"
-        browser.wait_for_selector("#picture img")
-        assert not browser.outside, "the page fetches from elsewhere"
+    browser.goto(address)
+    browser.wait_for_selector("#denoise")
+    browser.set_input_files("#before input[type=file]", str(recording))
+    browser.wait_for_selector("#before button[aria-label*=lay]")
+    browser.click("#denoise")
+    browser.wait_for_function("document.querySelector('#facts textarea').value.length > 0")
+    assert browser.input_value("#facts textarea").startswith("2.0 s at 48000 Hz, channels: 2")
+    with browser.expect_download() as download:
+        browser.click("#download a")
+    download.value.save_as(tmp_path / "after.wav")
+    assert download.value.suggested_filename == "my talk_enhanced.wav"
+    browser.wait_for_selector("#picture img")
+    assert not browser.outside, "the page fetches from elsewhere"
     after, rate = audio.read(tmp_path / "after.wav")
-    expected = Denoiser.from_checkpoint(checkpoint, "cpu").enhance(audio.read(recording)[0], rate)
+    expected = Denoiser.from_checkpoint(folder / "m.ckpt", "cpu").enhance(audio.read(recording)[0], rate)
     # Both are normalised, as the page turns a loud result down.
     assert (after / after.abs().max() - expected / expected.abs().max()).abs().max() < 1e-3
 
