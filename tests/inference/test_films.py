@@ -41,7 +41,7 @@ def streams(path) -> list[dict]:
 
 def delay(sound: torch.Tensor, of: torch.Tensor, rate: int) -> float:
     """Return the seconds by which a sound lags another at 48 kHz."""
-    size = 1 << 19
+    size = 1 << 18
     spectrum = torch.fft.rfft(audio.resample(sound, rate, RATE)[0], size) * torch.fft.rfft(of[0], size).conj()
     return (int(torch.fft.irfft(spectrum).argmax()) + size // 2) % size / RATE - size / 2 / RATE
 
@@ -63,7 +63,7 @@ def make_film(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CODECS)
-def test_a_film_comes_back_with_the_sound_replaced_at_its_place_and_time(denoiser, here, capsys, kind):
+def test_the_sound_of_a_film_keeps_its_place_and_time_in_a_film_and_in_a_wav(denoiser, here, capsys, kind):
     make_film(f"film.{kind}")
     enhance_files(denoiser, plan([f"film.{kind}"], f"clean.{kind}"))
     assert "track 2 of 2" in capsys.readouterr().err
@@ -81,22 +81,17 @@ def test_a_film_comes_back_with_the_sound_replaced_at_its_place_and_time(denoise
     tags = {key.lower(): text for key, text in after["format"]["tags"].items()}
     assert (tags["title"], tags["artist"]) == ("My film", "Me")
     times = []
+    enhanced = denoiser.enhance(NOISY, RATE)
     for name in ("film", "clean"):
         found = audio.probe(f"{name}.{kind}")
         begin = min(float(s["start_time"]) for s in streams(f"{name}.{kind}")["streams"] if s["codec_type"] == "video")
         sound, rate = audio.read(f"{name}.{kind}")
-        expected = NOISY if name == "film" else denoiser.enhance(NOISY, RATE)
-        times.append(found.start + found.container.shift + delay(sound, expected, rate) - begin)
+        late = delay(sound, NOISY if name == "film" else enhanced, rate)
+        times.append(found.start + found.container.shift + late - begin)
         assert times[-1] == pytest.approx(1.5, abs=0.03)
     assert times[1] == pytest.approx(times[0], abs=0.01)
-
-
-@pytest.mark.parametrize("kind", CODECS)
-def test_a_wav_from_a_film_begins_with_its_picture(denoiser, here, kind):
-    make_film(f"film.{kind}")
     enhance_files(denoiser, plan([f"film.{kind}"]))
-    sound, rate = audio.read("film_enhanced.wav")
-    assert delay(sound, denoiser.enhance(NOISY, RATE), rate) == pytest.approx(1.5, abs=0.03)
+    assert delay(audio.read("film_enhanced.wav")[0], enhanced, RATE) == pytest.approx(1.5, abs=0.03)
     assert audio.probe("film_enhanced.wav").subtype == ("PCM_24" if kind == "mov" else "PCM_16")
 
 
@@ -117,28 +112,20 @@ def test_a_hole_in_the_sound_stays_a_hole(here):
     assert torch.allclose(sound[:, -RATE // 2 :], NOISY[:, -RATE // 2 :], atol=1e-3)
 
 
-def test_other_tracks_are_kept_in_a_container_that_lacks_their_codec(denoiser, here):
+def test_a_track_is_chosen_by_number_and_others_are_kept_in_a_container_that_lacks_their_codec(denoiser, here):
     make_film("film.mkv")
-    denoiser.enhance_file("film.mkv", "clean.m4a")
-    assert [stream["tags"].get("language") for stream in streams("clean.m4a")["streams"][:2]] == ["fra", "deu"]
-
-
-def test_a_track_is_chosen_by_number(denoiser, here):
-    make_film("film.mkv")
-    for track, expected in ((None, "track 2 of 2 (deu)"), (1, "track 1 of 2"), (2, "track 2 of 2 (deu)")):
-        done = denoiser.enhance_file("film.mkv", "clean.wav", track=track)
+    for track, name, expected in ((None, "clean.m4a", "track 2 of 2 (deu)"), (1, "clean.wav", "track 1 of 2")):
+        done = denoiser.enhance_file("film.mkv", name, track=track)
         assert done.notes[0].startswith(expected)
+    assert [stream["tags"].get("language") for stream in streams("clean.m4a")["streams"][:2]] == ["fra", "deu"]
     assert audio.Reader("film.mkv", 1).info.start == 0
     for name, count in (("film.mkv", "2 sound tracks"), ("noisy.wav", "1 sound track")):
         with pytest.raises(AudioError, match=f"{name}: track=3: the file has {count}"):
             denoiser.enhance_file(name, "no.wav", track=3)
 
 
-@pytest.mark.parametrize(
-    ("name", "codec", "picture"),
-    [("a.m4a", "aac", False), ("a.mp4", "aac", False), ("a.mka", "flac", False), ("a.webm", "opus", False)],
-)
-def test_a_recording_becomes_a_container_where_that_is_named(denoiser, here, name, codec, picture):
+@pytest.mark.parametrize(("name", "codec"), [("a.m4a", "aac"), ("a.mka", "flac"), ("a.webm", "opus")])
+def test_a_recording_becomes_a_container_where_that_is_named(denoiser, here, name, codec):
     audio.write("noisy.wav", NOISY, RATE, tags={"title": "Müller", "tracknumber": "3"})
     enhance_files(denoiser, plan(["noisy.wav"], name))
     (stream,) = streams(name)["streams"]
@@ -151,12 +138,11 @@ def test_a_recording_becomes_a_container_where_that_is_named(denoiser, here, nam
 @pytest.mark.parametrize(
     ("options", "name", "subtype"),
     [
-        (["-c:a", "pcm_s24le"], "a.mov", "PCM_24"), (["-c:a", "pcm_f32le"], "a.mov", "FLOAT"),
+        (["-c:a", "pcm_f32le"], "a.mov", "FLOAT"),
         (["-c:a", "alac", "-sample_fmt", "s32p"], "a.m4a", "PCM_24"), (["-c:a", "alac"], "b.m4a", "PCM_24"),
         (["-c:a", "pcm_f64le"], "a.mkv", "DOUBLE"), (["-c:a", "flac", "-sample_fmt", "s16"], "b.mkv", "PCM_16"),
         (["-c:a", "tta", "-sample_fmt", "s32"], "a.tta", "PCM_24"), (["-c:a", "wavpack"], "a.wv", "PCM_32"),
-        (["-c:a", "pcm_alaw"], "b.mov", "ALAW"), (["-c:a", "aac"], "c.m4a", "PCM_16"),
-        (["-c:a", "pcm_u8"], "c.mkv", "PCM_U8"),
+        (["-c:a", "pcm_alaw"], "b.mov", "ALAW"), (["-c:a", "pcm_u8"], "c.mkv", "PCM_U8"),
     ],
 )  # fmt: skip
 def test_the_samples_of_a_wav_are_as_deep_as_those_of_the_container(denoiser, here, options, name, subtype):
@@ -172,9 +158,7 @@ def test_a_float_recording_keeps_24_bits_as_flac(denoiser, here):
     assert audio.probe("clean.flac").subtype == "PCM_24"
 
 
-@pytest.mark.parametrize(
-    ("layout", "mask"), [("5.1", 0x3F), ("5.1(side)", 0x60F), ("7.1", 0x63F), ("quad(side)", 0x603), ("3.0", 7)]
-)
+@pytest.mark.parametrize(("layout", "mask"), [("5.1(side)", 0x60F), ("7.1", 0x63F), ("quad(side)", 0x603)])
 def test_the_speakers_of_a_container_come_back(denoiser, here, layout, mask):
     audio.write("noisy.wav", NOISY[:, :9_000], RATE)
     ffmpeg("-i", "noisy.wav", "-af", f"aformat=channel_layouts={layout}", "-c:a", "pcm_s16le", "a.mov")
