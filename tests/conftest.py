@@ -104,6 +104,7 @@ def write_vctk(root: Path, *, train: int = 8, test: int = 2, rate: int = 48_000,
 
 @pytest.fixture(scope="session")
 def vctk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # DNSMOS repeats a recording: these lengths fill few of its windows.
     return write_vctk(tmp_path_factory.mktemp("vctk"), seconds=1.2)
 
 

@@ -119,11 +119,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
     assert re.fullmatch(r"error: .*loss\.terms\.mse: no such setting.*\n", result.stderr)
 
 
-@pytest.mark.parametrize("streams", [("stdout",), ("stdout", "stderr")])
 @pytest.mark.parametrize(
-    "arguments",
-    [["infer.py", "--help"], ["train.py", "--cfg", "job"], ["-m", "denoiser"], ["-m", "denoiser", "rank", "--help"]],
-)
+    ("arguments", "streams"),
+    [(["infer.py", "--help"], ["stdout", "stderr"]), (["train.py", "--cfg", "job"], ["stdout"]),
+     (["-m", "denoiser"], ["stdout", "stderr"]), (["-m", "denoiser", "rank", "--help"], ["stdout"])],
+)  # fmt: skip
 def test_output_that_nobody_reads_ends_the_program_without_a_word(tmp_path, arguments, streams):
     reading, writing = os.pipe()
     os.close(reading)

@@ -87,7 +87,7 @@ def test_validation_and_test_serve_whole_utterances(vctk, tmp_path):
     assert [batch["name"][0] for batch in data.val_dataloader()] == ["p226_001", "p287_002"]
     assert [batch["name"][0] for batch in data.test_dataloader()] == ["p232_000", "p257_001"]
     batch = next(iter(data.test_dataloader()))
-    assert batch["noisy"].shape == batch["clean"].shape == (1, 16_000)
+    assert batch["noisy"].shape == batch["clean"].shape == (1, 19_200)
 
 
 def test_folders_without_a_test_split_hold_one_out(tmp_path):
