@@ -21,11 +21,12 @@ def build(name: str, hop: int = 128, head: str = "complex", **changes) -> Denois
 
 
 @pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("head", ["complex", "filter"])
-@pytest.mark.parametrize(("hop", "rate"), [(128, 16_000), (255, 48_000), (100, 8_000)])
+@pytest.mark.parametrize(
+    ("head", "hop", "rate"), [("filter", 128, 16_000), ("complex", 255, 48_000), ("filter", 100, 8_000)]
+)
 def test_frame_by_frame_equals_the_whole_recording(name, head, hop, rate):
     denoiser = build(name, hop, head)
-    noisy = noisy_voice(1.0, rate, channels=2)[:, : rate - 77]
+    noisy = noisy_voice(0.5, rate, channels=2)[:, :-77]
     whole = denoiser.enhance(noisy, rate)
     assert whole.shape == noisy.shape
     assert not torch.allclose(whole, noisy, atol=0.1)
@@ -52,17 +53,17 @@ def test_a_causal_network_does_not_look_ahead_and_states_its_latency(name, head)
     denoiser = build(name, head=head)
     stream = denoiser.stream(16_000, block_seconds=0.008)
     assert stream.latency == pytest.approx(510 / 16_000)  # 32 ms
-    noisy, returned = noisy_voice(1.0, 16_000), 0
+    noisy, returned = noisy_voice(0.5, 16_000), 0
     for count, part in enumerate(noisy.split(80, dim=-1), 1):
         returned += stream.process(part).shape[-1]
         assert 80 * count - returned <= 510
     other = noisy.clone()
-    other[:, 8_000:] = 0
+    other[:, 4_000:] = 0
     level = denoiser.level(noisy, 16_000)
     enhanced = []
     for signal in (noisy, other):
         stream = denoiser.stream(16_000, level)
-        enhanced.append(torch.cat([stream.process(signal), stream.flush()], dim=-1)[:, : 8_000 - 510])
+        enhanced.append(torch.cat([stream.process(signal), stream.flush()], dim=-1)[:, : 4_000 - 510])
     assert torch.allclose(*enhanced, rtol=0, atol=1e-6)
 
 
