@@ -16,6 +16,7 @@ from denoiser.cli import export as command
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
 from denoiser.export import export
 from denoiser.spectral import Spectral
+from untrained import build
 
 onnx = pytest.importorskip("onnx", reason='needs pip install "denoiser[export]"')
 onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "denoiser[export]"')
@@ -27,8 +28,7 @@ RECURRENT = {"stem": 8, "widths": [4], "hidden": 4, "causal": False, "segment": 
 
 @pytest.fixture(scope="module")
 def denoiser() -> Denoiser:
-    torch.manual_seed(0)
-    return Denoiser.build(UNET, {"peak": 5.0}).eval()
+    return build(**UNET)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_the_file_says_nothing_about_the_machine_it_was_made_on(exported):
         {**UNET, "norm": "batch", "upsampling": "nearest", "residual": True, "bottleneck": "gru", "reach": 2},
         {**UNET, "convolution": "grouped", "groups": 2, "gates": True, "bottleneck": "attention", "reach": 8,
          "upsampling": "subpixel", "stem": 2, "head": {"name": "filter", "taps": 3}},
-        {**RECURRENT, "name": "crn", "head": {"name": "complex"}},
+        {**RECURRENT, "name": "crn", "widths": [4, 8], "head": {"name": "complex"}},
         {**RECURRENT, "name": "dualpath", "head": {"name": "phase"}},
     ],
     ids=str,

@@ -249,8 +249,7 @@ def test_an_archive_in_shards_gives_the_same_files_as_in_one(checkpoint, tmp_pat
     (tmp_path / "archive/bad.wav").write_bytes(b"no sound")
     before = set(tmp_path.iterdir())
     arguments = ("shard=range(2)", "shards=2", f"ckpt={checkpoint}", "input=archive", "output=two", "reference=clean")
-    end = multirun(monkeypatch, tmp_path, *arguments, "device=cpu", command=infer.start, config="infer")
-    assert end == 1
+    assert multirun(monkeypatch, tmp_path, *arguments, "device=cpu", command=infer.start, config="infer") == 1
     assert capsys.readouterr().err.splitlines()[-1].endswith("of 2: not all files were done, or scored")
     assert set(tmp_path.iterdir()) - before == {tmp_path / "two"}  # and nothing of Hydra's
     names = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.wav")]

@@ -167,7 +167,6 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
     with (tmp_path / "csv/version_0/metrics.csv").open() as file:
         losses = [float(row["train/loss_step"]) for row in csv.DictReader(file) if row["train/loss_step"]]
     assert len(losses) == 100
-    print(losses[0], losses[-1], losses[-1] / losses[0])
     assert losses[-1] < 5e-3 * losses[0]
 
 
@@ -214,9 +213,8 @@ def test_variants_run_from_end_to_end(vctk, tmp_path, overrides):
 
 def test_the_demo_experiment_runs_on_a_corpus_it_writes_itself(tmp_path):
     pytest.importorskip("espeakng_loader")
-    more = (f"data.root={tmp_path}/corpus", f"data.cache={tmp_path}/cache", "data.minutes=0.01",
-            "data.test_minutes=0.01", "metrics=[si_sdr]")  # fmt: skip
-    train_here(tmp_path / "run", "experiment=demo", "debug=fast", *TINY, *more)
+    more = (f"data.root={tmp_path}/corpus", f"data.cache={tmp_path}/cache", "data.minutes=0", "data.test_minutes=0")
+    train_here(tmp_path / "run", "experiment=demo", "debug=fast", *TINY, "metrics=[si_sdr]", *more)
     assert (tmp_path / "corpus/noisy_trainset_28spk_wav/p226_001.wav").is_file()
     assert (tmp_path / "run/scores.csv").is_file()
 
@@ -224,15 +222,8 @@ def test_the_demo_experiment_runs_on_a_corpus_it_writes_itself(tmp_path):
 @needs_recordings
 def test_the_real_corpus_trains_and_its_noisy_row_is_the_known_one(tmp_path):
     corpus = SHARED / "vctk_demand_mini"
-    train_here(
-        tmp_path,
-        f"data.root={corpus}",
-        *TINY,
-        "debug=fast",
-        "trainer.limit_test_batches=null",
-        "metrics=[si_sdr]",
-        f"data.cache={tmp_path}/cache",
-    )
+    more = ("trainer.max_epochs=1", "metrics=[si_sdr]", f"data.cache={tmp_path}/cache")
+    train_here(tmp_path, f"data.root={corpus}", *TINY, *more)
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["n"] == 24
     assert scores["noisy"]["si_sdr"] == pytest.approx(4.55, abs=0.05)
