@@ -172,9 +172,8 @@ def test_the_speakers_of_a_container_come_back(denoiser, here, layout, mask):
 @pytest.mark.parametrize(
     ("options", "name"),
     [(["-c:a", "aac", "-f", "adts"], "call.mp3"), (["-c:a", "libopus", "-f", "webm"], "yt.m4a"),
-     (["-f", "mp3"], "a.wav"),
-     (["-c:a", "ac3", "-f", "ac3"], "a.flac"), (["-c:a", "mp2", "-f", "mpegts"], "a.mp4"), (["-f", "ipod"], "noname"),
-     (["-f", "avi"], "b.wav"), (["-f", "asf"], "a.ogg"), (["-f", "flv"], "a.opus")],
+     (["-f", "mp3"], "a.wav"), (["-c:a", "ac3", "-f", "ac3"], "a.flac"), (["-c:a", "mp2", "-f", "mpegts"], "a.mp4"),
+     (["-f", "ipod"], "noname"), (["-f", "avi"], "b.wav"), (["-f", "asf"], "a.ogg"), (["-f", "flv"], "a.opus")],
 )  # fmt: skip
 def test_a_name_that_lies_does_not_matter_and_no_library_chatters(here, capfd, options, name):
     audio.write("noisy.wav", NOISY, 44_100)
