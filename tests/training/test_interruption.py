@@ -69,7 +69,7 @@ def state(folder: Path, name: str = "last") -> dict:
     ],
     ids=str,
 )
-def test_a_resumed_training_is_the_one_that_was_not_stopped(corpus, tmp_path, handlers, where, more, steps):
+def test_a_resumed_training_is_the_one_that_was_not_stopped(corpus, tmp_path, handlers, capsys, where, more, steps):
     before = handlers()
     number = signal.Signals[where.get("number", "SIGTERM")]
     # Worker processes read ahead; what they have read is read again.
@@ -81,7 +81,9 @@ def test_a_resumed_training_is_the_one_that_was_not_stopped(corpus, tmp_path, ha
     assert record.read(tmp_path / "run")["status"] == "interrupted"
     assert state(tmp_path / "run")["global_step"] == steps
 
+    assert "epoch 1/3" in capsys.readouterr().out
     train_here(tmp_path / "run", *arguments, "ckpt_path=last")
+    assert "epoch 1/3" not in capsys.readouterr().out  # begun anew it would have the same weights
     train_here(tmp_path / "whole", *options(corpus, *more))
     for name in ("last",) if "callbacks.best=null" in more else ("last", "best"):
         whole, resumed = state(tmp_path / "whole", name), state(tmp_path / "run", name)
