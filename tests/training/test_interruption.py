@@ -30,8 +30,9 @@ class SpoilWeights(Callback):
 def handlers():
     """Return a function that tells the signal handlers; a test begins with those of a program in the foreground."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)}
-    # A shell's background jobs ignore Ctrl-C.
+    # A shell's background jobs ignore Ctrl-C, and tests before this one may have left a handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield lambda: {number: signal.getsignal(number) for number in before}
     for number, handler in before.items():
         signal.signal(number, handler)
