@@ -37,7 +37,7 @@ def test_ratings_are_those_of_the_function_in_the_package(seconds, sig, bak, ovr
 
 
 def test_silence_a_single_sample_and_overload_are_rated_and_nothing_is_not(one_window):
-    for waveform in (torch.zeros(16_000), torch.ones(1)):
+    for waveform in (torch.zeros(16_000), torch.ones(1), 100 * make_noise(1.0, 16_000)[0]):
         assert all(0.5 < value < 5 for value in dnsmos.ratings(waveform).values())
     assert all(math.isnan(value) for value in dnsmos.ratings(torch.zeros(0)).values())
 
@@ -56,6 +56,7 @@ def test_a_rating_needs_no_clean_recording_and_is_the_same_at_any_rate(one_windo
     raised = audio.resample(noisy, 16_000, 48_000)
     assert metrics.score(None, raised, 48_000, dnsmos.NAMES) == pytest.approx(expected, abs=0.02)
     assert math.isnan(metrics.score(None, noisy, 16_000, ["pesq"])["pesq"])
+    assert metrics.score(noisy, noisy, 16_000, ["si_sdr", *dnsmos.NAMES]) == {"si_sdr": 100, **expected}
 
 
 def test_files_without_reference_are_rated_alone_channel_by_channel(tmp_path, one_window):

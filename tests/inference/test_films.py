@@ -114,7 +114,8 @@ def test_a_hole_in_the_sound_stays_a_hole(here):
 
 def test_a_track_is_chosen_by_number_and_others_are_kept_in_a_container_that_lacks_their_codec(denoiser, here):
     make_film("film.mkv")
-    for track, name, expected in ((None, "clean.m4a", "track 2 of 2 (deu)"), (1, "clean.wav", "track 1 of 2")):
+    second = "track 2 of 2 (deu)"
+    for track, name, expected in ((None, "clean.m4a", second), (1, "clean.wav", "track 1 of 2"), (2, "2.wav", second)):
         done = denoiser.enhance_file("film.mkv", name, track=track)
         assert done.notes[0].startswith(expected)
     assert [stream["tags"].get("language") for stream in streams("clean.m4a")["streams"][:2]] == ["fra", "deu"]
@@ -124,7 +125,7 @@ def test_a_track_is_chosen_by_number_and_others_are_kept_in_a_container_that_lac
             denoiser.enhance_file(name, "no.wav", track=3)
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.m4a", "aac"), ("a.mka", "flac"), ("a.webm", "opus")])
+@pytest.mark.parametrize(("name", "codec"), [("a.m4a", "aac"), ("a.mp4", "aac"), ("a.mka", "flac"), ("a.webm", "opus")])
 def test_a_recording_becomes_a_container_where_that_is_named(denoiser, here, name, codec):
     audio.write("noisy.wav", NOISY, RATE, tags={"title": "Müller", "tracknumber": "3"})
     enhance_files(denoiser, plan(["noisy.wav"], name))
@@ -138,11 +139,12 @@ def test_a_recording_becomes_a_container_where_that_is_named(denoiser, here, nam
 @pytest.mark.parametrize(
     ("options", "name", "subtype"),
     [
-        (["-c:a", "pcm_f32le"], "a.mov", "FLOAT"),
+        (["-c:a", "pcm_s24le"], "a.mov", "PCM_24"), (["-c:a", "pcm_f32le"], "a.mov", "FLOAT"),
         (["-c:a", "alac", "-sample_fmt", "s32p"], "a.m4a", "PCM_24"), (["-c:a", "alac"], "b.m4a", "PCM_24"),
         (["-c:a", "pcm_f64le"], "a.mkv", "DOUBLE"), (["-c:a", "flac", "-sample_fmt", "s16"], "b.mkv", "PCM_16"),
         (["-c:a", "tta", "-sample_fmt", "s32"], "a.tta", "PCM_24"), (["-c:a", "wavpack"], "a.wv", "PCM_32"),
-        (["-c:a", "pcm_alaw"], "b.mov", "ALAW"), (["-c:a", "pcm_u8"], "c.mkv", "PCM_U8"),
+        (["-c:a", "pcm_alaw"], "b.mov", "ALAW"), (["-c:a", "aac"], "c.m4a", "PCM_16"),
+        (["-c:a", "pcm_u8"], "c.mkv", "PCM_U8"),
     ],
 )  # fmt: skip
 def test_the_samples_of_a_wav_are_as_deep_as_those_of_the_container(denoiser, here, options, name, subtype):
@@ -158,7 +160,9 @@ def test_a_float_recording_keeps_24_bits_as_flac(denoiser, here):
     assert audio.probe("clean.flac").subtype == "PCM_24"
 
 
-@pytest.mark.parametrize(("layout", "mask"), [("5.1(side)", 0x60F), ("7.1", 0x63F), ("quad(side)", 0x603)])
+@pytest.mark.parametrize(
+    ("layout", "mask"), [("5.1", 0x3F), ("5.1(side)", 0x60F), ("7.1", 0x63F), ("quad(side)", 0x603), ("3.0", 7)]
+)
 def test_the_speakers_of_a_container_come_back(denoiser, here, layout, mask):
     audio.write("noisy.wav", NOISY[:, :9_000], RATE)
     ffmpeg("-i", "noisy.wav", "-af", f"aformat=channel_layouts={layout}", "-c:a", "pcm_s16le", "a.mov")
