@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from denoiser.audio.reader import MAX_RATE, MIN_RATE
 from denoiser.errors import ConfigError
-from denoiser.level import NEAR_SECONDS, level_over_time
+from denoiser.level import HERE_PARTS, NEAR_SECONDS, level_over_time
 
 MAX_OVERLAP = 64  # windows over one sample; 4 are usual
 MAX_LEVEL_SECONDS = 10
@@ -136,6 +136,18 @@ class Spectral(nn.Module):
         return (1 - (place - torch.arange(self.bands)[:, None]).abs()).clamp(min=0)
 
     @property
+    def level_context(self) -> int:
+        """Frames on either side that the level of a frame depends on."""
+        if not self.level_frames or self.causal:
+            return self.level_frames
+        near = self._near_frames
+        return self.level_frames + near + near // HERE_PARTS
+
+    @property
+    def _near_frames(self) -> int:
+        return round(NEAR_SECONDS * self.frame_rate)
+
+    @property
     def edge(self) -> str:
         """Padding beyond the ends. With zeros, a level over time would make a click of a recording's offset."""
         return "replicate" if self.level_frames else "constant"
@@ -198,8 +210,7 @@ class Spectral(nn.Module):
         frames = powers.shape[-1]
         if earlier is not None:
             powers = torch.cat([earlier, powers], dim=-1)
-        near = round(NEAR_SECONDS * self.frame_rate)
-        return level_over_time(powers, self.level_frames, near, self.causal)[..., -frames:]
+        return level_over_time(powers, self.level_frames, self._near_frames, self.causal)[..., -frames:]
 
     def powers(self, noisy: Tensor) -> Tensor:
         """Return the mean squares ``[..., T]`` of complex values about their offset; 0 for a constant frame."""

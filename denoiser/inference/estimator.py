@@ -104,7 +104,7 @@ class Estimator(nn.Module):
 
     def context(self, options: Options) -> int:
         """Return the number of frames on either side that an enhanced frame depends on."""
-        return int(self.net.context) + self.spectral.level_frames + self._estimates_beside(options)
+        return int(self.net.context) + self.spectral.level_context + self._estimates_beside(options)
 
     def _estimates_beside(self, options: Options) -> int:
         """Return the number of estimated frames on either side that a sample depends on."""

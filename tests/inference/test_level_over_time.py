@@ -109,9 +109,8 @@ def noisy_guests(denoiser: Denoiser, voices: list[Tensor], softer: float) -> lis
 
 @pytest.mark.parametrize("softer", [13, 20])
 def test_soft_noisy_guests_come_out_as_from_files_of_their_own(best, voices, softer):
-    found = noisy_guests(best, voices[:4], softer)
-    # A sentence that touches the host's without a pause loses up to 5 dB where they differ by 13 dB.
-    assert np.median(found) > -1, found
+    found = noisy_guests(best, voices[:7], softer)
+    assert sum(change > -1 for change in found) >= 5, found
 
 
 def applause(seconds: int) -> Tensor:
