@@ -22,6 +22,7 @@ class Transform(ABC):
 
     place: ClassVar[int] = 10
     keeps_level: ClassVar[bool] = False  # of the whole utterance
+    joins_rows: ClassVar[bool] = False  # speech of another row comes in
 
     def __init__(self, probability: float = 1.0) -> None:
         check_bounds("probability", probability, low=0, high=1)
@@ -59,10 +60,17 @@ class Augment:
         if not self.transforms:
             return dict(batch)
         noise, clean, level = batch["noisy"] - batch["clean"], batch["clean"], batch["level"]
+        changed = dict(batch)
         for transform in self.transforms:
             rng = np.random.default_rng([*key, transform.place])
+            before = clean
             noise, clean, level = transform(noise, clean, level, rng)
-        return {**batch, "noisy": clean + noise, "clean": clean, "level": level}
+            if transform.joins_rows and "bandwidth" in batch:
+                # Speech without a band must not teach that this band is noise.
+                is_joined = (clean != before).any(-1)
+                bandwidth = changed["bandwidth"]
+                changed["bandwidth"] = torch.where(is_joined, bandwidth.min(), bandwidth)
+        return {**changed, "noisy": clean + noise, "clean": clean, "level": level}
 
 
 def changed_level(level: Tensor, before: Tensor, after: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Transforms of an augmentation: speed, remix, shift, SNR, filters, clipping, gain and change of level."""
+"""Transforms of an augmentation: speed, remix, shift, SNR, filters, clipping, gain, splice, change of level, rumble."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,9 @@ from torch import Tensor
 
 from denoiser.audio.resampling import match_length, resample
 from denoiser.data.augment import Pair, Transform, check_bounds, column, nonzero, to_device
+from denoiser.spectral import Spectral
+
+FADE_SECONDS = 0.01  # of a splice
 
 
 class Speed(Transform):
@@ -165,6 +168,34 @@ class Gain(Transform):
         return noise * gain, clean * gain
 
 
+class Splice(Transform):
+    """Another recording of the batch from a random moment on, as in an interview: another voice, noise and level.
+
+    It is up to ``decibels`` louder or softer. A third of these crops have noise before, after, or in both parts.
+    """
+
+    place = 9
+    joins_rows = True
+
+    def __init__(self, sample_rate: int, decibels: float = 25.0, probability: float = 1.0) -> None:
+        super().__init__(probability)
+        check_bounds("decibels", decibels, low=0, high=60)
+        self.sample_rate, self.decibels = sample_rate, decibels
+
+    def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
+        rows, length = noise.shape
+        moment = column(rng.uniform(0, length / self.sample_rate, rows), noise)
+        since = torch.arange(length, device=noise.device) / self.sample_rate - moment
+        after = (since / FADE_SECONDS).clamp(0, 1)
+        decibels = column(rng.uniform(-self.decibels, self.decibels, rows), noise)
+        after_gain = after * 10 ** (decibels / 20) * level / nonzero(level.roll(1, 0))
+        before_gain = 1 - after
+        silent = rng.integers(3, size=rows)
+        noise_before, noise_after = (column(silent != part, noise) for part in (0, 1))
+        spliced = clean * before_gain + clean.roll(1, 0) * after_gain
+        return noise * before_gain * noise_before + noise.roll(1, 0) * after_gain * noise_after, spliced
+
+
 class LevelChange(Transform):
     """Level that changes at a random moment of the crop, in one of three ways, each as often.
 
@@ -174,7 +205,7 @@ class LevelChange(Transform):
     decibels are drawn from their ranges uniformly, short seconds as often as long ones.
     """
 
-    place = 9
+    place = 10
 
     def __init__(
         self,
@@ -215,6 +246,43 @@ class LevelChange(Transform):
 
         present = torch.maximum(begun, 1 - column(is_start, noise))
         return (noise * torch.where(follows > 0, gain, 1.0) + bang) * present, clean * gain * present
+
+
+class Rumble(Transform):
+    """Rumble added to the noise, as of wind, handling or a road, at ``decibels`` of the utterance's level.
+
+    It is random noise below a cut-off that is drawn from ``hertz``; low cut-offs are as frequent as high ones.
+    """
+
+    place = 11
+
+    def __init__(
+        self,
+        sample_rate: int,
+        hertz: Sequence[float] = (8.0, 80.0),
+        decibels: Sequence[float] = (-35.0, 0.0),
+        probability: float = 1.0,
+    ) -> None:
+        super().__init__(probability)
+        if not all(isinstance(limits, Sequence) and len(limits) == 2 for limits in (hertz, decibels)):
+            raise ValueError("hertz, decibels: expected two numbers each")
+        check_bounds("hertz", *hertz, low=1, high=200)
+        check_bounds("decibels", *decibels, low=-80, high=20)
+        self.sample_rate, self.hertz, self.decibels = sample_rate, hertz, decibels
+
+    def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
+        rows, length = noise.shape
+        spectrum = noise.new_zeros(rows, length // 2 + 1, dtype=torch.cfloat)
+        count = min(spectrum.shape[1], round(2 * self.hertz[1] * length / self.sample_rate))
+        values = to_device(rng.standard_normal((rows, count, 2), np.float32), noise.device)
+        place = torch.arange(count, device=noise.device) * (self.sample_rate / length)
+        cutoff = column(log_uniform(rng, self.hertz, rows), noise)
+        gain = 1 / (1 + (place / cutoff) ** 4)
+        spectrum[:, :count] = torch.view_as_complex(values) * gain
+        rumble = torch.fft.irfft(spectrum, length)
+        low, high = self.decibels
+        loudness = level * 10 ** (column(rng.uniform(low, high, rows), noise) / 20)
+        return noise + rumble * (loudness / nonzero(Spectral.level(rumble))), clean
 
 
 def log_uniform(rng: np.random.Generator, limits: Sequence[float], count: int) -> np.ndarray:

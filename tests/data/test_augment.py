@@ -9,14 +9,26 @@ from pytorch_lightning import Trainer
 from conftest import TINY, composed, make_module, make_noise, make_voice, train_here
 from denoiser.data.augment import Augment, Transform, changed_level
 from denoiser.data.datamodule import PairedData
-from denoiser.data.transforms import SNR, BandLimit, BandStop, Clip, Gain, LevelChange, Remix, Shift, Speed
+from denoiser.data.transforms import (
+    SNR,
+    BandLimit,
+    BandStop,
+    Clip,
+    Gain,
+    LevelChange,
+    Remix,
+    Rumble,
+    Shift,
+    Speed,
+    Splice,
+)
 from denoiser.errors import CheckpointError, ConfigError
 from denoiser.spectral import Spectral
 from denoiser.training.components import build_augment
 
 RATE, N, KEY = 16_000, 8_000, (0, 1, 2, 0)
 # In the order in which they are applied.
-KINDS = (Speed, Remix, Shift, SNR, BandStop, BandLimit, Clip, Gain, LevelChange)
+KINDS = (Speed, Remix, Shift, SNR, BandStop, BandLimit, Clip, Gain, Splice, LevelChange, Rumble)
 TRANSFORMS = {kind.__name__.lower(): kind for kind in KINDS}
 
 
@@ -40,7 +52,7 @@ def changed(name: str, noise: torch.Tensor, clean: torch.Tensor, level: torch.Te
 
 
 def transform(name: str, **arguments) -> Transform:
-    rate = {"sample_rate": RATE} if name in ("bandstop", "bandlimit", "levelchange") else {}
+    rate = {"sample_rate": RATE} if name in ("bandstop", "bandlimit", "splice", "levelchange", "rumble") else {}
     return TRANSFORMS[name](**rate, **arguments)
 
 
@@ -258,6 +270,41 @@ def test_a_level_that_changes_is_another_talker_a_bang_or_silence_before():
     assert torch.equal(clean[starts], began.float())
 
 
+def test_a_splice_is_another_recording_from_a_moment_on_with_noise_on_either_side_or_both():
+    rows = torch.arange(300)[:, None]
+    clean, noise = (1 + rows % 2).expand(-1, N).float(), 0.1 * torch.ones(300, N)
+    noise, clean, _ = changed("splice", noise, clean, torch.ones(300, 1))
+    first, last = clean[:, 0], clean[:, -1]
+    assert torch.equal(first, 1 + rows[:, 0] % 2)
+    decibels = 20 * torch.log10(last / (3 - first))
+    assert -25.01 < decibels.min() < -20
+    assert 20 < decibels.max() < 25.01
+    changing = (clean.diff(dim=1).abs() > 1e-4).sum(1)
+    assert 150 < changing.float().median() < 170  # a fade of 10 ms
+    quiet = [(noise[:, index] == 0).float().mean() for index in (0, -1)]
+    assert all(0.25 < share < 0.42 for share in quiet)
+
+
+def test_a_spliced_crop_counts_no_higher_band_than_the_lowest_of_its_batch():
+    batch = {**make_batch(40), "bandwidth": torch.linspace(4_000, 8_000, 40)}
+    out = build({"splice": {"probability": 0.5}})(batch, KEY)
+    is_joined = (out["clean"] != batch["clean"]).any(1)
+    assert 10 < is_joined.sum() < 30
+    assert torch.equal(out["bandwidth"], torch.where(is_joined, 4_000.0, batch["bandwidth"]))
+
+
+def test_a_rumble_lies_below_its_cut_off_at_a_loudness_of_its_own_in_each_row():
+    noise, clean, level = torch.zeros(40, RATE), torch.zeros(40, RATE), torch.full((40, 1), 0.1)
+    noise, same, louder = changed("rumble", noise, clean, level, hertz=[20, 40], decibels=[-30, 0])
+    decibels = 20 * torch.log10(Spectral.level(noise) / 0.1)
+    assert -30.1 < decibels.min() < -20
+    assert -10 < decibels.max() < 0.1
+    energies = torch.fft.rfft(noise).abs().square()  # 1 Hz apart
+    assert (energies[:, :60].sum(1) > 0.98 * energies.sum(1)).all()
+    assert not same.any()
+    assert (louder >= level).all()
+
+
 def configured(option: str, *overrides: str) -> Augment:
     """The augmentation of a yaml file."""
     cfg = composed(f"augment={option}", *overrides)
@@ -299,7 +346,7 @@ def test_a_gpu_makes_the_same_batch():
     [
         ("none", []),
         ("remix", ["remix"]),
-        ("light", ["speed", "remix", "clip", "levelchange"]),
+        ("light", ["speed", "remix", "clip", "splice", "levelchange", "rumble"]),
         ("full", list(TRANSFORMS)),
     ],
 )
@@ -321,6 +368,7 @@ def test_every_option_builds_at_every_rate(option, expected, rate):
         ("BandLimit", {"sample_rate": RATE, "high": [100, 200]}, "bandlimit: high: expected 400 to"),
         ("LevelChange", {"sample_rate": RATE, "ramp": 0.1}, "levelchange: .*two numbers each"),
         ("LevelChange", {"sample_rate": RATE, "bang": [20, 10]}, "levelchange: bang: .*the lower first"),
+        ("Rumble", {"sample_rate": RATE, "hertz": 30}, "rumble: .*two numbers each"),
         ("BandLimit", {"sample_rate": RATE, "low": 300}, "bandlimit: .*two frequencies each"),
     ],
 )
