@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 NEAR_SECONDS = 0.8  # of the past or of the future, which tell the loudness of a moment
-HERE_PARTS = 2  # the moment itself is this part of it, on either side
+HERE_PARTS = 3  # the moment itself is this part of it, on either side
 HERE_SOFTNESS = 1.0  # dB, of the choice between past and future
 LOUDER_DECIBELS = 6.0  # from which on another frame is another sound
 LOUDER_SOFTNESS = 0.5  # dB

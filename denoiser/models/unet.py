@@ -44,7 +44,6 @@ class UNet(nn.Module):
         bottleneck: Literal["none", "gru", "attention"] = "none",
         reach: int = 128,
         bidirectional: bool = True,
-        odd_bins: bool = False,
         inputs: int = 1,
         outputs: int = 1,
     ) -> None:
@@ -71,7 +70,6 @@ class UNet(nn.Module):
 
         levels = list(pairwise(channels))
         self.stem = stem
-        self.odd_bins = odd_bins
         self.pools = [(2, lower // upper) for upper, lower in pairwise(spans)]  # bins and frames that a pooling joins
         self.encoder = nn.ModuleList([stage(inputs * stem, width, first=True)])
         self.encoder.extend(stage(upper, lower) for upper, lower in levels)
@@ -104,8 +102,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, wanted: slice | None = None) -> Tensor:
         """Return the output for all frames, or for the ``wanted`` ones; the decoder then skips most others."""
         bins, frames = x.shape[-2:]
-        joined = self.stem if self.odd_bins else self.stem * 2 ** len(self.pools)
-        x = pad_with_silence(x, -bins % joined, -frames % self.stride)
+        x = pad_with_silence(x, -bins % (self.stem * 2 ** len(self.pools)), -frames % self.stride)
         padded = x.shape[-1]
         if self.stem > 1:
             x = x.unflatten(2, (-1, self.stem)).transpose(2, 3).flatten(1, 2)  # bins of a band become channels
@@ -116,7 +113,7 @@ class UNet(nn.Module):
         skips = []
         for level, stage in enumerate(self.encoder):
             if level > 0:
-                x = F.max_pool2d(x, self.pools[level - 1], ceil_mode=self.odd_bins)
+                x = F.max_pool2d(x, self.pools[level - 1])
             x = stage(x)
             if level >= self.dropout_from:
                 x = self.dropout(x)
@@ -129,7 +126,6 @@ class UNet(nn.Module):
         for level in reversed(range(len(self.decoder))):
             x = self.up[level](x)
             skip = skips.pop()
-            x = x[..., : skip.shape[-2], :]
             if ranges is not None:
                 first, last = ranges[level]
                 begin *= self.pools[level][1]

@@ -53,7 +53,7 @@ CHOICES = {
     "convs": (1, 2), "max_width": (4, 8), "kernel": (3, 5), "norm": ("none", "batch"), "groups": (2, 4),
     "upsampling": ("transposed", "nearest", "subpixel"), "convolution": ("full", "separable", "grouped"),
     "bottleneck": ("none", "gru", "attention"), "residual": (False, True), "gates": (False, True),
-    "bidirectional": (False, True), "odd_bins": (False, True), "inputs": (1, 3), "outputs": (1, 2),
+    "bidirectional": (False, True), "inputs": (1, 3), "outputs": (1, 2),
 }  # fmt: skip
 
 
