@@ -35,6 +35,11 @@ def level_over_time(power: Tensor, span: int, near: int, causal: bool) -> Tensor
     return torch.where(is_sound, torch.cat(parts, dim=-1).sqrt(), 0.0)
 
 
+def plain_level(power: Tensor, span: int) -> Tensor:
+    """Return the RMS ``[..., T]`` of ``span`` frames on either side, of all that are not silent."""
+    return _Means(power, power > 0)(span, span).sqrt().to(power.dtype)
+
+
 def loudness(power: Tensor, near: int) -> Tensor:
     """Return the loudness ``[..., T]`` of the moment of each frame, dB: steps in it stay steps.
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from denoiser.audio.reader import MAX_RATE, MIN_RATE
 from denoiser.errors import ConfigError
-from denoiser.level import HERE_PARTS, NEAR_SECONDS, level_over_time
+from denoiser.level import HERE_PARTS, NEAR_SECONDS, level_over_time, plain_level
 
 MAX_OVERLAP = 64  # windows over one sample; 4 are usual
 MAX_LEVEL_SECONDS = 10
@@ -53,6 +53,7 @@ class Spectral(nn.Module):
         level_seconds: float = 0.0,
         bands: int = 0,
         bands_from: int = 8_000,
+        two_levels: bool = False,
     ) -> None:
         super().__init__()
         given = {"sample_rate": sample_rate, "n_fft": n_fft, "hop": hop, "power": power, "peak": peak}
@@ -80,7 +81,7 @@ class Spectral(nn.Module):
         if expected:
             raise ConfigError(f"spectral: {given}; expected {expected}")
         self.sample_rate, self.n_fft, self.hop, self.power = sample_rate, n_fft, hop, power
-        self.level_seconds = level_seconds
+        self.level_seconds, self.two_levels = level_seconds, two_levels
         self.level_frames = math.ceil(level_seconds * sample_rate / hop)
         self.register_buffer("peak", torch.tensor(float(peak)))
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
@@ -114,6 +115,7 @@ class Spectral(nn.Module):
                 level_seconds=self.level_seconds,
                 bands=self.bands,
                 bands_from=self.bands_from,
+                two_levels=self.two_levels,
             )
         # A window with fewer samples has the smaller sum.
         lower.peak.copy_(self.peak * step**-self.power)
@@ -173,15 +175,20 @@ class Spectral(nn.Module):
         """
         return self.normalise(self.stft(waveform, center), level)
 
-    def normalise(self, spectrum: Tensor, level: Tensor) -> "Spectrum":
-        """Return complex values, of all bins, divided by the level ``[..., 1]`` or ``[..., T]``; 0 where it is 0."""
+    def normalise(self, spectrum: Tensor, level: Tensor, plain: Tensor | None = None) -> "Spectrum":
+        """Return complex values, of all bins, divided by the level ``[..., 1]`` or ``[..., T]``; 0 where it is 0.
+
+        ``plain`` is the level of :meth:`plain_levels`.
+        """
         factor = torch.where(level > 0, 1 / level, 0.0).unsqueeze(-2)
+        softer = None if plain is None else torch.where(plain > 0, level / plain, 0.0).unsqueeze(-2)
         if not self.bands:
-            return Spectrum(self, spectrum * factor)
+            return Spectrum(self, spectrum * factor, softer=softer)
         single, upper = spectrum[..., : self.single, :], spectrum[..., self.single :, :]
         shares = self.bank / self.bank.sum(1, keepdim=True).clamp(min=1)
         bands = (shares @ (upper.real.square() + upper.imag.square())).sqrt()
-        return Spectrum(self, torch.cat([single, bands.to(single.dtype)], dim=-2) * factor, upper=upper)
+        linear = torch.cat([single, bands.to(single.dtype)], dim=-2) * factor
+        return Spectrum(self, linear, upper=upper, softer=softer)
 
     def all_bins(self, magnitude: Tensor, phase: Tensor, level: Tensor, noisy: "Spectrum | None" = None) -> Tensor:
         """Return complex values of all bins at ``level``, of scaled magnitude and phase ``[..., F, T]``.
@@ -212,6 +219,10 @@ class Spectral(nn.Module):
             powers = torch.cat([earlier, powers], dim=-1)
         return level_over_time(powers, self.level_frames, self._near_frames, self.causal)[..., -frames:]
 
+    def plain_levels(self, noisy: Tensor) -> Tensor | None:
+        """Return the RMS ``[..., T]`` around each frame, whatever is louder than it; None without ``two_levels``."""
+        return plain_level(self.powers(noisy), self.level_frames) if self.two_levels else None
+
     def powers(self, noisy: Tensor) -> Tensor:
         """Return the mean squares ``[..., T]`` of complex values about their offset; 0 for a constant frame."""
         energies = noisy.abs().square()
@@ -224,7 +235,7 @@ class Spectral(nn.Module):
         """Return the spectra of ``noisy`` and ``clean`` ``[..., N]``, both divided by the level of the noisy one."""
         stft = self.stft(noisy, center)
         level = self.levels(stft, level)
-        return {"noisy": self.normalise(stft, level), "clean": self(clean, level, center)}
+        return {"noisy": self.normalise(stft, level, self.plain_levels(stft)), "clean": self(clean, level, center)}
 
     def inverse(
         self,
@@ -318,9 +329,10 @@ class Spectrum:
         magnitude: Tensor | None = None,
         phase: "Tensor | Spectrum | None" = None,
         upper: Tensor | None = None,
+        softer: Tensor | None = None,
     ) -> None:
         self.spectral = spectral
-        self.upper = upper
+        self.upper, self.softer = upper, softer
         self._linear, self._magnitude, self._phase = linear, magnitude, phase
         self._waveform: Tensor | None = None
 
@@ -345,6 +357,12 @@ class Spectrum:
         elif isinstance(self._phase, Spectrum):
             self._phase = self._phase.phase
         return self._phase
+
+    @property
+    def plain(self) -> Tensor:
+        """The magnitude on the scale 0 to 2, at the plain level: a soft voice after a loud one stays soft."""
+        assert self.softer is not None
+        return (self.magnitude + 1) * self.softer**self.spectral.power
 
     @property
     def compressed(self) -> Tensor:
@@ -388,8 +406,8 @@ class Spectrum:
             phase = phase.frames(wanted)
         elif phase is not None:
             phase = phase[..., wanted]
-        upper = None if self.upper is None else self.upper[..., wanted]
-        return Spectrum(self.spectral, linear, magnitude, phase, upper)
+        upper, softer = (None if each is None else each[..., wanted] for each in (self.upper, self.softer))
+        return Spectrum(self.spectral, linear, magnitude, phase, upper, softer)
 
 
 def erb_number(hertz: Tensor) -> Tensor:

@@ -43,7 +43,8 @@ class Denoiser(Estimator):
             representation = Spectral(**spectral)
             settings["bins"] = representation.bins
             with torch.device(device):
-                net = models.build(**settings, inputs=head.inputs, outputs=head.outputs)
+                inputs = head.inputs + representation.two_levels
+                net = models.build(**settings, inputs=inputs, outputs=head.outputs)
         except TypeError as error:  # an argument that is missing or unknown
             raise ConfigError(f"model or spectral: {error}") from error
         if head.start:

@@ -79,6 +79,8 @@ class Estimator(nn.Module):
         ``memory`` is the state of a causal network between pieces, empty at first. Only ``wanted`` frames return.
         """
         features = self.head.features(noisy, memory)
+        if noisy.softer is not None:
+            features = torch.cat([features, noisy.plain[:, None].clamp(max=2) / 2], dim=1)
         if memory is not None:
             output = self.net(features, memory)
         elif wanted is None:
@@ -125,13 +127,14 @@ class Estimator(nn.Module):
         begin, end, _ = wanted.indices(low.shape[-1])
         stft = spectral.stft(low - level.mean)
         levels = spectral.levels(stft, level.rms).expand(-1, stft.shape[-1])
+        plain = spectral.plain_levels(stft)
         beside = self._estimates_beside(options)
         first = max(0, begin // hop - beside)
         last = min(stft.shape[-1], math.ceil(end / hop) + beside)
         # The level depends on more frames than the network does, which begins on a whole stride.
         context, stride = int(self.net.context), int(self.net.stride)
         seen = slice(max(0, first - context) // stride * stride, last + context)
-        noisy = spectral.normalise(stft[..., seen], levels[..., seen])
+        noisy = spectral.normalise(stft[..., seen], levels[..., seen], None if plain is None else plain[..., seen])
         frames = slice(first - seen.start, last - seen.start)
         magnitude, phase = self.magnitudes(noisy, options, wanted=frames)
 
