@@ -17,7 +17,7 @@ from denoiser.models import MODELS
 from denoiser.models.causal import pad_with_silence
 from denoiser.models.heads import HEADS
 
-SPECTRAL = ("sample_rate", "n_fft", "hop", "power", "level_seconds", "bands", "bands_from")
+SPECTRAL = ("sample_rate", "n_fft", "hop", "power", "level_seconds", "bands", "bands_from", "two_levels")
 OPSET = 18  # of December 2022: onnxruntime reads it from 1.14 on
 IR_VERSION = 8
 TOLERANCE = 1e-4  # largest difference of an output value, which lies in [-1, 1]
@@ -43,7 +43,7 @@ def export(denoiser: Denoiser, target: str | Path) -> float:
     except ImportError as error:
         raise DenoiserError(f'exporting needs the package {error.name}: pip install "denoiser[export]"') from error
     net = _Exportable(copy.deepcopy(denoiser.net).cpu(), denoiser.head.activation).eval()
-    channels, bins = denoiser.head.inputs, denoiser.spectral.bins
+    channels, bins = denoiser.inputs, denoiser.spectral.bins
     example = torch.zeros(2, channels, bins, 2 * net.stride + 1)
     try:
         content = _without_paths(_graph(net, example), _metadata(denoiser)).SerializeToString()

@@ -36,6 +36,9 @@ class Spectral(nn.Module):
     With ``bands``, the bins above ``bands_from`` Hz are joined to so many bands, equally wide on the ERB scale
     (Glasberg and Moore 1990), each the RMS of its bins. A network gives one gain for each, which is interpolated over
     the bins.
+
+    With ``two_levels``, the network sees the magnitude at the plain level too, the RMS of all that lies within
+    ``level_seconds``: a steady noise is as loud there in a pause as it is below speech.
     """
 
     peak: Tensor
@@ -57,7 +60,7 @@ class Spectral(nn.Module):
     ) -> None:
         super().__init__()
         given = {"sample_rate": sample_rate, "n_fft": n_fft, "hop": hop, "power": power, "peak": peak}
-        given |= {"level_seconds": level_seconds, "bands": bands, "bands_from": bands_from}
+        given |= {"level_seconds": level_seconds, "bands": bands, "bands_from": bands_from, "two_levels": two_levels}
         expected = ""
         are_whole = all(isinstance(value, int) for value in (sample_rate, n_fft, hop, bands, bands_from))
         if not are_whole or not all(isinstance(value, int | float) for value in (power, peak, level_seconds)):
@@ -72,6 +75,8 @@ class Spectral(nn.Module):
             expected = "0 < power <= 1 and peak >= 0"
         elif not 0 <= level_seconds <= MAX_LEVEL_SECONDS:
             expected = f"level_seconds of 0 (the whole recording) to {MAX_LEVEL_SECONDS}"
+        elif not isinstance(two_levels, bool) or (two_levels and not level_seconds):
+            expected = "two_levels true or false, and true only with level_seconds above 0"
         elif not 0 <= bands <= n_fft // 4:
             expected = f"0 to {n_fft // 4} bands"
         elif bands and (
@@ -178,17 +183,17 @@ class Spectral(nn.Module):
     def normalise(self, spectrum: Tensor, level: Tensor, plain: Tensor | None = None) -> "Spectrum":
         """Return complex values, of all bins, divided by the level ``[..., 1]`` or ``[..., T]``; 0 where it is 0.
 
-        ``plain`` is the level of :meth:`plain_levels`.
+        ``plain`` is the level of :meth:`plain_levels`, for the network alone.
         """
         factor = torch.where(level > 0, 1 / level, 0.0).unsqueeze(-2)
-        softer = None if plain is None else torch.where(plain > 0, level / plain, 0.0).unsqueeze(-2)
+        relative = None if plain is None else torch.where(plain > 0, level / plain, 0.0).unsqueeze(-2)
         if not self.bands:
-            return Spectrum(self, spectrum * factor, softer=softer)
+            return Spectrum(self, spectrum * factor, relative_level=relative)
         single, upper = spectrum[..., : self.single, :], spectrum[..., self.single :, :]
         shares = self.bank / self.bank.sum(1, keepdim=True).clamp(min=1)
         bands = (shares @ (upper.real.square() + upper.imag.square())).sqrt()
         linear = torch.cat([single, bands.to(single.dtype)], dim=-2) * factor
-        return Spectrum(self, linear, upper=upper, softer=softer)
+        return Spectrum(self, linear, upper=upper, relative_level=relative)
 
     def all_bins(self, magnitude: Tensor, phase: Tensor, level: Tensor, noisy: "Spectrum | None" = None) -> Tensor:
         """Return complex values of all bins at ``level``, of scaled magnitude and phase ``[..., F, T]``.
@@ -320,6 +325,7 @@ class Spectrum:
     Given as ``linear`` complex values, or as scaled ``magnitude`` and ``phase``. ``phase`` is complex, of modulus 1 (0
     in silence), or another Spectrum to take it from. Any other form is computed when it is first asked for. Bands have
     the phase 1, and ``upper`` are the bins that they were joined from: complex, at the level of the recording.
+    ``relative_level`` ``[..., 1, T]`` is the level as a part of the plain one.
     """
 
     def __init__(
@@ -329,10 +335,10 @@ class Spectrum:
         magnitude: Tensor | None = None,
         phase: "Tensor | Spectrum | None" = None,
         upper: Tensor | None = None,
-        softer: Tensor | None = None,
+        relative_level: Tensor | None = None,
     ) -> None:
         self.spectral = spectral
-        self.upper, self.softer = upper, softer
+        self.upper, self.relative_level = upper, relative_level
         self._linear, self._magnitude, self._phase = linear, magnitude, phase
         self._waveform: Tensor | None = None
 
@@ -360,9 +366,9 @@ class Spectrum:
 
     @property
     def plain(self) -> Tensor:
-        """The magnitude on the scale 0 to 2, at the plain level: a soft voice after a loud one stays soft."""
-        assert self.softer is not None
-        return (self.magnitude + 1) * self.softer**self.spectral.power
+        """The magnitude on the scale 0 to 2 at the plain level, in which a soft voice after a loud one stays soft."""
+        assert self.relative_level is not None
+        return (self.magnitude + 1) * self.relative_level**self.spectral.power
 
     @property
     def compressed(self) -> Tensor:
@@ -406,8 +412,8 @@ class Spectrum:
             phase = phase.frames(wanted)
         elif phase is not None:
             phase = phase[..., wanted]
-        upper, softer = (None if each is None else each[..., wanted] for each in (self.upper, self.softer))
-        return Spectrum(self.spectral, linear, magnitude, phase, upper, softer)
+        beside = (None if each is None else each[..., wanted] for each in (self.upper, self.relative_level))
+        return Spectrum(self.spectral, linear, magnitude, phase, *beside)
 
 
 def erb_number(hertz: Tensor) -> Tensor:

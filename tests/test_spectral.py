@@ -77,11 +77,30 @@ def test_a_training_patch_depends_on_its_own_samples_only():
         ({"sample_rate": 10}, "sample rate"),
         ({"power": 2}, "power"),
         ({"power": "0.3"}, "numbers"),
+        ({"two_levels": True}, "level_seconds above 0"),
+        ({"two_levels": 1, "level_seconds": 2}, "two_levels true or false"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         Spectral(**settings)
+
+
+def test_a_soft_sound_after_a_loud_one_is_as_loud_at_its_own_level_and_soft_at_the_plain_one():
+    spectral = Spectral(peak=5.0, level_seconds=2.0, two_levels=True)
+    noise = torch.randn(1, 8 * 16_000)
+    noise[:, 4 * 16_000 :] *= 0.1
+    spectrum = spectral.spectra(noise, noise, torch.ones(1, 1))["noisy"]
+
+    def softer(magnitude: torch.Tensor) -> float:
+        # A second before and after the change.
+        before, after = (magnitude[..., begin : begin + 50].mean() for begin in (350, 600))
+        return float(after / before)
+
+    assert softer(spectrum.magnitude + 1) == pytest.approx(1, abs=0.05)
+    # A quarter of the 4 s around is loud, and the part itself softer by 20 dB.
+    level_before, level_after = (0.75 + 0.25 * 0.01) ** 0.5, (0.25 + 0.75 * 0.01) ** 0.5
+    assert softer(spectrum.plain) == pytest.approx((0.1 / level_after * level_before) ** 0.3, rel=0.1)
 
 
 def test_a_silent_training_set_is_refused():

@@ -53,6 +53,8 @@ class Denoiser(Estimator):
             with torch.no_grad():
                 bias.copy_(start)
         head.causal = representation.causal = bool(getattr(net, "causal", False))
+        if head.causal and representation.two_levels:
+            raise ConfigError("spectral: two_levels=true: only for networks that look ahead, and this one is causal")
         return cls(net, representation, head=head)
 
     @classmethod

@@ -69,6 +69,11 @@ class Estimator(nn.Module):
         return self.spectral.window.device
 
     @property
+    def inputs(self) -> int:
+        """Channels of the network's input."""
+        return self.head.inputs + self.spectral.two_levels
+
+    @property
     def causal(self) -> bool:
         """True if the network sees no later frame: streams run frame by frame."""
         return bool(getattr(self.net, "causal", False))
@@ -79,7 +84,7 @@ class Estimator(nn.Module):
         ``memory`` is the state of a causal network between pieces, empty at first. Only ``wanted`` frames return.
         """
         features = self.head.features(noisy, memory)
-        if noisy.softer is not None:
+        if noisy.relative_level is not None:
             features = torch.cat([features, noisy.plain[:, None].clamp(max=2) / 2], dim=1)
         if memory is not None:
             output = self.net(features, memory)

@@ -20,6 +20,7 @@ from denoiser.evaluation import metrics
 from denoiser.evaluation.metrics import missing_package
 from denoiser.evaluation.scoring import Scores, Scoring, result
 from denoiser.inference.denoiser import Denoiser
+from denoiser.spectral import Spectral
 from denoiser.training.components import MakeOptimizer
 from denoiser.training.folder import differences
 from denoiser.training.trainer import total_steps
@@ -72,7 +73,10 @@ class DenoisingModule(LightningModule):
         """
         checkpoint = load_checkpoint(path)
         trained, model = checkpoint["hyper_parameters"], self.hparams["model"]
-        if changes := differences(trained, {"spectral": self.hparams["spectral"]}):
+        # An older checkpoint knows nothing of later settings, which are off in it.
+        usual = {name: setting.default for name, setting in inspect.signature(Spectral).parameters.items()}
+        before, now = ({"spectral": {**usual, **found["spectral"]}} for found in (trained, self.hparams))
+        if changes := differences(before, now):
             # The scale belongs both to the weights and to these settings.
             raise CheckpointError(f"init_from={path}: was trained on other spectra: {', '.join(changes)}")
         if {**trained["model"], "head": None} == {**model, "head": None}:

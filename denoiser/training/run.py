@@ -55,9 +55,9 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     if cfg.init_from:
         module.init_from(str(cfg.init_from))
     augment = components.build_augment(plain.get("augment"))
-    net, spectral, head = module.denoiser.net, module.denoiser.spectral, module.denoiser.head
+    net, spectral = module.denoiser.net, module.denoiser.spectral
     data = _data(plain["data"], spectral=spectral, augment=augment)
-    macs = models.count_macs(net, spectral.bins, spectral.frame_rate, head.inputs)
+    macs = models.count_macs(net, spectral.bins, spectral.frame_rate, module.denoiser.inputs)
     cost = {"parameters": models.count_parameters(net), "macs_per_second": macs}
 
     say(f"run folder: {folder}")

@@ -9,6 +9,7 @@ from conftest import SHARED, active_decibels, recording
 from denoiser import Denoiser, audio
 from denoiser.checkpoint import SHIPPED
 from denoiser.data.synthesis.voices import ESPEAK_RATE, SENTENCES, SPEAKERS, speak
+from denoiser.errors import ConfigError
 from denoiser.evaluation import metrics
 
 RATE = 16_000
@@ -243,6 +244,11 @@ def test_a_causal_network_gives_the_same_in_blocks_of_any_size_when_the_level_ch
     difference = (torch.cat([*parts, stream.flush()], dim=-1) - whole).abs()
     for half in (slice(0, 10 * RATE), slice(10 * RATE, None)):
         assert float(difference[:, half].max()) < 1e-3 * float(whole[:, half].abs().max())
+
+
+def test_a_causal_network_has_one_level():
+    with pytest.raises(ConfigError, match="two_levels=true: only for networks that look ahead"):
+        Denoiser.build({"name": "crn"}, {"level_seconds": 2.0, "two_levels": True})
 
 
 def test_a_causal_network_hears_nothing_of_what_comes_later(causal):
