@@ -66,6 +66,6 @@ class _Means:
     def __call__(self, before: int, after: int) -> Tensor:
         """Return the means over so many frames ``before`` and ``after`` each frame and itself, 0 where none counts."""
         first = (self.place - before).clamp(min=0)
-        last = (self.place + after + 1).clamp(max=len(self.place))
+        last = (self.place + after + 1).clamp(max=self.place.shape[-1])
         count = self.counts[..., last] - self.counts[..., first]
         return (self.sums[..., last] - self.sums[..., first]).clamp(min=0) / count.clamp(min=1)
