@@ -4,24 +4,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from denoiser import settings
+from denoiser.audio.reader import MAX_RATE, MIN_RATE
 from denoiser.checkpoint import write_weights
-from denoiser.cli.arguments import choice, key_values
+from denoiser.cli.arguments import choice, key_values, whole
 from denoiser.errors import ConfigError
-from denoiser.export import export
+from denoiser.export.onnx import export
 from denoiser.inference.denoiser import Denoiser
 
-USAGE = """Export the network of a checkpoint: python -m denoiser export ckpt=CHECKPOINT [out=FILE.onnx]
+USAGE = """Export a model: python -m denoiser export ckpt=CHECKPOINT [out=FILE.onnx]
 
   ckpt=  best or small, which come with the package, a checkpoint that training wrote, or the folder of its run
   out=   the ONNX file; by default <name of the checkpoint>.onnx in the current folder. A name that ends in .ckpt
          is written as a checkpoint of the weights alone, for inference and init_from=
+  rate=  Hz of the recordings that the ONNX file enhances: 16000, for a model of full band (the model's own)
   half=  true: halve the size of such a checkpoint, with weights rounded to float16 (false)"""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the command."""
-    given = key_values({"ckpt": "", "out": "", "half": "false"}, USAGE, arguments)
+    given = key_values({"ckpt": "", "out": "", "rate": "", "half": "false"}, USAGE, arguments)
     settings.require(given, "ckpt")
+    rate = whole(given, "rate", MIN_RATE, MAX_RATE) if given["rate"] else None
     half = choice(given, "half", "true", "false") == "true"
     # Passed on as it was typed: ./small is a file, small is not.
     ckpt, source = given["ckpt"], Path(given["ckpt"])
@@ -29,11 +32,13 @@ def main(arguments: Sequence[str]) -> None:
     target = Path(given["out"] or f"{name}.onnx")
     denoiser = Denoiser.from_checkpoint(ckpt, "cpu", precision="32")
     if target.suffix.lower() == ".ckpt":
+        if rate:
+            raise ConfigError(f"rate={rate}: only for ONNX files; a checkpoint enhances recordings of any rate")
         size = write_weights(ckpt, target, half)
         print(f"{source} -> {target}: {size / 1e6:.1f} MB, its weights alone")
         return
     if half:
         raise ConfigError(f"half=true: only for checkpoints, and out={target} is none; give a name that ends in .ckpt")
-    difference = export(denoiser, target)
+    difference = export(denoiser, target, rate)
     size = target.stat().st_size
-    print(f"{source} -> {target}: {size / 1e6:.1f} MB, its output within {difference:.1e} of the checkpoint's")
+    print(f"{source} -> {target}: {size / 1e6:.1f} MB, its sound within {difference:.1e} of the checkpoint's")

@@ -23,6 +23,12 @@ def pad_with_silence(features: Tensor, bins: int, frames: int) -> Tensor:
     return torch.cat([magnitude, F.pad(features[:, 1:], padding)], dim=1)
 
 
+def missing(frames: int, stride: int) -> int:
+    """Return the number of frames from ``frames`` to the next multiple of ``stride``."""
+    # torch.export does not see that frames + (-frames % stride) is such a multiple.
+    return (frames + stride - 1) // stride * stride - frames
+
+
 class CausalPad(nn.Module):
     """Prepends the previous ``frames`` frames: ``[..., T]`` → ``[..., frames + T]``; zeros before the signal."""
 

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from denoiser.models.causal import LIMITS, MAX_LEVELS, MAX_REACH, Memory, Recurrence, TimeConv, pad_with_silence
+from denoiser.models.causal import (
+    LIMITS,
+    MAX_LEVELS,
+    MAX_REACH,
+    Memory,
+    Recurrence,
+    TimeConv,
+    missing,
+    pad_with_silence,
+)
 
 SLOPE = 0.2  # of the LeakyReLU
 HEADS = 4  # of the attention of DualPath
@@ -84,8 +93,8 @@ class CRN(nn.Module):
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
         bins, frames = x.shape[-2:]
         # In training a crop is one segment of its own.
-        missing = 0 if self.training else -frames % self.stride
-        x = self.stem(pad_with_silence(x, -bins % self.reduction, missing))
+        more = 0 if self.training else missing(frames, self.stride)
+        x = self.stem(pad_with_silence(x, missing(bins, self.reduction), more))
         x = x + self.first(x, memory)
         skips = []
         for level in self.encoder:

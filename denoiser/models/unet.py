@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoiser.models import layers
-from denoiser.models.causal import LIMITS, MAX_LEVELS, MAX_REACH, pad_with_silence
+from denoiser.models.causal import LIMITS, MAX_LEVELS, MAX_REACH, missing, pad_with_silence
 from denoiser.models.layers import Residual, TemporalLayer
 
 
@@ -102,7 +102,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, wanted: slice | None = None) -> Tensor:
         """Return the output for all frames, or for the ``wanted`` ones; the decoder then skips most others."""
         bins, frames = x.shape[-2:]
-        x = pad_with_silence(x, -bins % (self.stem * 2 ** len(self.pools)), -frames % self.stride)
+        whole = self.stem * 2 ** len(self.pools)
+        x = pad_with_silence(x, missing(bins, whole), missing(frames, self.stride))
         padded = x.shape[-1]
         if self.stem > 1:
             x = x.unflatten(2, (-1, self.stem)).transpose(2, 3).flatten(1, 2)  # bins of a band become channels
