@@ -13,6 +13,7 @@ COMMANDS = {
     "download": "fetch, verify and unpack the VCTK-DEMAND corpus",
     "rank": "training runs against each other: tables and a page to listen to",
     "export": "a network as an ONNX file, or the weights of a run alone",
+    "live": "the microphone without noise, at once",
     "demo": "a page in the browser, on this machine alone",
 }
 USAGE = """\

@@ -8,7 +8,7 @@ from packaging.utils import canonicalize_name
 
 from conftest import ROOT
 
-INSTALLED = ("dev", "demo", "export", "sweep")  # extras that the lock has
+INSTALLED = ("dev", "demo", "export", "live", "sweep")  # extras that the lock has
 
 
 def test_the_lock_is_current_and_names_no_index():

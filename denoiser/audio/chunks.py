@@ -103,7 +103,7 @@ def survey(path: Path) -> Survey | None:
             stated = int.from_bytes(file.read(8), "little")
         end = sound.start + stated
         found = Survey(there)
-        if stated == -1 or (layout.pad == 2 and _is_of_a_stream(stated)):
+        if stated == -1 or (layout.pad == 2 and is_of_a_stream(stated)):
             pass
         elif stated > there:
             found = Survey(there, missing=stated - there)
@@ -138,7 +138,7 @@ def _survey_au(file: BinaryIO, length: int) -> Survey:
     return Survey(min(stated, there), missing=max(0, stated - there))
 
 
-def _is_of_a_stream(stated: int) -> bool:
+def is_of_a_stream(stated: int) -> bool:
     """Return True for the sizes that programs write where they cannot know it: into a pipe."""
     return stated >= 0xFFFF0000 or 0x7FFF0000 <= stated <= 0x80000000
 

@@ -28,7 +28,7 @@ STDERR = threading.Lock()
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
+def hushed() -> Iterator[None]:
     """Send to nowhere what libmpg123 prints about a damaged file, past Python."""
     if sys.__stderr__ is None:
         yield
@@ -74,7 +74,7 @@ class Source(Sound):
         is_odd = found.patches or found.end is not None or kind == "flac"
         self._mended = chunks.Mended(path, found.patches, found.end) if is_odd else None
         self._length = path.stat().st_size
-        self._hushing = _hushed if kind == "mp3" else nullcontext
+        self._hushing = hushed if kind == "mp3" else nullcontext
         with self._hushing():
             super().__init__(self._mended or path)
         self._order = VORBIS.get(self.channels) if self.format == "OGG" else None

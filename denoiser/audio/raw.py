@@ -1,11 +1,15 @@
 """Headerless PCM: its formats, by the names that ffmpeg and sox users know, and the header that it lacks."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
+import torch
+from torch import Tensor
 
 from denoiser.audio.formats import BITS
+from denoiser.audio.writer import quantised
 from denoiser.errors import AudioError, ConfigError
 
 # Name → libsndfile's subtype and order of bytes.
@@ -32,14 +36,35 @@ class Raw:
         if self.format not in RAW:
             raise ConfigError(f"format={self.format}: no format of headerless PCM; there are: {', '.join(RAW)}")
 
+    @property
+    def frame(self) -> int:
+        """Bytes of one sample of all channels."""
+        return self.channels * BITS.get(RAW[self.format][0], 8) // 8
+
+    def decode(self, content: bytes) -> Tensor:
+        """Return the samples ``[C, n]`` of whole frames."""
+        facts = {"samplerate": self.rate, "channels": self.channels}
+        subtype, order = RAW[self.format]
+        samples, _ = soundfile.read(
+            io.BytesIO(content), dtype="float32", always_2d=True, format="RAW", subtype=subtype, endian=order, **facts
+        )
+        return torch.from_numpy(samples.T.copy())
+
+    def encode(self, samples: Tensor) -> bytes:
+        """Return samples ``[C, n]`` as bytes; values that the format cannot hold are clipped."""
+        subtype, order = RAW[self.format]
+        buffer = io.BytesIO()
+        rows = quantised(samples, subtype).T.numpy()
+        soundfile.write(buffer, rows, self.rate, format="RAW", subtype=subtype, endian=order)
+        return buffer.getvalue()
+
     def add_header(self, source: Path, target: Path) -> None:
         """Write the samples of ``source`` as a WAV file, bit by bit. Raises AudioError for what they cannot be."""
         subtype, order = RAW[self.format]
         size = source.stat().st_size
-        frame = self.channels * BITS.get(subtype, 8) // 8
-        if size % frame:
+        if size % self.frame:
             given = f"format={self.format} channels={self.channels}"
-            raise AudioError(f"{source}: {size} bytes, which {given} does not divide into frames of {frame}")
+            raise AudioError(f"{source}: {size} bytes, which {given} does not divide into frames of {self.frame}")
         # libsndfile has signed bytes in no WAV.
         kept = "PCM_16" if subtype == "PCM_S8" else subtype
         kind = "WAV" if size < _LARGEST_WAV else "RF64"

@@ -160,7 +160,7 @@ class Writer:
         if self._is_too_long(self._written):
             raise ValueError(_TOO_LONG)
         ordered = samples if self._order is None else samples[self._order]
-        self._sound.write(_quantised(ordered, self._subtype).T.numpy())
+        self._sound.write(quantised(ordered, self._subtype).T.numpy())
 
     def _is_too_long(self, frames: int) -> bool:
         size = frames * self._channels * BITS.get(self._subtype, 8) // 8 + self._extras_size
@@ -177,7 +177,7 @@ class Writer:
             raise AudioError(f"{self._path}: cannot be written as {sound} ({why})") from error
 
 
-def _quantised(samples: Tensor, subtype: str) -> Tensor:
+def quantised(samples: Tensor, subtype: str) -> Tensor:
     """Round to the nearest value the subtype holds: libsndfile itself rounds down, which costs 6 dB."""
     if subtype in FLOATING:
         return samples

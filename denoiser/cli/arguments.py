@@ -1,6 +1,7 @@
 """Arguments of the command line: those for Hydra with file names letter for letter, those of the small commands."""
 
 import difflib
+import math
 import os
 import re
 import sys
@@ -111,3 +112,14 @@ def whole(given: Mapping[str, str], key: str, low: int, high: int) -> int:
     if not given[key].isdecimal() or not low <= int(given[key]) <= high:
         raise ConfigError(f"{key}={given[key]}: expected a whole number from {low} to {high}")
     return int(given[key])
+
+
+def number(given: Mapping[str, str], key: str, low: float, high: float) -> float:
+    """Return the value of a setting that is a number; ConfigError where it is not, or out of range."""
+    try:
+        value = float(given[key])
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise ConfigError(f"{key}={given[key]}: expected a number from {low:g} to {high:g}")
+    return value

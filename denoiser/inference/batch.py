@@ -9,19 +9,23 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
+from typing import cast
 
 import torch
 from tqdm import tqdm
 
 from denoiser import audio, figures
+from denoiser.audio import piped
 from denoiser.audio.libsndfile import STDERR
 from denoiser.audio.raw import Raw
 from denoiser.errors import DenoiserError, StopError, shown
 from denoiser.inference.denoiser import Denoiser
 from denoiser.inference.jobs import Job, is_done
+from denoiser.inference.live_pipe import enhance_pipe
 from denoiser.inference.options import Options
-from denoiser.inference.pipes import as_files, is_pipe
+from denoiser.inference.pipes import STDIN, STDOUT, as_files, is_pipe, refuse_terminals
 from denoiser.inference.recording import SHARED_BLOCK, Enhanced
 
 MAX_FILES_AT_ONCE = 16  # each takes about 300 MB
@@ -162,8 +166,18 @@ class _Work:
         self._advance(job, math.inf)
 
     def _enhance(self, job: Job) -> Enhanced:
+        read = b""
+        # Loudness is measured over the whole, and a picture is made of files.
+        is_live = job == (STDIN, STDOUT) and self.denoiser.causal and self.loudness is None and not self.plot
+        if is_live:
+            refuse_terminals(*job)
+            pipe = cast(BufferedReader, sys.stdin.buffer)
+            begin = piped.Begin(b"", self.raw) if self.raw else piped.begin(pipe)
+            if begin.raw:
+                return enhance_pipe(self.denoiser, self.options, pipe, begin.raw, begin.size)
+            read = begin.read
         blocks = blocks_at_once(self.denoiser, self.left[job], self.threads)
-        with as_files(job.source, job.target, self.raw) as (source, target):
+        with as_files(job.source, job.target, self.raw, read) as (source, target):
             with _sharing_threads(blocks):
                 enhanced = self.denoiser.enhance_file(
                     source,

@@ -119,11 +119,12 @@ class Denoiser(Estimator):
         sample_rate: int,
         level: Level | None = None,
         options: Options | None = None,
-        block_seconds: float = 2.0,
+        block_seconds: float | None = None,
     ) -> Stream:
         """Return a :class:`Stream` for a recording that arrives in pieces, ideally given its whole ``level``.
 
-        ``block_seconds`` are enhanced at once: fewer for a shorter delay, more for less work.
+        ``block_seconds`` are enhanced at once: fewer for a shorter delay, more for less work; by default 2 s. A causal
+        network goes frame by frame, and they are those of resampling alone: 10 ms.
         """
         return Stream(self, int(sample_rate), level, options, block_seconds)
 

@@ -26,18 +26,23 @@ def is_pipe(path: str | Path) -> bool:
     return str(path) == "-" or path in (STDIN, STDOUT) or Path(path).is_fifo()
 
 
-@contextmanager
-def as_files(source: Path, target: Path, raw: Raw | None = None) -> Iterator[tuple[Path, Path]]:
-    """Yield both paths; a pipe becomes a file with its content, one to write to a WAV file copied to it on exit.
-
-    So does headerless PCM, which gets the header of ``raw``. Such files lie in a folder that only this user can open,
-    deleted on exit; errors omit its path. Raises AudioError if either is a terminal, or if not all of the result could
-    be written.
-    """
+def refuse_terminals(source: Path, target: Path) -> None:
+    """Raise AudioError if standard input or output is to be read or written and is a terminal, or not there."""
     if source is STDIN and (sys.stdin is None or sys.stdin.isatty()):
         raise AudioError("input=-: standard input holds no sound; pipe a file into it")
     if target is STDOUT and os.isatty(1):
         raise AudioError("output=-: standard output is a terminal; pipe it, or give output=clean.wav")
+
+
+@contextmanager
+def as_files(source: Path, target: Path, raw: Raw | None = None, read: bytes = b"") -> Iterator[tuple[Path, Path]]:
+    """Yield both paths; a pipe becomes a file with its content, one to write to a WAV file copied to it on exit.
+
+    So does headerless PCM, which gets the header of ``raw``. Such files lie in a folder that only this user can open,
+    deleted on exit; errors omit its path. ``read`` has been taken from the pipe already. Raises AudioError if either
+    is a terminal, or if not all of the result could be written.
+    """
+    refuse_terminals(source, target)
     reads, writes = (path is pipe or path.is_fifo() for path, pipe in ((source, STDIN), (target, STDOUT)))
     if not (reads or writes or raw):
         yield source, target
@@ -48,6 +53,7 @@ def as_files(source: Path, target: Path, raw: Raw | None = None) -> Iterator[tup
         if reads:
             given = nullcontext(sys.stdin.buffer) if source is STDIN else source.open("rb")
             with given as pipe, open(noisy, "wb") as file:
+                file.write(read)
                 shutil.copyfileobj(pipe, file)
         try:
             if raw:

@@ -19,6 +19,8 @@ from denoiser.inference.upper_band import UpperBand
 
 Waveform = TypeVar("Waveform", Tensor, np.ndarray)
 FADE_SECONDS = 0.01  # cross-fade between blocks
+BLOCK_SECONDS = 2.0  # of a network that looks ahead
+LIVE_SECONDS = 0.01  # of a causal one, which resampling alone works in
 # More rows than samples, and so many of them, are no channels but the frames of an audio callback.
 FEWEST_FRAMES = 16
 
@@ -31,7 +33,7 @@ class Stream:
     level of the input so far; both are close to those of the whole after a few seconds.
 
     Each stream belongs to one thread. ``threads`` blocks are enhanced in parallel, if the level is known and the
-    network is not causal.
+    network is not causal. ``block_seconds`` are by default 2 s, and 10 ms for a causal network.
     """
 
     def __init__(
@@ -40,30 +42,38 @@ class Stream:
         sample_rate: int,
         level: Level | None = None,
         options: Options | None = None,
-        block_seconds: float = 2.0,
+        block_seconds: float | None = None,
         threads: int = 1,
     ) -> None:
         self.estimator = estimator = estimator.at(sample_rate)
         self.sample_rate = sample_rate
         self.options = options or Options()
+        self._block_seconds = block_seconds or (LIVE_SECONDS if estimator.causal else BLOCK_SECONDS)
+        self._threads = threads
         self._known = None if level is None else level.to(estimator.device)
-        self._running = RunningLevel()
         # Subtracted before the signal is resampled, if it is known.
         self._offset = 0.0 if self._known is None else self._known.mean
         self.band = UpperBand(estimator.spectral, sample_rate, self.options.full_band)
-        resampled = min(RESAMPLING_SECONDS, block_seconds)
-        self.down = resampling(sample_rate, estimator.sample_rate, resampled, estimator.spectral.edge)
-        self.core = self._frames(block_seconds) if estimator.causal else self._blocks(block_seconds, threads)
+        self._restore: Callable[[Tensor], Any]
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, with another recording of the same rate."""
+        estimator, seconds = self.estimator, self._block_seconds
+        resampled = min(RESAMPLING_SECONDS, seconds)
+        self._running = RunningLevel()
+        self.down = resampling(self.sample_rate, estimator.sample_rate, resampled, estimator.spectral.edge)
+        self.core = self._frames(seconds) if estimator.causal else self._blocks(seconds, self._threads)
         self.up = self.band.upsampling(resampled)
         self.received = 0  # samples
         self._waiting: Tensor | None = None  # input whose result is not out yet
-        self._restore: Callable[[Tensor], Any]
 
     def _frames(self, block_seconds: float) -> Frames:
         if self.options.phase_iters:
             given = f"phase_iters={self.options.phase_iters}"
             raise ConfigError(f"{given}: needs later frames, and this model is causal; use 0")
-        frames = round(block_seconds * self.estimator.spectral.frame_rate)
+        # Frames wait for no others, so a long piece goes through the network at once, however short the blocks are.
+        frames = round(max(block_seconds, BLOCK_SECONDS) * self.estimator.spectral.frame_rate)
         return Frames(self.estimator, self.options, self._current_level, self.band, frames)
 
     def _blocks(self, block_seconds: float, threads: int) -> Blocks:

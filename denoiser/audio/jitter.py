@@ -1,0 +1,53 @@
+"""Samples on their way from one sound device to another, whose clock and pace are its own."""
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class JitterBuffer:
+    """Queue of samples ``[n]``, as short as the pace of both sides lets it be.
+
+    It begins when it holds ``block`` samples more than are asked for. Where samples are missing, silence takes their
+    place, so that the queue is longer from then on. Where more than ``block`` samples are too many for ``window``
+    samples on end, they are dropped. ``lost`` counts both.
+    """
+
+    block: int
+    window: int
+    lost: int = 0
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._samples = np.zeros(0, np.float32)
+        self._has_begun = False
+        self._taken = 0
+        self.least = 0  # samples that were left over each time
+
+    def put(self, samples: np.ndarray) -> None:
+        """Append samples."""
+        with self._lock:
+            self._samples = np.concatenate([self._samples, samples])
+
+    def take(self, count: int) -> np.ndarray:
+        """Return the next ``[count]`` samples."""
+        with self._lock:
+            if not self._has_begun:
+                if len(self._samples) < count + self.block:
+                    return np.zeros(count, np.float32)
+                self._has_begun = True
+            taken, self._samples = self._samples[:count], self._samples[count:]
+            left = len(self._samples)
+            self.least = min(self.least, left) if self._taken else left
+            self._taken += count
+            if self._taken >= self.window:
+                self._taken = 0
+                if self.least > self.block:
+                    self._samples = self._samples[self.least - self.block :]
+                    self.lost += 1
+            if len(taken) < count:
+                self.lost += 1
+                taken = np.pad(taken, (0, count - len(taken)))
+            return taken

@@ -1,0 +1,48 @@
+"""Keys of the terminal, as they are pressed."""
+
+import os
+import select
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+# Waits so many seconds for a key, and returns it.
+Wait = Callable[[float], str]
+
+
+@contextmanager
+def pressed() -> Iterator[Wait]:
+    """Yield a function that waits so many seconds for a key and returns it; empty if none, or without a terminal."""
+    try:
+        import termios
+        import tty
+
+        place = sys.stdin.fileno()
+        # A job in the background that touches its terminal is stopped.
+        has_keys = os.isatty(place) and os.tcgetpgrp(place) == os.getpgrp()
+    except (ImportError, OSError, AttributeError, ValueError):  # Windows, or no standard input
+        has_keys = False
+    if not has_keys:
+        yield _wait
+        return
+
+    def wait(seconds: float) -> str:
+        if not select.select([place], [], [], seconds)[0]:
+            return ""
+        key = os.read(place, 1).decode(errors="replace")
+        if not key:  # the terminal is closed
+            time.sleep(seconds)
+        return key
+
+    before = termios.tcgetattr(place)
+    try:
+        tty.setcbreak(place)
+        yield wait
+    finally:
+        termios.tcsetattr(place, termios.TCSADRAIN, before)
+
+
+def _wait(seconds: float) -> str:
+    time.sleep(seconds)
+    return ""

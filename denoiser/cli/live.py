@@ -1,0 +1,168 @@
+"""``python -m denoiser live``: from the microphone to the loudspeaker, without the noise."""
+
+import gc
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from denoiser import console, settings
+from denoiser.cli import keys
+from denoiser.cli.arguments import choice, key_values, number, whole
+from denoiser.errors import DenoiserError, shown
+
+if TYPE_CHECKING:
+    from denoiser.audio import Writer
+    from denoiser.audio.soundcard import Device, Duplex
+    from denoiser.inference.live import Live
+
+USAGE = """Enhance what the microphone hears, at once: python -m denoiser live
+
+  ckpt=      live, which comes with the package; the checkpoint of a causal network (model=crn), or the folder of its
+             run (live)
+  list=      true: show the devices, and end (false)
+  input=     the microphone: its number, its name, or a part of that (the system's)
+  output=    the loudspeaker, likewise (the system's)
+  rate=      of both, Hz (that of the model)
+  block=     samples handed on at once, ms (10)
+  latency=   buffer of each device, ms; a longer one bears a busier machine (what PortAudio takes for safe)
+  dry=       share of the input in the output, 0 to 1 (0)
+  max_attenuation_db=   limit on how far any bin is turned down, dB (no limit)
+  record=    a folder for what was heard and what was sent: TIME_noisy.flac and TIME_enhanced.flac (none)
+
+The key b lets the noise pass, and stops it again; q or Ctrl-C ends. Loudspeakers beside a microphone howl: use
+headphones, or an output that other programs take for a microphone (docs/inference.md)."""
+
+DEFAULTS = {
+    "ckpt": "live", "list": "false", "input": "", "output": "", "rate": "", "block": "10", "latency": "", "dry": "0",
+    "max_attenuation_db": "", "record": "",
+}  # fmt: skip
+SHOWN_SECONDS = 0.1  # between two looks at keys, levels and the device
+GONE_SECONDS = 2.0  # without a block
+BAR, LOWEST = 12, -60.0  # characters of a level, and the dB at which it begins
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run until a key or a signal ends it."""
+    given = key_values(DEFAULTS, USAGE, arguments)
+    block_ms = whole(given, "block", 1, 1000)
+    rate = whole(given, "rate", 8_000, 192_000) if given["rate"] else None
+    latency = number(given, "latency", 0, 10_000) / 1000 if given["latency"] else None
+    dry = number(given, "dry", 0, 1)
+    limit = number(given, "max_attenuation_db", 0, 200) if given["max_attenuation_db"] else None
+    shows = choice(given, "list", "true", "false") == "true"
+    # Imported here: torch takes seconds, which a mistyped setting should not wait for.
+    from denoiser.audio import soundcard
+
+    found = soundcard.devices()
+    if shows:
+        _show(found, soundcard.portaudio().default.device)
+        return
+    microphone, loudspeaker = (soundcard.find(given[kind], kind, found) for kind in ("input", "output"))
+    settings.require(given, "ckpt")
+
+    import torch
+
+    from denoiser.checkpoint import SHIPPED
+    from denoiser.errors import CheckpointError
+    from denoiser.inference.denoiser import Denoiser
+    from denoiser.inference.live import Live
+    from denoiser.inference.options import Options
+
+    if given["ckpt"] == "live" and "live" not in SHIPPED and not Path("live").exists():
+        raise CheckpointError("ckpt=live: these weights are not in this version; give a causal network's (model=crn)")
+    # Blocks are too short for a second thread to help.
+    torch.set_num_threads(1)
+    denoiser = Denoiser.from_checkpoint(given["ckpt"], "cpu", precision="32")
+    rate = rate or denoiser.sample_rate
+    live = Live(denoiser, rate, max(1, rate * block_ms // 1000), Options(dry, limit), keeps=bool(given["record"]))
+    # What was loaded stays: looking through it for garbage would take longer than a block.
+    gc.freeze()
+    duplex = soundcard.Duplex(microphone, loudspeaker, rate, live.block, live, latency)
+    _run(live, duplex, Path(given["record"]) if given["record"] else None)
+
+
+def _run(live: "Live", duplex: "Duplex", record: Path | None) -> None:
+    """Run until the end, with a line of levels on a terminal and a summary; DenoiserError for a device that is gone."""
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, console.stop)
+    failure: DenoiserError | None = None
+    with ExitStack() as stack:
+        writers = _writers(stack, record, live.rate) if record else []
+        print(f"{live.rate} Hz, delay {1000 * live.delay:.0f} ms of the network", end=" ")
+        print(f"and {1000 * duplex.delay:.0f} ms of the devices; b: bypass, q: end", flush=True)
+        try:
+            with keys.pressed() as key, duplex:
+                failure = _watch(live, duplex, writers, key)
+        except KeyboardInterrupt:
+            pass
+        if not live.blocks:  # FLAC has no empty files
+            live.process(live.silence)
+        _keep(live, writers)
+    if sys.stdout.isatty():
+        print()
+    seconds = live.blocks * live.block / live.rate
+    print(f"{seconds:.1f} s, {duplex.lost} xruns, load {live.load:.0%} of a core, worst block {live.worst_load:.0%}")
+    if failure is not None:
+        raise failure
+
+
+def _watch(live: "Live", duplex: "Duplex", writers: list["Writer"], key: keys.Wait) -> DenoiserError | None:
+    """Show levels and heed keys until q is pressed; returns the reason where the sound ended by itself."""
+    blocks, since = -1, time.monotonic()
+    while (pressed := key(SHOWN_SECONDS)) != "q":
+        if pressed == "b":
+            live.bypass = not live.bypass
+        _keep(live, writers)
+        if duplex.failure is not None:
+            return DenoiserError(f"the sound ended: {duplex.failure}")
+        if duplex.blocks != blocks:
+            blocks, since = duplex.blocks, time.monotonic()
+        elif not duplex.is_running or time.monotonic() - since > GONE_SECONDS:
+            try:
+                duplex.restart()
+            except DenoiserError:
+                return DenoiserError("the sound device is gone: it was unplugged, or its sound server ended")
+        if sys.stdout.isatty():
+            print("\r" + _line(live, duplex), end="", flush=True)
+    return None
+
+
+def _line(live: "Live", duplex: "Duplex") -> str:
+    before, after = (f"{level:4.0f} dB {_bar(level)}" for level in live.levels())
+    state = "BYPASS" if live.bypass else "      "
+    load = f"load {live.load:4.0%} worst {live.worst_load:4.0%}"
+    return (
+        f"in {before} out {after} {load} delay {1000 * (live.delay + duplex.delay):3.0f} ms xruns {duplex.lost} {state}"
+    )
+
+
+def _bar(level: float) -> str:
+    filled = round(BAR * min(1.0, max(0.0, 1 - level / LOWEST)))
+    return "#" * filled + "." * (BAR - filled)
+
+
+def _writers(stack: ExitStack, folder: Path, rate: int) -> list["Writer"]:
+    from denoiser.audio import Writer
+
+    now = time.strftime("%Y-%m-%d_%H-%M-%S")
+    paths = [folder / f"{now}_{side}.flac" for side in ("noisy", "enhanced")]
+    return [stack.enter_context(Writer(path, rate, 1)) for path in paths]
+
+
+def _keep(live: "Live", writers: list["Writer"]) -> None:
+    for block in live.kept():
+        for writer, side in zip(writers, block, strict=True):
+            writer.write(side[None])
+
+
+def _show(found: Sequence["Device"], default: Sequence[int]) -> None:
+    """Print the devices, those that are taken by default with a mark."""
+    for device in found:
+        marks = "".join(mark for mark, place in zip("io", default, strict=True) if place == device.number)
+        channels = f"{device.inputs:3} in {device.outputs:3} out"
+        print(f"{marks:2} {device.number:3}  {channels}  {device.rate:6} Hz  {shown(device.name)} ({device.system})")
+    print("i, o: input and output by default" if found else "no devices; on Linux, is the sound server up?")

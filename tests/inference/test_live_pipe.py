@@ -1,0 +1,132 @@
+"""Standard input to standard output through a causal network, as a shell's user meets it."""
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from conftest import ROOT, make_noise, make_voice
+from denoiser import Denoiser, audio
+from denoiser.audio import piped
+from denoiser.audio.raw import RAW, Raw
+from denoiser.errors import AudioError
+from denoiser.inference.live_pipe import enhance_pipe
+
+CRN = ROOT / "tests/reference/crn.ckpt"
+RATE = 16_000
+
+
+def noisy(seconds: float = 2.0) -> torch.Tensor:
+    return make_voice(seconds, RATE) + make_noise(seconds, RATE)
+
+
+def command(*arguments: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    program = [sys.executable, str(ROOT / "infer.py"), "-", f"ckpt={CRN}", "device=cpu", *arguments]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(program, env=environment, **pipes)
+
+
+@pytest.mark.parametrize("settings", [[], ["format=s16le", f"rate={RATE}", "channels=1"]], ids=["WAV", "raw"])
+def test_the_answer_comes_while_the_input_is_open(settings, here):
+    raw = Raw("s16le", RATE)
+    sound = raw.encode(noisy())
+    begin = b"" if settings else piped.header(raw)
+    stream = Denoiser.from_checkpoint(CRN, "cpu").stream(RATE)
+    delay = round(2 * RATE * stream.latency)
+    with command(*settings) as process:
+        process.stdin.write(begin + sound[: len(sound) // 2])
+        process.stdin.flush()
+        answered: list[bytes] = []
+        reader = threading.Thread(
+            target=lambda: answered.append(process.stdout.read(44 + len(sound) // 2 - delay)), daemon=True
+        )
+        reader.start()
+        # Ends the program, and with it the reader, if no answer comes.
+        alarm = threading.Timer(240, process.kill)
+        alarm.start()
+        reader.join()
+        assert process.poll() is None
+        process.stdin.write(sound[len(sound) // 2 :])
+        process.stdin.close()
+        rest, errors = process.stdout.read(), process.stderr.read()
+        alarm.cancel()
+    assert process.returncode == 0, errors
+    assert b"standard input -> standard output" in errors
+    Path("out.wav").write_bytes(answered[0] + rest)
+    enhanced, rate = audio.read("out.wav")
+    assert rate == RATE
+    block = raw.decode(sound)
+    expected = torch.cat([stream.process(block), stream.flush()], dim=-1)
+    assert enhanced.shape == expected.shape
+    # The level so far, which this checkpoint has, depends a little on the pieces in which a pipe hands sound on.
+    assert (enhanced - expected).square().mean() < 1e-3 * expected.square().mean()
+
+
+def test_what_is_no_plain_wav_is_read_to_its_end_as_before(here):
+    audio.write("talk.flac", noisy(0.5), RATE)
+    with command() as process:
+        out, errors = process.communicate(Path("talk.flac").read_bytes())
+    assert process.returncode == 0, errors
+    assert soundfile.info(io.BytesIO(out)).frames == RATE // 2
+    soundfile.write("talk.wav", noisy(0.5).T.numpy(), RATE, subtype="IMA_ADPCM")
+    for name in ("talk.flac", "talk.wav"):
+        assert begun(Path(name).read_bytes())[0].raw is None
+
+
+@pytest.mark.parametrize(
+    ("content", "line"), [(b"", "holds no samples"), (100 * struct.pack("<f", np.nan), "holds NaN, infinite or absurd")]
+)
+def test_a_pipe_without_sound_is_one_line(content, line, capfdbinary):
+    pipe = io.BufferedReader(io.BytesIO(content))
+    with pytest.raises(AudioError, match=f"^standard input: {line}"):
+        enhance_pipe(Denoiser.from_checkpoint(CRN, "cpu"), None, pipe, Raw("f32le", RATE), None)
+
+
+def begun(content: bytes) -> tuple[piped.Begin, torch.Tensor | None]:
+    """Return the begin of a pipe with this content, and its samples."""
+    pipe = io.BufferedReader(io.BytesIO(content))
+    begin = piped.begin(pipe)
+    if begin.raw is None:
+        return begin, None
+    return begin, torch.cat(list(piped.Samples(pipe, begin.raw, begin.size)), dim=-1)
+
+
+@pytest.mark.parametrize("format", ["WAV", "WAVEX"])
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW"])
+def test_a_wav_in_a_pipe_has_the_samples_of_the_file(tmp_path, format, subtype):
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, (1001, 2)), 44_100, subtype, format=format)
+    # A chunk behind the samples is no sound.
+    content = path.read_bytes() + struct.pack("<4sI", b"LIST", 4) + b"INFO"
+    begin, samples = begun(content)
+    assert (begin.raw.rate, begin.raw.channels) == (44_100, 2)
+    assert torch.allclose(samples, audio.read(path)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(RAW))
+def test_what_a_pipe_writes_is_the_wav_that_programs_read(tmp_path, name):
+    raw = piped.in_wav(Raw(name, 48_000, 2))
+    sound = torch.rand(2, 500) - 0.5
+    (tmp_path / "out.wav").write_bytes(piped.header(raw) + raw.encode(sound))
+    read, rate = audio.read(tmp_path / "out.wav")
+    assert rate == 48_000
+    assert read.shape == sound.shape
+    assert (read - sound).abs().max() < 0.03
+    _, piped_on = begun((tmp_path / "out.wav").read_bytes())
+    assert torch.allclose(piped_on, read, atol=1e-6)
+
+
+def test_bytes_that_make_no_whole_frame_are_missed(tmp_path):
+    pipe = io.BufferedReader(io.BytesIO(bytes(10)))
+    samples = piped.Samples(pipe, Raw("s16le", RATE, 2))
+    assert sum(block.shape[-1] for block in samples) == 2
+    assert samples.missing == 2
