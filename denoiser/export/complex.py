@@ -54,8 +54,6 @@ class Complex:
     def __mul__(self, other: "Complex | Tensor") -> "Complex":
         return self._product(other, torch.mul)
 
-    __rmul__ = __mul__
-
     def __matmul__(self, other: "Complex | Tensor") -> "Complex":
         return self._product(other, torch.matmul)
 
@@ -74,14 +72,8 @@ class Complex:
     def conj(self) -> "Complex":
         return Complex(self.real, -self.imag)
 
-    def contiguous(self) -> "Complex":
-        return self
-
     def reshape(self, *shape: int) -> "Complex":
         return self.map(lambda part: part.reshape(*shape))
-
-    def unsqueeze(self, dim: int) -> "Complex":
-        return self.map(lambda part: part.unsqueeze(dim))
 
     def movedim(self, source: int, target: int) -> "Complex":
         return self.map(lambda part: part.movedim(source, target))

@@ -23,10 +23,10 @@ def pad_with_silence(features: Tensor, bins: int, frames: int) -> Tensor:
     return torch.cat([magnitude, F.pad(features[:, 1:], padding)], dim=1)
 
 
-def missing(frames: int, stride: int) -> int:
-    """Return the number of frames from ``frames`` to the next multiple of ``stride``."""
-    # torch.export does not see that frames + (-frames % stride) is such a multiple.
-    return (frames + stride - 1) // stride * stride - frames
+def missing(count: int, divisor: int) -> int:
+    """Return the number of bins or frames that ``count`` lacks to a multiple of ``divisor``."""
+    # torch.export does not see that count + (-count % divisor) is such a multiple.
+    return (count + divisor - 1) // divisor * divisor - count
 
 
 class CausalPad(nn.Module):
