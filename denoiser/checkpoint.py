@@ -28,6 +28,12 @@ def shipped(path: str | Path) -> Path:
     return WEIGHTS / f"{path}.ckpt" if str(path) in SHIPPED else Path(path)
 
 
+def shipped_onnx(path: str | Path) -> Path | None:
+    """Return the ONNX file of the shipped weights that are called ``path``, if they have one."""
+    file = WEIGHTS / f"{path}.onnx"
+    return file if str(path) in SHIPPED and file.is_file() else None
+
+
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint as plain data: a file, the folder of a run, or one of :data:`SHIPPED` by name.
 

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError, brief
-from denoiser.export.step import LEAST_WEIGHT, CausalStep, Step
+from denoiser.export.step import CausalStep, Step
 from denoiser.filesystem import atomic_write
 from denoiser.inference.denoiser import Denoiser
 from denoiser.inference.estimator import Estimator
-from denoiser.inference.level import Level
+from denoiser.inference.exported import ExportedFrames, ExportedStep
+from denoiser.inference.level import Level, RunningOffset
 from denoiser.inference.options import Options
 from denoiser.level import AT_ONCE
 from denoiser.models import MODELS
@@ -69,14 +70,11 @@ def export(denoiser: Denoiser, target: str | Path, rate: int | None = None) -> f
 
 def _traced(estimator: Estimator) -> tuple[bytes, np.ndarray]:
     """Return the content of the file, and what onnxruntime makes with it of :func:`_changing_noise`."""
-    import onnxruntime
-
     noisy = _changing_noise(estimator)
     step = CausalStep(estimator) if estimator.causal else Step(estimator)
     try:
         content = _without_paths(_graph(step), _metadata(estimator)).SerializeToString()
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        enhanced = _hop_by_hop(session, noisy, step) if isinstance(step, CausalStep) else _whole(session, noisy)
+        enhanced = _hop_by_hop(content, noisy) if estimator.causal else _whole(content, noisy)
     except Exception as error:  # tracing may raise whatever the code of the network does
         name = type(estimator.net).__name__
         raise CheckpointError(f"torch cannot export {name}: {brief(error.__cause__ or error)}") from error
@@ -163,27 +161,22 @@ def _changing_noise(estimator: Estimator) -> np.ndarray:
     return (noisy / noisy.std()).astype(np.float32)[None]
 
 
-def _whole(session: Any, noisy: np.ndarray) -> np.ndarray:
+def _whole(content: bytes, noisy: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (enhanced,) = session.run(None, {"noisy": noisy})
     return enhanced
 
 
-def _hop_by_hop(session: Any, noisy: np.ndarray, step: CausalStep) -> np.ndarray:
-    """Return the result of the file of a causal model for all of ``[1, N]``, N a multiple of the hop."""
-    spectral = step.estimator.spectral
-    before, hop = spectral.n_fft // 2, spectral.hop
-    names = [each.name for each in session.get_inputs()]
-    # The first window is centred on the first sample, the last one on the sample after the last.
-    padded = np.pad(noisy, ((0, 0), (before, spectral.n_fft - before)), EDGES[spectral.edge])
-    state = [padded[:, : step.overlap], *(start.numpy() for start in step.start[1:])]
-    parts = []
-    for begin in range(step.overlap, padded.shape[-1] - hop + 1, hop):
-        given = [padded[:, begin : begin + hop], *state]
-        part, *state = session.run(None, dict(zip(names, given, strict=True)))
-        parts.append(part)
-    sums, weights = state[1]
-    parts.append((sums / weights.clip(LEAST_WEIGHT))[None])
-    return np.concatenate(parts, axis=-1)[:, before:][:, : noisy.shape[-1]]
+def _hop_by_hop(content: bytes, noisy: np.ndarray) -> np.ndarray:
+    """Return the result of the file of a causal model for all of ``[1, N]``."""
+    step, samples = ExportedStep(content), torch.from_numpy(noisy)
+    if step.level_seconds:
+        samples = samples - RunningOffset()(samples)
+    frames = ExportedFrames(step)
+    parts = [*frames.push(samples), *frames.flush()]
+    return torch.cat(parts, dim=-1)[0].numpy()
 
 
 def _without_paths(model: Any, metadata: dict[str, Any]) -> Any:

@@ -8,7 +8,7 @@ import torch
 
 from denoiser import models
 from denoiser.audio import Reader
-from denoiser.checkpoint import load_checkpoint
+from denoiser.checkpoint import load_checkpoint, shipped_onnx
 from denoiser.devices import cpu_has_bf16, resolve_device
 from denoiser.errors import AudioError, CheckpointError, ConfigError, DenoiserError, brief
 from denoiser.inference.estimator import Estimator
@@ -91,6 +91,7 @@ class Denoiser(Estimator):
         values_per_second = growth * denoiser.spectral.bins * denoiser.spectral.frame_rate
         value_bytes = 2 if denoiser.precision == "bf16" else 4
         denoiser.block_seconds = min(LONGEST_BLOCK, MAX_BYTES / (values_per_second * value_bytes))
+        denoiser.exported = shipped_onnx(path)
         return denoiser.to(resolved).eval()
 
     def level(self, waveform: Waveform, sample_rate: int) -> Level:

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from denoiser.errors import CheckpointError, brief
 from denoiser.inference import upper_band
-from denoiser.inference.level import Level
 from denoiser.inference.options import Options
 from denoiser.inference.upper_band import UpperBand
 from denoiser.models import heads
@@ -28,6 +27,8 @@ class Estimator(nn.Module):
     """
 
     precision = "32"  # or bf16, of the network's arithmetic
+    # The same model as ``denoiser.export`` wrote it, if it is causal: for streams whose level is not known before.
+    exported: Path | None = None
 
     def __init__(
         self, net: nn.Module, spectral: Spectral, block_seconds: float = 16.0, head: Head | None = None
@@ -119,19 +120,22 @@ class Estimator(nn.Module):
         window = math.ceil(self.spectral.n_fft / self.spectral.hop)
         return self.head.context + window * (2 + 2 * options.phase_iters) + upper_band.CONTEXT_FRAMES
 
-    def segment(self, low: Tensor, level: Level, options: Options, wanted: slice, band: UpperBand) -> Tensor:
-        """Enhance ``[C, N]`` at the model's rate in one piece; returns the ``wanted`` samples as layers of ``band``."""
+    def segment(self, low: Tensor, level: Tensor, options: Options, wanted: slice, band: UpperBand) -> Tensor:
+        """Enhance ``[C, N]``, at the model's rate and without offset, in one piece.
+
+        ``level`` is the RMS ``[C, 1]`` of the recording. Returns the ``wanted`` samples as layers of ``band``.
+        """
         # Split channels to limit memory.
         rows = max(1, round(self.block_seconds * self.sample_rate / low.shape[-1]))
         if len(low) > rows:
-            parts = zip(low.split(rows), level.rms.split(rows), level.mean.split(rows), strict=True)
-            layers = [self.segment(part, Level(rms, mean), options, wanted, band) for part, rms, mean in parts]
+            parts = zip(low.split(rows), level.split(rows), strict=True)
+            layers = [self.segment(part, rms, options, wanted, band) for part, rms in parts]
             return torch.cat(layers, dim=1)
 
         spectral, hop = self.spectral, self.spectral.hop
         begin, end, _ = wanted.indices(low.shape[-1])
-        stft = spectral.stft(low - level.mean)
-        levels = spectral.levels(stft, level.rms).expand(-1, stft.shape[-1])
+        stft = spectral.stft(low)
+        levels = spectral.levels(stft, level).expand(-1, stft.shape[-1])
         plain = spectral.plain_levels(stft)
         beside = self._estimates_beside(options)
         first = max(0, begin // hop - beside)

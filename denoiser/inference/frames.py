@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from denoiser.inference.estimator import Estimator
-from denoiser.inference.level import Level
 from denoiser.inference.options import Options
 from denoiser.inference.upper_band import SMOOTHED_FRAMES, UpperBand
 from denoiser.models.causal import Memory
@@ -19,12 +18,12 @@ class Frames:
     """Replacement for :class:`~denoiser.audio.blocks.Blocks` that computes each frame once.
 
     The network keeps its state between frames, and the windows of the inverse STFT are added up as they come: a sample
-    is ready once its last window is added. ``level`` is called for each piece. ``frames`` of all
-    channels together are put through the network at once.
+    is ready once its last window is added. ``level``, called for each piece, returns the RMS ``[C, 1]`` so far.
+    ``frames`` of all channels together are put through the network at once.
     """
 
     def __init__(
-        self, estimator: Estimator, options: Options, level: Callable[[], Level], band: UpperBand, frames: int
+        self, estimator: Estimator, options: Options, level: Callable[[], Tensor], band: UpperBand, frames: int
     ) -> None:
         self.estimator = estimator
         self.options = options
@@ -89,9 +88,9 @@ class Frames:
                 yield self._output(complete)
 
     def _add_frames(self, piece: Tensor, count: int) -> None:
-        spectral, level = self.estimator.spectral, self.level()
-        stft = spectral.stft(piece - level.mean, center=False)
-        levels = spectral.levels(stft, level.rms, self._powers)
+        spectral = self.estimator.spectral
+        stft = spectral.stft(piece, center=False)
+        levels = spectral.levels(stft, self.level(), self._powers)
         if spectral.level_frames:
             powers = torch.cat([self._powers, spectral.powers(stft)], dim=-1)
             self._powers = powers[..., -spectral.level_frames :]

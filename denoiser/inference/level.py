@@ -45,6 +45,30 @@ class RunningLevel:
         return Level(variance.clamp(min=0).sqrt().float(), mean.float())
 
 
+class RunningOffset:
+    """The offset (DC) of a signal that arrives in pieces: at each sample, the mean of it and all before it.
+
+    Samples that equal the one before are not counted: they are digital silence, whose offset must stay as it is.
+    """
+
+    def __init__(self) -> None:
+        self._counts = self._sums = torch.zeros(1, 1, dtype=torch.float64)
+        self._first: Tensor | None = None
+        self._last = torch.zeros(1, 1)
+
+    def __call__(self, block: Tensor) -> Tensor:
+        """Return the offset ``[C, n]`` at each sample of the next block ``[C, n]``, whatever its length."""
+        if not block.shape[-1]:
+            return block
+        if self._first is None:
+            self._first = self._last = block[:, :1]
+        moves = block != torch.cat([self._last, block[:, :-1]], dim=-1)
+        counts = self._counts.to(block.device) + moves.cumsum(-1)
+        sums = self._sums.to(block.device) + (block * moves).double().cumsum(-1)
+        self._counts, self._sums, self._last = counts[:, -1:], sums[:, -1:], block[:, -1:]
+        return torch.where(counts > 0, (sums / counts.clamp(min=1)).to(block.dtype), self._first)
+
+
 def measure_level(blocks: Callable[[], Iterable[Tensor]], sample_rate: int, model_rate: int) -> Level:
     """Return the level of a recording at ``sample_rate`` Hz; ``blocks()`` yields ``[C, n]`` from its beginning."""
     if sample_rate == model_rate:

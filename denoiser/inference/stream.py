@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,8 +13,9 @@ from denoiser.audio.blocks import RESAMPLING_SECONDS, Blocks, resampling
 from denoiser.audio.reader import peak
 from denoiser.errors import ConfigError, DenoiserError
 from denoiser.inference.estimator import Estimator
+from denoiser.inference.exported import ExportedFrames, ExportedStep
 from denoiser.inference.frames import Frames
-from denoiser.inference.level import Level, RunningLevel
+from denoiser.inference.level import Level, RunningLevel, RunningOffset
 from denoiser.inference.options import Options
 from denoiser.inference.upper_band import UpperBand
 
@@ -29,8 +31,9 @@ class Stream:
     """One recording, enhanced in pieces of any length.
 
     With the :class:`Level` of the whole recording, the result is that of ``Denoiser.enhance``. Without one, the offset
-    of the input so far is subtracted from each block, and a model whose level does not follow the recording uses the
-    level of the input so far; both are close to those of the whole after a few seconds.
+    (DC) is that of the input so far, and so is the level of a model whose level does not follow the recording; both
+    are close to those of the whole after a few seconds. A causal network whose level follows the recording knows no
+    other, and needs no ``level``: its result never depends on what comes later.
 
     Each stream belongs to one thread. ``threads`` blocks are enhanced in parallel, if the level is known and the
     network is not causal. ``block_seconds`` are by default 2 s, and 10 ms for a causal network.
@@ -50,23 +53,40 @@ class Stream:
         self.options = options or Options()
         self._block_seconds = block_seconds or (LIVE_SECONDS if estimator.causal else BLOCK_SECONDS)
         self._threads = threads
-        self._known = None if level is None else level.to(estimator.device)
-        # Subtracted before the signal is resampled, if it is known.
-        self._offset = 0.0 if self._known is None else self._known.mean
+        needs_level = not (estimator.causal and estimator.spectral.level_frames)
+        self._known = level.to(estimator.device) if level is not None and needs_level else None
         self.band = UpperBand(estimator.spectral, sample_rate, self.options.full_band)
         self._restore: Callable[[Tensor], Any]
+        self._step = None if level is not None else self._exported_step()
         self.reset()
 
     def reset(self) -> None:
         """Begin anew, with another recording of the same rate."""
         estimator, seconds = self.estimator, self._block_seconds
         resampled = min(RESAMPLING_SECONDS, seconds)
-        self._running = RunningLevel()
+        self._running, self._offset = RunningLevel(), RunningOffset()
         self.down = resampling(self.sample_rate, estimator.sample_rate, resampled, estimator.spectral.edge)
-        self.core = self._frames(seconds) if estimator.causal else self._blocks(seconds, self._threads)
+        self.core: Frames | ExportedFrames | Blocks
+        if self._step is not None:
+            self.core = ExportedFrames(self._step)
+        elif estimator.causal:
+            self.core = self._frames(seconds)
+        else:
+            self.core = self._blocks(seconds, self._threads)
         self.up = self.band.upsampling(resampled)
         self.received = 0  # samples
-        self._waiting: Tensor | None = None  # input whose result is not out yet
+        # Input whose result is not out yet, as it is and without its offset, [2, C, n].
+        self._waiting: Tensor | None = None
+
+    def _exported_step(self) -> ExportedStep | None:
+        """Return the step for onnxruntime, if it does all that is asked for and is there."""
+        file = self.estimator.exported
+        options = self.options
+        if file is None or self.band.kept or options.min_gain or options.phase_iters:
+            return None
+        if self.estimator.device.type != "cpu" or find_spec("onnxruntime") is None:
+            return None
+        return ExportedStep(file)
 
     def _frames(self, block_seconds: float) -> Frames:
         if self.options.phase_iters:
@@ -103,12 +123,15 @@ class Stream:
         rows, self._restore = rows_of(block)
         rows = rows.to(self.estimator.device)
         if self._waiting is None:
-            self._waiting = rows[:, :0]
-        if len(rows) != len(self._waiting):
-            raise DenoiserError(f"this stream has {len(self._waiting)} channels and was given a block of {len(rows)}")
-        self._waiting = torch.cat([self._waiting, rows], dim=-1)
+            self._waiting = rows.new_zeros(2, len(rows), 0)
+        channels = self._waiting.shape[1]
+        if len(rows) != channels:
+            raise DenoiserError(f"this stream has {channels} channels and was given a block of {len(rows)}")
+        # Before the signal is resampled, which makes ripple of the step at its beginning.
+        centred = rows - (self._offset(rows) if self._known is None else self._known.mean)
+        self._waiting = torch.cat([self._waiting, torch.stack([rows, centred])], dim=-1)
         self.received += rows.shape[-1]
-        layers = [part for low in self.down.push(rows - self._offset) for part in self._through(low)]
+        layers = [part for low in self.down.push(centred) for part in self._through(low)]
         return self._restore(self._finish(layers))
 
     @torch.no_grad()
@@ -129,11 +152,8 @@ class Stream:
         for layers in self.core.push(low):
             yield from self.up.push(layers)
 
-    def _current_level(self) -> Level:
-        if self._known is None:
-            return self._running.level.to(self.estimator.device)
-        # process() has subtracted the mean.
-        return Level(self._known.rms, torch.zeros_like(self._known.mean))
+    def _current_level(self) -> Tensor:
+        return (self._known or self._running.level).rms.to(self.estimator.device)
 
     # no_grad holds for one thread only, and this may run in others.
     @torch.no_grad()
@@ -145,12 +165,12 @@ class Stream:
         """Return the enhanced samples ``[C, m]`` of layers at the recording's rate."""
         assert self._waiting is not None
         if not layers:
-            return self._waiting[:, :0]
+            return self._waiting[0, :, :0]
         # Resampling may give a sample more than the recording has.
         ready = torch.cat(layers, dim=-1)[..., : self._waiting.shape[-1]]
         count = ready.shape[-1]
-        noisy, self._waiting = self._waiting[:, :count], self._waiting[:, count:]
-        enhanced = self.band.combine(ready, noisy - self._offset)
+        (noisy, centred), self._waiting = self._waiting[..., :count], self._waiting[..., count:]
+        enhanced = self.band.combine(ready, centred)
         if not math.isfinite(peak(enhanced)):  # weights or settings that overflow
             raise DenoiserError("the model makes NaN or infinity of this sound; its weights or settings are broken")
         return torch.lerp(enhanced, noisy, self.options.dry) if self.options.dry else enhanced

@@ -16,7 +16,10 @@ from denoiser import Denoiser, __version__, audio
 from denoiser.cli import export as command
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
 from denoiser.export.onnx import export
-from denoiser.inference.level import Level
+from denoiser.inference.exported import ExportedFrames
+from denoiser.inference.frames import Frames
+from denoiser.inference.level import RunningOffset
+from denoiser.inference.options import Options
 from denoiser.spectral import Spectral
 from untrained import noisy_voice
 
@@ -132,7 +135,6 @@ def test_a_causal_network_is_given_a_hop_and_its_state(here):
     facts = facts_of(Path("live.onnx"))
     rate, hop, delay = (int(facts[name]) for name in ("sample_rate", "hop", "delay"))
     noisy = changing_voice(1.0, rate)
-    noisy = noisy - noisy.mean()
     # Before the first sample and after the last lies silence, as in a live stream.
     noisy = torch.nn.functional.pad(noisy, (4 * delay, 4 * delay))[:, : noisy.shape[-1] // hop * hop]
     (lines,) = re.findall(r"^```python\n(session = .*?live\.onnx.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
@@ -141,15 +143,55 @@ def test_a_causal_network_is_given_a_hop_and_its_state(here):
         "np": np,
         "onnxruntime": onnxruntime,
         "parts": parts,
-        "hops": np.split(noisy.numpy(), noisy.shape[-1] // hop, -1),
+        "hops": np.split((noisy - RunningOffset()(noisy)).numpy(), noisy.shape[-1] // hop, -1),
     }
     exec(lines + "    parts.append(enhanced)", given)
     enhanced = torch.from_numpy(np.concatenate(parts, axis=-1))[:, delay:]
-    level = Level(torch.ones(1, 1), torch.zeros(1, 1))
-    stream = denoiser.stream(rate, level)
+    stream = denoiser.stream(rate)
     expected = torch.cat([stream.process(noisy), stream.flush()], dim=-1)[:, : enhanced.shape[-1]]
     assert (enhanced - expected).abs().max() < 1e-4
     assert (enhanced - noisy[:, : enhanced.shape[-1]]).abs().max() > 1e-2
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory) -> Denoiser:
+    """A causal model beside its exported step."""
+    denoiser = untrained({**RECURRENT, "name": "crn", "head": {"name": "filter", "taps": 3}}, BANDS)
+    path = tmp_path_factory.mktemp("live") / "live.onnx"
+    export(denoiser, path)
+    denoiser.exported = path
+    return denoiser
+
+
+@pytest.mark.parametrize("size", [480, 777, 90_000])
+def test_a_stream_takes_the_exported_step_and_its_blocks_equal_the_whole(live, size):
+    noisy = changing_voice(1.7, 48_000, channels=2)
+    stream = live.stream(48_000)
+    assert isinstance(stream.core, ExportedFrames)
+    for _ in range(2):
+        parts = [stream.process(part) for part in noisy.split(size, dim=-1)]
+        enhanced = torch.cat([*parts, stream.flush()], dim=-1)
+        assert enhanced.shape == noisy.shape
+        assert (enhanced - live.enhance(noisy, 48_000)).abs().max() < 1e-4
+        stream.reset()
+
+
+@pytest.mark.parametrize("samples", [1, 764, 765, 766, 1530])
+def test_a_short_sound_through_the_exported_step_keeps_its_length(live, samples):
+    noisy = changing_voice(1.0, 48_000)[:, :samples]
+    stream = live.stream(48_000)
+    enhanced = torch.cat([stream.process(noisy), stream.flush()], dim=-1)
+    assert enhanced.shape == noisy.shape
+    assert (enhanced - live.enhance(noisy, 48_000)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("rate", "options"), [(48_000, Options(max_attenuation_db=12)), (96_000, Options()), (16_000, Options())]
+)
+def test_a_stream_that_the_exported_step_does_not_serve_runs_in_torch(live, rate, options):
+    stream = live.stream(rate, options=options)
+    assert isinstance(stream.core, Frames)
+    assert stream.process(changing_voice(1.0, rate)).shape[-1] > 0.9 * rate
 
 
 class Differs(nn.Module):
