@@ -5,34 +5,40 @@ from torch import Tensor
 from torch.nn import functional as F
 
 NEAR_SECONDS = 0.8  # of the past or of the future, which tell the loudness of a moment
+NEAR_PAST_SECONDS = 0.3  # of the past alone, for a causal network
 HERE_PARTS = 3  # the moment itself is this part of it, on either side
 HERE_SOFTNESS = 1.0  # dB, of the choice between past and future
 LOUDER_DECIBELS = 6.0  # from which on another frame is another sound
+OTHER_DECIBELS = 20.0  # likewise of the past alone, louder or softer: a pause must not forget the speech before it
 LOUDER_SOFTNESS = 0.5  # dB
 AT_ONCE = 4096  # frames; limits memory
 
 
-def level_over_time(power: Tensor, span: int, near: int, causal: bool) -> Tensor:
-    """Return the level ``[..., T]``, RMS, of frames whose mean squares are ``[..., T]``; 0 for a silent frame.
+def level_over_time(power: Tensor, span: int, near: int, causal: bool, earlier: int = 0) -> Tensor:
+    """Return the level ``[..., T - earlier]``, RMS, of frames of mean squares ``[..., T]``; 0 for a silent frame.
 
-    It is the RMS of ``span`` frames on either side, without those that are silent, and without those whose
-    :func:`loudness` is above that of the frame: a soft voice is not normalised by a loud one before or after it.
-    ``causal`` takes the past alone, and all of its frames.
+    The first ``earlier`` frames are only the past of the others.
+
+    It is the RMS of ``span`` frames on either side, without those that are silent, and without those whose loudness is
+    above that of the frame: a soft voice is not normalised by a loud one before or after it. ``causal`` takes the past
+    alone, without frames far louder or far softer than now. ``near`` frames tell the loudness, see :func:`loudness`.
     """
     is_sound = power > 0
-    if causal:
-        past = _Means(power, is_sound)
-        return torch.where(is_sound, past(span, 0).sqrt(), 0.0).to(power.dtype)
-    decibels = loudness(power, near)
-    sizes = (span, span)
-    sounds, powers, others = (F.pad(each, sizes).unfold(-1, 2 * span + 1, 1) for each in (is_sound, power, decibels))
+    decibels = loudness(power, near, causal)
+    compared = _decibels(power) if causal else decibels
+    limit = OTHER_DECIBELS if causal else LOUDER_DECIBELS
+    after = 0 if causal else span
+    size = span + 1 + after
+    sounds, powers, others = (F.pad(each, (span, after)).unfold(-1, size, 1) for each in (is_sound, power, compared))
     parts = []
-    for first in range(0, power.shape[-1], AT_ONCE):
+    for first in range(earlier, power.shape[-1], AT_ONCE):
         rows = slice(first, first + AT_ONCE)
         louder = others[..., rows, :] - decibels[..., rows, None]
-        weight = torch.sigmoid((LOUDER_DECIBELS - louder) / LOUDER_SOFTNESS) * sounds[..., rows, :]
+        if causal:
+            louder = louder.abs()
+        weight = torch.sigmoid((limit - louder) / LOUDER_SOFTNESS) * sounds[..., rows, :]
         parts.append((weight * powers[..., rows, :]).sum(-1) / weight.sum(-1).clamp(min=0.5))
-    return torch.where(is_sound, torch.cat(parts, dim=-1).sqrt(), 0.0)
+    return torch.where(is_sound[..., earlier:], torch.cat(parts, dim=-1).sqrt(), 0.0)
 
 
 def plain_level(power: Tensor, span: int) -> Tensor:
@@ -40,19 +46,25 @@ def plain_level(power: Tensor, span: int) -> Tensor:
     return _Means(power, power > 0)(span, span).sqrt().to(power.dtype)
 
 
-def loudness(power: Tensor, near: int) -> Tensor:
-    """Return the loudness ``[..., T]`` of the moment of each frame, dB: steps in it stay steps.
+def loudness(power: Tensor, near: int, causal: bool) -> Tensor:
+    """Return the loudness ``[..., T]`` of the moment of each frame, dB.
 
     It is the mean of the ``near`` frames before or after, whichever is closer to the mean of a few frames on both
-    sides.
+    sides, so steps in it stay steps; ``causal``, of those before.
     """
     mean = _Means(power, power > 0)
     here = near // HERE_PARTS
-    past, future, around = (
-        10 * torch.log10(mean(*sizes).clamp(min=1e-30)) for sizes in ((near, 0), (0, near), (here, here))
-    )
+    sizes = [(near, 0)] if causal else [(near, 0), (0, near), (here, here)]
+    past, *others = (_decibels(mean(*size)) for size in sizes)
+    if causal:
+        return past.to(power.dtype)
+    future, around = others
     nearer = ((future - around).abs() - (past - around).abs()) / HERE_SOFTNESS
     return torch.lerp(future, past, torch.sigmoid(nearer)).to(power.dtype)
+
+
+def _decibels(power: Tensor) -> Tensor:
+    return 10 * torch.log10(power.clamp(min=1e-30))
 
 
 class _Means:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from denoiser.audio.reader import MAX_RATE, MIN_RATE
 from denoiser.errors import ConfigError
-from denoiser.level import HERE_PARTS, NEAR_SECONDS, level_over_time, plain_level
+from denoiser.level import HERE_PARTS, NEAR_PAST_SECONDS, NEAR_SECONDS, level_over_time, plain_level
 
 MAX_OVERLAP = 64  # windows over one sample; 4 are usual
 MAX_LEVEL_SECONDS = 10
@@ -145,14 +145,14 @@ class Spectral(nn.Module):
     @property
     def level_context(self) -> int:
         """Frames on either side that the level of a frame depends on."""
-        if not self.level_frames or self.causal:
-            return self.level_frames
+        if not self.level_frames:
+            return 0
         near = self._near_frames
-        return self.level_frames + near + near // HERE_PARTS
+        return self.level_frames + near + (0 if self.causal else near // HERE_PARTS)
 
     @property
     def _near_frames(self) -> int:
-        return round(NEAR_SECONDS * self.frame_rate)
+        return round((NEAR_PAST_SECONDS if self.causal else NEAR_SECONDS) * self.frame_rate)
 
     @property
     def edge(self) -> str:
@@ -219,10 +219,11 @@ class Spectral(nn.Module):
         if not self.level_frames:
             return whole
         powers = self.powers(noisy)
-        frames = powers.shape[-1]
+        before = 0
         if earlier is not None:
+            before = earlier.shape[-1]
             powers = torch.cat([earlier, powers], dim=-1)
-        return level_over_time(powers, self.level_frames, self._near_frames, self.causal)[..., -frames:]
+        return level_over_time(powers, self.level_frames, self._near_frames, self.causal, before)
 
     def plain_levels(self, noisy: Tensor) -> Tensor | None:
         """Return the RMS ``[..., T]`` around each frame, whatever is louder than it; None without ``two_levels``."""

@@ -52,7 +52,7 @@ class CausalStep(nn.Module):
         self.complex_layers = {layer for layer, kept in memory.items() if isinstance(kept, Complex)}
         self.start = [torch.zeros(1, self.overlap), torch.zeros(2, self.overlap)]
         if spectral.level_frames:
-            self.start.append(torch.zeros(1, spectral.level_frames))
+            self.start.append(torch.zeros(1, spectral.level_context))
         self.start += [torch.zeros_like(kept) for kept in self._tensors(memory)]
 
     def forward(self, noisy: Tensor, *state: Tensor) -> tuple[Tensor, ...]:

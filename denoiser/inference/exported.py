@@ -1,4 +1,4 @@
-"""A causal network's frames in onnxruntime: for a single frame, most of PyTorch's time goes to calling its operators."""
+"""A causal network frame by frame in onnxruntime: for one frame, most of PyTorch's time goes to calling operators."""
 
 import math
 from collections.abc import Iterable

@@ -93,7 +93,7 @@ class Frames:
         levels = spectral.levels(stft, self.level(), self._powers)
         if spectral.level_frames:
             powers = torch.cat([self._powers, spectral.powers(stft)], dim=-1)
-            self._powers = powers[..., -spectral.level_frames :]
+            self._powers = powers[..., -spectral.level_context :]
         noisy = spectral.normalise(stft, levels)
         magnitude, phase = self.estimator.magnitudes(noisy, self.options, self._memory)
         self._energies = torch.cat([self._energies, self._band.energies(noisy.magnitude, magnitude)], dim=-1)

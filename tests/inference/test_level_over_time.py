@@ -1,5 +1,7 @@
 """A level that follows the recording: no sound is taken for noise because another one, before or after, is louder."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from denoiser.checkpoint import SHIPPED
 from denoiser.data.synthesis.voices import ESPEAK_RATE, SENTENCES, SPEAKERS, speak
 from denoiser.errors import ConfigError
 from denoiser.evaluation import metrics
+from denoiser.spectral import Spectral
 
 RATE = 16_000
 HOST_DBFS = -20.0
@@ -244,6 +247,25 @@ def test_a_causal_network_gives_the_same_in_blocks_of_any_size_when_the_level_ch
     difference = (torch.cat([*parts, stream.flush()], dim=-1) - whole).abs()
     for half in (slice(0, 10 * RATE), slice(10 * RATE, None)):
         assert float(difference[:, half].max()) < 1e-3 * float(whole[:, half].abs().max())
+
+
+def test_a_causal_level_recovers_from_a_bang_in_a_third_of_a_second_and_follows_louder_sound_at_once():
+    spectral = Spectral(level_seconds=2.0)
+    spectral.causal = True
+    seconds = {"soft": 4.0, "bang": 0.5, "soft again": 2.0, "loud": 2.0}
+    gains = {"soft": 0.01, "bang": 1.0, "soft again": 0.01, "loud": 0.3}
+    torch.manual_seed(0)
+    sound = torch.cat([gains[name] * torch.randn(1, round(seconds[name] * RATE)) for name in seconds], dim=-1)
+    levels = spectral.levels(spectral.stft(sound), torch.ones(1, 1))[0]
+
+    def decibels(since: float) -> float:
+        return 20 * math.log10(float(levels[round(since * spectral.frame_rate)]))
+
+    assert decibels(3.9) == pytest.approx(-40, abs=1)
+    assert decibels(4.4) == pytest.approx(0, abs=1)
+    for late in (4.5 + 0.36, 4.5 + 1.9):
+        assert decibels(late) == pytest.approx(-40, abs=1)
+    assert decibels(6.5 + 0.1) == pytest.approx(20 * math.log10(0.3), abs=1)
 
 
 def test_a_causal_network_has_one_level():
