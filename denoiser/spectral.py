@@ -207,9 +207,12 @@ class Spectral(nn.Module):
         assert noisy is not None
         assert noisy.upper is not None
         single = linear[..., : self.single, :] * phase[..., : self.single, :] * level.unsqueeze(-2)
-        before, after = self.unscale(noisy.magnitude[..., self.single :, :]), linear[..., self.single :, :]
-        gains = (after / before.clamp(min=1e-20)).clamp(max=1)
-        return torch.cat([single, (self.bank.mT @ gains) * noisy.upper], dim=-2)
+        return torch.cat([single, self.upper_gains(magnitude, noisy) * noisy.upper], dim=-2)
+
+    def upper_gains(self, magnitude: Tensor, noisy: "Spectrum") -> Tensor:
+        """Return the gains, at most 1, of the bins above ``bands_from`` that bring ``noisy`` to a scaled magnitude."""
+        before, after = (self.unscale(each[..., self.single :, :]) for each in (noisy.magnitude, magnitude))
+        return self.bank.mT @ (after / before.clamp(min=1e-20)).clamp(max=1)
 
     def levels(self, noisy: Tensor, whole: Tensor, earlier: Tensor | None = None) -> Tensor:
         """Return the level ``[..., T]`` over time of complex values of all bins; or ``whole``, that of all.

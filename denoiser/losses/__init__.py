@@ -14,10 +14,21 @@ from torch import Tensor, nn
 from denoiser.errors import ConfigError
 from denoiser.losses.pmsqe import Pmsqe
 from denoiser.losses.spectra import L1, MSE, Compressed, Huber
-from denoiser.losses.waveforms import MultiResolution, SiSdr
+from denoiser.losses.waveforms import MultiResolution, SiSdr, UpperSdr
 from denoiser.spectral import Spectrum
 
-__all__ = ["L1", "MSE", "Compressed", "Huber", "MultiResolution", "Pmsqe", "SiSdr", "WeightedSum", "sees_phase"]
+__all__ = [
+    "L1",
+    "MSE",
+    "Compressed",
+    "Huber",
+    "MultiResolution",
+    "Pmsqe",
+    "SiSdr",
+    "UpperSdr",
+    "WeightedSum",
+    "sees_phase",
+]
 
 
 class WeightedSum(nn.Module):

@@ -1,4 +1,4 @@
-"""Distances between waveforms: the scale-invariant ratio, and magnitudes at several resolutions."""
+"""Distances between waveforms: ratios of signal to distortion, and magnitudes at several resolutions."""
 
 from collections.abc import Sequence
 
@@ -26,6 +26,30 @@ class SiSdr(nn.Module):
         ratio = (target.square().sum(-1) + EPSILON) / ((x - target).square().sum(-1) + EPSILON)
         heard = power[:, 0] > SILENT * s.shape[-1]
         return -(torch.log10(ratio) * heard).sum() / heard.sum().clamp(min=1)
+
+
+class UpperSdr(nn.Module):
+    """Minus the signal-to-distortion ratio of all that the bands hold, dB over 10, mean over the batch.
+
+    It compares bins: those of the noisy sound with the gains of the bands, and those of the clean one. Losses of
+    compressed magnitudes alone turn the loudest consonants down too far. Crops without speech there are left out of
+    the mean, and without bands it is 0.
+    """
+
+    sees_phase = False
+
+    def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
+        if noisy.upper is None or clean.upper is None:
+            return estimate.magnitude.new_zeros(())
+        enhanced = noisy.spectral.upper_gains(estimate.magnitude, noisy) * noisy.upper
+        total, power, error = (_power(bins) for bins in (noisy.upper, clean.upper, enhanced - clean.upper))
+        heard = power > SILENT * total
+        ratio = torch.log10(power.clamp(min=1e-20) / (error + EPSILON * power + 1e-20))
+        return -(ratio * heard).sum() / heard.sum().clamp(min=1)
+
+
+def _power(bins: Tensor) -> Tensor:
+    return torch.view_as_real(bins).square().sum((-3, -2, -1))
 
 
 class MultiResolution(nn.Module):

@@ -1,10 +1,12 @@
+import math
+
 import pytest
 import torch
 
 from conftest import make_loss, make_noise, make_voice, spectra
 from denoiser.errors import ConfigError
 from denoiser.evaluation import metrics
-from denoiser.losses import Compressed, MultiResolution, Pmsqe, SiSdr, WeightedSum, sees_phase
+from denoiser.losses import Compressed, MultiResolution, Pmsqe, SiSdr, UpperSdr, WeightedSum, sees_phase
 from denoiser.spectral import Spectral, Spectrum
 
 NAMES = ["huber", "l1", "mse", "compressed", "mrstft", "si_sdr", "sum", "perceptual"]  # of conf/loss
@@ -37,6 +39,24 @@ def test_si_sdr_is_that_of_the_metric():
     target = (x * s).sum() / s.square().sum() * s
     expected = -torch.log10(target.square().sum() / (x - target).square().sum())
     assert float(SiSdr()(noisy, clean, noisy)) == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_the_ratio_of_the_bands_is_that_of_the_sound_above_them_and_leaves_out_crops_without_speech_there():
+    spectral = Spectral(48_000, 1530, 765, bands=32, peak=3.0)
+    torch.manual_seed(0)
+    clean = torch.randn(2, 48_000)
+    noisy = clean + 0.5 * torch.randn(2, 48_000)
+    clean[1] = 0
+    spectra = spectral.spectra(noisy, clean, torch.ones(2, 1))
+    loss = UpperSdr()
+    # Untouched, the ratio is that of the noise: 20 log10(1 / 0.5) dB; at half the amplitude it is that of both errors.
+    untouched = float(loss(spectra["noisy"], spectra["clean"], spectra["noisy"]))
+    assert untouched == pytest.approx(-0.602, abs=0.02)
+    halved = Spectrum(spectral, linear=spectra["noisy"].linear / 2)
+    both = 0.5**2 + (0.5 * 0.5) ** 2
+    assert float(loss(halved, spectra["clean"], spectra["noisy"])) == pytest.approx(math.log10(both), abs=0.02)
+    without_bands = Spectral(peak=3.0).spectra(noisy, clean, torch.ones(2, 1))
+    assert float(loss(without_bands["noisy"], without_bands["clean"], without_bands["noisy"])) == 0
 
 
 def test_a_sum_is_the_weighted_sum_of_the_terms_that_are_not_none():
