@@ -111,10 +111,10 @@ def noisy_guests(denoiser: Denoiser, voices: list[Tensor], softer: float) -> lis
     return found
 
 
-@pytest.mark.parametrize("softer", [13, 20])
-def test_soft_noisy_guests_come_out_as_from_files_of_their_own(best, voices, softer):
+@pytest.mark.parametrize(("softer", "allowed", "at_least"), [(13, 1, 5), (20, 2, 6)])
+def test_soft_noisy_guests_come_out_as_from_files_of_their_own(best, voices, softer, allowed, at_least):
     found = noisy_guests(best, voices[:7], softer)
-    assert sum(change > -1 for change in found) >= 5, found
+    assert sum(change > -allowed for change in found) >= at_least, found
 
 
 def applause(seconds: int) -> Tensor:
