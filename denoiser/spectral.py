@@ -201,12 +201,11 @@ class Spectral(nn.Module):
         Where there are bands, the bins above ``bands_from`` are those of ``noisy`` with the gain of their bands, at
         most 1.
         """
-        linear = self.unscale(magnitude)
+        single = self.unscale(magnitude[..., : self.single, :]) * phase[..., : self.single, :] * level.unsqueeze(-2)
         if not self.bands:
-            return linear * phase * level.unsqueeze(-2)
+            return single
         assert noisy is not None
         assert noisy.upper is not None
-        single = linear[..., : self.single, :] * phase[..., : self.single, :] * level.unsqueeze(-2)
         return torch.cat([single, self.upper_gains(magnitude, noisy) * noisy.upper], dim=-2)
 
     def upper_gains(self, magnitude: Tensor, noisy: "Spectrum") -> Tensor:
