@@ -1,4 +1,4 @@
-"""Folder of synthetic noises for mixtures: coloured noise, hum, machines, weather, keys, music."""
+"""Folder of synthetic noises for mixtures: coloured noise, hum, machines, weather, keys, music, tones."""
 
 import os
 from itertools import pairwise
@@ -14,7 +14,7 @@ from denoiser.data.synthesis.voices import Array
 from denoiser.errors import CorpusError
 from denoiser.filesystem import atomic_folder
 
-FORMAT = 4  # raised when other samples would come out
+FORMAT = 5  # raised when other samples would come out
 SECONDS = 10.0  # of each
 COUNTS = {"train": 144, "val": 24, "test": 24}
 SLOPES = (-2.2, 1.0)  # exponent of the power over frequency: 0 white, -1 pink, -2 brown, 1 blue
@@ -81,11 +81,27 @@ def _crowd(rng: Generator, n: int, rate: int) -> Array:
     return crowd
 
 
-KINDS: dict[str, Noise] = {"coloured": _coloured, "crowd": _crowd, "music": _music, "rumble": _rumble}
+def _tones(rng: Generator, n: int, rate: int) -> Array:
+    """Return one to three pure tones at once, as of a telephone or an alarm: held, or in beeps, over a faint hiss."""
+    seconds = np.arange(n) / rate
+    tones = np.zeros(n)
+    for _ in range(rng.integers(1, 4)):
+        hertz = 300 * 10 ** rng.uniform(0, 1)
+        tones += rng.uniform(0.3, 1) * np.sin(2 * np.pi * (hertz * seconds + rng.random()))
+    if rng.random() < 0.5:
+        turns = seconds / rng.uniform(0.2, 4) + rng.random()
+        sounds = turns % 1 < rng.uniform(0.2, 0.8)
+        fade = round(0.005 * rate)
+        tones *= np.convolve(sounds, np.ones(fade) / fade, "same")
+    return tones + 10 ** rng.uniform(-4, -1.5) * rng.standard_normal(n)
+
+
+KINDS: dict[str, Noise] = {"coloured": _coloured, "crowd": _crowd, "music": _music, "rumble": _rumble, "tones": _tones}
 KINDS |= {kind: NOISES["train"][kind] for kind in ("hum", "bandlimited", "engine", "rain", "clicks", "gusts")}
 KINDS |= {kind: NOISES["test"][kind] for kind in ("traffic", "fan")}
 ORDER = (
-    "coloured rumble music engine crowd fan coloured hum clicks rumble crowd gusts traffic rain music bandlimited"
+    "coloured rumble music engine crowd fan tones coloured hum clicks rumble crowd gusts traffic rain tones music "
+    "bandlimited"
 ).split()
 
 
