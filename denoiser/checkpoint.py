@@ -16,7 +16,7 @@ from denoiser.errors import CheckpointError
 from denoiser.filesystem import atomic_write
 
 WEIGHTS = Path(__file__).parent / "weights"  # NAME.ckpt and its card, NAME.md
-SHIPPED = ("best", "small")
+SHIPPED = ("best", "small", "live")
 
 MAX_PICKLE = 1 << 23  # bytes of everything but the tensors; training writes 20 kB
 MAX_DEPTH, MAX_VALUES = 16, 10_000  # levels of nested settings, and settings on one level

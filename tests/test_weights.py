@@ -34,7 +34,7 @@ def test_a_voice_15_db_louder_or_softer_comes_out_the_same(shipped):
         assert torch.allclose(shipped.enhance(gain * noisy, RATE) / gain, enhanced, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", ["best", "small"])  # live runs in 32 bits
 def test_bfloat16_changes_the_sound_by_a_thousandth_of_it(name):
     narrow, exact = (Denoiser.from_checkpoint(name, "cpu", precision) for precision in ("bf16", "32"))
     noisy = make_voice(4, RATE) + 0.1 * make_noise(4, RATE)
@@ -59,7 +59,21 @@ def test_recordings_come_out_better_and_clean_ones_stay_clean(shipped):
         noisy = clean + noise_5_db_below
         before = metrics.score(clean[0], noisy[0], RATE)
         after = metrics.score(clean[0], shipped.enhance(noisy, RATE)[0], RATE)
-        assert after["pesq"] - before["pesq"] > 0.3
+        assert after["pesq"] - before["pesq"] > (0.3 if shipped.latency > 1 else 0.2)
         assert after["stoi"] - before["stoi"] > 0.05
         assert after["si_sdr"] - before["si_sdr"] > 5
         assert metrics.score(clean[0], shipped.enhance(clean, RATE)[0], RATE)["pesq"] > 4.2
+
+
+def test_live_has_its_step_as_onnx_with_the_same_sound():
+    pytest.importorskip("onnxruntime")
+    live = Denoiser.from_checkpoint("live", "cpu", precision="32")
+    assert live.exported == WEIGHTS / "live.onnx"
+    noisy = audio.resample(make_voice(3, RATE) + 0.3 * make_noise(3, RATE), RATE, 48_000)
+    parts = []
+    for exported in (live.exported, None):
+        live.exported = exported
+        stream = live.stream(48_000)
+        parts.append(torch.cat([stream.process(noisy), stream.flush()], dim=-1))
+    assert float(parts[0].abs().max()) > 0.05
+    assert torch.allclose(*parts, rtol=0, atol=1e-4)

@@ -94,7 +94,7 @@ def peak(samples: Tensor) -> float:
         return 0.0
     # One pass, without a copy; both ends are NaN if any sample is.
     least, most = torch.aminmax(samples)
-    return float(torch.maximum(-least, most))
+    return max(-float(least), float(most))
 
 
 def probe(path: str | Path) -> Info:

@@ -66,14 +66,10 @@ def main(arguments: Sequence[str]) -> None:
 
     import torch
 
-    from denoiser.checkpoint import SHIPPED
-    from denoiser.errors import CheckpointError
     from denoiser.inference.denoiser import Denoiser
     from denoiser.inference.live import Live
     from denoiser.inference.options import Options
 
-    if given["ckpt"] == "live" and "live" not in SHIPPED and not Path("live").exists():
-        raise CheckpointError("ckpt=live: these weights are not in this version; give a causal network's (model=crn)")
     # Blocks are too short for a second thread to help.
     torch.set_num_threads(1)
     denoiser = Denoiser.from_checkpoint(given["ckpt"], "cpu", precision="32")

@@ -94,6 +94,11 @@ class Denoiser(Estimator):
         denoiser.exported = shipped_onnx(path)
         return denoiser.to(resolved).eval()
 
+    @property
+    def latency(self) -> float:
+        """Seconds from a sample's input to its output, in a stream at the model's rate: 0.032 for ``live``."""
+        return self.stream(self.sample_rate).latency
+
     def level(self, waveform: Waveform, sample_rate: int) -> Level:
         """Return the level of ``[..., N]``; given to :meth:`stream`, it makes the result that of :meth:`enhance`."""
         rows, _ = rows_of(waveform)

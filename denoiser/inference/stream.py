@@ -147,7 +147,7 @@ class Stream:
 
     def _through(self, low: Tensor) -> Iterable[Tensor]:
         """Enhance ``[C, n]`` at the model's rate; yields layers at the recording's rate."""
-        if self._known is None:
+        if self._known is None and self._step is None:
             self._running.add(low)
         for layers in self.core.push(low):
             yield from self.up.push(layers)

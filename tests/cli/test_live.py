@@ -20,10 +20,9 @@ import torch
 
 from conftest import ROOT, recording
 from denoiser import Denoiser, audio
-from denoiser.audio import soundcard
 from denoiser.audio.soundcard import Device, find
 from denoiser.cli import live
-from denoiser.errors import CheckpointError, ConfigError, DenoiserError
+from denoiser.errors import ConfigError, DenoiserError
 
 NEEDED = ("pulseaudio", "pactl", "parec", "paplay")
 LACKING = [name for name in NEEDED if shutil.which(name) is None]
@@ -187,13 +186,6 @@ def test_devices_are_listed_and_a_wrong_one_is_one_line(server):
     assert terminal.end() == 2
     assert "error: input=nowhere: no such device; there are: " in terminal.text
     assert len(terminal.text.splitlines()) == 1
-
-
-def test_missing_weights_are_one_line(monkeypatch):
-    monkeypatch.setattr(soundcard, "devices", lambda: DEVICES)
-    monkeypatch.setattr(soundcard, "find", lambda given, kind, found: DEVICES[0])
-    with pytest.raises(CheckpointError, match="ckpt=live: these weights are not in this version"):
-        live.main([])
 
 
 def test_a_device_is_found_by_number_name_or_a_part_of_it():

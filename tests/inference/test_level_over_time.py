@@ -249,6 +249,29 @@ def test_a_causal_network_gives_the_same_in_blocks_of_any_size_when_the_level_ch
         assert float(difference[:, half].max()) < 1e-3 * float(whole[:, half].abs().max())
 
 
+@pytest.mark.parametrize("loud_first", [True, False])
+def test_live_denoises_speech_half_a_second_after_a_step_of_40_db_as_ever(loud_first):
+    live = Denoiser.from_checkpoint("live", "cpu")
+    voice = recording("voice_kathleen")[0].repeat(9)
+    clean = at(-20, voice[: 14 * RATE])
+    noisy = in_noise(clean)
+    gain = torch.where((torch.arange(len(clean)) < 10 * RATE) == loud_first, 1.0, 0.01)
+    whole = live.enhance((gain * noisy)[None], RATE)[0]
+    alone = live.enhance((gain * noisy)[None, 10 * RATE :], RATE)[0]
+    later = RATE // 2
+    assert change(clean[10 * RATE + later :], whole[10 * RATE + later :], alone[later:]) > -1
+
+
+def test_live_is_not_deafened_by_a_bang():
+    live = Denoiser.from_checkpoint("live", "cpu")
+    clean = at(-40, recording("voice_kathleen")[0].repeat(2)[: 5 * RATE])
+    noisy = in_noise(clean)
+    _, result = enhanced(live, noise_like(torch.zeros(RATE)).clamp(-1, 1), noisy)
+    (alone,) = enhanced(live, noisy)
+    later = RATE // 2
+    assert change(clean[later:], result[later:], alone[later:]) > -1.5
+
+
 def test_a_causal_level_recovers_from_a_bang_in_a_third_of_a_second_and_follows_louder_sound_at_once():
     spectral = Spectral(level_seconds=2.0)
     spectral.causal = True
