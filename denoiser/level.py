@@ -21,7 +21,7 @@ def level_over_time(power: Tensor, span: int, near: int, causal: bool, earlier: 
 
     It is the RMS of ``span`` frames on either side, without those that are silent, and without those whose loudness is
     above that of the frame: a soft voice is not normalised by a loud one before or after it. ``causal`` takes the past
-    alone, without frames far louder or far softer than now. ``near`` frames tell the loudness, see :func:`loudness`.
+    alone, without frames far louder or far softer than the last ``near`` ones. ``near`` frames tell the loudness, see :func:`loudness`.
     """
     is_sound = power > 0
     decibels = loudness(power, near, causal)
@@ -33,10 +33,10 @@ def level_over_time(power: Tensor, span: int, near: int, causal: bool, earlier: 
     parts = []
     for first in range(earlier, power.shape[-1], AT_ONCE):
         rows = slice(first, first + AT_ONCE)
-        louder = others[..., rows, :] - decibels[..., rows, None]
+        apart = others[..., rows, :] - decibels[..., rows, None]
         if causal:
-            louder = louder.abs()
-        weight = torch.sigmoid((limit - louder) / LOUDER_SOFTNESS) * sounds[..., rows, :]
+            apart = apart.abs()
+        weight = torch.sigmoid((limit - apart) / LOUDER_SOFTNESS) * sounds[..., rows, :]
         parts.append((weight * powers[..., rows, :]).sum(-1) / weight.sum(-1).clamp(min=0.5))
     return torch.where(is_sound[..., earlier:], torch.cat(parts, dim=-1).sqrt(), 0.0)
 

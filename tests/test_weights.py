@@ -9,6 +9,7 @@ import torch
 from conftest import ROOT, make_noise, make_voice, recording
 from denoiser import Denoiser, audio
 from denoiser.checkpoint import SHIPPED, WEIGHTS
+from denoiser.errors import ConfigError
 from denoiser.evaluation import metrics
 
 RATE = 16_000
@@ -63,6 +64,15 @@ def test_recordings_come_out_better_and_clean_ones_stay_clean(shipped):
         assert after["stoi"] - before["stoi"] > 0.05
         assert after["si_sdr"] - before["si_sdr"] > 5
         assert metrics.score(clean[0], shipped.enhance(clean, RATE)[0], RATE)["pesq"] > 4.2
+
+
+def test_a_step_of_another_model_is_refused():
+    pytest.importorskip("onnxruntime")
+    denoiser = Denoiser.from_checkpoint(ROOT / "tests/reference/crn.ckpt", "cpu")
+    denoiser.spectral.level_seconds = 2.0
+    denoiser.exported = WEIGHTS / "live.onnx"
+    with pytest.raises(ConfigError, match=r"live.onnx: was exported with sample_rate=48000, and this model has 16000"):
+        denoiser.stream(RATE)
 
 
 def test_live_has_its_step_as_onnx_with_the_same_sound():

@@ -11,8 +11,9 @@ class JitterBuffer:
     """Queue of samples ``[n]``, as short as the pace of both sides lets it be.
 
     It begins when it holds ``block`` samples more than are asked for. Where samples are missing, silence takes their
-    place, so that the queue is longer from then on. Where more than ``block`` samples are too many for ``window``
-    samples on end, they are dropped. ``lost`` counts both.
+    place, so that the queue is longer from then on. Where more than ``block`` samples were left over at every call for
+    ``window`` samples, the excess is dropped; so is all but ``block`` where nobody takes for as long. ``lost`` counts
+    the gaps and the drops.
     """
 
     block: int
@@ -30,6 +31,16 @@ class JitterBuffer:
         """Append samples."""
         with self._lock:
             self._samples = np.concatenate([self._samples, samples])
+            if len(self._samples) > self.window + self.block:
+                self._samples = self._samples[-self.block :]
+                self.lost += 1
+
+    def clear(self) -> None:
+        """Drop all samples, and begin anew."""
+        with self._lock:
+            self._samples = self._samples[:0]
+            self._has_begun = False
+            self._taken = self.least = 0
 
     def take(self, count: int) -> np.ndarray:
         """Return the next ``[count]`` samples."""

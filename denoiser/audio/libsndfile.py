@@ -29,7 +29,7 @@ STDERR = threading.Lock()
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Send to nowhere what libmpg123 prints about a damaged file, past Python."""
+    """Send to nowhere what libraries print past Python: libmpg123 about a damaged file, ALSA about its devices."""
     if sys.__stderr__ is None:
         yield
         return

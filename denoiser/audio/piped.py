@@ -24,33 +24,33 @@ _LARGEST_CHUNK = 1 << 20  # bytes before the samples; a larger one may be anythi
 _READ = 1 << 16  # bytes
 
 
-class Begin(NamedTuple):
-    """Begin of a pipe: the bytes ``read`` of it, and the facts of the samples that follow, if they can be known.
+class Start(NamedTuple):
+    """Start of a pipe: the bytes that were read of it, and the facts of the samples that follow, if they can be known.
 
     ``size`` are the bytes of samples that are stated, None if they end with the pipe.
     """
 
-    read: bytes
+    content: bytes
     raw: Raw | None = None
     size: int | None = None
 
 
-def begin(pipe: BufferedReader) -> Begin:
+def read_start(pipe: BufferedReader) -> Start:
     """Read the header of a WAV up to its samples; without ``raw`` where it is none, or not of PCM."""
     content = pipe.read(12)
     if content[:4] != b"RIFF" or content[8:] != b"WAVE":
-        return Begin(content)
+        return Start(content)
     raw = None
     while True:
         header = pipe.read(8)
         content += header
         if len(header) < 8:
-            return Begin(content)
+            return Start(content)
         name, size = struct.unpack("<4sI", header)
         if name == b"data":
-            return Begin(content, raw, None if size == 0 or is_of_a_stream(size) else size)
+            return Start(content, raw, None if size == 0 or is_of_a_stream(size) else size)
         if size > _LARGEST_CHUNK:
-            return Begin(content)
+            return Start(content)
         chunk = pipe.read(size + size % 2)
         content += chunk
         if name == b"fmt ":
@@ -69,10 +69,11 @@ def _facts(chunk: bytes) -> Raw | None:
     return Raw(str(name), rate, channels) if is_sound else None
 
 
-def header(raw: Raw) -> bytes:
+def wav_header(raw: Raw) -> bytes:
     """Return the header of a WAV of these samples whose length is not known."""
     bits = 8 * raw.frame // raw.channels
-    format = struct.pack("<HHIIHH", _TAGS[raw.format], raw.channels, raw.rate, raw.rate * raw.frame, raw.frame, bits)
+    per_second = min(raw.rate * raw.frame, _UNSTATED)
+    format = struct.pack("<HHIIHH", _TAGS[raw.format], raw.channels, raw.rate, per_second, raw.frame, bits)
     parts = b"RIFF", _UNSTATED, b"WAVE", b"fmt ", len(format), format, b"data", _UNSTATED
     return struct.pack("<4sI4s4sI16s4sI", *parts)
 

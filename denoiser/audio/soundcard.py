@@ -87,9 +87,9 @@ def find(given: str, kind: str, found: Sequence[Device]) -> Device:
 class Duplex:
     """A microphone and a loudspeaker: ``callback`` gets each block ``[n]`` of one and returns that for the other.
 
-    Each runs by itself: PortAudio gives a common stream of ALSA up when a block comes late, and two devices have two
-    clocks. ``latency`` are the seconds that each of both buffers, None for what PortAudio calls high. An exception of
-    the callback ends the sound, and is kept as ``failure``. DenoiserError where a device cannot be opened.
+    Each runs by itself: PortAudio abandons a stream of ALSA that both share when a block comes late, and two devices
+    have two clocks. ``latency`` are the seconds that each of both buffers, None for what PortAudio calls high. An
+    exception of the callback ends the sound, and is kept as ``failure``. DenoiserError where a device cannot be opened.
 
     In ``with`` the blocks come; until its end, what ALSA and PortAudio print goes nowhere.
     """
@@ -101,11 +101,11 @@ class Duplex:
     callback: Callback
     latency: float | None = None
     failure: BaseException | None = None
-    blocks: int = 0
 
     def __post_init__(self) -> None:
         self._queue = JitterBuffer(self.block, WATCHED_SECONDS * self.rate)
-        self._lost = 0
+        # Each is written by one of the two callbacks alone, as two threads would lose some of a common count.
+        self._heard = self._spoken = self._overflows = self._underflows = self._restarts = 0
         with hushed():
             self._open()
 
@@ -132,7 +132,12 @@ class Duplex:
     @property
     def lost(self) -> int:
         """Number of times that samples were lost, or came too late."""
-        return self._lost + self._queue.lost
+        return self._overflows + self._underflows + self._restarts + self._queue.lost
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks that have come from the microphone and gone to the loudspeaker."""
+        return min(self._heard, self._spoken)
 
     @property
     def is_running(self) -> bool:
@@ -152,7 +157,8 @@ class Duplex:
     def restart(self) -> None:
         """Open the devices again, after PortAudio has given them up."""
         self._close()
-        self._lost += 1
+        self._restarts += 1
+        self._queue.clear()
         self._open()
         self._start()
 
@@ -168,8 +174,8 @@ class Duplex:
         self._input.close(ignore_errors=True)
 
     def _hear(self, noisy: np.ndarray, frames: int, time: Any, status: Any) -> None:
-        self.blocks += 1
-        self._lost += bool(status.input_overflow)
+        self._heard += 1
+        self._overflows += bool(status.input_overflow)
         try:
             # A copy: the buffer is PortAudio's.
             self._queue.put(self.callback(noisy[:, 0].copy()))
@@ -178,7 +184,8 @@ class Duplex:
             raise portaudio().CallbackAbort from error
 
     def _speak(self, out: np.ndarray, frames: int, time: Any, status: Any) -> None:
-        self._lost += bool(status.output_underflow)
+        self._spoken += 1
+        self._underflows += bool(status.output_underflow)
         out[:] = self._queue.take(frames)[:, None]
 
 

@@ -19,7 +19,7 @@ HELP = """\
 A page to denoise clips on: python -m denoiser demo
 
   ckpt=    a checkpoint, the folder of a run, or a folder of runs: the page then offers the best checkpoint of each
-           (best and small, which come with the package)
+           (the weights that come with the package)
   device=  auto, cpu, cuda, cuda:1 (auto)
   host=    the address to serve at (127.0.0.1: this machine alone)
   port=    (7860)

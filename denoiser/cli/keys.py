@@ -5,7 +5,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 # Waits so many seconds for a key, and returns it.
 Wait = Callable[[float], str]
@@ -40,7 +40,9 @@ def pressed() -> Iterator[Wait]:
         tty.setcbreak(place)
         yield wait
     finally:
-        termios.tcsetattr(place, termios.TCSADRAIN, before)
+        # A terminal that was closed has no settings any more.
+        with suppress(termios.error):
+            termios.tcsetattr(place, termios.TCSADRAIN, before)
 
 
 def _wait(seconds: float) -> str:

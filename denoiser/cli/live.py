@@ -1,6 +1,7 @@
 """``python -m denoiser live``: from the microphone to the loudspeaker, without the noise."""
 
 import gc
+import shutil
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from denoiser import console, settings
 from denoiser.cli import keys
 from denoiser.cli.arguments import choice, key_values, number, whole
-from denoiser.errors import DenoiserError, shown
+from denoiser.errors import AudioError, DenoiserError, shown
 
 if TYPE_CHECKING:
     from denoiser.audio import Writer
@@ -28,7 +29,7 @@ USAGE = """Enhance what the microphone hears, at once: python -m denoiser live
   output=    the loudspeaker, likewise (the system's)
   rate=      of both, Hz (that of the model)
   block=     samples handed on at once, ms (10)
-  latency=   buffer of each device, ms; a longer one bears a busier machine (what PortAudio takes for safe)
+  latency=   buffer of each device, ms; longer: fewer gaps on a busy machine (what PortAudio takes for safe)
   dry=       share of the input in the output, 0 to 1 (0)
   max_attenuation_db=   limit on how far any bin is turned down, dB (no limit)
   record=    a folder for what was heard and what was sent: TIME_noisy.flac and TIME_enhanced.flac (none)
@@ -42,6 +43,7 @@ DEFAULTS = {
 }  # fmt: skip
 SHOWN_SECONDS = 0.1  # between two looks at keys, levels and the device
 GONE_SECONDS = 2.0  # without a block
+MOST_RESTARTS = 5  # of the devices, without a block in between
 BAR, LOWEST = 12, -60.0  # characters of a level, and the dB at which it begins
 
 
@@ -83,8 +85,10 @@ def main(arguments: Sequence[str]) -> None:
 
 def _run(live: "Live", duplex: "Duplex", record: Path | None) -> None:
     """Run until the end, with a line of levels on a terminal and a summary; DenoiserError for a device that is gone."""
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, console.stop)
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, console.stop)
     failure: DenoiserError | None = None
     with ExitStack() as stack:
         writers = _writers(stack, record, live.rate) if record else []
@@ -97,7 +101,8 @@ def _run(live: "Live", duplex: "Duplex", record: Path | None) -> None:
             pass
         if not live.blocks:  # FLAC has no empty files
             live.process(live.silence)
-        _keep(live, writers)
+        if failure is None:
+            _keep(live, writers)
     if sys.stdout.isatty():
         print()
     seconds = live.blocks * live.block / live.rate
@@ -108,22 +113,31 @@ def _run(live: "Live", duplex: "Duplex", record: Path | None) -> None:
 
 def _watch(live: "Live", duplex: "Duplex", writers: list["Writer"], key: keys.Wait) -> DenoiserError | None:
     """Show levels and heed keys until q is pressed; returns the reason where the sound ended by itself."""
-    blocks, since = -1, time.monotonic()
+    blocks, since, restarts = -1, time.monotonic(), 0
     while (pressed := key(SHOWN_SECONDS)) != "q":
         if pressed == "b":
             live.bypass = not live.bypass
-        _keep(live, writers)
+        try:
+            _keep(live, writers)
+        except AudioError as error:
+            return error
         if duplex.failure is not None:
             return DenoiserError(f"the sound ended: {duplex.failure}")
-        if duplex.blocks != blocks:
-            blocks, since = duplex.blocks, time.monotonic()
+        if duplex.is_running and duplex.blocks != blocks:
+            blocks, since, restarts = duplex.blocks, time.monotonic(), 0
         elif not duplex.is_running or time.monotonic() - since > GONE_SECONDS:
+            gone = DenoiserError("the sound device is gone: it was unplugged, or its sound server ended")
+            if restarts == MOST_RESTARTS:
+                return gone
             try:
                 duplex.restart()
             except DenoiserError:
-                return DenoiserError("the sound device is gone: it was unplugged, or its sound server ended")
+                return gone
+            since, restarts = time.monotonic(), restarts + 1
         if sys.stdout.isatty():
-            print("\r" + _line(live, duplex), end="", flush=True)
+            # A longer line would go on in the next row, and leave this one.
+            width = shutil.get_terminal_size().columns - 1
+            print("\r" + _line(live, duplex)[:width], end="", flush=True)
     return None
 
 

@@ -6,10 +6,9 @@ from torch.nn import functional as F
 
 from denoiser.export.complex import Complex, RealArithmetic
 from denoiser.inference.estimator import Estimator
+from denoiser.inference.exported import LEAST_WEIGHT
 from denoiser.inference.options import Options
 from denoiser.models.causal import Memory
-
-LEAST_WEIGHT = 1e-12  # of a sample, the sum of squared windows over it
 
 
 class Step(nn.Module):

@@ -168,14 +168,15 @@ class _Work:
     def _enhance(self, job: Job) -> Enhanced:
         read = b""
         # Loudness is measured over the whole, and a picture is made of files.
-        is_live = job == (STDIN, STDOUT) and self.denoiser.causal and self.loudness is None and not self.plot
+        are_pipes = job.source is STDIN and job.target is STDOUT
+        is_live = are_pipes and self.denoiser.causal and self.loudness is None and not self.plot
         if is_live:
             refuse_terminals(*job)
             pipe = cast(BufferedReader, sys.stdin.buffer)
-            begin = piped.Begin(b"", self.raw) if self.raw else piped.begin(pipe)
-            if begin.raw:
-                return enhance_pipe(self.denoiser, self.options, pipe, begin.raw, begin.size)
-            read = begin.read
+            start = piped.Start(b"", self.raw) if self.raw else piped.read_start(pipe)
+            if start.raw:
+                return enhance_pipe(self.denoiser, self.options, pipe, start.raw, start.size)
+            read = start.content
         blocks = blocks_at_once(self.denoiser, self.left[job], self.threads)
         with as_files(job.source, job.target, self.raw, read) as (source, target):
             with _sharing_threads(blocks):

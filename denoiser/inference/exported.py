@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from denoiser.errors import ConfigError
+from denoiser.spectral import Spectral
 
 LEAST_WEIGHT = 1e-12  # of a sample, the sum of squared windows over it
 
@@ -33,6 +37,13 @@ class ExportedStep:
         self._inputs = [entry.name for entry in self._session.get_inputs()]
         self._shapes = [entry.shape for entry in self._session.get_inputs()]
 
+    def check(self, spectral: Spectral, file: Path) -> None:
+        """Raise ConfigError unless the step was exported from a model with this representation."""
+        for name in ("sample_rate", "n_fft", "hop", "level_seconds"):
+            own, wanted = getattr(self, name), getattr(spectral, name)
+            if own != wanted:
+                raise ConfigError(f"{file}: was exported with {name}={own}, and this model has {wanted}")
+
     def start(self, before: np.ndarray) -> list[np.ndarray]:
         """Return the state of a signal whose first window begins with ``[1, n_fft - hop]`` samples."""
         return [before, *(np.zeros(shape, np.float32) for shape in self._shapes[2:])]
@@ -40,6 +51,12 @@ class ExportedStep:
     def __call__(self, noisy: np.ndarray, state: list[np.ndarray]) -> list[np.ndarray]:
         """Return ``[1, hop]`` enhanced samples, those at the beginning of the window, and the next state."""
         return self._session.run(None, dict(zip(self._inputs, [noisy, *state], strict=True)))
+
+
+@lru_cache(maxsize=4)
+def open_step(file: Path) -> "ExportedStep":
+    """Return the step of a file; the same one for every stream, since it keeps no state."""
+    return ExportedStep(file)
 
 
 class ExportedFrames:

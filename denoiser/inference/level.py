@@ -61,11 +61,12 @@ class RunningOffset:
         if not block.shape[-1]:
             return block
         if self._first is None:
-            self._first = self._last = block[:, :1]
+            self._first = self._last = block[:, :1].clone()
         moves = block != torch.cat([self._last, block[:, :-1]], dim=-1)
         counts = self._counts.to(block.device) + moves.cumsum(-1)
         sums = self._sums.to(block.device) + (block * moves).double().cumsum(-1)
-        self._counts, self._sums, self._last = counts[:, -1:], sums[:, -1:], block[:, -1:]
+        # Views would keep the whole block in memory.
+        self._counts, self._sums, self._last = (each[:, -1:].clone() for each in (counts, sums, block))
         return torch.where(counts > 0, (sums / counts.clamp(min=1)).to(block.dtype), self._first)
 
 

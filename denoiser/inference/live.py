@@ -14,7 +14,7 @@ from denoiser.errors import ConfigError
 from denoiser.inference.denoiser import Denoiser
 from denoiser.inference.options import Options
 
-WARM_UP_BLOCKS = 50
+WARM_UP_SECONDS = 0.5  # of sound, and a block at least
 SILENCE = -99.0  # dB shown for digital silence
 
 
@@ -41,7 +41,7 @@ class Live:
         self.delay = self._waiting / rate
         # The first blocks take many times as long.
         self.reset()
-        for _ in range(WARM_UP_BLOCKS):
+        for _ in range(max(1, round(WARM_UP_SECONDS * rate / block))):
             self.process(1e-3 * torch.randn(block))
         self.reset()
 
@@ -91,7 +91,7 @@ class Live:
         return max(before, SILENCE), max(after, SILENCE)
 
     def kept(self) -> Iterator[Tensor]:
-        """Yield the blocks ``[2, n]`` that were not taken yet, noisy and enhanced, in the same time."""
+        """Yield the blocks ``[2, n]`` that were not taken yet, noisy and enhanced, aligned in time."""
         while self._kept:
             yield self._kept.popleft()
 

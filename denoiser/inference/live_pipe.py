@@ -23,22 +23,25 @@ def enhance_pipe(
     """
     samples, wav = piped.Samples(source, raw, size), piped.in_wav(raw)
     stream = denoiser.stream(raw.rate, options=options)
-    try:
-        with open(1, "wb", closefd=False) as out:
-            out.write(piped.header(wav))
-            for block in samples:
-                if not peak(block) <= LARGEST:
-                    raise AudioError(f"{STDIN}: holds NaN, infinite or absurd samples (over {LARGEST:g})")
-                out.write(wav.encode(stream.process(block).cpu()))
-                out.flush()
-            if not stream.received:
-                raise AudioError(f"{STDIN}: holds no samples")
-            out.write(wav.encode(stream.flush().cpu()))
-    except OSError as error:
-        raise AudioError(
-            f"{STDOUT}: not all of the result could be written ({os.strerror(error.errno or 0)})"
-        ) from error
+    for block in samples:
+        if not stream.received:
+            _write(piped.wav_header(wav))
+        if not peak(block) <= LARGEST:
+            raise AudioError(f"{STDIN}: holds NaN, infinite or absurd samples (over {LARGEST:g})")
+        _write(wav.encode(stream.process(block).cpu()))
+    if not stream.received:
+        raise AudioError(f"{STDIN}: holds no samples")
+    _write(wav.encode(stream.flush().cpu()))
     seconds = stream.received / raw.rate
     info = Info(STDIN, raw.rate, stream.received, raw.channels, "WAV", RAW[raw.format][0], {}, seconds)
     notes = (f"cut off: {samples.missing} bytes are missing at its end",) if samples.missing else ()
     return Enhanced(seconds, 1.0, info, notes)
+
+
+def _write(content: bytes) -> None:
+    try:
+        with open(1, "wb", closefd=False) as out:
+            out.write(content)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise AudioError(f"{STDOUT}: not all of the result could be written ({reason})") from error

@@ -13,7 +13,7 @@ from denoiser.audio.blocks import RESAMPLING_SECONDS, Blocks, resampling
 from denoiser.audio.reader import peak
 from denoiser.errors import ConfigError, DenoiserError
 from denoiser.inference.estimator import Estimator
-from denoiser.inference.exported import ExportedFrames, ExportedStep
+from denoiser.inference.exported import ExportedFrames, ExportedStep, open_step
 from denoiser.inference.frames import Frames
 from denoiser.inference.level import Level, RunningLevel, RunningOffset
 from denoiser.inference.options import Options
@@ -61,7 +61,7 @@ class Stream:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, with another recording of the same rate."""
+        """Begin anew, with another recording of the same rate; a level that was given stays."""
         estimator, seconds = self.estimator, self._block_seconds
         resampled = min(RESAMPLING_SECONDS, seconds)
         self._running, self._offset = RunningLevel(), RunningOffset()
@@ -84,9 +84,13 @@ class Stream:
         options = self.options
         if file is None or self.band.kept or options.min_gain or options.phase_iters:
             return None
+        if not (self.estimator.causal and self.estimator.spectral.level_frames):
+            return None
         if self.estimator.device.type != "cpu" or find_spec("onnxruntime") is None:
             return None
-        return ExportedStep(file)
+        step = open_step(file)
+        step.check(self.estimator.spectral, file)
+        return step
 
     def _frames(self, block_seconds: float) -> Frames:
         if self.options.phase_iters:

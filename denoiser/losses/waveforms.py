@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from denoiser.spectral import Spectrum
 
 EPSILON = 1e-8
+HIGHEST_OCTAVE = 8000.0  # Hz, its end
 SILENT = 1e-6  # power of clean speech, of a noisy signal of RMS 1: below -60 dB there is no speech
 
 
@@ -48,16 +49,17 @@ class UpperSdr(nn.Module):
 class OctaveSdr(nn.Module):
     """Minus the signal-to-distortion ratio of each octave, dB over 10, mean over the octaves and the batch.
 
-    The octaves begin at ``lowest`` Hz and end at 8 kHz; all that the bands above hold is one more, as in
-    :class:`UpperSdr`. The ratio of the whole sound is that of its vowels: consonants have a hundredth of the power.
+    The first octave begins at ``lowest`` Hz, the last one ends at 8 kHz or the highest bin; all that bands above hold
+    is one more, as in :class:`UpperSdr`. The ratio of the whole sound would be that of its vowels: consonants have a
+    hundredth of the power.
     """
 
     sees_phase = True
 
     def __init__(self, lowest: float = 250.0) -> None:
         super().__init__()
-        if not 0 < lowest <= 4000:
-            raise ValueError(f"lowest={lowest}: expected a frequency of more than 0 and at most 4000 Hz")
+        if not 0 < lowest <= 2000:
+            raise ValueError(f"lowest={lowest}: expected a frequency of more than 0 and at most 2000 Hz")
         self.lowest = lowest
 
     def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
@@ -65,7 +67,7 @@ class OctaveSdr(nn.Module):
         spectral = noisy.narrow().spectral
         ratios = []
         edge = self.lowest
-        while edge < spectral.sample_rate / 2:
+        while edge < min(HIGHEST_OCTAVE, spectral.sample_rate / 2):
             low, high = (round(hertz * spectral.n_fft / spectral.sample_rate) for hertz in (edge, 2 * edge))
             enhanced, wanted, heard = (bins[..., low:high, :] for bins in spectra)
             ratios.append(_ratio(enhanced, wanted, heard))

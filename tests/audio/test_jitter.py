@@ -48,3 +48,19 @@ def test_a_slower_microphone_makes_gaps_and_no_silence():
     heard = taken[taken > 0]
     assert (heard == np.arange(1, len(heard) + 1)).all()
     assert len(heard) > 0.97 * len(taken)
+
+
+def test_samples_that_nobody_takes_do_not_pile_up():
+    buffer = JitterBuffer(block=10, window=200)
+    for _ in range(1000):
+        buffer.put(np.ones(10, np.float32))
+    assert buffer.lost > 0
+    heard = np.concatenate([buffer.take(10) for _ in range(100)])
+    assert heard.sum() <= 210
+
+
+def test_a_cleared_queue_begins_anew():
+    buffer = JitterBuffer(block=10, window=200)
+    run(buffer, [1] * 5)
+    buffer.clear()
+    assert not buffer.take(10).any()

@@ -39,7 +39,7 @@ def command(*arguments: str) -> subprocess.Popen[bytes]:
 def test_the_answer_comes_while_the_input_is_open(settings, here):
     raw = Raw("s16le", RATE)
     sound = raw.encode(noisy())
-    begin = b"" if settings else piped.header(raw)
+    begin = b"" if settings else piped.wav_header(raw)
     stream = Denoiser.from_checkpoint(CRN, "cpu").stream(RATE)
     delay = round(2 * RATE * stream.latency)
     with command(*settings) as process:
@@ -79,7 +79,7 @@ def test_what_is_no_plain_wav_is_read_to_its_end_as_before(here):
     assert soundfile.info(io.BytesIO(out)).frames == RATE // 2
     soundfile.write("talk.wav", noisy(0.5).T.numpy(), RATE, subtype="IMA_ADPCM")
     for name in ("talk.flac", "talk.wav"):
-        assert begun(Path(name).read_bytes())[0].raw is None
+        assert started(Path(name).read_bytes())[0].raw is None
 
 
 @pytest.mark.parametrize(
@@ -91,13 +91,13 @@ def test_a_pipe_without_sound_is_one_line(content, line, capfdbinary):
         enhance_pipe(Denoiser.from_checkpoint(CRN, "cpu"), None, pipe, Raw("f32le", RATE), None)
 
 
-def begun(content: bytes) -> tuple[piped.Begin, torch.Tensor | None]:
-    """Return the begin of a pipe with this content, and its samples."""
+def started(content: bytes) -> tuple[piped.Start, torch.Tensor | None]:
+    """Return the start of a pipe with this content, and its samples."""
     pipe = io.BufferedReader(io.BytesIO(content))
-    begin = piped.begin(pipe)
-    if begin.raw is None:
-        return begin, None
-    return begin, torch.cat(list(piped.Samples(pipe, begin.raw, begin.size)), dim=-1)
+    start = piped.read_start(pipe)
+    if start.raw is None:
+        return start, None
+    return start, torch.cat(list(piped.Samples(pipe, start.raw, start.size)), dim=-1)
 
 
 @pytest.mark.parametrize("format", ["WAV", "WAVEX"])
@@ -107,8 +107,8 @@ def test_a_wav_in_a_pipe_has_the_samples_of_the_file(tmp_path, format, subtype):
     soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, (1001, 2)), 44_100, subtype, format=format)
     # A chunk behind the samples is no sound.
     content = path.read_bytes() + struct.pack("<4sI", b"LIST", 4) + b"INFO"
-    begin, samples = begun(content)
-    assert (begin.raw.rate, begin.raw.channels) == (44_100, 2)
+    start, samples = started(content)
+    assert (start.raw.rate, start.raw.channels) == (44_100, 2)
     assert torch.allclose(samples, audio.read(path)[0], atol=1e-6)
 
 
@@ -116,12 +116,12 @@ def test_a_wav_in_a_pipe_has_the_samples_of_the_file(tmp_path, format, subtype):
 def test_what_a_pipe_writes_is_the_wav_that_programs_read(tmp_path, name):
     raw = piped.in_wav(Raw(name, 48_000, 2))
     sound = torch.rand(2, 500) - 0.5
-    (tmp_path / "out.wav").write_bytes(piped.header(raw) + raw.encode(sound))
+    (tmp_path / "out.wav").write_bytes(piped.wav_header(raw) + raw.encode(sound))
     read, rate = audio.read(tmp_path / "out.wav")
     assert rate == 48_000
     assert read.shape == sound.shape
     assert (read - sound).abs().max() < 0.03
-    _, piped_on = begun((tmp_path / "out.wav").read_bytes())
+    _, piped_on = started((tmp_path / "out.wav").read_bytes())
     assert torch.allclose(piped_on, read, atol=1e-6)
 
 
