@@ -21,7 +21,8 @@ def level_over_time(power: Tensor, span: int, near: int, causal: bool, earlier: 
 
     It is the RMS of ``span`` frames on either side, without those that are silent, and without those whose loudness is
     above that of the frame: a soft voice is not normalised by a loud one before or after it. ``causal`` takes the past
-    alone, without frames far louder or far softer than the last ``near`` ones. ``near`` frames tell the loudness, see :func:`loudness`.
+    alone, without frames far louder or far softer than the last ``near`` ones. ``near`` frames tell the loudness, see
+    :func:`loudness`.
     """
     is_sound = power > 0
     decibels = loudness(power, near, causal)
