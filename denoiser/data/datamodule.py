@@ -150,8 +150,9 @@ class PairedData(LightningDataModule):
             self.resident = Resident(self.sources, device)
         workers = self.workers
         if workers is None:
-            # A GPU must not wait for the disk, while a CPU has no core to spare.
-            workers = 0 if self.resident or device.type == "cpu" else min(4, os.cpu_count() or 1)
+            # A GPU must not wait for the disk, nor for the draws of mixtures, while a CPU has no core to spare.
+            most = 2 if self.resident else 4
+            workers = 0 if device.type == "cpu" else min(most, os.cpu_count() or 1)
         crops = self.training_set(read=self.resident is None)
         order = EpochSampler(crops, self.seed, self.shuffle)
         if trainer:
