@@ -144,7 +144,7 @@ class Spectral(nn.Module):
 
     @property
     def level_context(self) -> int:
-        """Frames on either side that the level of a frame depends on."""
+        """Frames on either side, or of the past of a causal network, that the level of a frame depends on."""
         if not self.level_frames:
             return 0
         near = self._near_frames

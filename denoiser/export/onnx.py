@@ -83,7 +83,7 @@ def _traced(estimator: Estimator) -> tuple[bytes, np.ndarray]:
 
 def _expected(denoiser: Denoiser, estimator: Estimator) -> np.ndarray:
     """Return what ``denoiser`` makes of :func:`_changing_noise`."""
-    # Of this level, as it is: to subtract an offset of 1e-10 would end its silence.
+    # With a known offset of 0: to subtract one of 1e-10 would end the silence. A causal stream runs in torch with it.
     stream = denoiser.stream(estimator.sample_rate, Level(torch.ones(1, 1), torch.zeros(1, 1)))
     return np.concatenate([stream.process(_changing_noise(estimator)), stream.flush()], axis=-1)
 
