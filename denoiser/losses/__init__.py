@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from denoiser.errors import ConfigError
 from denoiser.losses.pmsqe import Pmsqe
 from denoiser.losses.spectra import L1, MSE, Compressed, Huber
-from denoiser.losses.waveforms import MultiResolution, OctaveSdr, SiSdr, UpperSdr
+from denoiser.losses.waveforms import MultiResolution, SiSdr, UpperSdr
 from denoiser.spectral import Spectrum
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "Compressed",
     "Huber",
     "MultiResolution",
-    "OctaveSdr",
     "Pmsqe",
     "SiSdr",
     "UpperSdr",

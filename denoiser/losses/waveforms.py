@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from denoiser.spectral import Spectrum
 
 EPSILON = 1e-8
-HIGHEST_OCTAVE = 8000.0  # Hz, its end
 SILENT = 1e-6  # power of clean speech, of a noisy signal of RMS 1: below -60 dB there is no speech
 
 
@@ -43,47 +42,10 @@ class UpperSdr(nn.Module):
         if noisy.upper is None or clean.upper is None:
             return estimate.magnitude.new_zeros(())
         enhanced = noisy.spectral.upper_gains(estimate.magnitude, noisy) * noisy.upper
-        return -_ratio(enhanced, clean.upper, noisy.upper)
-
-
-class OctaveSdr(nn.Module):
-    """Minus the signal-to-distortion ratio of each octave, dB over 10, mean over the octaves and the batch.
-
-    The first octave begins at ``lowest`` Hz, the last one ends at 8 kHz or the highest bin; all that bands above hold
-    is one more, as in :class:`UpperSdr`. The ratio of the whole sound would be that of its vowels: consonants have a
-    hundredth of the power.
-    """
-
-    sees_phase = True
-
-    def __init__(self, lowest: float = 250.0) -> None:
-        super().__init__()
-        if not 0 < lowest <= 2000:
-            raise ValueError(f"lowest={lowest}: expected a frequency of more than 0 and at most 2000 Hz")
-        self.lowest = lowest
-
-    def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
-        spectra = [spectrum.narrow().linear for spectrum in (estimate, clean, noisy)]
-        spectral = noisy.narrow().spectral
-        ratios = []
-        edge = self.lowest
-        while edge < min(HIGHEST_OCTAVE, spectral.sample_rate / 2):
-            low, high = (round(hertz * spectral.n_fft / spectral.sample_rate) for hertz in (edge, 2 * edge))
-            enhanced, wanted, heard = (bins[..., low:high, :] for bins in spectra)
-            ratios.append(_ratio(enhanced, wanted, heard))
-            edge *= 2
-        if noisy.upper is not None and clean.upper is not None:
-            enhanced = noisy.spectral.upper_gains(estimate.magnitude, noisy) * noisy.upper
-            ratios.append(_ratio(enhanced, clean.upper, noisy.upper))
-        return -torch.stack(ratios).mean()
-
-
-def _ratio(enhanced: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
-    """Return the signal-to-distortion ratio, dB over 10, mean over those of the batch that have speech there."""
-    total, power, error = (_power(bins) for bins in (noisy, clean, enhanced - clean))
-    heard = power > SILENT * total
-    ratio = torch.log10(power.clamp(min=1e-20) / (error + EPSILON * power + 1e-20))
-    return (ratio * heard).sum() / heard.sum().clamp(min=1)
+        total, power, error = (_power(bins) for bins in (noisy.upper, clean.upper, enhanced - clean.upper))
+        heard = power > SILENT * total
+        ratio = torch.log10(power.clamp(min=1e-20) / (error + EPSILON * power + 1e-20))
+        return -(ratio * heard).sum() / heard.sum().clamp(min=1)
 
 
 def _power(bins: Tensor) -> Tensor:

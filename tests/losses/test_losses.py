@@ -6,7 +6,7 @@ import torch
 from conftest import make_loss, make_noise, make_voice, spectra
 from denoiser.errors import ConfigError
 from denoiser.evaluation import metrics
-from denoiser.losses import Compressed, MultiResolution, OctaveSdr, Pmsqe, SiSdr, UpperSdr, WeightedSum, sees_phase
+from denoiser.losses import Compressed, MultiResolution, Pmsqe, SiSdr, UpperSdr, WeightedSum, sees_phase
 from denoiser.spectral import Spectral, Spectrum
 
 NAMES = ["huber", "l1", "mse", "compressed", "mrstft", "si_sdr", "sum", "perceptual"]  # of conf/loss
@@ -57,19 +57,6 @@ def test_the_ratio_of_the_bands_is_that_of_the_sound_above_them_and_leaves_out_c
     assert float(loss(halved, spectra["clean"], spectra["noisy"])) == pytest.approx(math.log10(both), abs=0.02)
     without_bands = Spectral(peak=3.0).spectra(noisy, clean, torch.ones(2, 1))
     assert float(loss(without_bands["noisy"], without_bands["clean"], without_bands["noisy"])) == 0
-
-
-def test_each_octave_counts_the_same_in_the_ratio_of_octaves_whatever_its_power():
-    spectral = Spectral(peak=3.0)
-    hertz = torch.arange(spectral.bins) * spectral.sample_rate / spectral.n_fft
-    tilt = 10 ** (-hertz / 4000)[:, None]  # 40 dB down at 8 kHz
-    torch.manual_seed(0)
-    clean = tilt * torch.randn(1, spectral.bins, 100, dtype=torch.complex64)
-    without_the_last = 0.9 * clean * (hertz < 4000)[:, None]
-    expected = {0.9 * clean: -2.0, without_the_last: -1.6}  # five octaves of 20 dB; four, and one of 0 dB
-    for estimate, value in expected.items():
-        spectra = [Spectrum(spectral, linear=each) for each in (estimate, clean, clean)]
-        assert float(OctaveSdr()(*spectra)) == pytest.approx(value, abs=0.02)
 
 
 def test_a_sum_is_the_weighted_sum_of_the_terms_that_are_not_none():
