@@ -31,7 +31,8 @@ OPTIONS = sorted({str(p.relative_to(CONF).with_suffix("")) for p in FILES} - {"d
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_builds(option, tmp_path):
     group, name = option.rsplit("/", 1)
-    mixed = option in ("data/mixture", "data/mixture_in_rooms", "experiment/small", "experiment/best")
+    mixtures = ("data/mixture", "data/mixture_in_rooms", "experiment/small", "experiment/best", "experiment/live")
+    mixed = option in mixtures
     corpus = "data.speech=corpus" if mixed else "data.root=corpus"
     # The seed's loss sees magnitudes alone, under which a head that estimates the phase is refused.
     loss = ["loss=compressed"] if group == "model/head" else []

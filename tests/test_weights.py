@@ -60,8 +60,9 @@ def test_recordings_come_out_better_and_clean_ones_stay_clean(shipped):
         noisy = clean + noise_5_db_below
         before = metrics.score(clean[0], noisy[0], RATE)
         after = metrics.score(clean[0], shipped.enhance(noisy, RATE)[0], RATE)
-        assert after["pesq"] - before["pesq"] > (0.3 if shipped.latency > 1 else 0.2)
-        assert after["stoi"] - before["stoi"] > 0.05
+        looks_ahead = shipped.latency > 1
+        assert after["pesq"] - before["pesq"] > (0.3 if looks_ahead else 0.2)
+        assert after["stoi"] - before["stoi"] > (0.05 if looks_ahead else 0.02)
         assert after["si_sdr"] - before["si_sdr"] > 5
         assert metrics.score(clean[0], shipped.enhance(clean, RATE)[0], RATE)["pesq"] > 4.2
 

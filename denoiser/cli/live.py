@@ -44,7 +44,7 @@ DEFAULTS = {
 SHOWN_SECONDS = 0.1  # between two looks at keys, levels and the device
 GONE_SECONDS = 2.0  # without a block
 MOST_RESTARTS = 5  # of the devices, without a block in between
-BAR, LOWEST = 12, -60.0  # characters of a level, and the dB at which it begins
+BAR, LOWEST = 6, -60.0  # characters of a level, and the dB at which it begins
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -101,7 +101,8 @@ def _run(live: "Live", duplex: "Duplex", record: Path | None) -> None:
             pass
         if not live.blocks:  # FLAC has no empty files
             live.process(live.silence)
-        if failure is None:
+        # What could not be written will not be written now.
+        if not isinstance(failure, AudioError):
             _keep(live, writers)
     if sys.stdout.isatty():
         print()
@@ -142,12 +143,10 @@ def _watch(live: "Live", duplex: "Duplex", writers: list["Writer"], key: keys.Wa
 
 
 def _line(live: "Live", duplex: "Duplex") -> str:
-    before, after = (f"{level:4.0f} dB {_bar(level)}" for level in live.levels())
-    state = "BYPASS" if live.bypass else "      "
-    load = f"load {live.load:4.0%} worst {live.worst_load:4.0%}"
-    return (
-        f"in {before} out {after} {load} delay {1000 * (live.delay + duplex.delay):3.0f} ms xruns {duplex.lost} {state}"
-    )
+    before, after = (f"{level:3.0f} dB {_bar(level)}" for level in live.levels())
+    sound = f"BYPASS {before:18}" if live.bypass else f"in {before} out {after}"
+    delay = 1000 * (live.delay + duplex.delay)
+    return f"{sound} load {live.load:3.0%} worst {live.worst_load:4.0%} delay {delay:3.0f} ms xruns {duplex.lost} "
 
 
 def _bar(level: float) -> str:

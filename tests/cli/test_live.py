@@ -90,9 +90,9 @@ class Terminal:
 
     def read(self, until: str = "") -> str:
         """Read on until there is such a text, or the end."""
-        start = len(self.text)
+        start, end = len(self.text), time.monotonic() + 120
         while not until or until not in self.text[start:]:
-            if not select.select([self.keys], [], [], 120)[0]:
+            if time.monotonic() > end or not select.select([self.keys], [], [], 120)[0]:
                 os.kill(self.number, signal.SIGKILL)
                 pytest.fail(f"no {until!r} in {self.text!r}")
             try:

@@ -252,9 +252,8 @@ def test_a_causal_network_gives_the_same_in_blocks_of_any_size_when_the_level_ch
 @pytest.mark.parametrize("loud_first", [True, False])
 def test_live_denoises_speech_half_a_second_after_a_step_of_40_db_as_ever(loud_first):
     live = Denoiser.from_checkpoint("live", "cpu")
-    voice = recording("voice_kathleen")[0].repeat(9)
-    clean = at(-20, voice[: 14 * RATE])
-    noisy = in_noise(clean)
+    voice = at(-20, recording("voice_kathleen")[0])
+    clean, noisy = (sound.repeat(9)[: 14 * RATE] for sound in (voice, in_noise(voice)))
     gain = torch.where((torch.arange(len(clean)) < 10 * RATE) == loud_first, 1.0, 0.01)
     whole = live.enhance((gain * noisy)[None], RATE)[0]
     alone = live.enhance((gain * noisy)[None, 10 * RATE :], RATE)[0]
@@ -264,7 +263,7 @@ def test_live_denoises_speech_half_a_second_after_a_step_of_40_db_as_ever(loud_f
 
 def test_live_is_not_deafened_by_a_bang():
     live = Denoiser.from_checkpoint("live", "cpu")
-    clean = at(-40, recording("voice_kathleen")[0].repeat(2)[: 5 * RATE])
+    clean = at(-40, recording("voice_kathleen")[0])
     noisy = in_noise(clean)
     _, result = enhanced(live, noise_like(torch.zeros(RATE)).clamp(-1, 1), noisy)
     (alone,) = enhanced(live, noisy)
