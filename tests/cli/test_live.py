@@ -85,6 +85,8 @@ class Terminal:
         number, self.keys = pty.fork()
         if not number:
             os.chdir(ROOT)
+            # Tests that run in the background ignore Ctrl-C, and what they start would, too.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execvpe(sys.executable, [sys.executable, "-m", "denoiser", "live", *settings], environment)
         self.number = number
 
