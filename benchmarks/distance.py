@@ -30,9 +30,8 @@ LARGEST = 5
 def main(pairs: Path, name: str, pictures: Path | None) -> None:
     recordings, names = load(pairs, FULL), [noisy.stem for noisy, _ in find(pairs)]
     cleans = [torch.from_numpy(clean) for _, clean in recordings]
-    peer = next(peer for label, peer in PEERS.items() if label == THEIRS)
     results = {"untouched": [torch.from_numpy(noisy) for noisy, _ in recordings]}
-    for label, system in ((name, ours(name, FULL).build()), (THEIRS, peer.build())):
+    for label, system in ((name, ours(name, FULL).build()), (THEIRS, PEERS[THEIRS].build())):
         outputs = [np.asarray(system(noisy), np.float32) for noisy, _ in recordings]
         lag = delay(outputs, recordings, FULL)
         results[label] = [moved_back(output, lag, len(clean)) for output, clean in zip(outputs, cleans, strict=True)]
