@@ -62,7 +62,7 @@ class Denoiser(Estimator):
         """Read a checkpoint onto a device, for inference; nothing in it is executed.
 
         Args:
-            path: ``best`` or ``small`` (in the package), a file, or a run's folder (its best checkpoint).
+            path: ``best``, ``small`` or ``live`` (in the package), a file, or a run's folder (its best checkpoint).
             device: ``cpu``, ``cuda``, ``cuda:1``, or ``auto``: a GPU if there is one, else the CPU.
             precision: ``32``, ``bf16``, or ``auto``: bf16 on a CPU with native bf16, if the network is not causal
                 and its error stays below 1e-3 (-60 dB); else 32.
