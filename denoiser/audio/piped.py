@@ -20,6 +20,7 @@ _FORMATS = {
 }  # fmt: skip
 _TAGS = {name: tag for (tag, _), name in _FORMATS.items()}
 _UNSTATED = 0xFFFFFFFF
+_BEFORE_SAMPLES = 36  # bytes of a header that its first length counts
 _LARGEST_CHUNK = 1 << 20  # bytes before the samples; a larger one may be anything
 _READ = 1 << 16  # bytes
 
@@ -69,12 +70,15 @@ def _facts(chunk: bytes) -> Raw | None:
     return Raw(str(name), rate, channels) if is_sound else None
 
 
-def wav_header(raw: Raw) -> bytes:
-    """Return the header of a WAV of these samples whose length is not known."""
+def wav_header(raw: Raw, size: int | None = None) -> bytes:
+    """Return the header of a WAV with ``size`` bytes of these samples; None, or too many for it: as many as come."""
     bits = 8 * raw.frame // raw.channels
     per_second = min(raw.rate * raw.frame, _UNSTATED)
     format = struct.pack("<HHIIHH", _TAGS[raw.format], raw.channels, raw.rate, per_second, raw.frame, bits)
-    parts = b"RIFF", _UNSTATED, b"WAVE", b"fmt ", len(format), format, b"data", _UNSTATED
+    whole, samples = _UNSTATED, _UNSTATED
+    if size is not None and size + size % 2 + _BEFORE_SAMPLES < _UNSTATED:
+        whole, samples = size + size % 2 + _BEFORE_SAMPLES, size
+    parts = b"RIFF", whole, b"WAVE", b"fmt ", len(format), format, b"data", samples
     return struct.pack("<4sI4s4sI16s4sI", *parts)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -28,10 +29,10 @@ def noisy(seconds: float = 2.0) -> torch.Tensor:
     return make_voice(seconds, RATE) + make_noise(seconds, RATE)
 
 
-def command(*arguments: str) -> subprocess.Popen[bytes]:
+def command(*arguments: str, stdout: int | IO[bytes] = subprocess.PIPE) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     program = [sys.executable, str(ROOT / "infer.py"), "-", f"ckpt={CRN}", "device=cpu", *arguments]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes = {"stdin": subprocess.PIPE, "stdout": stdout, "stderr": subprocess.PIPE}
     return subprocess.Popen(program, env=environment, **pipes)
 
 
@@ -69,6 +70,29 @@ def test_the_answer_comes_while_the_input_is_open(settings, here):
     assert enhanced.shape == expected.shape
     # The level so far, which this checkpoint has, depends a little on the pieces in which a pipe hands sound on.
     assert (enhanced - expected).square().mean() < 1e-3 * expected.square().mean()
+
+
+@pytest.mark.parametrize("before", [b"", b"RIFF"], ids=["at its beginning", "after other bytes"])
+def test_a_file_gets_its_length_in_the_header_though_it_was_written_live(before, here):
+    raw = Raw("s16le", RATE)
+    with open("out.wav", "wb") as out:
+        out.write(before)
+        out.flush()
+        with command(stdout=out) as process:
+            process.communicate(piped.wav_header(raw) + raw.encode(noisy(0.5)))
+    assert process.returncode == 0
+    written = Path("out.wav").read_bytes()[len(before) :]
+    assert struct.unpack_from("<I", written, 4)[0] == len(written) - 8
+    assert struct.unpack_from("<I", written, 40)[0] == len(written) - 44 == RATE
+
+
+def test_a_file_that_the_sound_is_appended_to_keeps_its_beginning(here):
+    raw = Raw("s16le", RATE)
+    Path("out.wav").write_bytes(b"before")
+    with open("out.wav", "ab") as out, command(stdout=out) as process:
+        process.communicate(piped.wav_header(raw) + raw.encode(noisy(0.5)))
+    assert process.returncode == 0
+    assert Path("out.wav").read_bytes().startswith(b"before" + piped.wav_header(raw))
 
 
 def test_what_is_no_plain_wav_is_read_to_its_end_as_before(here):
