@@ -21,9 +21,9 @@ SOFTER = np.linspace(5, 25, 12).tolist()  # dB of a guest below the host
 SNR = 8.0
 
 
-@pytest.fixture(scope="module")
-def best() -> Denoiser:
-    return Denoiser.from_checkpoint("best", "cpu")
+@pytest.fixture(scope="module", params=["best", "small"])
+def shipped(request) -> Denoiser:
+    return Denoiser.from_checkpoint(request.param, "cpu")
 
 
 @pytest.fixture(scope="module", params=["synthetic", "recorded"])
@@ -96,8 +96,8 @@ def guests(denoiser: Denoiser, voices: list[Tensor], softer: list[float]) -> lis
     return found
 
 
-def test_a_soft_clean_guest_of_a_loud_host_keeps_level_and_words(best, voices):
-    found = guests(best, voices, SOFTER)
+def test_a_soft_clean_guest_of_a_loud_host_keeps_level_and_words(shipped, voices):
+    found = guests(shipped, voices, SOFTER)
     assert sum(abs(level) <= 1 and stoi >= 0.97 for level, stoi in found) >= 11, found
 
 
@@ -112,8 +112,8 @@ def noisy_guests(denoiser: Denoiser, voices: list[Tensor], softer: float) -> lis
 
 
 @pytest.mark.parametrize(("softer", "allowed", "at_least"), [(13, 1, 5), (20, 2, 6)])
-def test_soft_noisy_guests_come_out_as_from_files_of_their_own(best, voices, softer, allowed, at_least):
-    found = noisy_guests(best, voices[:7], softer)
+def test_soft_noisy_guests_come_out_as_from_files_of_their_own(shipped, voices, softer, allowed, at_least):
+    found = noisy_guests(shipped, voices[:7], softer)
     assert sum(change > -allowed for change in found) >= at_least, found
 
 
@@ -134,8 +134,8 @@ def after_applause(denoiser: Denoiser, voices: list[Tensor], make=applause) -> l
     return found
 
 
-def test_a_soft_talk_after_long_applause_keeps_its_level(best, voices):
-    found = after_applause(best, voices[1:3])
+def test_a_soft_talk_after_long_applause_keeps_its_level(shipped, voices):
+    found = after_applause(shipped, voices[1:3])
     assert max(map(abs, found)) < 1.5, found
 
 
@@ -149,8 +149,8 @@ def after_bang(denoiser: Denoiser, voices: list[Tensor]) -> list[float]:
     return found
 
 
-def test_soft_noisy_speech_after_a_bang_at_full_scale_is_denoised_as_ever(best, voices):
-    found = after_bang(best, voices[1:4])
+def test_soft_noisy_speech_after_a_bang_at_full_scale_is_denoised_as_ever(shipped, voices):
+    found = after_bang(shipped, voices[1:4])
     assert min(found) > -1.5, found
 
 
@@ -165,8 +165,8 @@ def after_rest(denoiser: Denoiser, voices: list[Tensor], hiss: float, seconds: i
 
 
 @pytest.mark.parametrize("hiss", [0.0, 10 ** (-75 / 20)])
-def test_a_sentence_after_a_long_rest_is_denoised_as_ever(best, voices, hiss):
-    found = after_rest(best, voices[1:3], hiss, 10)
+def test_a_sentence_after_a_long_rest_is_denoised_as_ever(shipped, voices, hiss):
+    found = after_rest(shipped, voices[1:3], hiss, 10)
     assert min(found) > -0.5, found
 
 
@@ -178,17 +178,17 @@ def changing(seconds: int) -> Tensor:
     return (noisy * torch.where(second % 7 < 3.5, 1.0, 0.03) * ((second < 10) | (second > 13)))[None]
 
 
-def test_digital_silence_stays_digital_silence(best):
-    result = best.enhance(changing(20), RATE)[0]
+def test_digital_silence_stays_digital_silence(shipped):
+    result = shipped.enhance(changing(20), RATE)[0]
     assert not result[int(10.1 * RATE) : int(12.9 * RATE)].any()
     assert decibels(result) > -40
 
 
 @pytest.mark.parametrize("rate", [RATE, 44_100, 48_000])
-def test_a_step_of_the_offset_is_heard_where_it_is_and_nowhere_else(best, rate):
+def test_a_step_of_the_offset_is_heard_where_it_is_and_nowhere_else(shipped, rate):
     noisy = torch.zeros(1, 3 * rate)
     noisy[:, 2 * rate :] = 0.3
-    result = best.enhance(noisy, rate)[0]
+    result = shipped.enhance(noisy, rate)[0]
     beside = torch.cat([result[: int(1.9 * rate)], result[int(2.1 * rate) :]])
     assert float(beside.abs().max()) < 1e-4
 
