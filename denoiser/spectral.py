@@ -91,6 +91,7 @@ class Spectral(nn.Module):
         self.register_buffer("peak", torch.tensor(float(peak)))
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.bands, self.bands_from = bands, bands_from
+        self._narrow: list[Spectral] = []
         self.single = n_fft // 2 + 1
         if bands:
             self.single = min(self.single, bands_from * n_fft // sample_rate + 1)
@@ -111,8 +112,18 @@ class Spectral(nn.Module):
         if self.narrow_rate >= self.sample_rate:
             return self
         step = self.sample_rate // self.narrow_rate
+        # Kept, since each loss of a step asks for it; in a list, as it is no part of the weights.
+        if not self._narrow or self._narrow[0].window.device != self.window.device:
+            self._narrow = [self._at_narrow_rate(step)]
+        lower = self._narrow[0]
+        # A window with fewer samples has the smaller sum. Not in place: a loss may still need the one before.
+        lower.peak = self.peak * step**-self.power
+        lower.causal = self.causal
+        return lower
+
+    def _at_narrow_rate(self, step: int) -> "Spectral":
         with torch.device(self.window.device):
-            lower = Spectral(
+            return Spectral(
                 self.narrow_rate,
                 self.n_fft // step,
                 self.hop // step,
@@ -122,10 +133,6 @@ class Spectral(nn.Module):
                 bands_from=self.bands_from,
                 two_levels=self.two_levels,
             )
-        # A window with fewer samples has the smaller sum.
-        lower.peak.copy_(self.peak * step**-self.power)
-        lower.causal = self.causal
-        return lower
 
     def band_ends(self) -> Tensor:
         """Return the frequency up to which each band reaches, Hz: ``[bands]``."""
