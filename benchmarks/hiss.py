@@ -1,7 +1,7 @@
 """Turn down the steady noise above 8 kHz in recordings of speech: python benchmarks/hiss.py FOLDER TARGET.
 
-A denoiser that is trained on speech with hiss learns to keep it. Recordings at less than 32 kHz are copied as they
-are; all are written as WAV, under the same names.
+A denoiser that is trained on speech with hiss learns to keep it. Recordings at less than 32 kHz are not changed; all
+are written as WAV of 16 bits under the same names, and none over another.
 """
 
 import sys
@@ -64,6 +64,8 @@ def main(folder: Path, target: Path) -> None:
         if rate >= LEAST_RATE:
             samples = torch.stack([without_hiss(channel, rate) for channel in samples])
         name = (target / path.relative_to(folder)).with_suffix(".wav")
+        if name.exists():
+            sys.exit(f"{name}: exists already, and would be lost; give an empty TARGET")
         name.parent.mkdir(parents=True, exist_ok=True)
         audio.write(name, samples, rate)
 

@@ -45,8 +45,10 @@ def main(voice: Path, minutes: int) -> None:
         (home / "sinks.pa").write_text(SINKS)
         samples, rate = audio.read(voice)
         looped = audio.resample(samples[:1], rate, RATE)
-        looped = looped.repeat(1, 1 + 60 * RATE // looped.shape[1])
-        audio.write(home / "voice.wav", looped[:, : 60 * RATE], RATE)
+        # Once for all minutes: the sound server loses samples of others where a player starts.
+        samples_in_all = 60 * RATE * (minutes + 1)
+        looped = looped.repeat(1, 1 + samples_in_all // looped.shape[1])
+        audio.write(home / "voice.wav", looped[:, :samples_in_all], RATE)
 
         def start(*command: str, **more: object) -> subprocess.Popen[str]:
             process = subprocess.Popen([*command], env=environment, text=True, **more)  # type: ignore[call-overload]
@@ -57,9 +59,9 @@ def main(voice: Path, minutes: int) -> None:
         time.sleep(3)
         live = start(sys.executable, "-m", "denoiser", "live", "input=pulse", "output=pulse", stdout=subprocess.PIPE)
         time.sleep(15)
+        start("paplay", "-d", "voice", str(home / "voice.wav"))
         print("| minute | delay ms | resident MB |\n|---|---|---|", flush=True)
         for minute in range(minutes):
-            start("paplay", "-d", "voice", str(home / "voice.wav"))
             time.sleep(20)
             recorder = start(*RECORD, str(home / "both.raw"))
             time.sleep(SECONDS + 1)

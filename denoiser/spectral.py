@@ -112,17 +112,18 @@ class Spectral(nn.Module):
         if self.narrow_rate >= self.sample_rate:
             return self
         step = self.sample_rate // self.narrow_rate
-        # Kept, since each loss of a step asks for it; in a list, as it is no part of the weights.
+        # It is kept, since each loss of a step asks for it, and in a list, as it is no part of the weights.
         if not self._narrow or self._narrow[0].window.device != self.window.device:
             self._narrow = [self._at_narrow_rate(step)]
         lower = self._narrow[0]
-        # A window with fewer samples has the smaller sum. Not in place: a loss may still need the one before.
+        # A window with fewer samples has the smaller sum.
         lower.peak = self.peak * step**-self.power
         lower.causal = self.causal
         return lower
 
     def _at_narrow_rate(self, step: int) -> "Spectral":
-        with torch.device(self.window.device):
+        # Tensors that are made in inference mode could not be trained through later.
+        with torch.inference_mode(False), torch.device(self.window.device):
             return Spectral(
                 self.narrow_rate,
                 self.n_fft // step,

@@ -149,6 +149,25 @@ def test_bands_are_silent_in_a_recording_at_16_khz_and_its_bins_those_that_it_ha
     assert (same[:, 256:] == -1).all()
 
 
+def test_the_narrow_representation_follows_what_is_set_later_and_is_no_part_of_the_weights():
+    full = Spectral(**BANDED)
+    before = full.narrow().peak
+    full.peak.mul_(2)
+    full.causal = True
+    assert full.narrow().peak == 2 * before
+    assert full.narrow().causal
+    assert list(full.state_dict()) == ["peak"]
+
+
+def test_what_a_validation_made_can_be_trained_through():
+    full = Spectral(**BANDED)
+    with torch.inference_mode():
+        full.narrow()
+    signal = torch.ones(1, 2_000, requires_grad=True)
+    full.narrow()(signal, torch.ones(1, 1), center=False).magnitude.sum().backward()
+    assert signal.grad is not None
+
+
 def test_bands_beyond_the_known_bandwidth_are_those_of_the_other_spectrum():
     spectral = Spectral(**BANDED)
     first, second = (spectral(torch.randn(2, 9_600), torch.ones(2, 1)) for _ in range(2))

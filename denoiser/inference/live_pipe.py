@@ -19,28 +19,29 @@ def enhance_pipe(
 ) -> Enhanced:
     """Enhance samples as they come, up to ``size`` bytes; writes a WAV to standard output.
 
-    Its header states a length only where standard output is a file. Nothing can be turned down once it is out, so what
+    Its header states a length only where standard output is a file that is not appended to. Nothing can be turned down once it is out, so what
     passes full scale is clipped. Raises AudioError for a pipe without samples, and where nobody reads the result.
     """
     samples, wav = piped.Samples(source, raw, size), piped.in_wav(raw)
     stream = denoiser.stream(raw.rate, options=options)
     begin = _place() if _is_file() else None
     written = 0
-    for block in samples:
+    try:
+        for block in samples:
+            if not stream.received:
+                _write(piped.wav_header(wav))
+            if not peak(block) <= LARGEST:
+                raise AudioError(f"{STDIN}: holds NaN, infinite or absurd samples (over {LARGEST:g})")
+            written += _write(wav.encode(stream.process(block).cpu()))
         if not stream.received:
-            _write(piped.wav_header(wav))
-        if not peak(block) <= LARGEST:
-            raise AudioError(f"{STDIN}: holds NaN, infinite or absurd samples (over {LARGEST:g})")
-        written += _write(wav.encode(stream.process(block).cpu()))
-    if not stream.received:
-        raise AudioError(f"{STDIN}: holds no samples")
-    written += _write(wav.encode(stream.flush().cpu()))
-    if begin is not None:
-        _write(bytes(written % 2))  # a WAV has an even number of bytes
-        end = _place()
-        os.lseek(1, begin, os.SEEK_SET)
-        _write(piped.wav_header(wav, written))
-        os.lseek(1, end, os.SEEK_SET)
+            raise AudioError(f"{STDIN}: holds no samples")
+        written += _write(wav.encode(stream.flush().cpu()))
+    finally:
+        # Ctrl-C is how most of these recordings end.
+        if begin is not None and written:
+            # A WAV has an even number of bytes.
+            _write(bytes(written % 2))
+            _write_again(begin, piped.wav_header(wav, written))
     seconds = stream.received / raw.rate
     info = Info(STDIN, raw.rate, stream.received, raw.channels, "WAV", RAW[raw.format][0], {}, seconds)
     notes = (f"cut off: {samples.missing} bytes are missing at its end",) if samples.missing else ()
@@ -49,17 +50,25 @@ def enhance_pipe(
 
 def _is_file() -> bool:
     """Return True if what was written to standard output can be written anew: not in a pipe, nor after ``>>``."""
-    if not stat.S_ISREG(os.fstat(1).st_mode):
-        return False
     try:
         import fcntl
-    except ImportError:  # Windows
+
+        return stat.S_ISREG(os.fstat(1).st_mode) and not fcntl.fcntl(1, fcntl.F_GETFL) & os.O_APPEND
+    except (ImportError, OSError):
+        # Windows has no fcntl. That standard output is closed, the first block will tell.
         return False
-    return not fcntl.fcntl(1, fcntl.F_GETFL) & os.O_APPEND
 
 
 def _place() -> int:
     return os.lseek(1, 0, os.SEEK_CUR)
+
+
+def _write_again(begin: int, content: bytes) -> None:
+    """Replace what stands at ``begin`` in the file that is standard output."""
+    end = _place()
+    os.lseek(1, begin, os.SEEK_SET)
+    _write(content)
+    os.lseek(1, end, os.SEEK_SET)
 
 
 def _write(content: bytes) -> int:

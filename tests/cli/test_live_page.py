@@ -15,7 +15,8 @@ from denoiser import Denoiser, audio
 RATE = 48_000
 RUNTIME = ROOT / "node_modules/onnxruntime-web/dist"
 FILES = ["ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"]
-TRIES = 3  # of what must keep up with the microphone, on a machine with other work
+# Real time is tried so often, as the machine may have other work.
+TRIES = 3
 
 pytestmark = [
     needs_browser,
@@ -63,12 +64,12 @@ RECORD = """
 """
 
 
-# A network that never answers, for what happens around it.
+# Takes the place of the network where only the page around it is tested, and never answers.
 NO_NETWORK = "loading = Promise.resolve({ hop: 765, worker: { postMessage() {} } }); null"
 
 
 class Fresh(SimpleHTTPRequestHandler):
-    """Has the browser ask again for each file, and keeps quiet."""
+    """Handler of files that the browser asks for again each time; it keeps quiet."""
 
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-store")
@@ -140,6 +141,9 @@ def test_the_network_of_the_page_makes_the_sound_of_python(page, address, noisy)
 
 
 def test_the_microphone_comes_out_clean_and_bypassed_at_the_delay_that_the_page_says(page, address):
+    # The script stays with its page, and would be in all tests that follow.
+    page = page.context.new_page()
+    page.set_default_timeout(60_000)
     page.add_init_script(RECORD)
     for _ in range(TRIES):
         page.goto(address)

@@ -2,10 +2,12 @@
 
 import io
 import os
+import signal
 import struct
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import IO
 
@@ -84,6 +86,29 @@ def test_a_file_gets_its_length_in_the_header_though_it_was_written_live(before,
     written = Path("out.wav").read_bytes()[len(before) :]
     assert struct.unpack_from("<I", written, 4)[0] == len(written) - 8
     assert struct.unpack_from("<I", written, 40)[0] == len(written) - 44 == RATE
+
+
+def test_an_odd_number_of_bytes_in_a_file_is_filled_up(here):
+    raw = Raw("u8", RATE)
+    with open("out.wav", "wb") as out, command(stdout=out) as process:
+        process.communicate(piped.wav_header(raw) + raw.encode(noisy(0.5))[:-1])
+    written = Path("out.wav").read_bytes()
+    assert struct.unpack_from("<I", written, 40)[0] == RATE // 2 - 1
+    assert struct.unpack_from("<I", written, 4)[0] == len(written) - 8 == 36 + RATE // 2
+
+
+def test_a_recording_that_a_signal_ends_states_the_length_that_it_has(here):
+    raw = Raw("s16le", RATE)
+    with open("out.wav", "wb") as out, command(stdout=out) as process:
+        process.stdin.write(piped.wav_header(raw) + raw.encode(noisy()))
+        process.stdin.flush()
+        while Path("out.wav").stat().st_size < RATE:
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    written = Path("out.wav").read_bytes()
+    assert struct.unpack_from("<I", written, 40)[0] == len(written) - 44
 
 
 def test_a_file_that_the_sound_is_appended_to_keeps_its_beginning(here):
