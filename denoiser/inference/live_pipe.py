@@ -19,8 +19,9 @@ def enhance_pipe(
 ) -> Enhanced:
     """Enhance samples as they come, up to ``size`` bytes; writes a WAV to standard output.
 
-    Its header states a length only where standard output is a file that is not appended to. Nothing can be turned down once it is out, so what
-    passes full scale is clipped. Raises AudioError for a pipe without samples, and where nobody reads the result.
+    Its header states a length only where standard output is a file that is not appended to. Nothing can be turned down
+    once it is out, so what passes full scale is clipped. Raises AudioError for a pipe without samples, and where nobody
+    reads the result.
     """
     samples, wav = piped.Samples(source, raw, size), piped.in_wav(raw)
     stream = denoiser.stream(raw.rate, options=options)
