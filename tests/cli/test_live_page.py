@@ -142,7 +142,7 @@ def test_the_network_of_the_page_makes_the_sound_of_python(page, address, noisy)
 
 def test_the_microphone_comes_out_clean_and_bypassed_at_the_delay_that_the_page_says(page, address):
     # The script stays with its page, and would be in all tests that follow.
-    page = page.context.new_page()
+    page = page.context.browser.new_page()
     page.set_default_timeout(60_000)
     page.add_init_script(RECORD)
     for _ in range(TRIES):
