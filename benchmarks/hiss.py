@@ -59,6 +59,8 @@ def _between(gains: Tensor, places: Tensor, hertz: Tensor) -> Tensor:
 
 def main(folder: Path, target: Path) -> None:
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in audio.formats.FORMATS]
+    if not files:
+        sys.exit(f"{folder}: holds no recordings")
     for path in tqdm(files):
         samples, rate = audio.read(path)
         if rate >= LEAST_RATE:

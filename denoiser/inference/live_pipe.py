@@ -25,7 +25,7 @@ def enhance_pipe(
     """
     samples, wav = piped.Samples(source, raw, size), piped.in_wav(raw)
     stream = denoiser.stream(raw.rate, options=options)
-    begin = _place() if _is_file() else None
+    begin = _place_in_file()
     written = 0
     try:
         for block in samples:
@@ -49,24 +49,22 @@ def enhance_pipe(
     return Enhanced(seconds, 1.0, info, notes)
 
 
-def _is_file() -> bool:
-    """Return True if what was written to standard output can be written anew: not in a pipe, nor after ``>>``."""
+def _place_in_file() -> int | None:
+    """Return the place of standard output in its file; None in a pipe and after ``>>``, where nothing is replaced."""
     try:
         import fcntl
 
-        return stat.S_ISREG(os.fstat(1).st_mode) and not fcntl.fcntl(1, fcntl.F_GETFL) & os.O_APPEND
+        is_file = stat.S_ISREG(os.fstat(1).st_mode)
+        is_appended_to = fcntl.fcntl(1, fcntl.F_GETFL) & os.O_APPEND
     except (ImportError, OSError):
         # Windows has no fcntl. That standard output is closed, the first block will tell.
-        return False
-
-
-def _place() -> int:
-    return os.lseek(1, 0, os.SEEK_CUR)
+        return None
+    return os.lseek(1, 0, os.SEEK_CUR) if is_file and not is_appended_to else None
 
 
 def _write_again(begin: int, content: bytes) -> None:
     """Replace what stands at ``begin`` in the file that is standard output."""
-    end = _place()
+    end = os.lseek(1, 0, os.SEEK_CUR)
     os.lseek(1, begin, os.SEEK_SET)
     _write(content)
     os.lseek(1, end, os.SEEK_SET)
