@@ -99,6 +99,7 @@ class InferSettings:
     max_attenuation_db: float | None = None
     phase_iters: int = 0
     full_band: bool = True
+    shifts: int | None = None
     loudness: float | None = None
     track: int | None = None
     overwrite: bool = False

@@ -14,6 +14,7 @@ from denoiser.level import HERE_PARTS, NEAR_PAST_SECONDS, NEAR_SECONDS, level_ov
 
 MAX_OVERLAP = 64  # windows over one sample; 4 are usual
 MAX_LEVEL_SECONDS = 10
+MAX_SHIFTS = 16
 OFFSET_BINS = 2  # lowest bins, in which a constant offset lies
 LEAST_SHARE = 1e-10  # of a frame's energy beyond its offset; what is below is rounding
 
@@ -39,6 +40,9 @@ class Spectral(nn.Module):
 
     With ``two_levels``, the network sees the magnitude at the plain level too, the RMS of all that lies within
     ``level_seconds``: a steady noise is as loud there in a pause as it is below speech.
+
+    With ``shifts``, a recording is enhanced so many times, with frames that begin a part of a hop later each time, and
+    the results are averaged. Their errors differ, and so partly cancel. Training does not depend on it.
     """
 
     peak: Tensor
@@ -57,10 +61,12 @@ class Spectral(nn.Module):
         bands: int = 0,
         bands_from: int = 8_000,
         two_levels: bool = False,
+        shifts: int = 1,
     ) -> None:
         super().__init__()
         given = {"sample_rate": sample_rate, "n_fft": n_fft, "hop": hop, "power": power, "peak": peak}
         given |= {"level_seconds": level_seconds, "bands": bands, "bands_from": bands_from, "two_levels": two_levels}
+        given |= {"shifts": shifts}
         expected = ""
         are_whole = all(isinstance(value, int) for value in (sample_rate, n_fft, hop, bands, bands_from))
         if not are_whole or not all(isinstance(value, int | float) for value in (power, peak, level_seconds)):
@@ -77,6 +83,8 @@ class Spectral(nn.Module):
             expected = f"level_seconds of 0 (the whole recording) to {MAX_LEVEL_SECONDS}"
         elif not isinstance(two_levels, bool) or (two_levels and not level_seconds):
             expected = "two_levels true or false, and true only with level_seconds above 0"
+        elif type(shifts) is not int or not 1 <= shifts <= MAX_SHIFTS:
+            expected = f"1 to {MAX_SHIFTS} shifts"
         elif not 0 <= bands <= n_fft // 4:
             expected = f"0 to {n_fft // 4} bands"
         elif bands and (
@@ -86,7 +94,7 @@ class Spectral(nn.Module):
         if expected:
             raise ConfigError(f"spectral: {given}; expected {expected}")
         self.sample_rate, self.n_fft, self.hop, self.power = sample_rate, n_fft, hop, power
-        self.level_seconds, self.two_levels = level_seconds, two_levels
+        self.level_seconds, self.two_levels, self.shifts = level_seconds, two_levels, shifts
         self.level_frames = math.ceil(level_seconds * sample_rate / hop)
         self.register_buffer("peak", torch.tensor(float(peak)))
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
@@ -133,6 +141,7 @@ class Spectral(nn.Module):
                 bands=self.bands,
                 bands_from=self.bands_from,
                 two_levels=self.two_levels,
+                shifts=self.shifts,
             )
 
     def band_ends(self) -> Tensor:

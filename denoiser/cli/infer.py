@@ -71,7 +71,7 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
         from denoiser.inference.options import Options
         from denoiser.inference.pipes import is_pipe
 
-    options = Options(cfg.dry, cfg.max_attenuation_db, cfg.phase_iters, cfg.full_band)
+    options = Options(cfg.dry, cfg.max_attenuation_db, cfg.phase_iters, cfg.full_band, cfg.shifts)
     sources = [str(name) for name in cfg.input] if OmegaConf.is_list(cfg.input) else [str(cfg.input)]
     is_one_file = len(sources) == 1 and (is_pipe(sources[0]) or Path(sources[0]).is_file())
     all_jobs = plan(sources, str(cfg.output) if cfg.output else None)

@@ -1,4 +1,4 @@
-"""Transforms of an augmentation: speed, remix, shift, SNR, filters, clipping, gain, splice, change of level, rumble."""
+"""Transforms of an augmentation: of speed, noises, filters and levels."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,33 @@ from denoiser.data.augment import Pair, Transform, check_bounds, column, nonzero
 from denoiser.spectral import Spectral
 
 FADE_SECONDS = 0.01  # of a splice
+
+
+class NoiseSpeed(Transform):
+    """Noise alone faster or slower, and in half of the rows backwards: one recording stands for other machines.
+
+    The factor is drawn between ``low`` and ``high`` in steps of 1/20, as often below 1 as above it if one is the
+    inverse of the other. A faster noise is repeated to the length of the crop.
+    """
+
+    place = 0
+
+    def __init__(self, low: float = 0.67, high: float = 1.5, probability: float = 1.0) -> None:
+        super().__init__(probability)
+        check_bounds("low, high", low, high, low=0.5, high=2)
+        self.low, self.high = low, high
+
+    def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
+        rows, length = noise.shape
+        steps = np.rint(20 * log_uniform(rng, (self.low, self.high), rows)).astype(int)
+        changed = torch.empty_like(noise)
+        for value in np.unique(steps):
+            chosen = to_device(np.flatnonzero(steps == value), noise.device)
+            resampled = resample(noise[chosen], int(value), 20)
+            copies = -(-length // resampled.shape[-1])
+            changed.index_copy_(0, chosen, resampled.repeat(1, copies)[:, :length])
+        backwards = column(rng.integers(2, size=rows), noise) > 0
+        return torch.where(backwards, changed.flip(-1), changed), clean
 
 
 class Speed(Transform):

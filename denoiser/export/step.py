@@ -20,6 +20,15 @@ class Step(nn.Module):
 
     def forward(self, noisy: Tensor) -> Tensor:
         spectral = self.estimator.spectral
+        results = []
+        for part in range(spectral.shifts):
+            shift = part * spectral.hop // spectral.shifts
+            padded = F.pad(noisy, (shift, spectral.hop - shift), spectral.edge) if shift else noisy
+            results.append(self._enhanced(padded)[:, shift : shift + noisy.shape[-1]])
+        return torch.stack(results).mean(0)
+
+    def _enhanced(self, noisy: Tensor) -> Tensor:
+        spectral = self.estimator.spectral
         with RealArithmetic():
             stft = spectral.stft(noisy)
             levels = spectral.levels(stft, torch.ones_like(noisy[:, :1])).expand(-1, stft.shape[-1])

@@ -112,7 +112,12 @@ class Estimator(nn.Module):
 
     def context(self, options: Options) -> int:
         """Return the number of frames on either side that an enhanced frame depends on."""
-        return int(self.net.context) + self.spectral.level_context + self._estimates_beside(options)
+        shifted = self.shifts(options) > 1  # by less than a frame
+        return int(self.net.context) + self.spectral.level_context + self._estimates_beside(options) + shifted
+
+    def shifts(self, options: Options) -> int:
+        """Return the number of results that are averaged."""
+        return options.shifts or self.spectral.shifts
 
     def _estimates_beside(self, options: Options) -> int:
         """Return the number of estimated frames on either side that a sample depends on."""
@@ -132,8 +137,18 @@ class Estimator(nn.Module):
             layers = [self.segment(part, rms, options, wanted, band) for part, rms in parts]
             return torch.cat(layers, dim=1)
 
-        spectral, hop = self.spectral, self.spectral.hop
         begin, end, _ = wanted.indices(low.shape[-1])
+        shifts = self.shifts(options)
+        results = []
+        for part in range(shifts):
+            shift = part * self.spectral.hop // shifts
+            shifted = F.pad(low, (shift, 0), self.spectral.edge)
+            results.append(self._segment(shifted, level, options, begin + shift, end + shift, band))
+        return torch.stack(results).mean(0)
+
+    def _segment(self, low: Tensor, level: Tensor, options: Options, begin: int, end: int, band: UpperBand) -> Tensor:
+        """Return the layers of the samples from ``begin`` to ``end``."""
+        spectral, hop = self.spectral, self.spectral.hop
         stft = spectral.stft(low)
         levels = spectral.levels(stft, level).expand(-1, stft.shape[-1])
         plain = spectral.plain_levels(stft)
@@ -155,4 +170,4 @@ class Estimator(nn.Module):
         enhanced = waveform[:, begin - start : end - start]
         smoothing = upper_band.SMOOTHED_FRAMES // 2
         energies = F.pad(band.energies(noisy.magnitude, magnitude), (smoothing, smoothing))
-        return band.layers(enhanced, low[:, wanted], energies, begin - start)
+        return band.layers(enhanced, low[:, begin:end], energies, begin - start)

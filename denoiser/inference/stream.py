@@ -96,6 +96,8 @@ class Stream:
         if self.options.phase_iters:
             given = f"phase_iters={self.options.phase_iters}"
             raise ConfigError(f"{given}: needs later frames, and this model is causal; use 0")
+        if self.estimator.shifts(self.options) > 1:
+            raise ConfigError(f"shifts={self.options.shifts}: needs later frames, and this model is causal; use 1")
         # Frames wait for no others, so a long piece goes through the network at once, however short the blocks are.
         frames = round(max(block_seconds, BLOCK_SECONDS) * self.estimator.spectral.frame_rate)
         return Frames(self.estimator, self.options, self._current_level, self.band, frames)

@@ -57,7 +57,7 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     augment = components.build_augment(plain.get("augment"))
     net, spectral = module.denoiser.net, module.denoiser.spectral
     data = _data(plain["data"], spectral=spectral, augment=augment)
-    macs = models.count_macs(net, spectral.bins, spectral.frame_rate, module.denoiser.inputs)
+    macs = spectral.shifts * models.count_macs(net, spectral.bins, spectral.frame_rate, module.denoiser.inputs)
     cost = {"parameters": models.count_parameters(net), "macs_per_second": macs}
 
     say(f"run folder: {folder}")

@@ -95,6 +95,7 @@ def test_a_page_states_the_options_and_is_made_without_the_package_for_ratings(c
         (["ckpt=m.ckpt", "talk.wav", "dry=nan"], "dry=nan: expected"),
         (["ckpt=m.ckpt", "talk.wav", "max_attenuation_db=-1"], "max_attenuation_db=-1.*: expected"),
         (["ckpt=m.ckpt", "talk.wav", "phase_iters=101"], "phase_iters=101: expected"),
+        (["ckpt=m.ckpt", "talk.wav", "shifts=17"], "shifts=17: expected"),
         (["ckpt=m.ckpt", "talk.wav", "loudness=16"], "loudness=16.0: expected a number from -70 to -5"),
         (["ckpt=m.ckpt", "talk.wav", "precision=16"], "precision=16.*expected"),
         (["ckpt=m.ckpt", "talk.wav", "threads=0"], "threads=0: expected 1 or more"),

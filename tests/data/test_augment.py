@@ -16,6 +16,7 @@ from denoiser.data.transforms import (
     Clip,
     Gain,
     LevelChange,
+    NoiseSpeed,
     Remix,
     Rumble,
     Shift,
@@ -28,7 +29,7 @@ from denoiser.training.components import build_augment
 
 RATE, N, KEY = 16_000, 8_000, (0, 1, 2, 0)
 # In the order in which they are applied.
-KINDS = (Speed, Remix, Shift, SNR, BandStop, BandLimit, Clip, Gain, Splice, LevelChange, Rumble)
+KINDS = (NoiseSpeed, Speed, Remix, Shift, SNR, BandStop, BandLimit, Clip, Gain, Splice, LevelChange, Rumble)
 TRANSFORMS = {kind.__name__.lower(): kind for kind in KINDS}
 
 
@@ -150,6 +151,22 @@ def test_speed_scales_frequency_and_keeps_the_crop(factor, length):
     assert (clean[0, inner] - expected[inner]).abs().max() < 5e-3
     assert not clean[0, length + 1 :].any()
     assert torch.allclose(noise, 0.5 * clean, atol=1e-6)
+
+
+def test_noise_speed_changes_the_noise_alone_repeats_a_fast_one_and_turns_half_of_them_backwards():
+    rise = torch.linspace(0.1, 1, N)
+    tone = (rise * torch.sin(2 * torch.pi * 1000 * torch.arange(N) / RATE)).expand(16, N)
+    clean = torch.randn(16, N)
+    for factor, turns in ((0.8, 1), (2.0, 2)):
+        noise, same, _ = changed("noisespeed", tone, clean, torch.ones(16, 1), low=factor, high=factor)
+        assert torch.equal(same, clean)
+        loudest = torch.fft.rfft(noise).abs().argmax(1) * RATE / N
+        assert (loudest - 1000 * factor).abs().max() < 10
+        # Of a tone that grows louder, a part that grows softer runs backwards.
+        turn = noise[:, : N // turns]
+        first, second = (power(half) for half in turn.tensor_split(2, dim=1))
+        assert 2 < (first > second).sum() < 14
+        assert (power(noise) > 0.5 * power(tone)).all()
 
 
 def test_speed_draws_a_factor_a_row():
@@ -346,7 +363,7 @@ def test_a_gpu_makes_the_same_batch():
     [
         ("none", []),
         ("remix", ["remix"]),
-        ("light", ["speed", "remix", "clip", "splice", "levelchange", "rumble"]),
+        ("light", ["noisespeed", "speed", "remix", "clip", "splice", "levelchange", "rumble"]),
         ("full", list(TRANSFORMS)),
     ],
 )

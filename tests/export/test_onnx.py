@@ -46,7 +46,9 @@ def untrained(model: dict, spectral: dict) -> Denoiser:
 @pytest.fixture(scope="module")
 def denoiser() -> Denoiser:
     layers = {"norm": "batch", "upsampling": "nearest", "residual": True, "bottleneck": "gru", "reach": 2}
-    return untrained({**UNET, **layers, "head": {"name": "filter", "taps": 3}}, {**BANDS, "two_levels": True})
+    return untrained(
+        {**UNET, **layers, "head": {"name": "filter", "taps": 3}}, {**BANDS, "two_levels": True, "shifts": 2}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -78,6 +78,7 @@ def test_a_network_that_looks_ahead_gives_blocks_that_equal_the_whole(name, laye
         assert torch.allclose(net(x)[..., first:last], block, rtol=0, atol=1e-12)
 
 
-def test_a_causal_network_has_no_phase_iterations():
+@pytest.mark.parametrize("options", [Options(phase_iters=2), Options(shifts=2)])
+def test_options_that_need_later_frames_are_refused_for_a_causal_network(options):
     with pytest.raises(ConfigError, match="causal"):
-        build("crn").enhance(noisy_voice(0.2, 16_000), 16_000, Options(phase_iters=2))
+        build("crn").enhance(noisy_voice(0.2, 16_000), 16_000, options)

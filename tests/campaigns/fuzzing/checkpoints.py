@@ -181,7 +181,7 @@ def checkpoint_tree(_: Path) -> Callable[[random.Random, Path], None]:
 KEYS = (
     "depth convs stem width max_width kernel slope dropout dropout_levels norm upsampling residual gates convolution "
     "groups time_levels bottleneck reach bidirectional widths hidden layers causal segment bins inputs outputs head "
-    "sample_rate n_fft hop power peak two_levels name"
+    "sample_rate n_fft hop power peak two_levels shifts name"
 ).split()
 
 

@@ -48,10 +48,11 @@ def logs(_: Path) -> Callable[[random.Random, Path], None]:
 
 WORDS = [
     "dry=0.5", "dry=", "max_attenuation_db=12", "phase_iters=2", "full_band=false", "loudness=-20", "overwrite=true",
-    "plot=false", "report=false", "device=cpu", "precision=32", "threads=1", "jobs=1", "shard=0", "shards=1", "in.wav",
-    "output=out/x.wav", "input=in.wav", "ckpt=m.ckpt", "--cfg", "job", "--help", "-m", "++x=1", "~dry", "+a.b=[1]",
-    "--", "-", "*.wav", "hydra.verbose=true", "dry=range(3)", "dry=${oc.env:HOME}", "dry=1,2", "'a b'", "dry={a:1}",
-    "hydra=x", "hydra.job.chdir=1", "dry=???", "dry@x=1", "x/y@z=w", "input=[a,b]", "reference=in.wav",
+    "shifts=2", "plot=false", "report=false", "device=cpu", "precision=32", "threads=1", "jobs=1", "shard=0",
+    "shards=1", "in.wav", "output=out/x.wav", "input=in.wav", "ckpt=m.ckpt", "--cfg", "job", "--help", "-m", "++x=1",
+    "~dry", "+a.b=[1]", "--", "-", "*.wav", "hydra.verbose=true", "dry=range(3)", "dry=${oc.env:HOME}", "dry=1,2",
+    "'a b'", "dry={a:1}", "hydra=x", "hydra.job.chdir=1", "dry=???", "dry@x=1", "x/y@z=w", "input=[a,b]",
+    "reference=in.wav",
 ]  # fmt: skip
 TRAIN = [
     "model=unet10", "model=crn", "model/head=mask", "loss=sum", "data=mixture", "data.root=x", "optimizer.lr=1e-3",
