@@ -45,7 +45,7 @@ def main(voice: Path, minutes: int) -> None:
         (home / "sinks.pa").write_text(SINKS)
         samples, rate = audio.read(voice)
         looped = audio.resample(samples[:1], rate, RATE)
-        # Once for all minutes: the sound server loses samples of others where a player starts.
+        # Once for all minutes, and before live: the sound server loses samples of others where a player starts.
         samples_in_all = 60 * RATE * (minutes + 1)
         looped = looped.repeat(1, 1 + samples_in_all // looped.shape[1])
         audio.write(home / "voice.wav", looped[:, :samples_in_all], RATE)
@@ -57,9 +57,10 @@ def main(voice: Path, minutes: int) -> None:
 
         start("pulseaudio", "-n", "-F", str(home / "sinks.pa"), "--exit-idle-time=-1", stderr=subprocess.DEVNULL)
         time.sleep(3)
+        start("paplay", "-d", "voice", str(home / "voice.wav"))
+        time.sleep(3)
         live = start(sys.executable, "-m", "denoiser", "live", "input=pulse", "output=pulse", stdout=subprocess.PIPE)
         time.sleep(15)
-        start("paplay", "-d", "voice", str(home / "voice.wav"))
         print("| minute | delay ms | resident MB |\n|---|---|---|", flush=True)
         for minute in range(minutes):
             time.sleep(20)
