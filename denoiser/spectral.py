@@ -42,7 +42,7 @@ class Spectral(nn.Module):
     ``level_seconds``: a steady noise is as loud there in a pause as it is below speech.
 
     With ``shifts``, a recording is enhanced so many times, with frames that begin a part of a hop later each time, and
-    the results are averaged. Their errors differ, and so partly cancel. Training does not depend on it.
+    the results are averaged. Their errors differ, and so partly cancel. Validation does so too, but not the training.
     """
 
     peak: Tensor
@@ -84,7 +84,7 @@ class Spectral(nn.Module):
         elif not isinstance(two_levels, bool) or (two_levels and not level_seconds):
             expected = "two_levels true or false, and true only with level_seconds above 0"
         elif type(shifts) is not int or not 1 <= shifts <= MAX_SHIFTS:
-            expected = f"1 to {MAX_SHIFTS} shifts"
+            expected = f"a whole number of shifts, 1 to {MAX_SHIFTS}"
         elif not 0 <= bands <= n_fft // 4:
             expected = f"0 to {n_fft // 4} bands"
         elif bands and (

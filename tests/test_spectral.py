@@ -77,7 +77,7 @@ def test_a_training_patch_depends_on_its_own_samples_only():
         ({"sample_rate": 10}, "sample rate"),
         ({"power": 2}, "power"),
         ({"power": "0.3"}, "numbers"),
-        ({"shifts": 0}, "1 to 16 shifts"),
+        ({"shifts": 0}, "shifts, 1 to 16"),
         ({"two_levels": True}, "level_seconds above 0"),
         ({"two_levels": 1, "level_seconds": 2}, "two_levels true or false"),
     ],

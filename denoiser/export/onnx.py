@@ -28,7 +28,8 @@ OPSET = 18  # of December 2022: onnxruntime reads it from 1.14 on
 IR_VERSION = 8
 TOLERANCE = 1e-4  # largest difference of a sample, in a signal of RMS 1
 EDGES: dict[str, Any] = {"replicate": "edge", "constant": "constant"}  # names of torch, and of numpy.pad
-MOST_FRAMES = AT_ONCE - 2  # that the file takes at once; a shift pads a hop
+# The file takes so many at once. Those of the level are one more, and another one for a shift.
+MOST_FRAMES = AT_ONCE - 2
 
 
 def export(denoiser: Denoiser, target: str | Path, rate: int | None = None) -> float:

@@ -20,12 +20,12 @@ class Step(nn.Module):
 
     def forward(self, noisy: Tensor) -> Tensor:
         spectral = self.estimator.spectral
-        results = []
-        for part in range(spectral.shifts):
+        enhanced = self._enhanced(noisy)
+        for part in range(1, spectral.shifts):
             shift = part * spectral.hop // spectral.shifts
-            padded = F.pad(noisy, (shift, spectral.hop - shift), spectral.edge) if shift else noisy
-            results.append(self._enhanced(padded)[:, shift : shift + noisy.shape[-1]])
-        return torch.stack(results).mean(0)
+            shifted = F.pad(noisy, (shift, spectral.hop - shift), spectral.edge)
+            enhanced = enhanced + self._enhanced(shifted)[:, shift : shift + noisy.shape[-1]]
+        return enhanced / spectral.shifts
 
     def _enhanced(self, noisy: Tensor) -> Tensor:
         spectral = self.estimator.spectral

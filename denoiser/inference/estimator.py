@@ -112,8 +112,9 @@ class Estimator(nn.Module):
 
     def context(self, options: Options) -> int:
         """Return the number of frames on either side that an enhanced frame depends on."""
-        shifted = self.shifts(options) > 1  # by less than a frame
-        return int(self.net.context) + self.spectral.level_context + self._estimates_beside(options) + shifted
+        frames = int(self.net.context) + self.spectral.level_context + self._estimates_beside(options)
+        # A shift moves the frames by less than a hop.
+        return frames + 1 if self.shifts(options) > 1 else frames
 
     def shifts(self, options: Options) -> int:
         """Return the number of results that are averaged."""
@@ -138,13 +139,14 @@ class Estimator(nn.Module):
             return torch.cat(layers, dim=1)
 
         begin, end, _ = wanted.indices(low.shape[-1])
-        shifts = self.shifts(options)
-        results = []
-        for part in range(shifts):
-            shift = part * self.spectral.hop // shifts
-            shifted = F.pad(low, (shift, 0), self.spectral.edge)
-            results.append(self._segment(shifted, level, options, begin + shift, end + shift, band))
-        return torch.stack(results).mean(0)
+        total = self._segment(low, level, options, begin, end, band)
+        shifts, hop = self.shifts(options), self.spectral.hop
+        for part in range(1, shifts):
+            shift = part * hop // shifts
+            # A whole hop more, of which the shift comes before: as many frames for any shift.
+            shifted = F.pad(low, (shift, -low.shape[-1] % hop + hop - shift), self.spectral.edge)
+            total = total + self._segment(shifted, level, options, begin + shift, end + shift, band)
+        return total / shifts
 
     def _segment(self, low: Tensor, level: Tensor, options: Options, begin: int, end: int, band: UpperBand) -> Tensor:
         """Return the layers of the samples from ``begin`` to ``end``."""

@@ -17,7 +17,7 @@ class Options:
         max_attenuation_db: limit on how far a bin of the spectrogram is turned down, dB; None for no limit.
         phase_iters: iterations of Griffin & Lim (1984) that fit the noisy phase to the magnitude, 0 to 100.
         full_band: keep the band above the model's, with the gain of the top of the model's band.
-        shifts: results averaged, of frames that begin at other places, 1 to 16; None for as many as the model's.
+        shifts: number of results that are averaged, each of frames that begin elsewhere, 1 to 16; None: the model's.
     """
 
     dry: float = 0.0
@@ -31,7 +31,7 @@ class Options:
             raise ConfigError(f"dry={self.dry}: expected a share from 0 (enhanced only) to 1 (input only)")
         if self.max_attenuation_db is not None and not self.max_attenuation_db >= 0:
             raise ConfigError(f"max_attenuation_db={self.max_attenuation_db}: expected 0 dB or more, or null")
-        if self.shifts is not None and self.shifts not in range(1, MAX_SHIFTS + 1):
+        if self.shifts is not None and (type(self.shifts) is not int or not 1 <= self.shifts <= MAX_SHIFTS):
             raise ConfigError(f"shifts={self.shifts}: expected a whole number from 1 to {MAX_SHIFTS}")
         if not isinstance(self.phase_iters, int) or not 0 <= self.phase_iters <= MAX_PHASE_ITERS:
             raise ConfigError(f"phase_iters={self.phase_iters}: expected a whole number from 0 to {MAX_PHASE_ITERS}")

@@ -84,6 +84,8 @@ class Stream:
         options = self.options
         if file is None or self.band.kept or options.min_gain or options.phase_iters:
             return None
+        if self.estimator.shifts(options) > 1:
+            return None
         if not (self.estimator.causal and self.estimator.spectral.level_frames):
             return None
         if self.estimator.device.type != "cpu" or find_spec("onnxruntime") is None:

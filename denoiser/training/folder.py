@@ -1,5 +1,6 @@
 """The folder of a training run: its lock, its record from begin to end, and the checkpoint it is resumed from."""
 
+import inspect
 import os
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from denoiser.checkpoint import load_checkpoint
 from denoiser.console import is_of_a_file
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError, StopError
 from denoiser.settings import in_sweep
+from denoiser.spectral import Spectral
 from denoiser.training import record
 
 CHECKPOINTS = "checkpoints"
@@ -130,7 +132,8 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
     checkpoint = load_checkpoint(path)
     if "loops" not in checkpoint:
         raise CheckpointError(f"{path}: cannot be resumed, it holds weights only; use init_from=")
-    if changes := differences(checkpoint["hyper_parameters"], settings):
+    before, now = ({**found, "spectral": of_spectra(found)} for found in (checkpoint["hyper_parameters"], settings))
+    if changes := differences(before, now):
         advice = "give the same, or init_from= to take the weights alone"
         raise CheckpointError(f"{path}: cannot be resumed, its settings differ: {', '.join(changes)}; {advice}")
     return path
@@ -146,6 +149,12 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str
         elif old != new:
             found.append(f"{prefix}{key} was {old}, is {new}")
     return found
+
+
+def of_spectra(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the spectra, with the usual values of those that an older version did not know."""
+    usual = {name: setting.default for name, setting in inspect.signature(Spectral).parameters.items()}
+    return {**usual, **settings["spectral"]}
 
 
 def how_to_resume() -> str:

@@ -20,9 +20,8 @@ from denoiser.evaluation import metrics
 from denoiser.evaluation.metrics import missing_package
 from denoiser.evaluation.scoring import Scores, Scoring, result
 from denoiser.inference.denoiser import Denoiser
-from denoiser.spectral import Spectral
 from denoiser.training.components import MakeOptimizer
-from denoiser.training.folder import differences
+from denoiser.training.folder import differences, of_spectra
 from denoiser.training.trainer import total_steps
 
 # Validation takes its loss over the beginning of a file, which the network is given in one piece.
@@ -73,9 +72,8 @@ class DenoisingModule(LightningModule):
         """
         checkpoint = load_checkpoint(path)
         trained, model = checkpoint["hyper_parameters"], self.hparams["model"]
-        # An older checkpoint knows nothing of later settings, which are off in it.
-        usual = {name: setting.default for name, setting in inspect.signature(Spectral).parameters.items()}
-        before, now = ({"spectral": {**usual, **found["spectral"]}} for found in (trained, self.hparams))
+        # The weights do not depend on the number of results that are averaged.
+        before, now = ({"spectral": {**of_spectra(found), "shifts": None}} for found in (trained, self.hparams))
         if changes := differences(before, now):
             # The scale belongs both to the weights and to these settings.
             raise CheckpointError(f"init_from={path}: was trained on other spectra: {', '.join(changes)}")

@@ -145,9 +145,17 @@ def test_resuming_with_other_settings_or_files_is_refused_and_init_from_is_not(t
     path = run / "checkpoints/best.ckpt"
     arguments = options(vctk, "model.width=8", "trainer.max_epochs=1", "test=false", f"data.cache={tmp_path}/cache")
     older = torch.load(path, weights_only=True)
-    del older["hyper_parameters"]["spectral"]["two_levels"]  # a setting that it could not know
+    for later in ("two_levels", "shifts"):  # settings that it could not know
+        del older["hyper_parameters"]["spectral"][later]
     torch.save(older, tmp_path / "older.ckpt")
-    train_here(tmp_path / "run", *arguments, f"init_from={tmp_path}/older.ckpt", "loss=l1", "optimizer.lr=0")
+    train_here(
+        tmp_path / "run",
+        *arguments,
+        f"init_from={tmp_path}/older.ckpt",
+        "loss=l1",
+        "optimizer.lr=0",
+        "spectral.shifts=2",
+    )
     # Nothing is learned at a rate of 0: these are the weights it took.
     assert_same_weights(run, tmp_path / "run", tolerance=0, name="best")
     loss = r"settings differ: loss\._target_ was denoiser\.losses\.Huber, is .*loss\.delta was 1\.0, is None"
