@@ -2,8 +2,8 @@
 
     python benchmarks/unseen.py best SPEECH[,SPEECH] NOISE [files=60]
 
-The folders are those of the training: their split by hash is the same. A mixture has one recorded noise, 0 to 20 dB
-below the speech, and no room, filter or telephone.
+The folders are those of the training, without data.test_root, data.speaker or data.recording: so their split is the
+same. A mixture has one recorded noise, 0 to 20 dB below the speech, and no room, filter or telephone.
 """
 
 import sys
@@ -20,7 +20,7 @@ from denoiser.evaluation import metrics
 METRICS = ("pesq", "stoi", "si_sdr")
 PLAIN = dict.fromkeys(("babble", "generated", "filtered", "narrow", "speechless", "noiseless", "reverberant"), 0)
 MIX = {**PLAIN, "snr": (0, 20), "noises": 1, "highpass": 30, "level": (-26, -26)}
-PARTS = {"train": "trained on", "test": "not"}
+PARTS = {"train": "heard in training", "test": "never heard"}
 
 
 def main(weights: str, speech: str, noise: str, files: int) -> None:

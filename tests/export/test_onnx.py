@@ -197,6 +197,11 @@ def test_a_stream_that_the_exported_step_does_not_serve_runs_in_torch(live, rate
     assert stream.process(changing_voice(1.0, rate)).shape[-1] > 0.9 * rate
 
 
+def test_a_stream_of_a_causal_model_refuses_shifts(live):
+    with pytest.raises(ConfigError, match="shifts=2: needs later frames"):
+        live.stream(48_000, options=Options(shifts=2))
+
+
 class Differs(nn.Module):
     stride, context, causal = 1, 0, True
 
