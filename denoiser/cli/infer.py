@@ -100,6 +100,8 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
         if cfg.threads:
             torch.set_num_threads(cfg.threads)
         denoiser = Denoiser.from_checkpoint(str(cfg.ckpt), device, str(cfg.precision))
+        # The page states the number that was used.
+        options = dataclasses.replace(options, shifts=denoiser.shifts(options))
         outcome = enhance_files(
             denoiser,
             jobs,

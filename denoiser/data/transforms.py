@@ -14,26 +14,26 @@ FADE_SECONDS = 0.01  # of a splice
 
 
 class NoiseSpeed(Transform):
-    """Noise alone faster or slower, and in half of the rows backwards: one recording stands for other machines.
+    """Noise alone faster or slower, as of a tape, and in half of the rows backwards.
 
-    The factor is drawn between ``low`` and ``high`` in steps of 1/20, as often below 1 as above it if one is the
-    inverse of the other. A faster noise is repeated to the length of the crop.
+    The factor is drawn in steps of 1/100 between ``low`` and ``high``, small ones as often as large ones. A faster
+    noise is repeated to the length of the crop; the joint can click. The late part of a room counts as noise, too.
     """
 
     place = 0
 
-    def __init__(self, low: float = 0.67, high: float = 1.5, probability: float = 1.0) -> None:
+    def __init__(self, low: float = 0.7, high: float = 1.4, probability: float = 1.0) -> None:
         super().__init__(probability)
         check_bounds("low, high", low, high, low=0.5, high=2)
         self.low, self.high = low, high
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         rows, length = noise.shape
-        steps = np.rint(20 * log_uniform(rng, (self.low, self.high), rows)).astype(int)
+        percent = np.rint(100 * log_uniform(rng, (self.low, self.high), rows)).astype(int)
         changed = torch.empty_like(noise)
-        for value in np.unique(steps):
-            chosen = to_device(np.flatnonzero(steps == value), noise.device)
-            resampled = resample(noise[chosen], int(value), 20)
+        for value in np.unique(percent):
+            chosen = to_device(np.flatnonzero(percent == value), noise.device)
+            resampled = resample(noise[chosen], int(value), 100)
             copies = -(-length // resampled.shape[-1])
             changed.index_copy_(0, chosen, resampled.repeat(1, copies)[:, :length])
         backwards = column(rng.integers(2, size=rows), noise) > 0
