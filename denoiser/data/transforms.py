@@ -1,6 +1,6 @@
 """Transforms of an augmentation: of speed, noises, filters and levels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -31,9 +31,7 @@ class NoiseSpeed(Transform):
         rows, length = noise.shape
         percent = np.rint(100 * log_uniform(rng, (self.low, self.high), rows)).astype(int)
         changed = torch.empty_like(noise)
-        for value in np.unique(percent):
-            chosen = to_device(np.flatnonzero(percent == value), noise.device)
-            resampled = resample(noise[chosen], int(value), 100)
+        for chosen, resampled in at_speeds(noise, percent):
             copies = -(-length // resampled.shape[-1])
             changed.index_copy_(0, chosen, resampled.repeat(1, copies)[:, :length])
         backwards = column(rng.integers(2, size=rows), noise) > 0
@@ -59,9 +57,7 @@ class Speed(Transform):
         percent = rng.integers(round(100 * self.low), round(100 * self.high), size=len(noise), endpoint=True)
         both = torch.stack([noise, clean])
         changed = torch.empty_like(both)
-        for value in np.unique(percent):
-            rows = to_device(np.flatnonzero(percent == value), noise.device)
-            resampled = resample(both[:, rows], int(value), 100)
+        for rows, resampled in at_speeds(both, percent):
             changed.index_copy_(1, rows, match_length(resampled, noise.shape[-1]))
         return changed[0], changed[1]
 
@@ -310,6 +306,13 @@ class Rumble(Transform):
         low, high = self.decibels
         loudness = level * 10 ** (column(rng.uniform(low, high, rows), noise) / 20)
         return noise + rumble * (loudness / nonzero(Spectral.level(rumble))), clean
+
+
+def at_speeds(sounds: Tensor, percent: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield, for each factor in ``percent [B]``, its rows of ``[..., B, N]`` and their sound so much faster."""
+    for value in np.unique(percent):
+        rows = to_device(np.flatnonzero(percent == value), sounds.device)
+        yield rows, resample(sounds[..., rows, :], int(value), 100)
 
 
 def log_uniform(rng: np.random.Generator, limits: Sequence[float], count: int) -> np.ndarray:
