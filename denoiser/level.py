@@ -30,16 +30,20 @@ def level_over_time(power: Tensor, span: int, near: int, causal: bool, earlier: 
     limit = OTHER_DECIBELS if causal else LOUDER_DECIBELS
     after = 0 if causal else span
     size = span + 1 + after
-    sounds, powers, others = (F.pad(each, (span, after)).unfold(-1, size, 1) for each in (is_sound, power, compared))
+    # The windows of the earlier frames are left out before they are laid out, which an exported step pays for.
+    sounds, powers, others = (
+        F.pad(each, (span, after))[..., earlier:].unfold(-1, size, 1) for each in (is_sound, power, compared)
+    )
+    is_sound, decibels = is_sound[..., earlier:], decibels[..., earlier:]
     parts = []
-    for first in range(earlier, power.shape[-1], AT_ONCE):
+    for first in range(0, decibels.shape[-1], AT_ONCE):
         rows = slice(first, first + AT_ONCE)
         apart = others[..., rows, :] - decibels[..., rows, None]
         if causal:
             apart = apart.abs()
         weight = torch.sigmoid((limit - apart) / LOUDER_SOFTNESS) * sounds[..., rows, :]
         parts.append((weight * powers[..., rows, :]).sum(-1) / weight.sum(-1).clamp(min=0.5))
-    return torch.where(is_sound[..., earlier:], torch.cat(parts, dim=-1).sqrt(), 0.0)
+    return torch.where(is_sound, torch.cat(parts, dim=-1).sqrt(), 0.0)
 
 
 def plain_level(power: Tensor, span: int) -> Tensor:
