@@ -53,9 +53,8 @@ class Denoiser(Estimator):
             with torch.no_grad():
                 bias.copy_(start)
         head.causal = representation.causal = bool(getattr(net, "causal", False))
-        if head.causal and (representation.two_levels or representation.shifts > 1):
-            given = "two_levels=true" if representation.two_levels else f"shifts={representation.shifts}"
-            raise ConfigError(f"spectral: {given}: only for networks that look ahead, and this one is causal")
+        if head.causal and representation.two_levels:
+            raise ConfigError("spectral: two_levels=true: only for networks that look ahead, and this one is causal")
         return cls(net, representation, head=head)
 
     @classmethod

@@ -1,13 +1,14 @@
 """A causal network over a signal that arrives in pieces, frame by frame."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from denoiser.inference.estimator import Estimator
+from denoiser.inference.exported import ExportedFrames
 from denoiser.inference.options import Options
 from denoiser.inference.upper_band import SMOOTHED_FRAMES, UpperBand
 from denoiser.models.causal import Memory
@@ -117,3 +118,55 @@ class Frames:
         self._low, self._sums = self._low[:, count:], self._sums[:, count:]
         self._returned = until
         return layers
+
+
+class ShiftedFrames:
+    """Mean of what several ``cores`` make of the same signal, the frames of each a part of a ``hop`` later.
+
+    A sample is ready once all of them have it: no later than from one alone.
+    """
+
+    def __init__(self, cores: Sequence[Frames | ExportedFrames], hop: int, edge: str) -> None:
+        self.cores = cores
+        self.delay = cores[0].delay
+        self._edge = edge
+        self._shifts = [part * hop // len(cores) for part in range(len(cores))]
+        # Of each core, samples in front of the signal that are still to come, and layers that wait for the others.
+        self._before = list(self._shifts)
+        self._waiting: list[list[Tensor]] = [[] for _ in cores]
+        self._begun = False
+
+    def push(self, samples: Tensor) -> Iterable[Tensor]:
+        """Take ``[C, n]`` and yield what is ready, as layers ``[L, C, m]`` of :class:`UpperBand`."""
+        if not samples.shape[-1]:
+            return
+        for number, (core, shift) in enumerate(zip(self.cores, self._shifts, strict=True)):
+            given = samples
+            if shift and not self._begun:
+                before = F.pad(samples[:, :1], (shift, 0), self._edge)[:, :shift]
+                given = torch.cat([before, samples], dim=-1)
+            self._keep(number, core.push(given))
+        self._begun = True
+        yield from self._mean()
+
+    def flush(self) -> Iterable[Tensor]:
+        """Yield the rest: the signal has ended."""
+        for number, core in enumerate(self.cores):
+            self._keep(number, core.flush())
+        yield from self._mean()
+
+    def _keep(self, number: int, parts: Iterable[Tensor]) -> None:
+        for part in parts:
+            skipped = min(self._before[number], part.shape[-1])
+            self._before[number] -= skipped
+            self._waiting[number].append(part[..., skipped:])
+
+    def _mean(self) -> Iterator[Tensor]:
+        """Yield the mean of the samples that all cores have."""
+        if not all(self._waiting):
+            return
+        joined = [torch.cat(parts, dim=-1) for parts in self._waiting]
+        count = min(layers.shape[-1] for layers in joined)
+        self._waiting = [[layers[..., count:]] for layers in joined]
+        if count:
+            yield torch.stack([layers[..., :count] for layers in joined]).mean(0)

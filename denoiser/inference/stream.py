@@ -14,7 +14,7 @@ from denoiser.audio.reader import peak
 from denoiser.errors import ConfigError, DenoiserError
 from denoiser.inference.estimator import Estimator
 from denoiser.inference.exported import ExportedFrames, ExportedStep, open_step
-from denoiser.inference.frames import Frames
+from denoiser.inference.frames import Frames, ShiftedFrames
 from denoiser.inference.level import Level, RunningLevel, RunningOffset
 from denoiser.inference.options import Options
 from denoiser.inference.upper_band import UpperBand
@@ -66,11 +66,11 @@ class Stream:
         resampled = min(RESAMPLING_SECONDS, seconds)
         self._running, self._offset = RunningLevel(), RunningOffset()
         self.down = resampling(self.sample_rate, estimator.sample_rate, resampled, estimator.spectral.edge)
-        self.core: Frames | ExportedFrames | Blocks
-        if self._step is not None:
-            self.core = ExportedFrames(self._step)
-        elif estimator.causal:
-            self.core = self._frames(seconds)
+        self.core: Frames | ExportedFrames | ShiftedFrames | Blocks
+        if estimator.causal:
+            cores = [self._frames(seconds) for _ in range(estimator.shifts(self.options))]
+            spectral = estimator.spectral
+            self.core = cores[0] if len(cores) == 1 else ShiftedFrames(cores, spectral.hop, spectral.edge)
         else:
             self.core = self._blocks(seconds, self._threads)
         self.up = self.band.upsampling(resampled)
@@ -84,8 +84,6 @@ class Stream:
         options = self.options
         if file is None or self.band.kept or options.min_gain or options.phase_iters:
             return None
-        if self.estimator.shifts(options) > 1:
-            return None
         if not (self.estimator.causal and self.estimator.spectral.level_frames):
             return None
         if self.estimator.device.type != "cpu" or find_spec("onnxruntime") is None:
@@ -94,12 +92,12 @@ class Stream:
         step.check(self.estimator.spectral, file)
         return step
 
-    def _frames(self, block_seconds: float) -> Frames:
+    def _frames(self, block_seconds: float) -> Frames | ExportedFrames:
+        if self._step is not None:
+            return ExportedFrames(self._step)
         if self.options.phase_iters:
             given = f"phase_iters={self.options.phase_iters}"
             raise ConfigError(f"{given}: needs later frames, and this model is causal; use 0")
-        if self.estimator.shifts(self.options) > 1:
-            raise ConfigError(f"shifts={self.options.shifts}: needs later frames, and this model is causal; use 1")
         # Frames wait for no others, so a long piece goes through the network at once, however short the blocks are.
         frames = round(max(block_seconds, BLOCK_SECONDS) * self.estimator.spectral.frame_rate)
         return Frames(self.estimator, self.options, self._current_level, self.band, frames)

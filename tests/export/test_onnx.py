@@ -17,7 +17,7 @@ from denoiser.cli import export as command
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
 from denoiser.export.onnx import export
 from denoiser.inference.exported import ExportedFrames
-from denoiser.inference.frames import Frames
+from denoiser.inference.frames import Frames, ShiftedFrames
 from denoiser.inference.level import RunningOffset
 from denoiser.inference.options import Options
 from denoiser.spectral import Spectral
@@ -197,9 +197,16 @@ def test_a_stream_that_the_exported_step_does_not_serve_runs_in_torch(live, rate
     assert stream.process(changing_voice(1.0, rate)).shape[-1] > 0.9 * rate
 
 
-def test_a_stream_of_a_causal_model_refuses_shifts(live):
-    with pytest.raises(ConfigError, match="shifts=2: needs later frames"):
-        live.stream(48_000, options=Options(shifts=2))
+def test_shifts_through_the_exported_step_equal_the_whole(live):
+    noisy, options = changing_voice(1.7, 48_000), Options(shifts=2)
+    stream = live.stream(48_000, options=options)
+    assert isinstance(stream.core, ShiftedFrames)
+    assert all(isinstance(core, ExportedFrames) for core in stream.core.cores)
+    for _ in range(2):
+        parts = [stream.process(part) for part in noisy.split(777, dim=-1)]
+        enhanced = torch.cat([*parts, stream.flush()], dim=-1)
+        assert (enhanced - live.enhance(noisy, 48_000, options)).abs().max() < 1e-4
+        stream.reset()
 
 
 class Differs(nn.Module):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from denoiser import Denoiser
 from denoiser.errors import ConfigError
@@ -78,7 +79,31 @@ def test_a_network_that_looks_ahead_gives_blocks_that_equal_the_whole(name, laye
         assert torch.allclose(net(x)[..., first:last], block, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("options", [Options(phase_iters=2), Options(shifts=2)])
-def test_options_that_need_later_frames_are_refused_for_a_causal_network(options):
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("shifts", [2, 3])
+def test_a_causal_network_averages_shifts_without_more_delay(name, shifts):
+    torch.manual_seed(0)
+    denoiser = Denoiser.build({**NETS[name], "head": {"name": "filter"}}, {"peak": 3.0, "level_seconds": 2.0}).eval()
+    noisy = noisy_voice(0.5, 16_000, channels=2)[:, :-77]
+    level = denoiser.level(noisy, 16_000)
+    stream = denoiser.stream(16_000, level, Options(shifts=shifts))
+    parts, returned = [], 0
+    for count, part in enumerate(noisy.split(80, dim=-1), 1):
+        parts.append(stream.process(part))
+        returned += parts[-1].shape[-1]
+        assert min(80 * count, noisy.shape[-1]) - returned <= 510
+    averaged = torch.cat([*parts, stream.flush()], dim=-1)
+
+    single = []
+    for shift in (part * denoiser.spectral.hop // shifts for part in range(shifts)):
+        stream = denoiser.stream(16_000, level)
+        later = F.pad(noisy, (shift, 0), "replicate")
+        single.append(torch.cat([stream.process(later), stream.flush()], dim=-1)[:, shift:])
+    assert torch.allclose(averaged, torch.stack(single).mean(0), atol=1e-5)
+    assert not torch.allclose(averaged, single[0], atol=1e-3)
+    assert torch.allclose(denoiser.enhance(noisy, 16_000, Options(shifts=shifts)), averaged, atol=1e-5)
+
+
+def test_a_causal_network_refuses_phase_iterations_which_need_later_frames():
     with pytest.raises(ConfigError, match="causal"):
-        build("crn").enhance(noisy_voice(0.2, 16_000), 16_000, options)
+        build("crn").enhance(noisy_voice(0.2, 16_000), 16_000, Options(phase_iters=2))
