@@ -1,9 +1,9 @@
-"""Make noise of full band from the sounds of games in Debian: python benchmarks/noises.py FOLDER.
+"""Make noise from the sounds of games and of a synthesiser in Debian: python benchmarks/noises.py FOLDER.
 
 The packages hold ambience (weather, water, day and night), work, animals, engines, footsteps, weapons and music, most
-at 44.1 kHz. Long sounds are kept, at most a minute of each, of music half a minute from its middle. Short ones of the
-same folder are joined, in random order, with random loudness and pauses. Sounds of voices are left out. data.noise=
-takes the result. Needs apt-get, dpkg-deb and 10 GB.
+at 44.1 kHz; others are brought to it. Long sounds are kept, at most a minute of each, of music half a minute from its
+middle. Short ones of the same folder are joined, in random order, with random loudness and pauses. Folders that are
+named after voices are left out. data.noise= takes the result. Needs apt-get, dpkg-deb and 10 GB.
 """
 
 import os
@@ -34,7 +34,7 @@ PACKAGES = (
     "widelands-data",
 )
 SUFFIXES = (".flac", ".ogg", ".wav")
-VOICES = re.compile(r"voice|/death/|/tcas/|/mk-viii/|/atc/")
+VOICES = re.compile(r"voice|/death/|/tcas/|/mk-viii/|/atc/", re.IGNORECASE)
 RATE = 44_100
 LONG_SECONDS = 6  # a sound of so many is a recording of its own
 MOST_SECONDS = 60
@@ -75,7 +75,7 @@ def faded(sound: Tensor) -> Tensor:
 def write(path: Path, sound: Tensor) -> float:
     """Write a recording; return its seconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    audio.write(path, (sound * min(1.0, 0.9 / float(sound.abs().max())))[None], RATE)
+    audio.write(path, (sound * min(1.0, 0.9 / float(sound.abs().max().clamp(min=1e-9))))[None], RATE)
     return len(sound) / RATE
 
 
@@ -94,7 +94,7 @@ def recordings(group: str, paths: list[Path], target: Path) -> float:
             continue
         kept = round((MUSIC_SECONDS if "music" in path.as_posix().lower() else MOST_SECONDS) * RATE)
         first = max(0, (len(sound) - kept) // 2)
-        seconds += write(target / group / f"{path.stem}.flac", faded(sound[first : first + kept]))
+        seconds += write(target / group / f"{path.name}.flac", faded(sound[first : first + kept]))
     rng.shuffle(short)
     parts: list[Tensor] = []
     for number, sound in enumerate(short):

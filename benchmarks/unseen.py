@@ -3,7 +3,8 @@
     python benchmarks/unseen.py best SPEECH[,SPEECH] NOISE [files=60]
     .venv-peers/bin/python benchmarks/unseen.py best SPEECH[,SPEECH] NOISE beside=DeepFilterNet3
 
-Systems of other packages, named in enhancers.py, get the same mixtures, at the rate that they are made for.
+Systems of other packages, named in enhancers.py and separated by semicolons, get the same mixtures of 16 kHz, at the
+rate that they are made for.
 
 The folders are those of the training, without data.test_root, data.speaker or data.recording: so their split is the
 same. A mixture has one recorded noise, 0 to 20 dB below the speech, and no room, filter or telephone.
@@ -34,9 +35,11 @@ PARTS = {"train": "heard in training", "test": "never heard"}
 
 
 def main(weights: str, speech: str, noise: str, files: int, beside: str) -> None:
+    if unknown := [name for name in filter(None, beside.split(";")) if name not in PEERS]:
+        sys.exit(f"beside={unknown[0]}: unknown; expected names among {'; '.join(PEERS)}")
     spectral = Denoiser.from_checkpoint(weights, "cpu").spectral.narrow()
     rate = spectral.sample_rate
-    systems = {weights: ours(weights, rate)} | {name: PEERS[name] for name in filter(None, beside.split(","))}
+    systems = {weights: ours(weights, rate)} | {name: PEERS[name] for name in filter(None, beside.split(";"))}
     data = MixtureData(spectral, speech=speech.split(","), noise=noise, mix=MIX)
     data.setup()
     material = {**data.material}

@@ -32,6 +32,7 @@ USAGE = """Enhance what the microphone hears, at once: python -m denoiser live
   latency=   buffer of each device, ms; longer: fewer gaps on a busy machine (what PortAudio takes for safe)
   dry=       share of the input in the output, 0 to 1 (0)
   max_attenuation_db=   limit on how far any bin is turned down, dB (no limit)
+  shifts=    number of results that are averaged, each of frames that begin elsewhere, 1 to 16 (that of the model)
   record=    a folder for what was heard and what was sent: TIME_noisy.flac and TIME_enhanced.flac (none)
 
 The key b lets the noise pass, and stops it again; q or Ctrl-C ends. Loudspeakers beside a microphone howl: use
@@ -39,7 +40,7 @@ headphones, or an output that other programs take for a microphone (docs/inferen
 
 DEFAULTS = {
     "ckpt": "live", "list": "false", "input": "", "output": "", "rate": "", "block": "10", "latency": "", "dry": "0",
-    "max_attenuation_db": "", "record": "",
+    "max_attenuation_db": "", "shifts": "", "record": "",
 }  # fmt: skip
 SHOWN_SECONDS = 0.1  # between two looks at keys, levels and the device
 GONE_SECONDS = 2.0  # without a block
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str]) -> None:
     latency = number(given, "latency", 0, 10_000) / 1000 if given["latency"] else None
     dry = number(given, "dry", 0, 1)
     limit = number(given, "max_attenuation_db", 0, 200) if given["max_attenuation_db"] else None
+    shifts = whole(given, "shifts", 1, 16) if given["shifts"] else None
     shows = choice(given, "list", "true", "false") == "true"
     # Imported here: torch takes seconds, which a mistyped setting should not wait for.
     from denoiser.audio import soundcard
@@ -76,7 +78,8 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(1)
     denoiser = Denoiser.from_checkpoint(given["ckpt"], "cpu", precision="32")
     rate = rate or denoiser.sample_rate
-    live = Live(denoiser, rate, max(1, rate * block_ms // 1000), Options(dry, limit), keeps=bool(given["record"]))
+    options = Options(dry, limit, shifts=shifts)
+    live = Live(denoiser, rate, max(1, rate * block_ms // 1000), options, keeps=bool(given["record"]))
     # What was loaded stays: looking through it for garbage would take longer than a block.
     gc.freeze()
     duplex = soundcard.Duplex(microphone, loudspeaker, rate, live.block, live, latency)

@@ -36,8 +36,9 @@ def export(denoiser: Denoiser, target: str | Path, rate: int | None = None) -> f
     """Write ``denoiser`` as an ONNX file; return how much its result differs at most from torch's.
 
     The file enhances recordings at the rate of the model; with ``rate``, at that rate, where a model with bands needs
-    no other one. docs/inference.md says how it is used. Raises CheckpointError where the model cannot be exported or
-    the result differs by more than 1e-4; DenoiserError for a missing package; ConfigError where ``target`` cannot be
+    no other one. docs/inference.md says how it is used. The file of a causal model gives a
+    single result, without shifts. Raises CheckpointError where the model cannot be exported or the result differs by
+    more than 1e-4; DenoiserError for a missing package; ConfigError where ``target`` cannot be
     written, or the model works at another rate.
     """
     target = Path(target)
@@ -86,7 +87,7 @@ def _expected(denoiser: Denoiser, estimator: Estimator) -> np.ndarray:
     """Return what ``denoiser`` makes of :func:`_changing_noise`."""
     # With a known offset of 0: to subtract one of 1e-10 would end the silence. A causal stream runs in torch with it.
     level = Level(torch.ones(1, 1), torch.zeros(1, 1))
-    # The step of a causal model is one of its results; who calls it may average several.
+    # The file of a causal model gives a single result, also where the model averages several.
     options = Options(shifts=1 if estimator.causal else None)
     stream = denoiser.stream(estimator.sample_rate, level, options)
     return np.concatenate([stream.process(_changing_noise(estimator)), stream.flush()], axis=-1)

@@ -123,7 +123,7 @@ class Frames:
 class ShiftedFrames:
     """Mean of what several ``cores`` make of the same signal, the frames of each a part of a ``hop`` later.
 
-    A sample is ready once all of them have it: no later than from one alone.
+    A sample is ready once all of them have it: within the same largest delay, though later on average.
     """
 
     def __init__(self, cores: Sequence[Frames | ExportedFrames], hop: int, edge: str) -> None:
@@ -131,7 +131,8 @@ class ShiftedFrames:
         self.delay = cores[0].delay
         self._edge = edge
         self._shifts = [part * hop // len(cores) for part in range(len(cores))]
-        # Of each core, samples in front of the signal that are still to come, and layers that wait for the others.
+        # Of each core, how many samples of its result lie before the signal and are still to be dropped, and the layers
+        # that wait for the others.
         self._before = list(self._shifts)
         self._waiting: list[list[Tensor]] = [[] for _ in cores]
         self._begun = False

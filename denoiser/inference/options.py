@@ -10,7 +10,7 @@ MAX_PHASE_ITERS = 100
 
 @dataclass(frozen=True)
 class Options:
-    """Settings of the enhanced sound; its length never changes, and no setting adds a delay.
+    """Settings of the enhanced sound; its length never changes, and no setting adds to the largest delay.
 
     Args:
         dry: share of the input in the output, 0 to 1.

@@ -203,7 +203,9 @@ def test_a_device_is_found_by_number_name_or_a_part_of_it():
         find("", "output", [DEVICES[1]])
 
 
-@pytest.mark.parametrize("given", ["block=0", "dry=2", "dry=nan", "max_attenuation_db=loud", "rate=1", "latency=-1"])
+@pytest.mark.parametrize(
+    "given", ["block=0", "dry=2", "dry=nan", "max_attenuation_db=loud", "shifts=0", "rate=1", "latency=-1"]
+)
 def test_a_setting_out_of_range_is_refused_before_a_device_is_opened(given):
     with pytest.raises(ConfigError, match=f"^{given}: expected a"):
         live.main([given])

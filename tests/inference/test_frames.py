@@ -81,7 +81,7 @@ def test_a_network_that_looks_ahead_gives_blocks_that_equal_the_whole(name, laye
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("shifts", [2, 3])
-def test_a_causal_network_averages_shifts_without_more_delay(name, shifts):
+def test_a_causal_network_averages_shifts_within_the_same_largest_delay(name, shifts):
     torch.manual_seed(0)
     denoiser = Denoiser.build({**NETS[name], "head": {"name": "filter"}}, {"peak": 3.0, "level_seconds": 2.0}).eval()
     noisy = noisy_voice(0.5, 16_000, channels=2)[:, :-77]
