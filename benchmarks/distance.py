@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before another p
 from denoiser import audio, figures
 from denoiser.evaluation import metrics
 from enhancers import PEERS
-from quality import FULL, RATE, delay, find, load, moved_back, ours
+from quality import FULL, RATE, aligned, find, load, ours
 
 THEIRS = "DeepFilterNet3"
 BANDS = (0, 60, 250, 500, 1000, 2000, 4000, 8000, 16_000)  # Hz
@@ -33,8 +33,7 @@ def main(pairs: Path, name: str, pictures: Path | None) -> None:
     results = {"untouched": [torch.from_numpy(noisy) for noisy, _ in recordings]}
     for label, system in ((name, ours(name, FULL).build()), (THEIRS, PEERS[THEIRS].build())):
         outputs = [np.asarray(system(noisy), np.float32) for noisy, _ in recordings]
-        lag = delay(outputs, recordings, FULL)
-        results[label] = [moved_back(output, lag, len(clean)) for output, clean in zip(outputs, cleans, strict=True)]
+        results[label], _ = aligned(outputs, recordings, FULL)
     scores = {label: [*map(scored, cleans, found)] for label, found in results.items()}
 
     snr = [row["si_sdr"] for row in scores["untouched"]]
@@ -69,9 +68,14 @@ def table(title: str, groups: list[str], scores: dict[str, list[dict[str, float]
     for group, members in rows.items():
         cells = []
         for found in scores.values():
-            mean = metrics.mean([found[row] for row in members])
-            cells.append(f"{mean['pesq']:.2f} / {mean['stoi']:.3f} / {mean['si_sdr']:.1f}")
+            cells.append(cell([found[row] for row in members]))
         print(f"| {group} | {len(members)} | {' | '.join(cells)} |")
+
+
+def cell(scores: list[dict[str, float]]) -> str:
+    """Return the means of the scores of several files, of ``METRICS``."""
+    mean = metrics.mean(scores)
+    return f"{mean['pesq']:.2f} / {mean['stoi']:.3f} / {mean['si_sdr']:.1f}"
 
 
 def by_band(cleans: list[Tensor], results: dict[str, list[Tensor]]) -> None:

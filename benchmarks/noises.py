@@ -9,7 +9,6 @@ named after voices are left out. data.noise= takes the result. Needs apt-get, dp
 import os
 import random
 import re
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from denoiser import audio
 from denoiser.errors import DenoiserError
+from voices import RATE, faded, unpack
 
 PACKAGES = (
     "0ad-data",
@@ -35,16 +35,15 @@ PACKAGES = (
 )
 SUFFIXES = (".flac", ".ogg", ".wav")
 VOICES = re.compile(r"voice|/death/|/tcas/|/mk-viii/|/atc/", re.IGNORECASE)
-RATE = 44_100
 LONG_SECONDS = 6  # a sound of so many is a recording of its own
 MOST_SECONDS = 60
 MUSIC_SECONDS = 30
 JOINED_SECONDS = 15  # of short sounds
 
 
-def unpacked(package: Path, folder: Path) -> list[Path]:
-    """Unpack the sounds of a package, also those in archives inside it; return their paths."""
-    subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
+def sounds(package: str, folder: Path) -> list[Path]:
+    """Unpack a package, and the sounds in archives inside it; return the paths of all sounds."""
+    unpack([package], folder)
     for archive in sorted(folder.rglob("public.zip")):
         with zipfile.ZipFile(archive) as content:
             inside = [name for name in content.namelist() if name.endswith(SUFFIXES)]
@@ -58,18 +57,10 @@ def read(path: Path) -> Tensor:
     sound, rate = audio.read(path)
     sound = audio.resample(sound.mean(0, keepdim=True), rate, RATE)[0]
     sound = sound - sound.mean()
-    parts = sound.unfold(0, min(len(sound), 4410), 4410) if len(sound) else sound[None]
-    loudest = parts.square().mean(-1).amax().sqrt() if parts.numel() else torch.zeros(())
+    if not len(sound):
+        return sound
+    loudest = sound.unfold(0, min(len(sound), 4410), 4410).square().mean(-1).amax().sqrt()
     return sound * (0.05 / loudest) if loudest > 1e-4 else sound[:0]
-
-
-def faded(sound: Tensor) -> Tensor:
-    """Return ``[N]`` without clicks at its ends."""
-    ramp = torch.linspace(0, 1, min(220, len(sound) // 4))
-    sound = sound.clone()
-    sound[: len(ramp)] *= ramp
-    sound[len(sound) - len(ramp) :] *= ramp.flip(0)
-    return sound
 
 
 def write(path: Path, sound: Tensor) -> float:
@@ -110,9 +101,8 @@ def main(target: Path) -> None:
     total = 0.0
     for package in PACKAGES:
         with tempfile.TemporaryDirectory() as folder:
-            subprocess.run(["apt-get", "download", "-q", package], cwd=folder, check=True)
             groups = defaultdict(list)
-            for path in unpacked(next(Path(folder).glob("*.deb")), Path(folder)):
+            for path in sounds(package, Path(folder)):
                 groups["-".join([package, *path.parts[-3:-1]])].append(path)
             for group, paths in sorted(groups.items()):
                 seconds = recordings(group, paths, target)

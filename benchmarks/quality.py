@@ -83,6 +83,13 @@ def moved_back(output: np.ndarray, lag: int, length: int) -> Tensor:
     return torch.from_numpy(output[:length].astype(np.float32))
 
 
+def aligned(outputs: list[np.ndarray], recordings: list[Pair], rate: int) -> tuple[list[Tensor], int]:
+    """Return the outputs without their common delay, as long as the recordings, and that delay in samples."""
+    lag = delay(outputs, recordings, rate)
+    both = zip(outputs, recordings, strict=True)
+    return [moved_back(output, lag, len(clean)) for output, (_, clean) in both], lag
+
+
 def above_edge(waveform: Tensor) -> Tensor:
     spectrum = torch.fft.rfft(waveform)
     spectrum[: round(EDGE * len(waveform) / FULL)] = 0
@@ -112,8 +119,7 @@ def measure(name: str, peer: Peer, recordings: dict[int, list[Pair]], upper: boo
     begin = cpu_seconds()
     outputs = [np.asarray(system(noisy), np.float32) for noisy, _ in tqdm(given, desc=name, disable=None, leave=False)]
     cost = (cpu_seconds() - begin) / (sum(len(noisy) for noisy, _ in given) / peer.rate)
-    lag = delay(outputs, given, peer.rate)
-    results = [moved_back(output, lag, len(noisy)) for output, (noisy, _) in zip(outputs, given, strict=True)]
+    results, lag = aligned(outputs, given, peer.rate)
     scores = []
     for result, (_, clean) in zip(results, tqdm(recordings[RATE], desc=name, disable=None, leave=False), strict=True):
         result = audio.resample(result, peer.rate, RATE)[: len(clean)]

@@ -20,26 +20,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from denoiser import audio
+from denoiser import Denoiser, audio
 from denoiser.data.mixture.datamodule import MixtureData
 from denoiser.data.mixture.mix import FixedMixtures
 from denoiser.evaluation import metrics
-from denoiser.inference.denoiser import Denoiser
+from distance import METRICS, cell
 from enhancers import PEERS, Peer
-from quality import delay, moved_back, ours
+from quality import aligned, ours
 
-METRICS = ("pesq", "stoi", "si_sdr")
 PLAIN = dict.fromkeys(("babble", "generated", "filtered", "narrow", "speechless", "noiseless", "reverberant"), 0)
 MIX = {**PLAIN, "snr": (0, 20), "noises": 1, "highpass": 30, "level": (-26, -26)}
 PARTS = {"train": "heard in training", "test": "never heard"}
 
 
 def main(weights: str, speech: str, noise: str, files: int, beside: str) -> None:
-    if unknown := [name for name in filter(None, beside.split(";")) if name not in PEERS]:
+    others = [name for name in beside.split(";") if name]
+    if unknown := [name for name in others if name not in PEERS]:
         sys.exit(f"beside={unknown[0]}: unknown; expected names among {'; '.join(PEERS)}")
     spectral = Denoiser.from_checkpoint(weights, "cpu").spectral.narrow()
     rate = spectral.sample_rate
-    systems = {weights: ours(weights, rate)} | {name: PEERS[name] for name in filter(None, beside.split(";"))}
+    systems = {weights: ours(weights, rate)} | {name: PEERS[name] for name in others}
     data = MixtureData(spectral, speech=speech.split(","), noise=noise, mix=MIX)
     data.setup()
     material = {**data.material}
@@ -55,8 +55,7 @@ def main(weights: str, speech: str, noise: str, files: int, beside: str) -> None
         cells = []
         for found in results:
             pairs = zip(cleans, found, strict=True)
-            mean = metrics.mean([metrics.score(clean, result, rate, METRICS) for clean, result in pairs])
-            cells.append(f"{mean['pesq']:.2f} / {mean['stoi']:.3f} / {mean['si_sdr']:.1f}")
+            cells.append(cell([metrics.score(clean, result, rate, METRICS) for clean, result in pairs]))
         print(f"| {PARTS[voices]} | {PARTS[noises]} | {' | '.join(cells)} |", flush=True)
 
 
@@ -68,8 +67,7 @@ def enhanced(peer: Peer, noisy: list[Tensor], cleans: list[Tensor], rate: int) -
         output = system(audio.resample(waveform[None], rate, peer.rate)[0].numpy())
         outputs.append(audio.resample(torch.from_numpy(np.array(output, np.float32))[None], peer.rate, rate)[0].numpy())
     recordings = [(before.numpy(), clean.numpy()) for before, clean in zip(noisy, cleans, strict=True)]
-    lag = delay(outputs, recordings, rate)
-    return [moved_back(output, lag, len(clean)) for output, clean in zip(outputs, cleans, strict=True)]
+    return aligned(outputs, recordings, rate)[0]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch loads
@@ -55,10 +56,17 @@ def is_clean(sound: Tensor) -> bool:
     return bool(is_quiet and sibilants - speech > LEAST_UPPER and (sound.abs() > 0.985).float().mean() < 0.002)
 
 
+def unpack(packages: Sequence[str], folder: Path) -> None:
+    """Download packages of Debian, and unpack them into a folder."""
+    subprocess.run(["apt-get", "download", "-q", *packages], cwd=folder, check=True)
+    for package in sorted(folder.glob("*.deb")):
+        subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
+
+
 def faded(sound: Tensor) -> Tensor:
-    """Return ``[N]`` at an RMS of 0.05, without clicks at its ends."""
+    """Return ``[N]`` without clicks at its ends."""
     ramp = torch.linspace(0, 1, min(220, len(sound) // 4))
-    sound = sound * (0.05 / sound.square().mean().sqrt().clamp(min=1e-4))
+    sound = sound.clone()
     sound[: len(ramp)] *= ramp
     sound[len(sound) - len(ramp) :] *= ramp.flip(0)
     return sound
@@ -71,7 +79,7 @@ def join(speaker: str, paths: list[Path], target: Path) -> float:
         sound, rate = audio.read(path)
         word = sound.mean(0) - sound.mean()
         if rate == RATE and len(word) > 0.3 * RATE and is_clean(word):
-            words.append(faded(word))
+            words.append(faded(word * (0.05 / word.square().mean().sqrt().clamp(min=1e-4))))
     if sum(map(len, words)) < LEAST_SECONDS * RATE:
         return 0.0
     random.Random(speaker).shuffle(words)
@@ -92,10 +100,8 @@ def join(speaker: str, paths: list[Path], target: Path) -> float:
 
 def main(target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["apt-get", "download", "-q", *PACKAGES], cwd=folder, check=True)
+        unpack(PACKAGES, Path(folder))
         speakers = defaultdict(list)
-        for package in sorted(Path(folder).glob("*.deb")):
-            subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
         for path in sorted(Path(folder).rglob("*.ogg")) + sorted(Path(folder).rglob("*.wav")):
             if not path.is_symlink() and (speaker := speaker_of(path)):
                 speakers[speaker].append(path)

@@ -181,6 +181,10 @@ class Spectral(nn.Module):
         """Frames per second."""
         return self.sample_rate / self.hop
 
+    def beginnings(self, shifts: int) -> list[int]:
+        """Return how many samples later the frames of each of so many shifts begin, from 0 on."""
+        return [part * self.hop // shifts for part in range(shifts)]
+
     def samples(self, frames: int) -> int:
         """Return the number of samples that ``frames`` windows span with ``center=False``."""
         return (frames - 1) * self.hop + self.n_fft

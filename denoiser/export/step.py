@@ -21,8 +21,7 @@ class Step(nn.Module):
     def forward(self, noisy: Tensor) -> Tensor:
         spectral = self.estimator.spectral
         enhanced = self._enhanced(noisy)
-        for part in range(1, spectral.shifts):
-            shift = part * spectral.hop // spectral.shifts
+        for shift in spectral.beginnings(spectral.shifts)[1:]:
             shifted = F.pad(noisy, (shift, spectral.hop - shift), spectral.edge)
             enhanced = enhanced + self._enhanced(shifted)[:, shift : shift + noisy.shape[-1]]
         return enhanced / spectral.shifts

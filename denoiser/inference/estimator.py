@@ -141,8 +141,7 @@ class Estimator(nn.Module):
         begin, end, _ = wanted.indices(low.shape[-1])
         total = self._segment(low, level, options, begin, end, band)
         shifts, hop = self.shifts(options), self.spectral.hop
-        for part in range(1, shifts):
-            shift = part * hop // shifts
+        for shift in self.spectral.beginnings(shifts)[1:]:
             # A whole hop more, of which the shift comes before: as many frames for any shift.
             shifted = F.pad(low, (shift, -low.shape[-1] % hop + hop - shift), self.spectral.edge)
             total = total + self._segment(shifted, level, options, begin + shift, end + shift, band)

@@ -121,16 +121,16 @@ class Frames:
 
 
 class ShiftedFrames:
-    """Mean of what several ``cores`` make of the same signal, the frames of each a part of a ``hop`` later.
+    """Mean of what ``cores`` make of the same signal, the frames of each so many samples later, its ``shifts``.
 
     A sample is ready once all of them have it: within the same largest delay, though later on average.
     """
 
-    def __init__(self, cores: Sequence[Frames | ExportedFrames], hop: int, edge: str) -> None:
+    def __init__(self, cores: Sequence[Frames | ExportedFrames], shifts: Sequence[int], edge: str) -> None:
         self.cores = cores
         self.delay = cores[0].delay
         self._edge = edge
-        self._shifts = [part * hop // len(cores) for part in range(len(cores))]
+        self._shifts = shifts
         # Of each core, how many samples of its result lie before the signal and are still to be dropped, and the layers
         # that wait for the others.
         self._before = list(self._shifts)

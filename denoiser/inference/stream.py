@@ -68,9 +68,9 @@ class Stream:
         self.down = resampling(self.sample_rate, estimator.sample_rate, resampled, estimator.spectral.edge)
         self.core: Frames | ExportedFrames | ShiftedFrames | Blocks
         if estimator.causal:
-            cores = [self._frames(seconds) for _ in range(estimator.shifts(self.options))]
-            spectral = estimator.spectral
-            self.core = cores[0] if len(cores) == 1 else ShiftedFrames(cores, spectral.hop, spectral.edge)
+            shifts = estimator.spectral.beginnings(estimator.shifts(self.options))
+            cores = [self._frames(seconds) for _ in shifts]
+            self.core = cores[0] if len(cores) == 1 else ShiftedFrames(cores, shifts, estimator.spectral.edge)
         else:
             self.core = self._blocks(seconds, self._threads)
         self.up = self.band.upsampling(resampled)
