@@ -14,16 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-RATE = 16_000
+from denoiser.losses.dnsmos import RATE, SCALES
+
 WINDOW = 144_160  # samples that the network takes, 9.01 s
 # A window takes half a second of computing, so an hour at one window per second would take half an hour.
 MAX_WINDOWS = 16
-# Coefficients of 1, x and x², from the network's output to the scale of the listeners.
-SCALES = {
-    "dnsmos_sig": (0.0052439, 1.22083953, -0.08397278),
-    "dnsmos_bak": (-0.39604546, 1.60915514, -0.13166888),
-    "dnsmos_ovrl": (0.04602535, 1.11546468, -0.06766283),
-}
 NAMES = tuple(SCALES)
 PACKAGES = ("speechmos", "onnxruntime")
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from denoiser.errors import ConfigError
+from denoiser.losses.dnsmos import Dnsmos
 from denoiser.losses.pmsqe import Pmsqe
 from denoiser.losses.spectra import L1, MSE, Compressed, Huber
 from denoiser.losses.waveforms import MultiResolution, SiSdr, UpperSdr
@@ -21,6 +22,7 @@ __all__ = [
     "L1",
     "MSE",
     "Compressed",
+    "Dnsmos",
     "Huber",
     "MultiResolution",
     "Pmsqe",

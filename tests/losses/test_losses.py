@@ -1,12 +1,14 @@
 import math
+import sys
 
 import pytest
 import torch
 
 from conftest import make_loss, make_noise, make_voice, spectra
 from denoiser.errors import ConfigError
-from denoiser.evaluation import metrics
-from denoiser.losses import Compressed, MultiResolution, Pmsqe, SiSdr, UpperSdr, WeightedSum, sees_phase
+from denoiser.evaluation import dnsmos, metrics
+from denoiser.losses import Compressed, Dnsmos, MultiResolution, Pmsqe, SiSdr, UpperSdr, WeightedSum, sees_phase
+from denoiser.losses.dnsmos import rating_network
 from denoiser.spectral import Spectral, Spectrum
 
 NAMES = ["huber", "l1", "mse", "compressed", "mrstft", "si_sdr", "sum", "perceptual"]  # of conf/loss
@@ -123,3 +125,26 @@ def test_the_gradient_is_finite_where_the_estimate_or_the_target_is_silent(loss)
     for target in (clean, silent):
         loss(Spectrum(spectral, magnitude=magnitude, phase=noisy), target, noisy).backward()
         assert torch.isfinite(magnitude.grad).all()
+
+
+def test_dnsmos_rates_as_the_metric_does_and_less_noise_is_better():
+    pytest.importorskip("speechmos", reason='needs pip install "denoiser[metrics]"')
+    rate, seconds = dnsmos.RATE, dnsmos.WINDOW / dnsmos.RATE
+    voice, noise = make_voice(seconds, rate)[0], make_noise(seconds, rate)[0]
+    waveforms = torch.stack([voice + gain * noise for gain in (0.5, 0.1)])[..., : dnsmos.WINDOW].clamp(-1, 1)
+    rated = rating_network(torch.device("cpu"))(waveforms)
+    for index, waveform in enumerate(waveforms):
+        found = {name: float(values[index]) for name, values in rated.items()}
+        assert found == pytest.approx(dnsmos.ratings(waveform), abs=1e-3)
+    noisy, clean = spectra()
+    loss = Dnsmos()
+    assert 1 < float(loss(clean, clean, noisy)) < float(loss(noisy, clean, noisy)) < 4
+    silent = Spectrum(noisy.spectral, linear=torch.zeros_like(clean.linear))
+    assert float(loss(noisy, silent, noisy)) == 0
+
+
+def test_dnsmos_without_its_weights_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    rating_network.cache_clear()
+    with pytest.raises(ConfigError, match=r'pip install "denoiser\[metrics\]"'):
+        Dnsmos()
