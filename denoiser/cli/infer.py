@@ -20,7 +20,6 @@ NAMES = ("ckpt", "input", "output", "reference")  # settings that hold file name
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the command."""
     sys.argv[1:] = arguments
     application = hydra.main(version_base="1.3", config_path=settings.CONF, config_name="infer")(start)
     console.run(application, lambda typed: as_typed(typed, NAMES, inputs="input"))
