@@ -138,7 +138,7 @@ def test_a_voice_comes_through_enhanced_after_a_steady_delay(server, ckpt, tmp_p
     for start in range(0, len(noisy) - longest - step, step):
         part, answer = expected[start : start + step], enhanced[start : start + step + longest]
         if part.abs().max() > 0.05:
-            delays.append(-round(find_lag(part, answer, longest).samples))
+            delays.append(max(0, -round(find_lag(part, answer, longest).samples)))
             quality.append(si_sdr(part, answer[delays[-1] :][:step], RATE))
     # On a busy machine some of the parts may have a gap.
     assert len(delays) >= 6
