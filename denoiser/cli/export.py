@@ -21,7 +21,6 @@ USAGE = """Export a model: python -m denoiser export ckpt=CHECKPOINT [out=FILE.o
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the command."""
     given = key_values({"ckpt": "", "out": "", "rate": "", "half": "false"}, USAGE, arguments)
     settings.require(given, "ckpt")
     rate = whole(given, "rate", MIN_RATE, MAX_RATE) if given["rate"] else None

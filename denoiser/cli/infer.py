@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -14,18 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from denoiser import console, settings, startup
 from denoiser.cli.arguments import as_typed
-from denoiser.errors import ConfigError, UnfinishedError
+from denoiser.errors import ConfigError, UnfinishedError, shown
 from denoiser.sweep import launchers  # noqa: F401 - silences a warning of Hydra, in workers too
-
-if TYPE_CHECKING:
-    from denoiser.inference.batch import Outcome
-    from denoiser.inference.options import Options
 
 NAMES = ("ckpt", "input", "output", "reference")  # settings that hold file names
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the command."""
     sys.argv[1:] = arguments
     application = hydra.main(version_base="1.3", config_path=settings.CONF, config_name="infer")(start)
     console.run(application, lambda typed: as_typed(typed, NAMES, inputs="input"))
@@ -46,21 +40,7 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
 
     Exits with 1 where a file could not be enhanced or scored, and raises UnfinishedError instead ``in_multirun``.
     """
-    settings.require(cfg, "ckpt", "input")
-    settings.check_range(cfg, "loudness", -70, -5)
-    settings.check_range(cfg, "threads", 1)
-    settings.check_range(cfg, "track", 1)
-    if cfg.jobs != "auto":
-        settings.check_range(cfg, "jobs", 1)
-    settings.check_shard(cfg)
-    settings.check_range(cfg, "rate", 1_000, 768_000)
-    settings.check_range(cfg, "channels", 1, 1024)
-    if cfg.format:
-        settings.require(cfg, "rate")
-    elif cfg.rate or cfg.channels != 1:
-        raise ConfigError(
-            f"rate={cfg.rate} channels={cfg.channels}: of headerless PCM alone; give format= too, as s16le"
-        )
+    _check(cfg)
     with startup.importing():  # torch takes seconds, which a mistyped setting should not wait for
         import torch
 
@@ -75,14 +55,14 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
     sources = [str(name) for name in cfg.input] if OmegaConf.is_list(cfg.input) else [str(cfg.input)]
     is_one_file = len(sources) == 1 and (is_pipe(sources[0]) or Path(sources[0]).is_file())
     all_jobs = plan(sources, str(cfg.output) if cfg.output else None)
+    is_scored = bool(cfg.report or cfg.reference)
     piped = any(is_pipe(job.target) for job in all_jobs)
-    if piped and (cfg.plot or cfg.report or cfg.reference or cfg.shards > 1):
+    if piped and (cfg.plot or is_scored or cfg.shards > 1):
         raise ConfigError("output=-: carries the sound alone; plot, report, reference and shards want files")
     raw = Raw(cfg.format, cfg.rate, cfg.channels) if cfg.format else None
-    if raw and (cfg.report or cfg.reference or any(Path(source).is_dir() for source in sources)):
-        raise ConfigError(
-            f"format={cfg.format}: for named files or a pattern, 'FOLDER/*.raw', and no report or reference"
-        )
+    if raw and (is_scored or any(Path(source).is_dir() for source in sources)):
+        advice = "for named files or a pattern, 'FOLDER/*.raw', and no report or reference"
+        raise ConfigError(f"format={cfg.format}: {advice}")
     jobs, folder = all_jobs, None
     if cfg.shards > 1:
         from denoiser.evaluation.files import folder_of
@@ -115,29 +95,39 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
         )
         if aside := left_aside(sources, all_jobs):
             print(aside)
-        unscored = _report(cfg, sources, options, outcome, folder)
+        unscored = 0
+        if is_scored:
+            from denoiser.evaluation.files import evaluate
+
+            chosen = ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(options).items())
+            unscored = evaluate(
+                outcome.gains,
+                reference=Path(cfg.reference) if cfg.reference else None,
+                root=Path(sources[0]) if len(sources) == 1 and Path(sources[0]).is_dir() else None,
+                page=cfg.report,
+                folder=folder,
+                align=cfg.align,
+                settings=f"{cfg.ckpt}: {chosen}",
+                failures=[shown(error) for error in outcome.failed.values()],
+            )
     if outcome.failed or unscored:
         if in_multirun:
             raise UnfinishedError(f"shard {cfg.shard} of {cfg.shards}: not all files were done, or scored")
         sys.exit(1)
 
 
-def _report(cfg: DictConfig, sources: list[str], options: "Options", outcome: "Outcome", folder: Path | None) -> int:
-    """Write scores and page where asked; returns the number of files without a score."""
-    if not cfg.report and not cfg.reference:
-        return 0
-    from denoiser.errors import shown
-    from denoiser.evaluation.files import evaluate
-
-    chosen = ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(options).items())
-    is_one_folder = len(sources) == 1 and Path(sources[0]).is_dir()
-    return evaluate(
-        outcome.gains,
-        reference=Path(cfg.reference) if cfg.reference else None,
-        root=Path(sources[0]) if is_one_folder else None,
-        page=cfg.report,
-        folder=folder,
-        align=cfg.align,
-        settings=f"{cfg.ckpt}: {chosen}",
-        failures=[shown(error) for error in outcome.failed.values()],
-    )
+def _check(cfg: DictConfig) -> None:
+    settings.require(cfg, "ckpt", "input")
+    settings.check_range(cfg, "loudness", -70, -5)
+    settings.check_range(cfg, "threads", 1)
+    settings.check_range(cfg, "track", 1)
+    if cfg.jobs != "auto":
+        settings.check_range(cfg, "jobs", 1)
+    settings.check_shard(cfg)
+    settings.check_range(cfg, "rate", 1_000, 768_000)
+    settings.check_range(cfg, "channels", 1, 1024)
+    if cfg.format:
+        settings.require(cfg, "rate")
+    elif cfg.rate or cfg.channels != 1:
+        given = f"rate={cfg.rate} channels={cfg.channels}"
+        raise ConfigError(f"{given}: of headerless PCM alone; give format= too, as s16le")

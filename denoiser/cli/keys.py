@@ -23,11 +23,11 @@ def pressed() -> Iterator[Wait]:
         has_keys = os.isatty(place) and os.tcgetpgrp(place) == os.getpgrp()
     except (ImportError, OSError, AttributeError, ValueError):  # Windows, or no standard input
         has_keys = False
-    if not has_keys:
-        yield _wait
-        return
 
     def wait(seconds: float) -> str:
+        if not has_keys:
+            time.sleep(seconds)
+            return ""
         if not select.select([place], [], [], seconds)[0]:
             return ""
         key = os.read(place, 1).decode(errors="replace")
@@ -35,6 +35,9 @@ def pressed() -> Iterator[Wait]:
             time.sleep(seconds)
         return key
 
+    if not has_keys:
+        yield wait
+        return
     before = termios.tcgetattr(place)
     try:
         tty.setcbreak(place)
@@ -43,8 +46,3 @@ def pressed() -> Iterator[Wait]:
         # A terminal that was closed has no settings any more.
         with suppress(termios.error):
             termios.tcsetattr(place, termios.TCSADRAIN, before)
-
-
-def _wait(seconds: float) -> str:
-    time.sleep(seconds)
-    return ""

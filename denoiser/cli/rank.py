@@ -20,7 +20,6 @@ Rank training runs: python -m denoiser rank runs=FOLDER[,FOLDER...]
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Read the settings and rank."""
     defaults = {"runs": "", "out": "", "compare": "", "base": "", "page": "true", "sounds": "true"}
     given = key_values(defaults, USAGE, arguments)
     settings.require(given, "runs")

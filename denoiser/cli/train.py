@@ -21,7 +21,6 @@ NAMES = (  # settings that are meant letter for letter
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the command."""
     sys.argv[1:] = arguments
     application = hydra.main(version_base="1.3", config_path=CONF, config_name="train")(run)
     console.run(application, lambda typed: distributed.arguments(as_typed(typed, NAMES)))

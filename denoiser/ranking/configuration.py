@@ -54,10 +54,6 @@ class Configuration:
     values: dict[str, str] = field(default_factory=dict)
     place: int = 0
 
-    @property
-    def n(self) -> int:
-        return len(self.runs)
-
     def over_seeds(self, name: str) -> SeedStatistics:
         """Return the statistics of the :func:`value` called ``name``."""
         return SeedStatistics.of([value(run, name) for run in self.runs])

@@ -21,23 +21,17 @@ CURVES = 10  # configurations, the best, that have learning curves: a palette ha
 
 def write(ranking: Ranking, path: Path, sounds: bool) -> None:
     """Write the page; without matplotlib it has no figures, and says so."""
-    figures = _draw(ranking) if find_spec("matplotlib") else None
     definitions = {name: definition for name, _, definition in tables.COSTS.values()}
     definitions |= {METRICS[m].heading: METRICS[m].definition for m in ranking.metrics if m in METRICS}
     render(
         path,
         "ranking/ranking.html",
         title="denoiser: training runs, ranked",
-        summary=tables.summary(ranking),
-        notes=ranking.notes,
-        monitor=tables.heading(ranking.monitor),
-        explanation=tables.EXPLANATION,
+        ranking=ranking,
+        tables=tables,
         table=_table(ranking) if ranking.configurations else None,
-        figures=figures,
-        differences=tables.difference_rows(ranking),
-        bootstrap=tables.BOOTSTRAP,
+        figures=_draw(ranking) if find_spec("matplotlib") else None,
         clips=_clips(ranking.configurations[:HEARD]) if sounds else [],
-        unranked=[(name, tables.reason(run), run["folder"]) for run, name in ranking.unranked],
         definitions=definitions,
     )
 
@@ -71,16 +65,14 @@ def _draw(ranking: Ranking) -> dict[str, bytes]:
     """Return figures as SVG, by title: validation scores over MACs, and the monitored value over epochs."""
     from matplotlib.figure import Figure
 
+    drawings = [(f"val/{metric}", "MACs per second of audio", _draw_cost) for metric in MAIN_METRICS]
     pictures = {}
-    for name, x in [*((f"val/{m}", "MACs per second of audio") for m in MAIN_METRICS), (ranking.monitor, "epoch")]:
+    for name, x, draw in [*drawings, (ranking.monitor, "epoch", _draw_learning_curves)]:
         figure = Figure((5.0, 3.8))
         axes = figure.subplots()
         axes.set(xlabel=x, ylabel=tables.heading(name))
         axes.grid(alpha=0.3)
-        if x == "epoch":
-            _draw_learning_curves(axes, ranking)
-        else:
-            _draw_cost(axes, ranking, name)
+        draw(axes, ranking.comparable, name)
         if axes.has_data():
             buffer = io.BytesIO()
             figure.savefig(buffer, format="svg", bbox_inches="tight")
@@ -88,22 +80,21 @@ def _draw(ranking: Ranking) -> dict[str, bytes]:
     return pictures
 
 
-def _draw_cost(axes: Any, ranking: Ranking, name: str) -> None:
+def _draw_cost(axes: Any, configurations: list[Configuration], name: str) -> None:
     axes.set_xscale("log")
-    for c in ranking.comparable:
+    for c in configurations:
         quality, cost = c.over_seeds(name), c.over_seeds("macs_per_second").mean
         if quality.n and 0 < cost < math.inf:
             axes.errorbar(cost, quality.mean, quality.std if quality.n > 1 else None, fmt="o", capsize=3)
             axes.annotate(str(c.place), (cost, quality.mean), (5, 5), textcoords="offset points")
 
 
-def _draw_learning_curves(axes: Any, ranking: Ranking) -> None:
-    for index, c in enumerate(ranking.comparable[:CURVES]):
+def _draw_learning_curves(axes: Any, configurations: list[Configuration], name: str) -> None:
+    for index, c in enumerate(configurations[:CURVES]):
         label = textwrap.shorten(shown(f"{c.place}: {c.label}"), 60).replace("$", r"\$")
         for run in c.runs:
-            rows = [row for row in run.get("curve") or () if row.get(ranking.monitor) is not None]
-            values = [row[ranking.monitor] for row in rows]
-            if rows:
-                axes.plot([row["epoch"] for row in rows], values, color=f"C{index}", marker=".", label=label)
+            points = [(row["epoch"], row[name]) for row in run.get("curve") or () if row.get(name) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=f"C{index}", marker=".", label=label)
     handles = {line.get_label(): line for line in axes.lines}
     axes.legend(handles=list(handles.values()), loc="upper left", bbox_to_anchor=(0, -0.15), fontsize="small")

@@ -54,7 +54,7 @@ def cell(configuration: Configuration, name: str) -> str:
     text = amount(name, statistics.mean)
     if statistics.n > 1 and name not in COSTS:
         text += f" ± {amount(name, statistics.std)}"
-    return f"{text} (n {statistics.n})" if 0 < statistics.n < configuration.n else text
+    return f"{text} (n {statistics.n})" if 0 < statistics.n < len(configuration.runs) else text
 
 
 def reason(run: Record) -> str:
@@ -80,7 +80,7 @@ def rows(ranking: Ranking, names: Sequence[str]) -> Lines:
     """Return headings, then place, label, n, values and note of each configuration, and a row of the noisy files."""
     lines = [["#", "configuration", "n", *map(heading, names), "note"]]
     for c in ranking.configurations:
-        lines.append([str(c.place), c.label, str(c.n), *(cell(c, name) for name in names), c.note])
+        lines.append([str(c.place), c.label, str(len(c.runs)), *(cell(c, name) for name in names), c.note])
     if ranking.tested:
         best = ranking.configurations[0]
         noisy = {name: best.over_seeds(name.replace("test/", "noisy/")).mean for name in names}
@@ -106,7 +106,7 @@ def summary(ranking: Ranking) -> list[str]:
         return ["No run has finished, so there is nothing to rank."]
     best = min(ranking.configurations, key=lambda c: c.place)
     score = f"{heading(ranking.monitor)} {cell(best, ranking.monitor)}"
-    return [f"Best by validation: {best.label}, {score} (n {best.n}).", _effect_of_the_seed(ranking)]
+    return [f"Best by validation: {best.label}, {score} (n {len(best.runs)}).", _effect_of_the_seed(ranking)]
 
 
 def _effect_of_the_seed(ranking: Ranking) -> str:
@@ -140,7 +140,7 @@ def csv_text(ranking: Ranking) -> str:
     rows: list[dict[str, Any]] = []
     for c in ranking.configurations:
         row = {"place": c.place, "configuration": c.label, **c.values, "status": "finished", "reason": ""}
-        row |= {"note": c.note, "n": c.n, "seeds": " ".join(str(run.get("seed")) for run in c.runs)}
+        row |= {"note": c.note, "n": len(c.runs), "seeds": " ".join(str(run.get("seed")) for run in c.runs)}
         row |= {"best_run": c.runs[0]["folder"], "runs": " ".join(run["folder"] for run in c.runs)}
         for name in all_names(ranking):
             statistics = c.over_seeds(name)

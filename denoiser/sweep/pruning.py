@@ -2,7 +2,6 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,32 +32,28 @@ class MedianPruner(Callback):
             file.write(f"{epoch},{float(trainer.callback_metrics[self.monitor])}\n")
         if epoch < self.first_epoch or epoch == trainer.max_epochs:
             return
-        own = [value for e, value in read_curve(folder / CURVE).items() if e <= epoch and math.isfinite(value)]
-        others = [read_curve(path) for path in sorted(folder.parent.glob(f"*/{CURVE}")) if path.parent != folder]
-        averages = averages_until(others, epoch)
+        own = read_values(folder / CURVE, epoch)
+        others = [read_values(path, epoch) for path in folder.parent.glob(f"*/{CURVE}") if path.parent != folder]
+        averages = [statistics.fmean(values) for values in others if values]
         if not own or len(averages) < max(1, self.runs):
             return
-        best, median = (max if self.mode == "max" else min)(own), statistics.median(averages)
-        is_worse = best < median if self.mode == "max" else best > median
-        if is_worse:
+        better = max if self.mode == "max" else min
+        best, median = better(own), statistics.median(averages)
+        if better(best, median) != best:
             place = f"the median of the {len(averages)} other runs of the sweep that came as far, {median:.4g}"
             error = PrunedError(f"after epoch {epoch} its best {self.monitor}, {best:.4g}, is worse than {place}")
             error.best = best
             raise error
 
 
-def averages_until(curves: Sequence[Mapping[int, float]], epoch: int) -> list[float]:
-    """Return the mean of the finite values up to ``epoch`` of each curve that reaches it."""
-    reached = [curve for curve in curves if max(curve, default=0) >= epoch]
-    values = [[v for e, v in curve.items() if e <= epoch and math.isfinite(v)] for curve in reached]
-    return [statistics.fmean(v) for v in values if v]
-
-
-def read_curve(path: Path) -> dict[int, float]:
-    """Read ``{epoch: value}``, the last value of each epoch; skips a line that another process is still writing."""
-    found = {}
+def read_values(path: Path, until: int) -> list[float]:
+    """Return the finite values of a curve up to an epoch, the last of each; none of a curve that does not reach it."""
+    curve = {}
     for line in path.read_text(encoding="utf-8").splitlines():
+        # Another process may still be writing its line.
         with suppress(ValueError):
             epoch, value = line.split(",")
-            found[int(epoch)] = float(value)
-    return found
+            curve[int(epoch)] = float(value)
+    if max(curve, default=0) < until:
+        return []
+    return [value for epoch, value in curve.items() if epoch <= until and math.isfinite(value)]

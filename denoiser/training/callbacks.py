@@ -23,10 +23,9 @@ class Checkpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         old, new = str(state_dict["dirpath"]), str(self.dirpath)
+        best = {path.replace(old, new): score for path, score in state_dict["best_k_models"].items()}
         paths = {key: value.replace(old, new) for key, value in state_dict.items() if isinstance(value, str)}
-        state: dict[str, Any] = {**state_dict, **paths}
-        state["best_k_models"] = {path.replace(old, new): score for path, score in state["best_k_models"].items()}
-        super().load_state_dict(state)
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best})
 
 
 class EMA(WeightAveraging):
@@ -75,8 +74,7 @@ class StopWhenDiverged(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         # The loss shows a step too late that the weights are not finite: the checkpoint that is there stays.
-        values = [value for value in checkpoint["state_dict"].values() if value.is_floating_point()]
-        if not all(bool(value.isfinite().all()) for value in values):
+        if not all(value.isfinite().all() for value in checkpoint["state_dict"].values()):
             raise _diverged(trainer, f"left weights that are no finite numbers by step {trainer.global_step}")
 
 

@@ -29,13 +29,13 @@ class History(Callback):
         self.seconds = 0.0  # of fitting
         self.started = record.now()
         self.files: int | None = None  # in the validation set
-        self.begin: float | None = None  # of fitting, by time.perf_counter(), as if all of it were in this start
+        self.begin = 0.0  # of fitting, by time.perf_counter(), as if all of it were in this start
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.begin = time.perf_counter() - self.seconds
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.seconds = self._fit_seconds()
+        self.seconds = time.perf_counter() - self.begin
 
     def on_validation_end(self, trainer: Trainer, module: Any) -> None:
         if trainer.sanity_checking:
@@ -52,16 +52,13 @@ class History(Callback):
         if "train/audio_seconds_per_second" in metrics:
             self.speeds.append(float(metrics["train/audio_seconds_per_second"]))
 
-    def _fit_seconds(self) -> float:
-        return self.seconds if self.begin is None else time.perf_counter() - self.begin
-
     def state_dict(self) -> dict[str, Any]:
         kept = {"curve": self.curve, "speeds": self.speeds, "started": self.started, "files": self.files}
-        return {**kept, "seconds": self._fit_seconds()}
+        return {**kept, "seconds": time.perf_counter() - self.begin}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # The test, after the training, loads the best checkpoint, which knows nothing of what came after it.
-        if self.begin is None:
+        if not self.begin:
             for key, value in state_dict.items():
                 setattr(self, key, value)
 

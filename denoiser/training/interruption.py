@@ -13,7 +13,6 @@ from denoiser.console import stop
 from denoiser.errors import StopError
 from denoiser.training import launch
 from denoiser.training.folder import RunFolder
-from denoiser.training.trainer import validation_is_next
 
 # SLURM sends USR1 before the time limit (--signal=USR1@120), submitit has a handler of USR2; Windows has neither.
 REQUEUE = getattr(signal, "SIGUSR1", None)
@@ -53,7 +52,11 @@ class Interruption(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         is_stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if is_stepped and not validation_is_next(trainer, batch_idx):
+        interval, by_epoch = trainer.val_check_batch, trainer.check_val_every_n_epoch is not None
+        batches = batch_idx + 1 if by_epoch else trainer.fit_loop.total_batch_idx + 1
+        # A checkpoint from before a validation would leave it out.
+        is_validated = trainer.is_last_batch or interval is None or batches % interval == 0
+        if is_stepped and not is_validated:
             self._leave_if_asked(trainer, save=bool(trainer.checkpoint_callbacks))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

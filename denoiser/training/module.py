@@ -126,8 +126,7 @@ class DenoisingModule(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         # Inference removes the offset (DC) of a recording; the loss must use the same signal as the scores.
-        noisy = batch["noisy"] - batch["noisy"].mean(dim=-1, keepdim=True)
-        clean = batch["clean"] - batch["clean"].mean(dim=-1, keepdim=True)
+        noisy, clean = (batch[kind] - batch[kind].mean(dim=-1, keepdim=True) for kind in ("noisy", "clean"))
         spectral, samples = self.denoiser.spectral, LOSS_SECONDS * self.denoiser.sample_rate
         spectra = spectral.spectra(noisy[:, :samples], clean[:, :samples], batch["level"])
         loss = float(self.step({**spectra, "bandwidth": batch["bandwidth"]}))

@@ -95,13 +95,3 @@ def total_steps(trainer: Trainer, data: Any) -> int:
     if not ends:
         raise ConfigError("scheduler: needs the number of steps: give trainer.max_epochs or trainer.max_steps")
     return min(ends)
-
-
-def validation_is_next(trainer: Trainer, batch_idx: int) -> bool:
-    """Return True where Lightning may validate after this batch: a checkpoint from before it would leave it out."""
-    interval = trainer.val_check_batch
-    if trainer.is_last_batch or interval is None:
-        return True
-    by_epoch = trainer.check_val_every_n_epoch is not None
-    batches = batch_idx + 1 if by_epoch else trainer.fit_loop.total_batch_idx + 1
-    return batches % interval == 0

@@ -36,7 +36,7 @@ def shown(ranking):
 
 def test_seeds_of_a_configuration_are_one_row():
     ranking = build([record(seed=s) for s in (0, 1, 2)] + [record("unet6", seed=5)])
-    assert [(c.label, c.n) for c in ranking.configurations] == [("unet10", 3), ("unet6", 1)]
+    assert [(c.label, len(c.runs)) for c in ranking.configurations] == [("unet10", 3), ("unet6", 1)]
     best = ranking.configurations[0].over_seeds(ranking.monitor)
     assert best.mean == pytest.approx(13.1)
     assert best.std == pytest.approx(0.1)  # of a sample: n - 1
@@ -57,7 +57,7 @@ def test_a_data_seed_is_a_difference_only_where_it_does_not_follow_the_seed():
     held, moved = [record(seed=s) for s in (0, 1)], [record(seed=s) for s in (0, 1)]
     for run in held:
         run["config"]["data"]["seed"] = 7
-    assert [c.n for c in build(held).configurations] == [2]
+    assert [len(c.runs) for c in build(held).configurations] == [2]
     moved[0]["config"]["data"]["seed"] = 7
     assert columns(moved) == ["seed"]
 
@@ -97,7 +97,7 @@ def test_the_choice_of_a_head_is_a_difference_and_the_device_is_none():
         run["config"]["model"]["head"] = {"name": head}
         run["config"] |= {"trainer": {"gpus": gpus, "processes": gpus}, "deterministic": gpus == 0}
     assert columns(runs) == ["head"]
-    assert {c.label: c.n for c in build(runs).configurations} == {"noise": 2, "mask": 1}
+    assert {c.label: len(c.runs) for c in build(runs).configurations} == {"noise": 2, "mask": 1}
 
 
 def test_columns_are_named_by_as_little_as_tells_them_apart():
@@ -127,7 +127,7 @@ def test_runs_scored_on_other_files_or_by_other_versions_come_last_with_a_note(c
     assert "Best by validation: unet8" in summary(ranking)[0]
     # A seed that was scored otherwise is a row of its own.
     seeds = build([record(seed=0), record(seed=1), record(seed=2, **change)])
-    assert [(c.n, bool(c.note)) for c in seeds.configurations] == [(2, False), (1, True)]
+    assert [(len(c.runs), bool(c.note)) for c in seeds.configurations] == [(2, False), (1, True)]
     # A run without a test is compared by its validation.
     assert not any(c.note for c in build([record("unet6"), record("unet8", test=None)]).configurations)
 
@@ -209,7 +209,7 @@ def test_two_configurations_are_compared_by_place_name_or_folder(sweep, tmp_path
         # Folders that overlap count a run once.
         ranking = rank([sweep, sweep / "unet10-l1-0", sweep / "../sweep"], tmp_path / "out", pair, write_page=False)
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ranking.csv", "ranking.md"]
-        assert sum(c.n for c in ranking.configurations) == 10
+        assert sum(len(c.runs) for c in ranking.configurations) == 10
         assert not ranking.notes
         assert (list(ranking.intervals), ranking.reference) == (["unet10 l1"], "unet10 huber")
         assert "+0.30 [+0.30, +0.30]" in capsys.readouterr().out

@@ -22,7 +22,7 @@ from denoiser.inference.batch import enhance_files
 from denoiser.inference.jobs import plan
 from denoiser.settings import CONF, check_shard
 from denoiser.sweep import job, naming
-from denoiser.sweep.pruning import CURVE, read_curve
+from denoiser.sweep.pruning import CURVE, read_values
 from denoiser.training import record
 from signals import SignalAt, signal_at
 
@@ -158,7 +158,7 @@ def test_a_run_worse_than_the_median_of_its_sweep_ends_early(corpus, tmp_path, c
     value, found = run("hopeless")
     assert found["status"] == "pruned"
     assert re.match(r"after epoch 2 its best val/si_sdr, .* is worse than the median of the 3 other", found["reason"])
-    assert value == max(read_curve(tmp_path / "hopeless" / CURVE).values())
+    assert value == max(read_values(tmp_path / "hopeless" / CURVE, until=2))
     assert "hopeless: pruned: after epoch 2" in capsys.readouterr().out
     for name in ("a", "b"):
         sibling(name, -90.0)
