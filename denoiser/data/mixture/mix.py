@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from denoiser.data.activity import active_power
+from denoiser.data.activity import active_power, amplitude
 from denoiser.data.crops import Batch
 from denoiser.data.mixture import responses
 from denoiser.data.mixture.draw import Mixtures
@@ -105,7 +105,7 @@ def _speech(batch: Batch, length: int, response: Tensor, rooms: Tensor | None) -
     # Filter and room change the level of the utterance as they change that of the crop.
     dry_rms = _rms(dry[:, -length:])
     active_rms = batch["active"].sqrt()[:, None] * _ratio(_rms(clean), dry_rms)
-    gain = _amplitude(batch["loudness"])[:, None] / active_rms.clamp(min=1e-12)
+    gain = amplitude(batch["loudness"])[:, None] / active_rms.clamp(min=1e-12)
     power = batch["power"][:, None] * (gain * _ratio(_rms(heard), dry_rms)).square()
     gain = gain * (1 - batch["speechless"][:, None])
     return gain * clean, gain * heard, power
@@ -121,12 +121,12 @@ def _noise(batch: Batch, length: int, response: Tensor, sample_rate: int) -> Ten
         repeated = repeat(crops[batch["short"]], batch["period"], batch["shift"], fade)
         noises[batch["short"]] = repeated[:, -length:]
     # Noises are made equally loud while active, then their sum as loud as the ratio asks for.
-    noises *= _ratio(_amplitude(batch["gain"]), active_power(noises, sample_rate).sqrt(), silent=0)[:, None]
+    noises *= _ratio(amplitude(batch["gain"]), active_power(noises, sample_rate).sqrt(), silent=0)[:, None]
     noise = torch.zeros(count, length, device=crops.device).index_add_(0, batch["owner"], noises)
     size = crops.shape[1]
     spectrum = torch.fft.rfft(noise, size) * responses.at_size(response, size)
     noise = torch.fft.irfft(spectrum, size)[:, :length]
-    wanted = _amplitude(batch["loudness"] - batch["snr"])
+    wanted = amplitude(batch["loudness"] - batch["snr"])
     return noise * _ratio(wanted, active_power(noise, sample_rate).sqrt(), silent=0)[:, None]
 
 
@@ -141,10 +141,6 @@ def repeat(x: Tensor, period: Tensor, shift: Tensor, fade: int) -> Tensor:
     angle = ((place + 0.5) / overlap.clamp(min=1)).clamp(max=1) * (math.pi / 2)
     last = (place + turn).clamp(max=x.shape[1] - 1)
     return x.gather(1, place) * angle.sin() + x.gather(1, last) * angle.cos()
-
-
-def _amplitude(decibels: Tensor) -> Tensor:
-    return 10 ** (decibels / 20)
 
 
 def _rms(x: Tensor) -> Tensor:
