@@ -12,6 +12,7 @@ from torch import Tensor
 from denoiser.spectral import Spectral
 
 Pair = tuple[Tensor, Tensor]  # noise and clean, [B, N]
+Range = tuple[float, float]
 
 
 @dataclass(kw_only=True)
@@ -26,7 +27,7 @@ class Transform(ABC):
     keeps_level: ClassVar[bool] = False  # of the whole utterance
     joins_rows: ClassVar[bool] = False  # speech of another row comes in
     # Lowest and highest value of each setting; of two that are one range, both names.
-    limits: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    limits: ClassVar[Mapping[str, Range]] = {}
 
     probability: float = 1.0
 
@@ -103,9 +104,15 @@ def column(values: np.ndarray, like: Tensor) -> Tensor:
     return to_device(values.astype(np.float32)[:, None], like.device).to(like.dtype)
 
 
-def uniform(rng: np.random.Generator, low: float, high: float, like: Tensor) -> Tensor:
-    """Draw a number for each row of ``like``: ``[B, 1]``, with its device and type."""
-    return column(rng.uniform(low, high, len(like)), like)
+def uniform(rng: np.random.Generator, limits: Range, like: Tensor) -> Tensor:
+    """Draw a number between two limits for each row of ``like``: ``[B, 1]``, with its device and type."""
+    return column(rng.uniform(*limits, len(like)), like)
+
+
+def log_uniform(rng: np.random.Generator, limits: Range, like: Tensor) -> Tensor:
+    """Draw numbers as :func:`uniform`, small ones as often as large ones."""
+    low, high = np.log(limits)
+    return column(np.exp(rng.uniform(low, high, len(like))), like)
 
 
 def nonzero(divisor: Tensor) -> Tensor:
@@ -113,7 +120,7 @@ def nonzero(divisor: Tensor) -> Tensor:
     return torch.where(divisor > 0, divisor, 1.0)
 
 
-def check_bounds(name: str, values: Any, limits: tuple[float, float], count: int = 2) -> None:
+def check_bounds(name: str, values: Any, limits: Range, count: int = 2) -> None:
     """Raise ValueError unless the values are ``count`` numbers within the limits, in ascending order."""
     low, high = limits
     are_numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)

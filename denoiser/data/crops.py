@@ -60,6 +60,12 @@ class Utterances(Dataset[Batch]):
         return {"noisy": noisy, "clean": clean, "level": level, "bandwidth": bandwidth, "name": name, "index": index}
 
 
+def evenly(count: int, limit: int | None) -> list[int]:
+    """Return the indices of at most ``limit`` of ``count`` items, evenly spaced."""
+    chosen = count if limit is None else min(limit, count)
+    return [i * count // chosen for i in range(chosen)]
+
+
 class EpochSampler(Sampler[tuple[int, int]]):
     """Every index once per epoch, as (epoch, index), in an order that follows from (seed, epoch).
 

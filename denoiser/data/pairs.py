@@ -61,7 +61,7 @@ def vctk_demand(root: Path) -> Folders:
         )
     sides = [unnest(root / name) for name in names]
     train, test, val = zip(sides[::2], sides[1::2], strict=True)
-    return Folders(train, test, VCTK_HELD_OUT, val if all(side.is_dir() for side in val) else None)
+    return Folders(train, test, VCTK_HELD_OUT, val if all(map(Path.is_dir, val)) else None)
 
 
 def folders(root: Path) -> Folders:
@@ -108,40 +108,36 @@ def match(noisy: Path, clean: Path, pattern: str | None = None) -> tuple[Corpus,
     Twins have one relative name without extension, or agree in what ``pattern`` finds in it; the noisy file's is that
     of the pair. Raises CorpusError where all names differ by a scheme that a pattern can tell.
     """
-    sides: list[dict[str, Path]] = []
-    names: list[list[str]] = []
+    sides: list[dict[str, tuple[str, Path]]] = []
     problems: list[str] = []
     for folder in (noisy, clean):
-        side: dict[str, Path] = {}
+        side: dict[str, tuple[str, Path]] = {}
         try:
             files = audio.list_files(folder)
         except AudioError as error:
             return Corpus(("noisy", "clean"), [], []), [str(error)]
-        names.append([path.relative_to(folder).with_suffix("").as_posix() for path in files])
-        for path, name in zip(files, names[-1], strict=True):
+        for path in files:
+            name = path.relative_to(folder).with_suffix("").as_posix()
             key = schemes.key(name, pattern)
             if key in side:
-                problems.append(f"{path}: {side[key].name} has the same name{f', {key}' if pattern else ''}")
-            side[key] = path
+                problems.append(f"{path}: {side[key][1].name} has the same name{f', {key}' if pattern else ''}")
+            side[key] = (name, path)
         sides.append(side)
-    shared = set(sides[0]) & set(sides[1])
+    mine, other = sides
+    pairs = sorted((name, (path, other[key][1])) for key, (name, path) in mine.items() if key in other)
     advice = ""
-    if not shared and not problems:
+    if not pairs and not problems:
+        names = [[name for name, _ in side.values()] for side in sides]
         first, second = names[0][0], names[1][0]
         if scheme := schemes.seen(*names):
             like = f"{noisy} has names like '{first}', {clean} like '{second}'"
-            raise CorpusError(f"{like}: data.pair='{scheme}' pairs all {len(names[0])} of them")
+            raise CorpusError(f"{like}: data.pair='{scheme}' pairs all {len(mine)} of them")
         advice = f" (like '{first}' and '{second}'; data.pair= takes a regular expression of what twins share)"
-    for mine, other, folder in ((sides[0], sides[1], clean), (sides[1], sides[0], noisy)):
-        problems += [f"{mine[key]}: no file of this name in {folder.name}/" for key in sorted(set(mine) - set(other))]
-    if problems:
+    for one, twins, folder in ((mine, other, clean), (other, mine, noisy)):
+        problems += [f"{one[key][1]}: no file of this name in {folder.name}/" for key in sorted(set(one) - set(twins))]
+    if advice:
         problems[0] += advice
-    named = {
-        path.relative_to(noisy).with_suffix("").as_posix(): (path, sides[1][key])
-        for key, path in sides[0].items()
-        if key in shared
-    }
-    return Corpus(("noisy", "clean"), sorted(named), [named[name] for name in sorted(named)]), problems
+    return Corpus(("noisy", "clean"), [name for name, _ in pairs], [files for _, files in pairs]), problems
 
 
 def listed(given: Paths | None) -> list[Path]:
@@ -194,18 +190,16 @@ def check(paths: Sequence[Path]) -> tuple[audio.Info | None, list[str]]:
             infos.append(audio.probe(path))
         except AudioError as error:
             problems.append(str(error))
-    unknown = "holds no samples, or its header does not say how many; convert it to WAV"
-    problems += [f"{info.path}: {unknown}" for info in infos if info.frames == 0]
+            continue
+        if infos[-1].frames == 0:
+            problems.append(f"{path}: holds no samples, or its header does not say how many; convert it to WAV")
     if problems:
         return None, problems
-    first = infos[0]
-    for twin in infos[1:]:
-        if first.sample_rate != twin.sample_rate:
-            return None, [f"{first.path}: {first.sample_rate} Hz, its clean twin {twin.sample_rate} Hz"]
-        if first.frames != twin.frames:
-            return None, [f"{first.path}: {first.frames} samples, its clean twin {twin.frames}"]
-        if first.channels != twin.channels:
-            return None, [f"{first.path}: {first.channels} channels, its clean twin {twin.channels}"]
+    first, last = infos[0], infos[-1]
+    for fact, unit in (("sample_rate", "Hz"), ("frames", "samples"), ("channels", "channels")):
+        noisy, clean = getattr(first, fact), getattr(last, fact)
+        if noisy != clean:
+            return None, [f"{first.path}: {noisy} {unit}, its clean twin {clean} {unit}"]
     return first, []
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from denoiser.errors import ConfigError
+from denoiser.data.split import search
 
 # Regular expressions that find the part that twins share, the most telling first: x_fileid_7 and clean_fileid_7 (DNS),
 # a_noisy and a_clean, noisy_a and clean_a, aNoisy and aClean, mixture7 and speech7.
@@ -24,24 +24,18 @@ def key(name: str, pattern: str | None) -> str:
     """
     if pattern is None:
         return name
-    try:
-        found = _part(name, pattern)
-    except re.error as error:
-        raise ConfigError(f"data.pair={pattern}: not a regular expression ({error})") from error
-    if found is None:
-        raise ConfigError(f"data.pair={pattern}: not found in {name}; it has to find what twins share in every name")
-    return found
+    return _shared(search("pair", pattern, name, "find what twins share in every name"))
 
 
 def seen(noisy: Sequence[str], clean: Sequence[str]) -> str | None:
     """Return the pattern of KNOWN that gives each noisy name a clean twin, or None."""
     for pattern in KNOWN:
-        mine, other = ([_part(name, pattern) for name in names] for names in (noisy, clean))
-        if None not in mine and len(set(mine)) == len(mine) == len(other) and set(mine) == set(other):
+        found = [[re.search(pattern, name) for name in names] for names in (noisy, clean)]
+        mine, other = ([_shared(match) for match in matches if match] for matches in found)
+        if len(set(mine)) == len(noisy) == len(clean) and set(mine) == set(other):
             return pattern
     return None
 
 
-def _part(name: str, pattern: str) -> str | None:
-    found = re.search(pattern, name)
-    return found and (" ".join(filter(None, found.groups())) or found[0])
+def _shared(match: re.Match[str]) -> str:
+    return " ".join(filter(None, match.groups())) or match[0]

@@ -1,6 +1,6 @@
 """Transforms of an augmentation: of speed, noises, filters and levels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from denoiser.audio.resampling import match_length, resample
 from denoiser.data.activity import amplitude
-from denoiser.data.augment import Pair, Transform, check_bounds, column, nonzero, to_device, uniform
+from denoiser.data.augment import Pair, Range, Transform, check_bounds, column, log_uniform, nonzero, to_device, uniform
 from denoiser.spectral import Spectral
 
 FADE_SECONDS = 0.01  # of a splice
@@ -32,7 +32,8 @@ class NoiseSpeed(Transform):
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         rows, length = noise.shape
-        percent = np.rint(100 * np.exp(rng.uniform(*np.log((self.low, self.high)), rows))).astype(int)
+        low, high = np.log((self.low, self.high))
+        percent = np.rint(100 * np.exp(rng.uniform(low, high, rows))).astype(int)
         changed = torch.empty_like(noise)
         for chosen, resampled in at_speeds(noise, percent):
             copies = -(-length // resampled.shape[-1])
@@ -105,7 +106,7 @@ class SNR(Transform):
     high: float = 5.0
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
-        return noise * amplitude(-uniform(rng, self.low, self.high, noise)), clean
+        return noise * amplitude(-uniform(rng, (self.low, self.high), noise)), clean
 
 
 @dataclass(kw_only=True)
@@ -139,8 +140,8 @@ class BandLimit(Transform):
     place = 6
 
     sample_rate: int
-    low: Sequence[float] = (50.0, 400.0)
-    high: Sequence[float] = (3000.0, 7500.0)
+    low: Range = (50.0, 400.0)
+    high: Range = (3000.0, 7500.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -166,7 +167,7 @@ class Clip(Transform):
     high: float = 15.0
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
-        limit = level * amplitude(uniform(rng, self.low, self.high, noise))
+        limit = level * amplitude(uniform(rng, (self.low, self.high), noise))
         return (clean + noise).clamp(-limit, limit) - clean, clean
 
 
@@ -184,7 +185,7 @@ class Gain(Transform):
     decibels: float = 15.0
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
-        gain = amplitude(uniform(rng, -self.decibels, self.decibels, noise))
+        gain = amplitude(uniform(rng, (-self.decibels, self.decibels), noise))
         return noise * gain, clean * gain
 
 
@@ -204,7 +205,7 @@ class Splice(Transform):
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         after = (since_moment(rng, noise, self.sample_rate) / FADE_SECONDS).clamp(0, 1)
-        gain = amplitude(uniform(rng, -self.decibels, self.decibels, noise))
+        gain = amplitude(uniform(rng, (-self.decibels, self.decibels), noise))
         after_gain = after * gain * level / nonzero(level.roll(1, 0))
         before_gain = 1 - after
         silent = rng.integers(3, size=len(noise))
@@ -228,9 +229,9 @@ class LevelChange(Transform):
 
     sample_rate: int
     decibels: float = 25.0
-    ramp: Sequence[float] = (0.02, 0.3)
-    bang: Sequence[float] = (10.0, 40.0)
-    decay: Sequence[float] = (0.05, 1.0)
+    ramp: Range = (0.02, 0.3)
+    bang: Range = (10.0, 40.0)
+    decay: Range = (0.05, 1.0)
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         rows, length = noise.shape
@@ -238,7 +239,7 @@ class LevelChange(Transform):
         since = since_moment(rng, noise, self.sample_rate)
         begun = (since >= 0).to(noise.dtype)
 
-        decibels = column(is_step, noise) * uniform(rng, -self.decibels, self.decibels, noise)
+        decibels = column(is_step, noise) * uniform(rng, (-self.decibels, self.decibels), noise)
         ramp = log_uniform(rng, self.ramp, noise)
         gain = torch.exp((since / ramp).clamp(0, 1) * (decibels * np.log(10) / 20))
         follows = column(rng.integers(2, size=rows), noise)
@@ -264,8 +265,8 @@ class Rumble(Transform):
     limits: ClassVar = {"hertz": (1, 200), "decibels": (-80, 20)}
 
     sample_rate: int
-    hertz: Sequence[float] = (8.0, 80.0)
-    decibels: Sequence[float] = (-35.0, 0.0)
+    hertz: Range = (8.0, 80.0)
+    decibels: Range = (-35.0, 0.0)
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         rows, length = noise.shape
@@ -277,7 +278,7 @@ class Rumble(Transform):
         gain = 1 / (1 + (place / cutoff) ** 4)
         spectrum[:, :count] = torch.view_as_complex(values) * gain
         rumble = torch.fft.irfft(spectrum, length)
-        loudness = level * amplitude(uniform(rng, *self.decibels, noise))
+        loudness = level * amplitude(uniform(rng, self.decibels, noise))
         return noise + rumble * (loudness / nonzero(Spectral.level(rumble))), clean
 
 
@@ -288,14 +289,9 @@ def at_speeds(sounds: Tensor, percent: np.ndarray) -> Iterator[tuple[Tensor, Ten
         yield rows, resample(sounds[..., rows, :], int(value), 100)
 
 
-def log_uniform(rng: np.random.Generator, limits: Sequence[float], like: Tensor) -> Tensor:
-    """Draw a number for each row of ``like`` between two limits, small ones as often as large ones: ``[B, 1]``."""
-    return column(np.exp(rng.uniform(*np.log(limits), len(like))), like)
-
-
 def since_moment(rng: np.random.Generator, like: Tensor, sample_rate: int) -> Tensor:
     """Draw a moment for each row of ``like [B, N]``; returns the seconds since then at each sample, ``[B, N]``."""
-    moment = uniform(rng, 0, like.shape[-1] / sample_rate, like)
+    moment = uniform(rng, (0, like.shape[-1] / sample_rate), like)
     return torch.arange(like.shape[-1], device=like.device) / sample_rate - moment
 
 

@@ -48,12 +48,6 @@ def select(speakers: int, part: str, archives: Sequence[Archive] = ARCHIVES) -> 
     return [archive for archive in archives if any(name in archive.name for name in sets)]
 
 
-def required_bytes(archives: Sequence[Archive]) -> int:
-    """Return the bytes that it takes to download and unpack the archives one after the other, about."""
-    largest = max((archive.size for archive in archives), default=0)
-    return largest + sum(archive.unpacked for archive in archives)
-
-
 def is_complete(root: Path, archive: Archive) -> bool:
     """Return True if the folder of the archive holds as many files as the archive, False if there is no such folder.
 
@@ -102,8 +96,9 @@ def fetch(
 
 def _fetch_missing(root: Path, work: Path, archives: Sequence[Archive], url: str) -> None:
     missing = [archive for archive in archives if not is_complete(root, archive)]
+    largest = max((archive.size for archive in missing), default=0)
     present = sum(path.stat().st_size for path in work.iterdir())
-    needed = required_bytes(missing) - present
+    needed = largest + sum(archive.unpacked for archive in missing) - present
     free = shutil.disk_usage(root).free
     if needed > free:
         raise CorpusError(f"{root}: about {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free")
