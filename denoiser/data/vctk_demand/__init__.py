@@ -4,7 +4,6 @@ C. Valentini-Botinhao, "Noisy speech database for training speech enhancement al
 Edinburgh DataShare, doi 10.7488/ds/2117, CC BY 4.0. The MD5 sums are those published there.
 """
 
-import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -56,8 +55,7 @@ def is_complete(root: Path, archive: Archive) -> bool:
     folder = root / archive.name
     if not folder.exists():
         return False
-    with os.scandir(folder) as entries:
-        count = sum(download.is_wanted(entry.name, archive.suffix) and entry.stat().st_size > 0 for entry in entries)
+    count = sum(download.is_wanted(path.name, archive.suffix) and path.stat().st_size > 0 for path in folder.iterdir())
     if count == 0 or archive.files not in (None, count):
         found = f"holds {count} {archive.suffix} files that are not empty, expected {archive.files or 'some'}"
         raise CorpusError(f"{folder}: {found}; move it away to download it, or train on it without data.download")
