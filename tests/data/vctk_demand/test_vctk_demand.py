@@ -213,7 +213,10 @@ def test_training_downloads_the_corpus_if_asked(server, fetch, root, tmp_path, m
 
 
 def test_training_without_a_corpus_names_the_command(tmp_path):
-    with pytest.raises(CorpusError, match=r"python -m denoiser download root=.*/none fetches it"):
+    with pytest.raises(
+        CorpusError,
+        match=r"python -m denoiser download root=.*/none fetches it;.*data=folders data.root=FOLDER.*data=synthetic",
+    ):
         train_here(tmp_path, f"data.root={tmp_path}/none", "trainer.gpus=0")
     assert composed("data.root=x").data.download is False
 
