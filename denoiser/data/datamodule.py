@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from denoiser.filesystem import write_text
 from denoiser.spectral import Spectral
 
 
+@dataclass(eq=False, repr=False)
 class PairedData(LightningDataModule):
     """Pairs of noisy and clean files, prepared once and split by speaker.
 
@@ -36,40 +38,34 @@ class PairedData(LightningDataModule):
     ``conf/data/default.yaml`` and ``conf/data/vctk_demand.yaml``.
     """
 
-    def __init__(
-        self,
-        spectral: Spectral,
-        root: str,
-        layout: str = "vctk_demand",
-        download: bool = False,
-        cache: str = "data/prepared",
-        batch_size: int = 16,
-        frames: int = 256,
-        device: str = "auto",
-        workers: int | None = None,
-        val_limit: int | None = 64,
-        shuffle: bool = True,
-        seed: int = 0,
-        augment: Augment | None = None,
-        licence: str | None = None,
-        pair: str | None = None,
-    ) -> None:
+    spectral: Spectral
+    root: Path
+    layout: str = "vctk_demand"
+    download: bool = False
+    cache: Path = Path("data/prepared")
+    batch_size: int = 16
+    frames: int = 256
+    device: str = "auto"
+    workers: int | None = None
+    val_limit: int | None = 64
+    shuffle: bool = True
+    seed: int = 0
+    augment: Augment = field(default_factory=Augment)
+    licence: str | None = None
+    pair: str | None = None
+
+    def __post_init__(self) -> None:
         super().__init__()
-        if layout not in pairs.LAYOUTS:
-            raise ConfigError(f"data.layout={layout} is unknown; there are: {', '.join(pairs.LAYOUTS)}")
-        if not isinstance(download, bool) or (download and layout != "vctk_demand"):
-            raise ConfigError(f"data.download={download}: expected true or false, and true only for VCTK-DEMAND")
-        if batch_size < 1 or frames < 1 or (workers or 0) < 0:
-            given = f"batch_size={batch_size}, frames={frames}, workers={workers}"
+        if self.layout not in pairs.LAYOUTS:
+            raise ConfigError(f"data.layout={self.layout} is unknown; there are: {', '.join(pairs.LAYOUTS)}")
+        if not isinstance(self.download, bool) or (self.download and self.layout != "vctk_demand"):
+            raise ConfigError(f"data.download={self.download}: expected true or false, and true only for VCTK-DEMAND")
+        if self.batch_size < 1 or self.frames < 1 or (self.workers or 0) < 0:
+            given = f"batch_size={self.batch_size}, frames={self.frames}, workers={self.workers}"
             raise ConfigError(f"data: {given}; expected at least 1, 1 and 0")
-        if device not in ("auto", "cpu", "gpu"):
-            raise ConfigError(f"data.device={device}: expected auto, cpu, gpu")
-        self.spectral = spectral
-        self.root, self.layout, self.download = Path(root).expanduser(), layout, download
-        self.cache = Path(cache).expanduser()
-        self.batch_size, self.frames, self.device, self.workers = batch_size, frames, device, workers
-        self.val_limit, self.shuffle, self.seed = val_limit, shuffle, seed
-        self.augment, self.licence, self.pair = augment or Augment(), licence, pair
+        if self.device not in ("auto", "cpu", "gpu"):
+            raise ConfigError(f"data.device={self.device}: expected auto, cpu, gpu")
+        self.root, self.cache = Path(self.root).expanduser(), Path(self.cache).expanduser()
         self.names: dict[str, list[str]] = {}  # of the utterances by split, after setup
         self.rule = ""
         self.resident: Resident | None = None

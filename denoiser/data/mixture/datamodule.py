@@ -59,7 +59,7 @@ class MixtureData(PairedData):
         self.speech, self.noise = pairs.listed(speech), pairs.listed(noise)
         if not self.speech:
             raise ConfigError("data.speech missing; give it as data.speech=FOLDER, a folder of clean speech")
-        super().__init__(spectral, str(self.speech[0]), "folders", **options)
+        super().__init__(spectral, self.speech[0], "folders", **options)
         self.rooms = rooms
         self.test_root = None if test_root is None else Path(test_root).expanduser()
         self.speaker, self.recording = speaker, recording

@@ -110,6 +110,7 @@ class Draw:
     room: int  # -1 for none
 
 
+@dataclass(eq=False, repr=False)
 class Mixtures(Dataset[Batch]):
     """Batches of crops and random choices, as :func:`~denoiser.data.mixture.mix.mix` takes them.
 
@@ -122,23 +123,21 @@ class Mixtures(Dataset[Batch]):
     ``offsets`` in place of ``crops``.
     """
 
-    def __init__(
-        self,
-        material: Mapping[str, Segments],
-        recipe: Recipe,
-        length: int | None = None,
-        rooms: int = 0,
-        seed: int = 0,
-        stream: int = 0,
-        read: bool = True,
-    ) -> None:
-        self.material, self.speech, self.recipe = material, material["speech"], recipe
-        self.length, self.rooms, self.seed, self.stream, self.read = length, rooms, seed, stream, read
+    material: Mapping[str, Segments]
+    recipe: Recipe
+    length: int | None = None
+    rooms: int = 0
+    seed: int = 0
+    stream: int = 0
+    read: bool = True
+
+    def __post_init__(self) -> None:
+        self.speech, recipe = self.material["speech"], self.recipe
         self.sample_rate = self.speech.collection.sample_rate
-        counts = [1 if length is None else max(1, round(size / length)) for size in self.speech.lengths]
+        counts = [max(1, round(size / self.length)) if self.length else 1 for size in self.speech.lengths]
         self.items = [(i, part, count) for i, count in enumerate(counts) for part in range(count)]
         shares = {"noise": 1 - recipe.babble - recipe.generated, "generated": recipe.generated}
-        shares = {kind: share for kind, share in shares.items() if share and kind in material}
+        shares = {kind: share for kind, share in shares.items() if share and kind in self.material}
         if recipe.babble and len(np.unique(self.speech.groups)) > OTHERS:
             shares["babble"] = recipe.babble
         if not shares:

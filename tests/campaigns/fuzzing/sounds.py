@@ -71,9 +71,7 @@ def lying_wav(rng: random.Random) -> bytes:
     """Return a WAV file with wrong values in any field, and chunks in any order and number."""
     kind = rng.choice([1, 1, 3, 3, 6, 7, 17, 85, 0xFFFE, rng.randrange(65_536)])
     channels = rng.choice([1, 1, 2, 3, 0, 6, 255, 256, 1000, 1024, 1025, 65_535])
-    rate = rng.choice(
-        [16_000, 48_000, 44_100, 0, 1, 999, 1000, 768_000, 768_001, (1 << 31) - 1, 1 << 31, (1 << 32) - 1]
-    )
+    rate = rng.choice([*RATES, 0, 1, 999, 1000, 768_000, 768_001, (1 << 31) - 1, 1 << 31, (1 << 32) - 1])
     bits = rng.choice([16, 16, 8, 24, 32, 64, 0, 1, 12, 20, 65_535])
     align = rng.choice([(channels * bits // 8) % 65_536, (channels * bits // 8) % 65_536, 0, 1, 65_535])
     data = rng.randbytes(rng.choice([0, 1, 2, 1000, 8000, 8001]))
