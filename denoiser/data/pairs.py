@@ -1,13 +1,13 @@
 """Files of a corpus, pairs or single tracks: where they are, checks of their headers, and the split of pairs."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from denoiser import audio
-from denoiser.data import schemes
-from denoiser.data.split import FEWEST, PREFIX, hold_out, speaker
+from denoiser.data.split import FEWEST, PREFIX, hold_out, search, speaker
 from denoiser.errors import AudioError, CorpusError
 
 VCTK_HELD_OUT = ("p226", "p287")  # as in SpeechBrain, so that results compare
@@ -20,6 +20,17 @@ PARTS = {
     "val": ("valid", "val", "validation", "dev", "cv"),
     "test": ("test", "testing", "tt"),
 }
+
+# Regular expressions that find the part that twins share, the most telling first: x_fileid_7 and clean_fileid_7 (DNS),
+# a_noisy and a_clean, noisy_a and clean_a, aNoisy and aClean, mixture7 and speech7.
+SCHEMES = (
+    r"fileid_(\d+)",
+    *(rf"(.*){separator}" for separator in ("_", "-", r"\.", " ")),
+    *(rf"(.*/)?[^/{separator}]*{separator}(.*)" for separator in "_- "),
+    r"(.*)(?:[Nn]oisy|[Cc]lean)$",
+    r"(\d+)$",
+    r"(\d+)",
+)
 
 Paths = str | Sequence[str]
 Sides = tuple[Path, Path]  # folders of noisy and clean files
@@ -106,7 +117,8 @@ def match(noisy: Path, clean: Path, pattern: str | None = None) -> tuple[Corpus,
     """Return pairs of sound files, sorted by name, and a line a problem.
 
     Twins have one relative name without extension, or agree in what ``pattern`` finds in it; the noisy file's is that
-    of the pair. Raises CorpusError where all names differ by a scheme that a pattern can tell.
+    of the pair. Raises CorpusError where all names differ by a scheme that a pattern can tell, ConfigError where the
+    pattern is no regular expression or is not found.
     """
     sides: list[dict[str, tuple[str, Path]]] = []
     problems: list[str] = []
@@ -118,7 +130,8 @@ def match(noisy: Path, clean: Path, pattern: str | None = None) -> tuple[Corpus,
             return Corpus(("noisy", "clean"), [], []), [str(error)]
         for path in files:
             name = path.relative_to(folder).with_suffix("").as_posix()
-            key = schemes.key(name, pattern)
+            purpose = "find what twins share in every name"
+            key = name if pattern is None else _shared(search("pair", pattern, name, purpose))
             if key in side:
                 problems.append(f"{path}: {side[key][1].name} has the same name{f', {key}' if pattern else ''}")
             side[key] = (name, path)
@@ -129,7 +142,7 @@ def match(noisy: Path, clean: Path, pattern: str | None = None) -> tuple[Corpus,
     if not pairs and not problems:
         names = [[name for name, _ in side.values()] for side in sides]
         first, second = names[0][0], names[1][0]
-        if scheme := schemes.seen(*names):
+        if scheme := _scheme(*names):
             like = f"{noisy} has names like '{first}', {clean} like '{second}'"
             raise CorpusError(f"{like}: data.pair='{scheme}' pairs all {len(mine)} of them")
         advice = f" (like '{first}' and '{second}'; data.pair= takes a regular expression of what twins share)"
@@ -138,6 +151,21 @@ def match(noisy: Path, clean: Path, pattern: str | None = None) -> tuple[Corpus,
     if advice:
         problems[0] += advice
     return Corpus(("noisy", "clean"), [name for name, _ in pairs], [files for _, files in pairs]), problems
+
+
+def _scheme(noisy: Sequence[str], clean: Sequence[str]) -> str | None:
+    """Return the pattern of SCHEMES that gives each noisy name a clean twin, or None."""
+    for pattern in SCHEMES:
+        found = [[re.search(pattern, name) for name in names] for names in (noisy, clean)]
+        mine, other = ([_shared(match) for match in matches if match] for matches in found)
+        if len(set(mine)) == len(noisy) == len(clean) and set(mine) == set(other):
+            return pattern
+    return None
+
+
+def _shared(match: re.Match[str]) -> str:
+    """Return all groups of a match, or all of it."""
+    return " ".join(filter(None, match.groups())) or match[0]
 
 
 def listed(given: Paths | None) -> list[Path]:

@@ -6,10 +6,9 @@ import random
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -21,6 +20,7 @@ from denoiser.inference.batch import enhance_files
 from denoiser.inference.jobs import Job
 from denoiser.inference.pipes import STDIN
 from denoiser.spectral import Spectral
+from tests.campaigns.fuzzing import checkpoints
 from tests.campaigns.fuzzing.mutation import NUMBERS, damaged
 
 # Name → libsndfile's format, its subtypes, and the extension. One of each is written, then damaged.
@@ -197,12 +197,8 @@ def pipe(_: Path) -> Callable[[random.Random, Path], None]:
 
 def command(folder: Path) -> Callable[[random.Random, Path], None]:
     """Run ``infer.py`` over a folder: good files come out, bad ones are named, and the exit code tells."""
-    model = denoiser()
-    weights = {f"denoiser.{key}": value for key, value in model.state_dict().items()}
-    described: Mapping[str, Any] = {"name": "unet", "depth": 2, "width": 4, "convs": 1}
-    content = {"hyper_parameters": {"model": described, "spectral": {"sample_rate": 16_000}}, "state_dict": weights}
     checkpoint = folder / "m.ckpt"
-    torch.save(content, checkpoint)
+    torch.save(checkpoints.contents()[0], checkpoint)
     pool = [content for format, subtypes, _ in FORMATS.values() for content in seeds(format, subtypes[:2])]
 
     def attempt(rng: random.Random, folder: Path) -> None:
