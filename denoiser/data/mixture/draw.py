@@ -12,6 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from denoiser.data.augment import check_bounds
 from denoiser.data.crops import Batch
 from denoiser.data.mixture import responses, rooms
 from denoiser.data.mixture.segments import Segments
@@ -54,16 +55,12 @@ class Recipe:
     target: str = "early"
 
     def __post_init__(self) -> None:
-        for name, (low, high) in LIMITS.items():
-            value = getattr(self, name)
+        for name, limits in LIMITS.items():
+            value, is_span = getattr(self, name), name in SPANS
             try:
-                first, last = value if name in SPANS else (value, value)
-                valid = low <= first <= last <= high
-            except (TypeError, ValueError):
-                valid = False
-            if not valid:
-                expected = "two numbers" if name in SPANS else "a number"
-                raise ConfigError(f"data.mix.{name}={value}: expected {expected} from {low} to {high}")
+                check_bounds(f"data.mix.{name}={value}", value if is_span else [value], limits, 1 + is_span)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
         if self.babble + self.generated > 1:
             raise ConfigError(f"data.mix: babble={self.babble} and generated={self.generated} are over 1 together")
         if self.target not in rooms.TARGET_SECONDS:
