@@ -81,9 +81,11 @@ class Worker:
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
+        self.pipe.close()
+        # It ends where it waits for the next input.
+        self.process.join(2.0)
         self.process.kill()
         self.process.join()
-        self.pipe.close()
 
 
 @dataclass

@@ -94,12 +94,11 @@ class MixtureData(PairedData):
         if self.names:
             return
         self.prepare_data()  # only the first rank has done so
-        prefixes = pairs.prefixes(self.speech) + pairs.prefixes(self.noise)
-        if self._prepared["generated"]:
-            prefixes.append("generated/")
+        prefixes = [*pairs.prefixes(self.speech), *pairs.prefixes(self.noise)]
+        prefixes += ["generated/" for _ in self._prepared["generated"]]
         self.sources = [store for kind in KINDS for store in self._prepared[kind]]
-        collection = Collection(self.sources, prefixes)
-        rows = enumerate(collection.names)
+        self.collection = Collection(self.sources, prefixes)
+        rows = enumerate(self.collection.names)
         names: dict[str, dict[int, str]] = {}
         for kind in KINDS:
             count = sum(len(store.names) for store in self._prepared[kind])
@@ -117,16 +116,16 @@ class MixtureData(PairedData):
             speakers = {row: who for row, who in speakers.items() if known[row] not in tested}
             if not speakers:
                 raise CorpusError(f"data.speech={self.speech[0]}: all of its speakers are those of data.test_root")
-        self.rule += self._divide(collection, "speech", speakers, "speaker", LONGEST)
+        self.rule += self._divide("speech", speakers, "speaker", LONGEST)
         if self.noise:
             recordings = {row: split.recording(name, self.recording) for row, name in names["noise"].items()}
-            self.rule += "; " + self._divide(collection, "noise", recordings, "recording")
+            self.rule += "; " + self._divide("noise", recordings, "recording")
         if names["generated"]:
             # A generated noise is made for one part, whose name is its folder.
             made_for = {row: name.split("/")[1] for row, name in names["generated"].items()}
             for part, material in self.material.items():
                 cuts = [(row, 0.0, 1.0) for row, made in made_for.items() if made == part]
-                material["generated"] = Segments(collection, cuts, made_for)
+                material["generated"] = Segments(self.collection, cuts, made_for)
         self._open_rooms()
         without = [part for part in self.material if "babble" not in self.mixtures(part).kinds]
         if self.recipe.babble and without:
@@ -139,15 +138,13 @@ class MixtureData(PairedData):
                 self.utterances[part] = mixtures
                 self._facts |= mixtures.facts
 
-    def _divide(
-        self, collection: Collection, kind: str, groups: Mapping[int, str], what: str, longest: float = math.inf
-    ) -> str:
+    def _divide(self, kind: str, groups: Mapping[int, str], what: str, longest: float = math.inf) -> str:
         """Divide rows among the parts by their ``groups``, each the ``what`` of a row; returns the rule."""
-        rows = list(groups)
-        names = [collection.names[row] for row in rows]
-        cuts, rule = divide(names, list(groups.values()), collection.lengths[rows].tolist(), list(self.material), what)
+        rows, labels = list(groups), list(groups.values())
+        names = [self.collection.names[row] for row in rows]
+        cuts, rule = divide(names, labels, self.collection.lengths[rows].tolist(), list(self.material), what)
         for part, chosen in cuts.items():
-            found = Segments(collection, [(rows[i], a, b) for i, a, b in chosen], groups, longest)
+            found = Segments(self.collection, [(rows[i], a, b) for i, a, b in chosen], groups, longest)
             if not len(found):
                 raise CorpusError(f"data.{kind}: no sound of {SHORTEST} s or more in {part}'s share ({rule})")
             self.material[part][kind] = found
