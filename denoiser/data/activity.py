@@ -22,3 +22,8 @@ def active_power(waveform: Tensor, sample_rate: int) -> Tensor:
     power = energy / counts
     active = power >= ACTIVE * power.amax(-1, keepdim=True)
     return (energy * active).sum(-1) / (counts * active).sum(-1)
+
+
+def amplitude(decibels: Tensor) -> Tensor:
+    """Convert decibels to a factor of the amplitude."""
+    return 10 ** (decibels / 20)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,8 +12,10 @@ from torch import Tensor
 from denoiser.spectral import Spectral
 
 Pair = tuple[Tensor, Tensor]  # noise and clean, [B, N]
+Range = tuple[float, float]
 
 
+@dataclass(kw_only=True)
 class Transform(ABC):
     """Random change of noise and clean speech, made by :meth:`change`; noisy is their sum before and after.
 
@@ -23,10 +26,16 @@ class Transform(ABC):
     place: ClassVar[int] = 10
     keeps_level: ClassVar[bool] = False  # of the whole utterance
     joins_rows: ClassVar[bool] = False  # speech of another row comes in
+    # Lowest and highest value of each setting; of two that are one range, both names.
+    limits: ClassVar[Mapping[str, Range]] = {}
 
-    def __init__(self, probability: float = 1.0) -> None:
-        check_bounds("probability", probability, low=0, high=1)
-        self.probability = probability
+    probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        for names, limits in {"probability": (0, 1), **self.limits}.items():
+            values = [getattr(self, name) for name in names.split(", ")]
+            is_range = isinstance(getattr(type(self), names, None), tuple)
+            check_bounds(names, values[0] if is_range else values, limits, 2 if is_range else len(values))
 
     @torch.no_grad()
     def __call__(
@@ -95,14 +104,27 @@ def column(values: np.ndarray, like: Tensor) -> Tensor:
     return to_device(values.astype(np.float32)[:, None], like.device).to(like.dtype)
 
 
+def uniform(rng: np.random.Generator, limits: Range, like: Tensor) -> Tensor:
+    """Draw a number between two limits for each row of ``like``: ``[B, 1]``, with its device and type."""
+    return column(rng.uniform(*limits, len(like)), like)
+
+
+def log_uniform(rng: np.random.Generator, limits: Range, like: Tensor) -> Tensor:
+    """Draw numbers as :func:`uniform`, small ones as often as large ones."""
+    low, high = np.log(limits)
+    return column(np.exp(rng.uniform(low, high, len(like))), like)
+
+
 def nonzero(divisor: Tensor) -> Tensor:
     """Replace zeros by ones."""
     return torch.where(divisor > 0, divisor, 1.0)
 
 
-def check_bounds(name: str, *values: float, low: float, high: float) -> None:
-    """Raise ValueError unless the values are numbers from ``low`` to ``high`` in ascending order."""
-    if not all(isinstance(value, int | float) for value in values) or [*values] != sorted(values):
-        raise ValueError(f"{name}: expected {'a number' if len(values) == 1 else 'two numbers, the lower first'}")
+def check_bounds(name: str, values: Any, limits: Range, count: int = 2) -> None:
+    """Raise ValueError unless the values are ``count`` numbers within the limits, in ascending order."""
+    low, high = limits
+    are_numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
+    if not are_numbers or len(values) != count or [*values] != sorted(values):
+        raise ValueError(f"{name}: expected {'a number' if count == 1 else 'two numbers, the lower first'}")
     if not all(low <= value <= high for value in values):
         raise ValueError(f"{name}: expected {low:g} to {high:g}")

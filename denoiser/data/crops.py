@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import BatchSampler, Dataset, Sampler
 
 from denoiser.data.store import Store
 
@@ -60,6 +60,12 @@ class Utterances(Dataset[Batch]):
         return {"noisy": noisy, "clean": clean, "level": level, "bandwidth": bandwidth, "name": name, "index": index}
 
 
+def evenly(count: int, limit: int | None) -> list[int]:
+    """Return the indices of at most ``limit`` of ``count`` items, evenly spaced."""
+    chosen = count if limit is None else min(limit, count)
+    return [i * count // chosen for i in range(chosen)]
+
+
 class EpochSampler(Sampler[tuple[int, int]]):
     """Every index once per epoch, as (epoch, index), in an order that follows from (seed, epoch).
 
@@ -84,7 +90,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return iter([(self.epoch, index) for index in order[skip:]])
 
 
-class DistributedBatchSampler(Sampler[list[Any]]):
+class DistributedBatchSampler(BatchSampler):
     """Batch sampler for distributed training: every rank takes every ``world_size``-th item of the global batch.
 
     If the last batch has fewer items than ranks, the idle ranks repeat its first item with :meth:`weight` 0.
@@ -92,20 +98,16 @@ class DistributedBatchSampler(Sampler[list[Any]]):
     """
 
     def __init__(self, sampler: Any, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        self.sampler, self.batch_size, self.rank, self.world_size = sampler, batch_size, rank, world_size
-
-    def __len__(self) -> int:
-        return -(-len(self.sampler) // self.batch_size)
+        super().__init__(sampler, batch_size, drop_last=False)
+        self.rank, self.world_size = rank, world_size
 
     def __iter__(self) -> Iterator[list[Any]]:
-        items = list(self.sampler)
-        for first in range(0, len(items), self.batch_size):
-            batch = items[first : first + self.batch_size]
+        for batch in super().__iter__():
             yield batch[self.rank :: self.world_size] or batch[:1]
 
     def size(self, index: int) -> int:
         """Return the number of items in global batch ``index``."""
-        return min(self.batch_size, len(self.sampler) - index * self.batch_size)
+        return min(self.batch_size, len(self.sampler) - index * self.batch_size)  # type: ignore[arg-type]
 
     def weight(self, index: int) -> float:
         """Return the factor for this rank's mean over batch ``index``; the mean over ranks is then that over items."""

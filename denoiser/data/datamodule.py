@@ -3,6 +3,8 @@
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,16 @@ from torch.utils.data import DataLoader, Dataset, default_convert
 from denoiser import distributed
 from denoiser.data import metadata, pairs, twins, vctk_demand
 from denoiser.data.augment import Augment
-from denoiser.data.crops import Batch, Crops, DistributedBatchSampler, EpochSampler, Utterances
+from denoiser.data.crops import Batch, Crops, DistributedBatchSampler, EpochSampler, Utterances, evenly
 from denoiser.data.preparation import prepare
+from denoiser.data.split import PARTS
 from denoiser.data.store import Resident, Store, fits, to_float
 from denoiser.errors import ConfigError
 from denoiser.filesystem import write_text
 from denoiser.spectral import Spectral
 
 
+@dataclass(eq=False, repr=False)
 class PairedData(LightningDataModule):
     """Pairs of noisy and clean files, prepared once and split by speaker.
 
@@ -34,43 +38,39 @@ class PairedData(LightningDataModule):
     ``conf/data/default.yaml`` and ``conf/data/vctk_demand.yaml``.
     """
 
-    def __init__(
-        self,
-        spectral: Spectral,
-        root: str,
-        layout: str = "vctk_demand",
-        download: bool = False,
-        cache: str = "data/prepared",
-        batch_size: int = 16,
-        frames: int = 256,
-        device: str = "auto",
-        workers: int | None = None,
-        val_limit: int | None = 64,
-        shuffle: bool = True,
-        seed: int = 0,
-        augment: Augment | None = None,
-        licence: str | None = None,
-        pair: str | None = None,
-    ) -> None:
+    spectral: Spectral
+    root: Path
+    layout: str = "vctk_demand"
+    download: bool = False
+    cache: Path = Path("data/prepared")
+    batch_size: int = 16
+    frames: int = 256
+    device: str = "auto"
+    workers: int | None = None
+    val_limit: int | None = 64
+    shuffle: bool = True
+    seed: int = 0
+    augment: Augment = field(default_factory=Augment)
+    licence: str | None = None
+    pair: str | None = None
+
+    def __post_init__(self) -> None:
         super().__init__()
-        if layout not in pairs.LAYOUTS:
-            raise ConfigError(f"data.layout={layout} is unknown; there are: {', '.join(pairs.LAYOUTS)}")
-        if not isinstance(download, bool) or (download and layout != "vctk_demand"):
-            raise ConfigError(f"data.download={download}: expected true or false, and true only for VCTK-DEMAND")
-        if batch_size < 1 or frames < 1 or (workers or 0) < 0:
-            given = f"batch_size={batch_size}, frames={frames}, workers={workers}"
+        if self.layout not in pairs.LAYOUTS:
+            raise ConfigError(f"data.layout={self.layout} is unknown; there are: {', '.join(pairs.LAYOUTS)}")
+        if not isinstance(self.download, bool) or (self.download and self.layout != "vctk_demand"):
+            raise ConfigError(f"data.download={self.download}: expected true or false, and true only for VCTK-DEMAND")
+        if self.batch_size < 1 or self.frames < 1 or (self.workers or 0) < 0:
+            given = f"batch_size={self.batch_size}, frames={self.frames}, workers={self.workers}"
             raise ConfigError(f"data: {given}; expected at least 1, 1 and 0")
-        if device not in ("auto", "cpu", "gpu"):
-            raise ConfigError(f"data.device={device}: expected auto, cpu, gpu")
-        self.spectral = spectral
-        self.root, self.layout, self.download = Path(root).expanduser(), layout, download
-        self.cache = Path(cache).expanduser()
-        self.batch_size, self.frames, self.device, self.workers = batch_size, frames, device, workers
-        self.val_limit, self.shuffle, self.seed = val_limit, shuffle, seed
-        self.augment, self.licence, self.pair = augment or Augment(), licence, pair
+        if self.device not in ("auto", "cpu", "gpu"):
+            raise ConfigError(f"data.device={self.device}: expected auto, cpu, gpu")
+        self.root, self.cache = Path(self.root).expanduser(), Path(self.cache).expanduser()
         self.names: dict[str, list[str]] = {}  # of the utterances by split, after setup
         self.rule = ""
         self.resident: Resident | None = None
+        self.sources: list[Store] = []  # of what training reads
+        self.utterances: dict[str, Dataset[Batch]] = {}  # of validation and test
         self._stores: dict[str, Store] = {}
 
     def teardown(self, stage: str | None = None) -> None:
@@ -86,9 +86,8 @@ class PairedData(LightningDataModule):
         folders = pairs.LAYOUTS[self.layout](self.root)
         sides = {"train": folders.train, "test": folders.test, "val": folders.val}
         matched = {part: pairs.match(*side, self.pair) for part, side in sides.items() if side}
-        problems = [problem for _, found in matched.values() for problem in found]
-        corpora = [corpus for corpus, _ in matched.values()]
-        stores = prepare(corpora, self.spectral.sample_rate, self.cache, problems)
+        corpora, problems = zip(*matched.values(), strict=True)
+        stores = prepare(corpora, self.spectral.sample_rate, self.cache, list(chain.from_iterable(problems)))
         self._stores = dict(zip(matched, stores, strict=True))
 
     def setup(self, stage: str | None = None) -> None:
@@ -96,10 +95,11 @@ class PairedData(LightningDataModule):
             return
         self.prepare_data()  # only the first rank has done so
         self.store = self._stores["train"]
-        self.test_store, self.val_store = (self._stores.get(part, self.store) for part in ("test", "val"))
+        self.sources = [self.store]
         folders = pairs.LAYOUTS[self.layout](self.root)
-        train, val, test = (store.names for store in (self.store, self.val_store, self.test_store))
-        if self.test_store is self.store:
+        stores = {part: self._stores.get(part, self.store) for part in PARTS}
+        train, val, test = (store.names for store in stores.values())
+        if not folders.test:
             # A corpus without a test set: hold one out first, then validate on others.
             train, test, test_rule = pairs.split(train, part="test")
             self.rule = f"test: {test_rule}; "
@@ -113,6 +113,8 @@ class PairedData(LightningDataModule):
             # A store of its own, whose maps close again.
             if odd := twins.look(Store(store.folder), self.names[part], f"{self.root}, {part}"):
                 distributed.say(f"warning: {odd}")
+        limited = [val[index] for index in evenly(len(val), self.val_limit)]
+        self.utterances = {"val": Utterances(stores["val"], limited), "test": Utterances(stores["test"], test)}
         self.logs = metadata.read_logs(self.root)
         self._facts = {**metadata.gather(val, self.logs), **metadata.gather(test, self.logs)}
 
@@ -134,11 +136,6 @@ class PairedData(LightningDataModule):
         noises = f"; noise types and SNRs of {len(self.logs)} from log files" if self.logs else ""
         return f"{self.root}: {counts} utterances at {self.spectral.sample_rate} Hz; {self.rule}{noises}"
 
-    @property
-    def sources(self) -> list[Store]:
-        """Stores that training reads."""
-        return [self.store]
-
     def training_set(self, read: bool) -> Any:
         """Return the dataset of training batches; ``read`` as in :class:`Crops`."""
         return Crops(self.store, self.names["train"], self.spectral.samples(self.frames), self.seed, read)
@@ -151,8 +148,7 @@ class PairedData(LightningDataModule):
         workers = self.workers
         if workers is None:
             # A GPU must not wait for the disk, nor for the draws of mixtures, while a CPU has no core to spare.
-            most = 2 if self.resident else 4
-            workers = 0 if device.type == "cpu" else min(most, os.cpu_count() or 1)
+            workers = 0 if device.type == "cpu" else min(2 if self.resident else 4, os.cpu_count() or 1)
         crops = self.training_set(read=self.resident is None)
         order = EpochSampler(crops, self.seed, self.shuffle)
         if trainer:
@@ -171,21 +167,16 @@ class PairedData(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        names = self.names["val"]
-        if self.val_limit is not None and self.val_limit < len(names):
-            names = [names[i * len(names) // self.val_limit] for i in range(self.val_limit)]
-        return utterance_loader(Utterances(self.val_store, names))
+        return utterance_loader(self.utterances["val"])
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return utterance_loader(Utterances(self.test_store, self.names["test"]))
+        return utterance_loader(self.utterances["test"])
 
     def calibration(self, limit: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield up to ``limit`` whole training utterances, evenly spaced: noisy ``[N]`` and its level ``[1]``."""
         names = self.names["train"]
-        utterances = Utterances(self.store, names[:: -(-len(names) // limit)])
-        for index in range(len(utterances)):
-            item = utterances[index]
-            yield item["noisy"], item["level"]
+        for name in names[:: -(-len(names) // limit)]:
+            yield self.store.read(name)[0], torch.from_numpy(self.store.levels[[self.store.rows[name]]])
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.trainer is None or not self.trainer.training:
@@ -193,16 +184,13 @@ class PairedData(LightningDataModule):
         return self.patches(self.augment(self.waveforms(batch), (self.seed, *batch["drawn"])))
 
     def waveforms(self, batch: Batch) -> Batch:
-        """Convert a batch of the training loader, on any device.
-
-        Returns ``{track: float32 [B, N], "level": [B, 1], "bandwidth": [B]}``.
-        """
+        """Return ``{"noisy": [B, N], "clean": [B, N], "level": [B, 1], "bandwidth": [B]}`` of a training batch."""
         if self.resident is None:
             crops = batch["crops"]
         else:
             crops = self.resident.gather(batch["rows"], batch["offsets"], self.spectral.samples(self.frames))
-        tracks = dict(zip(self.store.tracks, to_float(crops), strict=True))
-        return {**tracks, "level": batch["level"], "bandwidth": batch["bandwidth"]}
+        noisy, clean = to_float(crops)
+        return {"noisy": noisy, "clean": clean, "level": batch["level"], "bandwidth": batch["bandwidth"]}
 
     @torch.no_grad()
     def patches(self, batch: Batch) -> Batch:

@@ -1,13 +1,13 @@
 """Files of a corpus, pairs or single tracks: where they are, checks of their headers, and the split of pairs."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from denoiser import audio
-from denoiser.data import schemes
-from denoiser.data.split import FEWEST, PREFIX, hold_out, speaker
+from denoiser.data.split import FEWEST, PREFIX, hold_out, search, speaker
 from denoiser.errors import AudioError, CorpusError
 
 VCTK_HELD_OUT = ("p226", "p287")  # as in SpeechBrain, so that results compare
@@ -20,6 +20,17 @@ PARTS = {
     "val": ("valid", "val", "validation", "dev", "cv"),
     "test": ("test", "testing", "tt"),
 }
+
+# Regular expressions that find the part that twins share, the most telling first: x_fileid_7 and clean_fileid_7 (DNS),
+# a_noisy and a_clean, noisy_a and clean_a, aNoisy and aClean, mixture7 and speech7.
+SCHEMES = (
+    r"fileid_(\d+)",
+    *(rf"(.*){separator}" for separator in ("_", "-", r"\.", " ")),
+    *(rf"(.*/)?[^/{separator}]*{separator}(.*)" for separator in "_- "),
+    r"(.*)(?:[Nn]oisy|[Cc]lean)$",
+    r"(\d+)$",
+    r"(\d+)",
+)
 
 Paths = str | Sequence[str]
 Sides = tuple[Path, Path]  # folders of noisy and clean files
@@ -61,7 +72,7 @@ def vctk_demand(root: Path) -> Folders:
         )
     sides = [unnest(root / name) for name in names]
     train, test, val = zip(sides[::2], sides[1::2], strict=True)
-    return Folders(train, test, VCTK_HELD_OUT, val if all(side.is_dir() for side in val) else None)
+    return Folders(train, test, VCTK_HELD_OUT, val if all(map(Path.is_dir, val)) else None)
 
 
 def folders(root: Path) -> Folders:
@@ -106,42 +117,55 @@ def match(noisy: Path, clean: Path, pattern: str | None = None) -> tuple[Corpus,
     """Return pairs of sound files, sorted by name, and a line a problem.
 
     Twins have one relative name without extension, or agree in what ``pattern`` finds in it; the noisy file's is that
-    of the pair. Raises CorpusError where all names differ by a scheme that a pattern can tell.
+    of the pair. Raises CorpusError where all names differ by a scheme that a pattern can tell, ConfigError where the
+    pattern is no regular expression or is not found.
     """
-    sides: list[dict[str, Path]] = []
-    names: list[list[str]] = []
+    sides: list[dict[str, tuple[str, Path]]] = []
     problems: list[str] = []
     for folder in (noisy, clean):
-        side: dict[str, Path] = {}
+        side: dict[str, tuple[str, Path]] = {}
         try:
             files = audio.list_files(folder)
         except AudioError as error:
             return Corpus(("noisy", "clean"), [], []), [str(error)]
-        names.append([path.relative_to(folder).with_suffix("").as_posix() for path in files])
-        for path, name in zip(files, names[-1], strict=True):
-            key = schemes.key(name, pattern)
+        for path in files:
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            purpose = "find what twins share in every name"
+            key = name if pattern is None else _shared(search("pair", pattern, name, purpose))
             if key in side:
-                problems.append(f"{path}: {side[key].name} has the same name{f', {key}' if pattern else ''}")
-            side[key] = path
+                problems.append(f"{path}: {side[key][1].name} has the same name{f', {key}' if pattern else ''}")
+            side[key] = (name, path)
         sides.append(side)
-    shared = set(sides[0]) & set(sides[1])
+    mine, other = sides
+    pairs = sorted((name, (path, other[key][1])) for key, (name, path) in mine.items() if key in other)
     advice = ""
-    if not shared and not problems:
+    if not pairs and not problems:
+        names = [[name for name, _ in side.values()] for side in sides]
         first, second = names[0][0], names[1][0]
-        if scheme := schemes.seen(*names):
+        if scheme := _scheme(*names):
             like = f"{noisy} has names like '{first}', {clean} like '{second}'"
-            raise CorpusError(f"{like}: data.pair='{scheme}' pairs all {len(names[0])} of them")
+            raise CorpusError(f"{like}: data.pair='{scheme}' pairs all {len(mine)} of them")
         advice = f" (like '{first}' and '{second}'; data.pair= takes a regular expression of what twins share)"
-    for mine, other, folder in ((sides[0], sides[1], clean), (sides[1], sides[0], noisy)):
-        problems += [f"{mine[key]}: no file of this name in {folder.name}/" for key in sorted(set(mine) - set(other))]
-    if problems:
+    for one, twins, folder in ((mine, other, clean), (other, mine, noisy)):
+        problems += [f"{one[key][1]}: no file of this name in {folder.name}/" for key in sorted(set(one) - set(twins))]
+    if advice:
         problems[0] += advice
-    named = {
-        path.relative_to(noisy).with_suffix("").as_posix(): (path, sides[1][key])
-        for key, path in sides[0].items()
-        if key in shared
-    }
-    return Corpus(("noisy", "clean"), sorted(named), [named[name] for name in sorted(named)]), problems
+    return Corpus(("noisy", "clean"), [name for name, _ in pairs], [files for _, files in pairs]), problems
+
+
+def _scheme(noisy: Sequence[str], clean: Sequence[str]) -> str | None:
+    """Return the pattern of SCHEMES that gives each noisy name a clean twin, or None."""
+    for pattern in SCHEMES:
+        found = [[re.search(pattern, name) for name in names] for names in (noisy, clean)]
+        mine, other = ([_shared(match) for match in matches if match] for matches in found)
+        if len(set(mine)) == len(noisy) == len(clean) and set(mine) == set(other):
+            return pattern
+    return None
+
+
+def _shared(match: re.Match[str]) -> str:
+    """Return all groups of a match, or all of it."""
+    return " ".join(filter(None, match.groups())) or match[0]
 
 
 def listed(given: Paths | None) -> list[Path]:
@@ -194,18 +218,16 @@ def check(paths: Sequence[Path]) -> tuple[audio.Info | None, list[str]]:
             infos.append(audio.probe(path))
         except AudioError as error:
             problems.append(str(error))
-    unknown = "holds no samples, or its header does not say how many; convert it to WAV"
-    problems += [f"{info.path}: {unknown}" for info in infos if info.frames == 0]
+            continue
+        if infos[-1].frames == 0:
+            problems.append(f"{path}: holds no samples, or its header does not say how many; convert it to WAV")
     if problems:
         return None, problems
-    first = infos[0]
-    for twin in infos[1:]:
-        if first.sample_rate != twin.sample_rate:
-            return None, [f"{first.path}: {first.sample_rate} Hz, its clean twin {twin.sample_rate} Hz"]
-        if first.frames != twin.frames:
-            return None, [f"{first.path}: {first.frames} samples, its clean twin {twin.frames}"]
-        if first.channels != twin.channels:
-            return None, [f"{first.path}: {first.channels} channels, its clean twin {twin.channels}"]
+    first, last = infos[0], infos[-1]
+    for fact, unit in (("sample_rate", "Hz"), ("frames", "samples"), ("channels", "channels")):
+        noisy, clean = getattr(first, fact), getattr(last, fact)
+        if noisy != clean:
+            return None, [f"{first.path}: {noisy} {unit}, its clean twin {clean} {unit}"]
     return first, []
 
 

@@ -54,10 +54,8 @@ def prepare(corpora: Sequence[Corpus], sample_rate: int, cache: Path, problems: 
 
 def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder: Path) -> list[str]:
     """Write one store, or none if files are damaged; returns a line for each of those."""
-    lengths = []
-    for info in infos:
-        old, new = ratio(info.sample_rate, sample_rate)
-        lengths.append(math.ceil(info.frames * new / old))
+    ratios = [ratio(info.sample_rate, sample_rate) for info in infos]
+    lengths = [math.ceil(info.frames * new / old) for info, (old, new) in zip(infos, ratios, strict=True)]
     starts = np.cumsum([0, *lengths]).tolist()
 
     def convert(index: int) -> tuple[float, float] | str:

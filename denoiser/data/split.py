@@ -29,7 +29,7 @@ def speaker(name: str, pattern: str | None = None) -> str:
     :func:`known_speaker`, else the folder. Raises ConfigError if the pattern is wrong or not found.
     """
     if pattern is not None:
-        return _search("speaker", pattern, name)
+        return _label("speaker", pattern, name)
     return known_speaker(name) or PurePosixPath(name).parent.as_posix()
 
 
@@ -46,7 +46,7 @@ def recording(name: str, pattern: str | None = None) -> str:
     else the file.
     """
     if pattern is not None:
-        return _search("recording", pattern, name)
+        return _label("recording", pattern, name)
     path = PurePosixPath(name)
     if re.fullmatch(r"ch\d+", path.stem):
         return path.parent.as_posix()
@@ -54,14 +54,20 @@ def recording(name: str, pattern: str | None = None) -> str:
     return found[0] if found else name
 
 
-def _search(kind: str, pattern: str, name: str) -> str:
+def _label(kind: str, pattern: str, name: str) -> str:
+    found = search(kind, pattern, name, f"name the {kind} of every file")
+    return next(filter(None, found.groups()), found[0])
+
+
+def search(setting: str, pattern: str, name: str, purpose: str) -> re.Match[str]:
+    """Return what the regular expression of ``data.<setting>`` finds in a name; ConfigError for a wrong or no match."""
     try:
         found = re.search(pattern, name)
     except re.error as error:
-        raise ConfigError(f"data.{kind}={pattern}: not a regular expression ({error})") from error
+        raise ConfigError(f"data.{setting}={pattern}: not a regular expression ({error})") from error
     if not found:
-        raise ConfigError(f"data.{kind}={pattern}: not found in {name}; it has to name the {kind} of every file")
-    return next((group for group in found.groups() if group), found[0])
+        raise ConfigError(f"data.{setting}={pattern}: not found in {name}; it has to {purpose}")
+    return found
 
 
 def divide(

@@ -1,18 +1,22 @@
 """Transforms of an augmentation: of speed, noises, filters and levels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from denoiser.audio.resampling import match_length, resample
-from denoiser.data.augment import Pair, Transform, check_bounds, column, nonzero, to_device
+from denoiser.data.activity import amplitude
+from denoiser.data.augment import Pair, Range, Transform, check_bounds, column, log_uniform, nonzero, to_device, uniform
 from denoiser.spectral import Spectral
 
 FADE_SECONDS = 0.01  # of a splice
 
 
+@dataclass(kw_only=True)
 class NoiseSpeed(Transform):
     """Noise alone faster or slower, as of a tape, and in half of the rows backwards.
 
@@ -21,15 +25,15 @@ class NoiseSpeed(Transform):
     """
 
     place = 0
+    limits: ClassVar = {"low, high": (0.5, 2)}
 
-    def __init__(self, low: float = 0.7, high: float = 1.4, probability: float = 1.0) -> None:
-        super().__init__(probability)
-        check_bounds("low, high", low, high, low=0.5, high=2)
-        self.low, self.high = low, high
+    low: float = 0.7
+    high: float = 1.4
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         rows, length = noise.shape
-        percent = np.rint(100 * log_uniform(rng, (self.low, self.high), rows)).astype(int)
+        low, high = np.log((self.low, self.high))
+        percent = np.rint(100 * np.exp(rng.uniform(low, high, rows))).astype(int)
         changed = torch.empty_like(noise)
         for chosen, resampled in at_speeds(noise, percent):
             copies = -(-length // resampled.shape[-1])
@@ -38,6 +42,7 @@ class NoiseSpeed(Transform):
         return torch.where(backwards, changed.flip(-1), changed), clean
 
 
+@dataclass(kw_only=True)
 class Speed(Transform):
     """Speech and noise faster or slower by one factor, as of a tape (Ko et al. 2015, Audio augmentation).
 
@@ -47,11 +52,10 @@ class Speed(Transform):
 
     place = 1
     keeps_level = True  # what enters or leaves the crop says nothing about the utterance
+    limits: ClassVar = {"low, high": (0.5, 2)}
 
-    def __init__(self, low: float = 0.9, high: float = 1.1, probability: float = 1.0) -> None:
-        super().__init__(probability)
-        check_bounds("low, high", low, high, low=0.5, high=2)
-        self.low, self.high = low, high
+    low: float = 0.9
+    high: float = 1.1
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         percent = rng.integers(round(100 * self.low), round(100 * self.high), size=len(noise), endpoint=True)
@@ -62,6 +66,7 @@ class Speed(Transform):
         return changed[0], changed[1]
 
 
+@dataclass(kw_only=True)
 class Remix(Transform):
     """Noises exchanged within the batch (Défossez et al. 2020, Real time speech enhancement in the waveform domain).
 
@@ -75,6 +80,7 @@ class Remix(Transform):
         return noise[other] * (level / nonzero(level[other])), clean
 
 
+@dataclass(kw_only=True)
 class Shift(Transform):
     """Circular shift of the noise, with its sign inverted in half of the rows; the joint can click."""
 
@@ -89,41 +95,42 @@ class Shift(Transform):
         return noise.gather(1, index) * sign, clean
 
 
+@dataclass(kw_only=True)
 class SNR(Transform):
     """Noise louder or softer: the SNR of the recording plus ``low`` to ``high`` dB (Braun and Tashev 2020)."""
 
     place = 4
+    limits: ClassVar = {"low, high": (-60, 60)}
 
-    def __init__(self, low: float = -5.0, high: float = 5.0, probability: float = 1.0) -> None:
-        super().__init__(probability)
-        check_bounds("low, high", low, high, low=-60, high=60)
-        self.low, self.high = low, high
+    low: float = -5.0
+    high: float = 5.0
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
-        decibels = column(rng.uniform(self.low, self.high, len(noise)), noise)
-        return noise * 10 ** (-decibels / 20), clean
+        return noise * amplitude(-uniform(rng, (self.low, self.high), noise)), clean
 
 
+@dataclass(kw_only=True)
 class BandStop(Transform):
     """One band removed from speech and noise: up to the share ``width`` of the mel scale (Défossez et al. 2020)."""
 
     place = 5
+    limits: ClassVar = {"width": (0, 1)}
 
-    def __init__(self, sample_rate: int, width: float = 0.2, probability: float = 1.0) -> None:
-        super().__init__(probability)
-        check_bounds("width", width, low=0, high=1)
-        self.sample_rate, self.width = sample_rate, width
+    sample_rate: int
+    width: float = 0.2
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         width = rng.uniform(0, self.width, len(noise))
         first = rng.random(len(noise)) * (1 - width)
         top = np.log10(1 + self.sample_rate / 2 / 700)
-        low, high = (700 * (10 ** (share * top) - 1) for share in (first, first + width))
-        kernel = lowpass(column(low, noise), self.sample_rate) - lowpass(column(high, noise), self.sample_rate)
+        edges = (700 * (10 ** (share * top) - 1) for share in (first, first + width))
+        low, high = (lowpass(column(edge, noise), self.sample_rate) for edge in edges)
+        kernel = low - high
         kernel[:, kernel.shape[1] // 2] += 1
         return convolve(noise, clean, kernel)
 
 
+@dataclass(kw_only=True)
 class BandLimit(Transform):
     """Speech and noise through a narrow channel, with a lower and an upper cut-off, each drawn log-uniformly.
 
@@ -132,27 +139,21 @@ class BandLimit(Transform):
 
     place = 6
 
-    def __init__(
-        self,
-        sample_rate: int,
-        low: Sequence[float] = (50.0, 400.0),
-        high: Sequence[float] = (3000.0, 7500.0),
-        probability: float = 1.0,
-    ) -> None:
-        super().__init__(probability)
-        if not all(isinstance(edge, Sequence) and len(edge) == 2 for edge in (low, high)):
-            raise ValueError("low, high: expected two frequencies each")
-        check_bounds("low", *low, low=1, high=sample_rate / 2)
-        check_bounds("high", *high, low=max(low), high=1e6)
-        self.sample_rate, self.low, self.high = sample_rate, low, high
+    sample_rate: int
+    low: Range = (50.0, 400.0)
+    high: Range = (3000.0, 7500.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds("low", self.low, (1, self.sample_rate / 2))
+        check_bounds("high", self.high, (self.low[1], 1e6))
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
-        ranges = np.log([self.low, self.high])
-        low, high = np.exp(rng.uniform(ranges[:, :1], ranges[:, 1:], (2, len(noise))))
-        kernel = lowpass(column(high, noise), self.sample_rate) - lowpass(column(low, noise), self.sample_rate)
-        return convolve(noise, clean, kernel)
+        low, high = (lowpass(log_uniform(rng, limits, noise), self.sample_rate) for limits in (self.low, self.high))
+        return convolve(noise, clean, high - low)
 
 
+@dataclass(kw_only=True)
 class Clip(Transform):
     """Noisy clipped as by a converter, ``low`` to ``high`` dB above the level of the utterance.
 
@@ -160,18 +161,17 @@ class Clip(Transform):
     """
 
     place = 7
+    limits: ClassVar = {"low, high": (0, 60)}
 
-    def __init__(self, low: float = 9.0, high: float = 15.0, probability: float = 1.0) -> None:
-        super().__init__(probability)
-        check_bounds("low, high", low, high, low=0, high=60)
-        self.low, self.high = low, high
+    low: float = 9.0
+    high: float = 15.0
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
-        decibels = column(rng.uniform(self.low, self.high, len(noise)), noise)
-        limit = level * 10 ** (decibels / 20)
+        limit = level * amplitude(uniform(rng, (self.low, self.high), noise))
         return (clean + noise).clamp(-limit, limit) - clean, clean
 
 
+@dataclass(kw_only=True)
 class Gain(Transform):
     """Speech and noise louder or softer by up to ``decibels``, drawn uniformly, while the level stays.
 
@@ -180,17 +180,16 @@ class Gain(Transform):
 
     place = 8
     keeps_level = True
+    limits: ClassVar = {"decibels": (0, 60)}
 
-    def __init__(self, decibels: float = 15.0, probability: float = 1.0) -> None:
-        super().__init__(probability)
-        check_bounds("decibels", decibels, low=0, high=60)
-        self.decibels = decibels
+    decibels: float = 15.0
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
-        gain = 10 ** (column(rng.uniform(-self.decibels, self.decibels, len(noise)), noise) / 20)
+        gain = amplitude(uniform(rng, (-self.decibels, self.decibels), noise))
         return noise * gain, clean * gain
 
 
+@dataclass(kw_only=True)
 class Splice(Transform):
     """Another recording of the batch from a random moment on, as in an interview: another voice, noise and level.
 
@@ -199,26 +198,23 @@ class Splice(Transform):
 
     place = 9
     joins_rows = True
+    limits: ClassVar = {"decibels": (0, 60)}
 
-    def __init__(self, sample_rate: int, decibels: float = 25.0, probability: float = 1.0) -> None:
-        super().__init__(probability)
-        check_bounds("decibels", decibels, low=0, high=60)
-        self.sample_rate, self.decibels = sample_rate, decibels
+    sample_rate: int
+    decibels: float = 25.0
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
-        rows, length = noise.shape
-        moment = column(rng.uniform(0, length / self.sample_rate, rows), noise)
-        since = torch.arange(length, device=noise.device) / self.sample_rate - moment
-        after = (since / FADE_SECONDS).clamp(0, 1)
-        decibels = column(rng.uniform(-self.decibels, self.decibels, rows), noise)
-        after_gain = after * 10 ** (decibels / 20) * level / nonzero(level.roll(1, 0))
+        after = (since_moment(rng, noise, self.sample_rate) / FADE_SECONDS).clamp(0, 1)
+        gain = amplitude(uniform(rng, (-self.decibels, self.decibels), noise))
+        after_gain = after * gain * level / nonzero(level.roll(1, 0))
         before_gain = 1 - after
-        silent = rng.integers(3, size=rows)
+        silent = rng.integers(3, size=len(noise))
         noise_before, noise_after = (column(silent != part, noise) for part in (0, 1))
         spliced = clean * before_gain + clean.roll(1, 0) * after_gain
         return noise * before_gain * noise_before + noise.roll(1, 0) * after_gain * noise_after, spliced
 
 
+@dataclass(kw_only=True)
 class LevelChange(Transform):
     """Level that changes at a random moment of the crop, in one of three ways, each as often.
 
@@ -229,40 +225,27 @@ class LevelChange(Transform):
     """
 
     place = 10
+    limits: ClassVar = {"decibels": (0, 60), "ramp": (0.001, 10), "bang": (0, 60), "decay": (0.001, 10)}
 
-    def __init__(
-        self,
-        sample_rate: int,
-        decibels: float = 25.0,
-        ramp: Sequence[float] = (0.02, 0.3),
-        bang: Sequence[float] = (10.0, 40.0),
-        decay: Sequence[float] = (0.05, 1.0),
-        probability: float = 1.0,
-    ) -> None:
-        super().__init__(probability)
-        if not all(isinstance(limits, Sequence) and len(limits) == 2 for limits in (ramp, bang, decay)):
-            raise ValueError("ramp, bang, decay: expected two numbers each")
-        check_bounds("decibels", decibels, low=0, high=60)
-        check_bounds("ramp", *ramp, low=0.001, high=10)
-        check_bounds("bang", *bang, low=0, high=60)
-        check_bounds("decay", *decay, low=0.001, high=10)
-        self.sample_rate, self.decibels, self.ramp, self.bang, self.decay = sample_rate, decibels, ramp, bang, decay
+    sample_rate: int
+    decibels: float = 25.0
+    ramp: Range = (0.02, 0.3)
+    bang: Range = (10.0, 40.0)
+    decay: Range = (0.05, 1.0)
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         rows, length = noise.shape
         is_step, is_bang, is_start = (np.arange(3)[:, None] == rng.integers(3, size=rows)).astype(float)
-        moment = column(rng.uniform(0, length / self.sample_rate, rows), noise)
-        since = torch.arange(length, device=noise.device) / self.sample_rate - moment
+        since = since_moment(rng, noise, self.sample_rate)
         begun = (since >= 0).to(noise.dtype)
 
-        decibels = column(is_step * rng.uniform(-self.decibels, self.decibels, rows), noise)
-        ramp = column(log_uniform(rng, self.ramp, rows), noise)
+        decibels = column(is_step, noise) * uniform(rng, (-self.decibels, self.decibels), noise)
+        ramp = log_uniform(rng, self.ramp, noise)
         gain = torch.exp((since / ramp).clamp(0, 1) * (decibels * np.log(10) / 20))
         follows = column(rng.integers(2, size=rows), noise)
 
-        low, high = self.bang
-        loudness = level * column(is_bang * 10 ** (rng.uniform(low, high, rows) / 20), noise)
-        decay = column(log_uniform(rng, self.decay, rows), noise)
+        loudness = level * column(is_bang * 10 ** (rng.uniform(*self.bang, rows) / 20), noise)
+        decay = log_uniform(rng, self.decay, noise)
         fading = begun * torch.exp(since.clamp(min=0) * (-3 * np.log(10) / decay))
         # One noise for the bangs of all rows: drawing it takes longer than everything else.
         bang = column(rng.standard_normal(length, np.float32), noise).T * fading * loudness
@@ -271,6 +254,7 @@ class LevelChange(Transform):
         return (noise * torch.where(follows > 0, gain, 1.0) + bang) * present, clean * gain * present
 
 
+@dataclass(kw_only=True)
 class Rumble(Transform):
     """Rumble added to the noise, as of wind, handling or a road, at ``decibels`` of the utterance's level.
 
@@ -278,20 +262,11 @@ class Rumble(Transform):
     """
 
     place = 11
+    limits: ClassVar = {"hertz": (1, 200), "decibels": (-80, 20)}
 
-    def __init__(
-        self,
-        sample_rate: int,
-        hertz: Sequence[float] = (8.0, 80.0),
-        decibels: Sequence[float] = (-35.0, 0.0),
-        probability: float = 1.0,
-    ) -> None:
-        super().__init__(probability)
-        if not all(isinstance(limits, Sequence) and len(limits) == 2 for limits in (hertz, decibels)):
-            raise ValueError("hertz, decibels: expected two numbers each")
-        check_bounds("hertz", *hertz, low=1, high=200)
-        check_bounds("decibels", *decibels, low=-80, high=20)
-        self.sample_rate, self.hertz, self.decibels = sample_rate, hertz, decibels
+    sample_rate: int
+    hertz: Range = (8.0, 80.0)
+    decibels: Range = (-35.0, 0.0)
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         rows, length = noise.shape
@@ -299,12 +274,11 @@ class Rumble(Transform):
         count = min(spectrum.shape[1], round(2 * self.hertz[1] * length / self.sample_rate))
         values = to_device(rng.standard_normal((rows, count, 2), np.float32), noise.device)
         place = torch.arange(count, device=noise.device) * (self.sample_rate / length)
-        cutoff = column(log_uniform(rng, self.hertz, rows), noise)
+        cutoff = log_uniform(rng, self.hertz, noise)
         gain = 1 / (1 + (place / cutoff) ** 4)
         spectrum[:, :count] = torch.view_as_complex(values) * gain
         rumble = torch.fft.irfft(spectrum, length)
-        low, high = self.decibels
-        loudness = level * 10 ** (column(rng.uniform(low, high, rows), noise) / 20)
+        loudness = level * amplitude(uniform(rng, self.decibels, noise))
         return noise + rumble * (loudness / nonzero(Spectral.level(rumble))), clean
 
 
@@ -315,10 +289,10 @@ def at_speeds(sounds: Tensor, percent: np.ndarray) -> Iterator[tuple[Tensor, Ten
         yield rows, resample(sounds[..., rows, :], int(value), 100)
 
 
-def log_uniform(rng: np.random.Generator, limits: Sequence[float], count: int) -> np.ndarray:
-    """Draw ``[count]`` numbers between two limits, small ones as often as large ones."""
-    low, high = np.log(limits)
-    return np.exp(rng.uniform(low, high, count))
+def since_moment(rng: np.random.Generator, like: Tensor, sample_rate: int) -> Tensor:
+    """Draw a moment for each row of ``like [B, N]``; returns the seconds since then at each sample, ``[B, N]``."""
+    moment = uniform(rng, (0, like.shape[-1] / sample_rate), like)
+    return torch.arange(like.shape[-1], device=like.device) / sample_rate - moment
 
 
 def lowpass(cutoff: Tensor, sample_rate: int) -> Tensor:

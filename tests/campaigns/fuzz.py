@@ -10,25 +10,25 @@ that failed. Inputs follow from the seed: ``only=KIND:NUMBER`` tries one again a
 
 import json
 import os
-import select
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from denoiser import errors
 from denoiser.cli.arguments import key_values, whole
 from denoiser.evaluation import tables
+from tests.campaigns.fuzzing import worker
 from tests.campaigns.fuzzing.kinds import KINDS
 
-ROOT = Path(__file__).parents[2]
-WORKER = ["-m", "tests.campaigns.fuzzing.worker"]  # arguments of Python
+SERVE = worker.serve
 COMPUTING, WAITING = 10.0, 30.0  # seconds that an input may take
 STARTING = 300.0  # seconds for imports and for what a kind makes first
 
@@ -38,45 +38,42 @@ class Worker:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder  # for its files, which are left there when it dies
-        self.process: subprocess.Popen[bytes] | None = None
-        self.starts = 0
+        self._start()
+
+    def _start(self) -> None:
+        os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HYDRA_FULL_ERROR": "0"}
+        processes = get_context("spawn")
+        self.pipe, its_end = processes.Pipe()
+        self.process = processes.Process(target=SERVE, args=(its_end, self.folder))
+        self.process.start()
+        its_end.close()
         self.ready: set[str] = set()
 
     def try_(self, seed: int, kind: str, number: int) -> dict[str, Any]:
         """Return the result of one input, see :mod:`tests.campaigns.fuzzing.worker`."""
-        if self.process is None or self.process.poll() is not None:
+        if not self.process.is_alive():
+            self.close()
             self._start()
-        assert self.process is not None
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        first = kind not in self.ready
+        allowed = (COMPUTING, WAITING) if kind in self.ready else (STARTING, STARTING)
         begin, computed = time.monotonic(), self._computed()
-        self.process.stdin.write(f"{seed} {kind} {number}\n".encode())
-        self.process.stdin.flush()
-        while not select.select([self.process.stdout], [], [], 0.5)[0]:
+        self.pipe.send((seed, kind, number))
+        while not self.pipe.poll(0.5):
             waited, busy = time.monotonic() - begin, self._computed() - computed
-            allowed = (STARTING, STARTING) if first else (COMPUTING, WAITING)
             if busy > allowed[0] or waited > allowed[1]:
                 self.close()
                 return {"result": "failed", "detail": f"a hang: {busy:.0f} s of computing, {waited:.0f} s in all"}
-        if line := self.process.stdout.readline():
-            self.ready.add(kind)
-            return dict(json.loads(line))
-        code = self.process.wait()
-        self.close()
-        return {"result": "failed", "detail": f"the process died: {'signal' if code < 0 else 'exit code'} {abs(code)}"}
-
-    def _start(self) -> None:
-        self.starts += 1
-        self.ready = set()
-        command = [sys.executable, *WORKER, self.folder]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HYDRA_FULL_ERROR": "0"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)  # type: ignore[call-overload]
+        try:
+            answer: dict[str, Any] = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            code = self.process.exitcode or 0
+            cause = f"{'signal' if code < 0 else 'exit code'} {abs(code)}"
+            return {"result": "failed", "detail": f"the process died: {cause}"}
+        self.ready.add(kind)
+        return answer
 
     def _computed(self) -> float:
         """Return the seconds of CPU time so far, with those of its children that have ended."""
-        assert self.process is not None
         try:
             fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -84,13 +81,11 @@ class Worker:
         return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            for pipe in (self.process.stdin, self.process.stdout):
-                if pipe is not None:
-                    pipe.close()
-            self.process = None
+        self.pipe.close()
+        # It ends where it waits for the next input.
+        self.process.join(2.0)
+        self.process.kill()
+        self.process.join()
 
 
 @dataclass
@@ -119,30 +114,23 @@ def campaign(inputs: int, seed: int = 0, kinds: list[str] | None = None) -> Iter
     shares = sum(KINDS[kind].share for kind in chosen)
     counts = {kind: max(1, round(inputs * KINDS[kind].share / shares)) for kind in chosen}
     tallies = {kind: Tally() for kind in chosen}
-    with working() as worker:
+    with working() as process, tqdm(total=sum(counts.values()), unit="input", disable=None) as bar:
         for round_ in range(ROUNDS):
             for kind, count in counts.items():
                 for number in range(count * round_ // ROUNDS, count * (round_ + 1) // ROUNDS):
-                    tallies[kind].add(number, worker.try_(seed, kind, number))
-                show(
-                    f"round {round_ + 1} of {ROUNDS}: {kind}, {sum(len(t.failures) for t in tallies.values())} failures"
-                )
+                    tallies[kind].add(number, process.try_(seed, kind, number))
+                    bar.update()
+                bar.set_postfix(kind=kind, failures=sum(len(t.failures) for t in tallies.values()))
             yield tallies
 
 
 @contextmanager
 def working() -> Iterator[Worker]:
-    with tempfile.TemporaryDirectory(prefix="fuzz-", ignore_cleanup_errors=True) as folder:
-        worker = Worker(folder)
-        try:
-            yield worker
-        finally:
-            worker.close()
-
-
-def show(line: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="fuzz-", ignore_cleanup_errors=True) as folder,
+        closing(Worker(folder)) as process,
+    ):
+        yield process
 
 
 def table(tallies: Mapping[str, Tally]) -> str:
@@ -166,8 +154,8 @@ def main(arguments: list[str]) -> int:
     inputs, seed = whole(given, "inputs", 1, 10**9), whole(given, "seed", 0, 10**9)
     if given["only"]:
         kind, _, number = given["only"].partition(":")
-        with working() as worker:
-            answer = worker.try_(seed, kind, int(number))
+        with working() as process:
+            answer = process.try_(seed, kind, int(number))
         print(json.dumps(answer, indent=1))
         return int(answer["result"] == "failed")
     kinds = given["kinds"].split(",") if given["kinds"] else list(KINDS)

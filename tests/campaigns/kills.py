@@ -22,9 +22,9 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -65,29 +65,23 @@ def mark(owner: object, name: str, code: int, board: mmap.mmap) -> None:
     setattr(owner, name, marked)
 
 
-def program(board: Path, script: str, arguments: list[str]) -> None:
-    """Run a script to its end, and end the process."""
-    code: object = 0
+def program(board: Path, script: str, arguments: list[str], cwd: Path, log: Path) -> None:
+    """Run a script to its end, in a process group of its own."""
+    os.setsid()
+    os.chdir(cwd)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
     sys.argv = [str(ROOT / script), *arguments]
     with open(board, "r+b") as file:
         shared = mmap.mmap(file.fileno(), 1)
     for module, kind, name, place in MARKED:
-        found = importlib.import_module(module)
-        mark(getattr(found, kind), name, place, shared)
-    try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
+        mark(getattr(importlib.import_module(module), kind), name, place, shared)
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 class Runs:
-    """Starter and killer of the program, in process groups of its own."""
+    """Starter and killer of the program."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.draw = folder, random.Random(seed)
@@ -95,34 +89,23 @@ class Runs:
         self.board.write_bytes(b"\0")
         self.usual: dict[str, float] = {}  # seconds that an uninterrupted run is there
 
-    def start(self, kind: str, arguments: list[str], cwd: Path, log: Path) -> int:
-        script = "infer.py" if kind == "infer" else "train.py"
-        self.board.write_bytes(b"\0")
-        cwd.mkdir(parents=True, exist_ok=True)
-        if pid := os.fork():
-            return pid
-        os.setsid()
-        os.chdir(cwd)
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        program(self.board, script, arguments)
-        return 0
-
-    def watch(self, pid: int, kind: str, target: str = "", after: float = 0.0) -> tuple[int | None, dict[str, float]]:
-        """Wait for its end, or kill it when it has been at ``target`` for ``after`` seconds.
+    def run(
+        self, kind: str, arguments: list[str], cwd: Path, log: Path, target: str = "", after: float = 0.0
+    ) -> tuple[int | None, dict[str, float]]:
+        """Run the program to its end, or kill it when it has been at ``target`` for ``after`` seconds.
 
         Returns its exit code, or None where it was killed, and the seconds it was at each place; the last entry is the
         place where it was at the end.
         """
+        script = "infer.py" if kind == "infer" else "train.py"
+        self.board.write_bytes(b"\0")
+        cwd.mkdir(parents=True, exist_ok=True)
+        process = get_context("fork").Process(target=program, args=(self.board, script, arguments, cwd, log))
+        process.start()
         seconds: dict[str, float] = {}
         last = time.perf_counter()
         with self.board.open("rb") as board:
-            while True:
-                ended, status = os.waitpid(pid, os.WNOHANG)
-                if ended:
-                    return os.waitstatus_to_exitcode(status), seconds
+            while process.is_alive():
                 board.seek(0)
                 place = PLACES[board.read(1)[0]]
                 if kind == "sweep" and place != PLACES[0]:
@@ -131,11 +114,12 @@ class Runs:
                 seconds[place] = seconds.pop(place, 0.0) + now - last
                 last = now
                 if place == target and seconds[place] >= after:
-                    os.killpg(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.join()
                     board.seek(0)
                     return None, {**seconds, "": board.read(1)[0]}
                 time.sleep(0.0005)
+        return process.exitcode, seconds
 
 
 def write_corpus(folder: Path, count: int) -> None:
@@ -210,7 +194,7 @@ def trial(runs: Runs, kind: str, arguments: list[str], cwd: Path, targets: list[
     saved, log = 0, cwd.with_suffix(".log")
     for target in [*targets, ""]:
         after = runs.draw.uniform(0, runs.usual.get(target, 0.0) / 2)
-        code, seconds = runs.watch(runs.start(kind, arguments, cwd, log), kind, target, after)
+        code, seconds = runs.run(kind, arguments, cwd, log, target, after)
         if kind == "train" and (said := epochs(log)) and said[0] <= saved:
             wrong.append(f"{cwd}: epoch {said[0]} was done again, after a checkpoint of epoch {saved}")
         if code is None:
@@ -254,7 +238,7 @@ def main(arguments: list[str]) -> int:
         if not wanted:
             continue
         log = folder / f"{kind}.log"
-        code, runs_seconds = runs.watch(runs.start(kind, arguments, folder / kind, log), kind)
+        code, runs_seconds = runs.run(kind, arguments, folder / kind, log)
         if code:
             raise SystemExit(f"{kind}: exit code {code} without a kill: {log.read_text()[-2000:]}")
         runs.usual |= runs_seconds

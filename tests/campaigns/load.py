@@ -12,9 +12,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,35 +49,33 @@ def anonymous(process: int) -> float:
 
 def hammer(work: Callable[[int, int], bool], threads: int, minutes: float, process: int) -> list[str]:
     """Call ``work(thread, count)``, which returns whether its answer was right; returns a row of counts and memory."""
-    end, done, wrong, heard, memory = time.monotonic() + 60 * minutes, [0], [], [0.0], []
-    lock = threading.Lock()
+    end = time.monotonic() + 60 * minutes
+    memory = []
 
-    def one(thread: int) -> None:
-        count = thread
+    def one(thread: int) -> list[tuple[int, bool]]:
+        answers, count = [], thread
         while time.monotonic() < end:
             try:
                 right = work(thread, count)
             except Exception as error:
-                right, said = False, repr(error)[:200]
-                print(said, file=sys.stderr)
-            with lock:
-                done[0] += 1
-                heard[0] += SECONDS[count % len(SECONDS)]
-                if not right:
-                    wrong.append(count)
+                right = False
+                print(repr(error)[:200], file=sys.stderr)
+            answers.append((count, right))
             count += 7  # has nothing in common with the number of clips
+        return answers
 
-    workers = [threading.Thread(target=one, args=(thread,)) for thread in range(threads)]
-    for worker in workers:
-        worker.start()
-    with tqdm(total=round(60 * minutes), unit="s", disable=None) as bar:
-        while any(worker.is_alive() for worker in workers):
+    with ThreadPoolExecutor(threads) as pool, tqdm(total=round(60 * minutes), unit="s", disable=None) as bar:
+        futures = [pool.submit(one, thread) for thread in range(threads)]
+        while not all(future.done() for future in futures):
             memory.append(anonymous(process))
             time.sleep(1)
             bar.update()
+    answers = [answer for future in futures for answer in future.result()]
+    wrong = sum(not right for _, right in answers)
+    heard = sum(SECONDS[count % len(SECONDS)] for count, _ in answers)
     tenth = max(1, len(memory) // 10)
     early, late = statistics.median(memory[tenth : 2 * tenth] or memory), statistics.median(memory[-tenth:])
-    return [f"{done[0]}", f"{len(wrong)}", f"{heard[0] / minutes / 60:.1f}", f"{early:.0f}", f"{late:.0f}"]
+    return [f"{len(answers)}", f"{wrong}", f"{heard / minutes / 60:.1f}", f"{early:.0f}", f"{late:.0f}"]
 
 
 def api(checkpoint: str, folder: Path, threads: int, minutes: float) -> list[str]:

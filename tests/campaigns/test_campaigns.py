@@ -1,8 +1,12 @@
 """Each campaign in small. Run by hand: pytest tests/campaigns/test_campaigns.py."""
 
+import ctypes
+import itertools
 import random
 
+from denoiser.errors import DenoiserError
 from tests.campaigns import fuzz, kills, load
+from tests.campaigns.fuzzing import kinds, worker
 from tests.campaigns.fuzzing.mutation import altered, damaged
 
 CHEAP = "wav flac ogg mp3 aiff pipe ckpt-bytes ckpt-pickle ckpt-tree ckpt-load log ranking".split()
@@ -29,46 +33,36 @@ def test_an_input_follows_from_its_seed():
     assert tree == {"a": [1, {"b": 2}]}
 
 
-def test_a_process_that_dies_hangs_or_swells_is_a_failure(tmp_path, monkeypatch):
-    (tmp_path / "hostile.py").write_text(HOSTILE)
-    monkeypatch.setattr(fuzz, "WORKER", [str(tmp_path / "hostile.py")])
-    monkeypatch.setattr(fuzz, "COMPUTING", 1.0)
-    with fuzz.working() as worker:
-        found = [worker.try_(0, kind, 0) for kind in ("fine", "died", "fine", "spins", "swells", "raises", "lines")]
+def test_a_process_that_dies_hangs_or_swells_is_a_failure(monkeypatch):
+    monkeypatch.setattr(fuzz, "SERVE", serve_hostile)
+    monkeypatch.setattr(fuzz, "STARTING", 60.0)
+    with fuzz.working() as process:
+        found = [process.try_(0, kind, 0) for kind in ("fine", "died", "fine", "spins", "swells", "raises", "lines")]
     assert [answer["result"] for answer in found if answer["result"] != "failed"] == ["accepted", "accepted"]
     reasons = ["signal 11", "a hang", "more memory", "ZeroDivisionError", "not one clear line"]
     for reason, answer in zip(reasons, [a for a in found if a["result"] == "failed"], strict=True):
         assert reason in answer["detail"]
 
 
-HOSTILE = f"""
-import sys
-sys.path.insert(0, {str(fuzz.ROOT)!r})
-from tests.campaigns.fuzzing import kinds, worker
-from denoiser.errors import DenoiserError
-
-class Bad(DenoiserError):
+class TwoLinesError(DenoiserError):
     __str__ = Exception.__str__
 
-def died(rng, folder):
-    import ctypes
-    ctypes.string_at(0)
 
-def spins(rng, folder):
-    while True:
-        pass
+def raise_lines():
+    raise TwoLinesError("one\ntwo")
 
-def swells(rng, folder):
-    len(bytearray(b"x") * (1200 << 20))
 
-def raises(rng, folder):
-    1 / 0
-
-def lines(rng, folder):
-    raise Bad("one\\ntwo")
-
-found = dict(fine=lambda rng, folder: None, died=died, spins=spins, swells=swells, raises=raises, lines=lines)
-kinds.KINDS.clear()
-kinds.KINDS.update({{name: kinds.Kind(1, lambda _, f=f: f) for name, f in found.items()}})
-worker.main()
-"""
+def serve_hostile(pipe, folder):
+    """Serve inputs that are no files, and harm."""
+    harms = {
+        "fine": lambda: None,
+        "died": lambda: ctypes.string_at(0),
+        "spins": lambda: all(itertools.repeat(True)),
+        "swells": lambda: len(bytearray(b"x") * (1200 << 20)),
+        "raises": lambda: 1 / 0,
+        "lines": raise_lines,
+    }
+    kinds.KINDS.clear()
+    for name, harm in harms.items():
+        kinds.KINDS[name] = kinds.Kind(1, lambda _, harm=harm: lambda rng, folder: harm())
+    worker.serve(pipe, folder)

@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import pytest
@@ -30,8 +31,6 @@ def test_missing_folders_are_named(tmp_path):
         pairs.vctk_demand(tmp_path)
     with pytest.raises(CorpusError, match=r"noisy/ and clean/.*it holds noisy_trainset_28spk_wav;.*data=vctk_demand"):
         pairs.folders(tmp_path)
-    with pytest.raises(CorpusError, match=r"download root=.*data=folders data.root=FOLDER.*data=synthetic"):
-        pairs.vctk_demand(tmp_path / "nowhere")
     (tmp_path / "mine/train/clean").mkdir(parents=True)
     with pytest.raises(CorpusError, match=r"it holds train;.*data=folders"):
         pairs.vctk_demand(tmp_path / "mine")
@@ -62,27 +61,23 @@ def test_a_split_of_its_own_is_found_under_the_names_that_people_give_it(tmp_pat
         assert sides == tuple(tmp_path / place.format(part=part, side=side) for side in ("noisy", "clean"))
 
 
+def write_sounds(root, *names):
+    for name in names:
+        audio.write(root / name, torch.full((1, 10), 0.1), 16_000)
+
+
 def test_pairing_is_by_name_whatever_the_format(tmp_path):
-    voice = make_voice(0.2, 16_000)
-    for name in ("noisy/a/x.wav", "noisy/b/x.wav", "clean/a/x.flac", "clean/b/x.wav"):
-        audio.write(tmp_path / name, voice, 16_000)
+    write_sounds(tmp_path, "noisy/a/x.wav", "noisy/b/x.wav", "clean/a/x.flac", "clean/b/x.wav")
     matched, problems = pairs.match(tmp_path / "noisy", tmp_path / "clean")
     assert matched.names == ["a/x", "b/x"]
     assert [[path.name for path in paths] for paths in matched.files] == [["x.wav", "x.flac"], ["x.wav", "x.wav"]]
     assert not problems
 
 
-def test_files_without_a_twin_are_one_error(tmp_path):
-    voice = make_voice(0.1, 16_000)
-    for i in range(12):
-        audio.write(tmp_path / f"noisy/n{i:02d}.wav", voice, 16_000)
-    audio.write(tmp_path / "clean/other.wav", voice, 16_000)
-    with pytest.raises(CorpusError) as error:
+def test_files_without_a_twin_are_one_error_that_lists_the_first_ten(tmp_path):
+    write_sounds(tmp_path, *(f"noisy/n{i:02d}.wav" for i in range(12)), "clean/other.wav")
+    with pytest.raises(CorpusError, match=r"^13 problems in the corpus(.*no file of this name){10}[^;]*; and 3 more$"):
         pairs.refuse(pairs.match(tmp_path / "noisy", tmp_path / "clean")[1])
-    text = str(error.value)
-    assert text.startswith("13 problems in the corpus")
-    assert text.count("no file of this name") == 10  # the first ten
-    assert text.endswith("and 3 more")
     (tmp_path / "empty").mkdir()
     matched, problems = pairs.match(tmp_path / "noisy", tmp_path / "empty")
     assert not matched.names
@@ -105,9 +100,8 @@ def test_twins_of_other_names_are_paired_by_the_pattern_that_the_message_propose
         for side, name in (("noisy", noisy), ("clean", clean)):
             audio.write(tmp_path / side / f"{name.format(i)}.wav", torch.full((1, 100), i / 200), 16_000)
     sides = (tmp_path / "noisy", tmp_path / "clean")
-    with pytest.raises(CorpusError) as error:
+    with pytest.raises(CorpusError, match=re.escape(f"data.pair='{pattern}' pairs all 3 of them")):
         pairs.match(*sides)
-    assert f"data.pair='{pattern}' pairs all 3 of them" in str(error.value)
     matched, problems = pairs.match(*sides, pattern)
     assert not problems
     assert sorted(matched.names) == matched.names == sorted(noisy.format(i) for i in (7, 12, 130))
@@ -116,14 +110,13 @@ def test_twins_of_other_names_are_paired_by_the_pattern_that_the_message_propose
 
 
 def test_a_pattern_that_pairs_nothing_is_one_line(tmp_path):
-    for side, name in (("noisy", "a"), ("clean", "b")):
-        audio.write(tmp_path / side / f"{name}.wav", torch.zeros(1, 10), 16_000)
+    write_sounds(tmp_path, "noisy/a.wav", "clean/b.wav")
     sides = (tmp_path / "noisy", tmp_path / "clean")
     assert "data.pair= takes a regular expression" in pairs.match(*sides)[1][0]
     for pattern, message in (("(", "not a regular expression"), ("x", "not found in a")):
         with pytest.raises(ConfigError, match=message):
             pairs.match(*sides, pattern)
-    audio.write(tmp_path / "noisy/aa.wav", torch.zeros(1, 10), 16_000)
+    write_sounds(tmp_path, "noisy/aa.wav")
     assert "aa.wav: a.wav has the same name, a" in pairs.match(*sides, "^[ab]")[1][0]
 
 

@@ -1,7 +1,5 @@
 """A look at the pairs before training."""
 
-import re
-
 import pytest
 import torch
 
@@ -37,17 +35,16 @@ def start(root):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (lambda noisy, clean: (noisy, late(clean, 30)), "in 3 of 3 clean is 30.0 ms late"),
-        (lambda noisy, clean: (late(noisy, 250), clean), "in 3 of 3 clean is 250.0 ms early"),
-        (lambda noisy, clean: (clean, noisy), "in 3 of 3 noisy has less noise than clean"),
-        (lambda noisy, clean: (clean, clean), "in 3 of 3 noisy and clean are the same sound"),
+        (lambda noisy, clean: (noisy, late(clean, 30)), "clean is 30.0 ms late"),
+        (lambda noisy, clean: (late(noisy, 250), clean), "clean is 250.0 ms early"),
+        (lambda noisy, clean: (clean, noisy), "noisy has less noise than clean"),
+        (lambda noisy, clean: (clean, clean), "noisy and clean are the same sound"),
     ],
 )
 def test_a_corpus_that_cannot_be_learned_is_refused_in_one_line(tmp_path, change, line):
     write_pairs(tmp_path, change)
-    with pytest.raises(CorpusError, match=re.escape(line)) as error:
+    with pytest.raises(CorpusError, match=rf"{tmp_path}.*in 3 of 3 {line}"):
         start(tmp_path)
-    assert str(tmp_path) in str(error.value)
     assert not (tmp_path / "run").exists()
 
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from denoiser.data import pairs, split
 from denoiser.data.crops import Batch, Utterances
-from denoiser.data.datamodule import PairedData, utterance_loader
+from denoiser.data.datamodule import PairedData
 from denoiser.data.metadata import gather, read_logs
 from denoiser.data.mixture import rooms
 from denoiser.data.mixture.draw import OTHERS, Mixtures, Recipe, crop_length
@@ -20,7 +19,7 @@ from denoiser.data.mixture.mix import FixedMixtures, mix
 from denoiser.data.mixture.segments import LONGEST, SHORTEST, Collection, Segments
 from denoiser.data.preparation import prepare
 from denoiser.data.split import PARTS, divide, hashed
-from denoiser.data.store import Store, to_float
+from denoiser.data.store import Store
 from denoiser.data.synthesis.generated import write_noises
 from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
@@ -60,7 +59,7 @@ class MixtureData(PairedData):
         self.speech, self.noise = pairs.listed(speech), pairs.listed(noise)
         if not self.speech:
             raise ConfigError("data.speech missing; give it as data.speech=FOLDER, a folder of clean speech")
-        super().__init__(spectral, str(self.speech[0]), "folders", **options)
+        super().__init__(spectral, self.speech[0], "folders", **options)
         self.rooms = rooms
         self.test_root = None if test_root is None else Path(test_root).expanduser()
         self.speaker, self.recording = speaker, recording
@@ -70,7 +69,6 @@ class MixtureData(PairedData):
         self.material: dict[str, dict[str, Segments]] = {}
         self.room_responses: dict[str, Tensor] = {}
         self._prepared: dict[str, list[Store]] = {}
-        self._fixed: dict[str, FixedMixtures] = {}
 
     def prepare_data(self) -> None:
         """Find, check and prepare speech and noise; CorpusError, one for all that is wrong with them."""
@@ -92,19 +90,15 @@ class MixtureData(PairedData):
         stores = iter(prepare([*chain.from_iterable(corpora.values())], rate, self.cache, problems))
         self._prepared = {kind: [next(stores) for _ in group] for kind, group in corpora.items()}
 
-    @property
-    def sources(self) -> list[Store]:
-        return [store for kind in KINDS for store in self._prepared[kind]]
-
     def setup(self, stage: str | None = None) -> None:
         if self.names:
             return
         self.prepare_data()  # only the first rank has done so
-        prefixes = pairs.prefixes(self.speech) + pairs.prefixes(self.noise)
-        if self._prepared["generated"]:
-            prefixes.append("generated/")
-        collection = Collection(self.sources, prefixes)
-        rows = enumerate(collection.names)
+        prefixes = [*pairs.prefixes(self.speech), *pairs.prefixes(self.noise)]
+        prefixes += ["generated/" for _ in self._prepared["generated"]]
+        self.sources = [store for kind in KINDS for store in self._prepared[kind]]
+        self.collection = Collection(self.sources, prefixes)
+        rows = enumerate(self.collection.names)
         names: dict[str, dict[int, str]] = {}
         for kind in KINDS:
             count = sum(len(store.names) for store in self._prepared[kind])
@@ -115,23 +109,23 @@ class MixtureData(PairedData):
         speakers = {row: split.speaker(name, self.speaker) for row, name in names["speech"].items()}
         if tests:
             self.names["test"] = tests[0].names
+            self.utterances["test"] = Utterances(tests[0], tests[0].names)
             tested = {split.known_speaker(name) for name in tests[0].names} - {None}
             self.rule = f"test: the pairs of {self.test_root}, its {len(tested)} known speakers not in training; "
-            for row, name in names["speech"].items():
-                if split.known_speaker(name) in tested:
-                    del speakers[row]
+            known = {row: split.known_speaker(name) for row, name in names["speech"].items()}
+            speakers = {row: who for row, who in speakers.items() if known[row] not in tested}
             if not speakers:
                 raise CorpusError(f"data.speech={self.speech[0]}: all of its speakers are those of data.test_root")
-        self.rule += self._divide(collection, "speech", speakers, "speaker", LONGEST)
+        self.rule += self._divide("speech", speakers, "speaker", LONGEST)
         if self.noise:
             recordings = {row: split.recording(name, self.recording) for row, name in names["noise"].items()}
-            self.rule += "; " + self._divide(collection, "noise", recordings, "recording")
+            self.rule += "; " + self._divide("noise", recordings, "recording")
         if names["generated"]:
             # A generated noise is made for one part, whose name is its folder.
             made_for = {row: name.split("/")[1] for row, name in names["generated"].items()}
             for part, material in self.material.items():
                 cuts = [(row, 0.0, 1.0) for row, made in made_for.items() if made == part]
-                material["generated"] = Segments(collection, cuts, made_for)
+                material["generated"] = Segments(self.collection, cuts, made_for)
         self._open_rooms()
         without = [part for part in self.material if "babble" not in self.mixtures(part).kinds]
         if self.recipe.babble and without:
@@ -140,18 +134,17 @@ class MixtureData(PairedData):
         self._facts = gather(self.names["test"], self.logs) if tests else {}
         for part, limit in (("val", self.val_limit), ("test", self.test_limit)):
             if part in self.material:
-                self._fixed[part] = FixedMixtures(self.mixtures(part), self.room_responses.get(part), limit)
-                self._facts |= self._fixed[part].facts
+                mixtures = FixedMixtures(self.mixtures(part), self.room_responses.get(part), limit)
+                self.utterances[part] = mixtures
+                self._facts |= mixtures.facts
 
-    def _divide(
-        self, collection: Collection, kind: str, groups: Mapping[int, str], what: str, longest: float = math.inf
-    ) -> str:
+    def _divide(self, kind: str, groups: Mapping[int, str], what: str, longest: float = math.inf) -> str:
         """Divide rows among the parts by their ``groups``, each the ``what`` of a row; returns the rule."""
-        rows = list(groups)
-        names = [collection.names[row] for row in rows]
-        cuts, rule = divide(names, list(groups.values()), collection.lengths[rows].tolist(), list(self.material), what)
+        rows, labels = list(groups), list(groups.values())
+        names = [self.collection.names[row] for row in rows]
+        cuts, rule = divide(names, labels, self.collection.lengths[rows].tolist(), list(self.material), what)
         for part, chosen in cuts.items():
-            found = Segments(collection, [(rows[i], a, b) for i, a, b in chosen], groups, longest)
+            found = Segments(self.collection, [(rows[i], a, b) for i, a, b in chosen], groups, longest)
             if not len(found):
                 raise CorpusError(f"data.{kind}: no sound of {SHORTEST} s or more in {part}'s share ({rule})")
             self.material[part][kind] = found
@@ -185,21 +178,12 @@ class MixtureData(PairedData):
     def training_set(self, read: bool) -> Mixtures:
         return self.mixtures("train", self.spectral.samples(self.frames), read)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return utterance_loader(self._fixed["val"])
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        if tests := self._prepared["tests"]:
-            return utterance_loader(Utterances(tests[0], tests[0].names))
-        return utterance_loader(self._fixed["test"])
-
     def calibration(self, limit: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield up to ``limit`` training mixtures of the first epoch, evenly spaced, in batches: noisy and level."""
         dataset = self.training_set(read=True)
-        chosen = range(0, len(dataset), -(-len(dataset) // limit))
-        for first in range(0, len(chosen), self.batch_size):
-            items = [(0, index) for index in chosen[first : first + self.batch_size]]
-            mixed = self.waveforms(dataset.__getitems__(items))
+        items = [(0, index) for index in range(0, len(dataset), -(-len(dataset) // limit))]
+        for first in range(0, len(items), self.batch_size):
+            mixed = self.waveforms(dataset.__getitems__(items[first : first + self.batch_size]))
             yield mixed["noisy"], mixed["level"]
 
     @torch.no_grad()
@@ -207,11 +191,9 @@ class MixtureData(PairedData):
         """Mix a training batch as the loader gives it, on any device: waveforms ``[B, N]``."""
         length, rate = self.spectral.samples(self.frames), self.spectral.sample_rate
         responses = self.room_responses.get("train")
-        if self.resident is None or "crops" in batch:
-            crops = batch["crops"]
-        else:
+        if self.resident and "crops" not in batch:
             size = crop_length(length, rate, responses is not None)
-            crops = self.resident.gather(batch["rows"], batch["offsets"], size)[0]
+            batch = {**batch, "crops": self.resident.gather(batch["rows"], batch["offsets"], size)[0]}
         if responses is not None:
-            responses = self.room_responses["train"] = responses.to(crops.device)
-        return {**mix({**batch, "crops": to_float(crops)}, length, rate, responses), "bandwidth": batch["bandwidth"]}
+            responses = self.room_responses["train"] = responses.to(batch["crops"].device)
+        return mix(batch, length, rate, responses)

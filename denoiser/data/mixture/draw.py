@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from denoiser.data.augment import check_bounds
 from denoiser.data.crops import Batch
 from denoiser.data.mixture import responses, rooms
 from denoiser.data.mixture.segments import Segments
@@ -53,16 +55,12 @@ class Recipe:
     target: str = "early"
 
     def __post_init__(self) -> None:
-        for name, (low, high) in LIMITS.items():
-            value = getattr(self, name)
+        for name, limits in LIMITS.items():
+            value, is_span = getattr(self, name), name in SPANS
             try:
-                first, last = value if name in SPANS else (value, value)
-                valid = low <= first <= last <= high
-            except (TypeError, ValueError):
-                valid = False
-            if not valid:
-                expected = "two numbers" if name in SPANS else "a number"
-                raise ConfigError(f"data.mix.{name}={value}: expected {expected} from {low} to {high}")
+                check_bounds(f"data.mix.{name}={value}", value if is_span else [value], limits, 1 + is_span)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
         if self.babble + self.generated > 1:
             raise ConfigError(f"data.mix: babble={self.babble} and generated={self.generated} are over 1 together")
         if self.target not in rooms.TARGET_SECONDS:
@@ -109,6 +107,7 @@ class Draw:
     room: int  # -1 for none
 
 
+@dataclass(eq=False, repr=False)
 class Mixtures(Dataset[Batch]):
     """Batches of crops and random choices, as :func:`~denoiser.data.mixture.mix.mix` takes them.
 
@@ -121,23 +120,21 @@ class Mixtures(Dataset[Batch]):
     ``offsets`` in place of ``crops``.
     """
 
-    def __init__(
-        self,
-        material: Mapping[str, Segments],
-        recipe: Recipe,
-        length: int | None = None,
-        rooms: int = 0,
-        seed: int = 0,
-        stream: int = 0,
-        read: bool = True,
-    ) -> None:
-        self.material, self.speech, self.recipe = material, material["speech"], recipe
-        self.length, self.rooms, self.seed, self.stream, self.read = length, rooms, seed, stream, read
+    material: Mapping[str, Segments]
+    recipe: Recipe
+    length: int | None = None
+    rooms: int = 0
+    seed: int = 0
+    stream: int = 0
+    read: bool = True
+
+    def __post_init__(self) -> None:
+        self.speech, recipe = self.material["speech"], self.recipe
         self.sample_rate = self.speech.collection.sample_rate
-        counts = [1 if length is None else max(1, round(size / length)) for size in self.speech.lengths]
+        counts = [max(1, round(size / self.length)) if self.length else 1 for size in self.speech.lengths]
         self.items = [(i, part, count) for i, count in enumerate(counts) for part in range(count)]
         shares = {"noise": 1 - recipe.babble - recipe.generated, "generated": recipe.generated}
-        shares = {kind: share for kind, share in shares.items() if share and kind in material}
+        shares = {kind: share for kind, share in shares.items() if share and kind in self.material}
         if recipe.babble and len(np.unique(self.speech.groups)) > OTHERS:
             shares["babble"] = recipe.babble
         if not shares:
@@ -164,16 +161,14 @@ class Mixtures(Dataset[Batch]):
         band, filters = OPEN, np.zeros((2, 4))
         if rng.random() < recipe.narrow:
             top = HIGH_EDGE[1] * self.sample_rate
-            low = np.exp(rng.uniform(*np.log(LOW_EDGE)))
-            high = np.exp(rng.uniform(*np.log((min(HIGH_EDGE[0], top), top))))
+            low, high = (np.exp(rng.uniform(*np.log(edge))) for edge in (LOW_EDGE, (min(HIGH_EDGE[0], top), top)))
             band = (low, high)
         if rng.random() < recipe.filtered:
             filters = rng.uniform(-COEFFICIENT, COEFFICIENT, (2, 4))
         snr, loudness = rng.uniform(*recipe.snr), rng.uniform(*recipe.level)
         speechless = rng.random() < recipe.speechless
-        room = -1
-        if self.rooms and rng.random() < recipe.reverberant:
-            room = int(rng.integers(self.rooms))
+        in_room = self.rooms and rng.random() < recipe.reverberant
+        room = int(rng.integers(self.rooms)) if in_room else -1
         # Not for whole utterances, which are scored: there is nothing to gain on a clean one.
         if self.length is not None and rng.random() < recipe.noiseless:
             snr = NOISELESS
@@ -185,18 +180,18 @@ class Mixtures(Dataset[Batch]):
         for further in range(int(rng.integers(self.recipe.noises)) + 1):
             kind = self.kinds[int(np.searchsorted(self.edges, rng.random(), "right"))]
             gain = -rng.uniform(0, QUIETER) if further else 0.0
-            if kind == "babble":
-                kinds.append(kind)
-                people = int(rng.integers(PEOPLE[0], PEOPLE[1] + 1))
-                for _ in range(people):
-                    other = self.speech.random_other_speaker(rng, segment)
-                    voice_gain = gain - 10 * np.log10(people) + rng.uniform(-VOICE_SPREAD, VOICE_SPREAD)
-                    noises.append(self._draw_crop(rng, self.speech, other, length, voice_gain))
-            else:
+            if kind != "babble":
                 source = self.material[kind]
                 index = int(rng.integers(len(source)))
                 kinds.append(source.name(index))
                 noises.append(self._draw_crop(rng, source, index, length, gain))
+                continue
+            kinds.append(kind)
+            people = int(rng.integers(*PEOPLE, endpoint=True))
+            for _ in range(people):
+                other = self.speech.random_other_speaker(rng, segment)
+                voice_gain = gain - 10 * np.log10(people) + rng.uniform(-VOICE_SPREAD, VOICE_SPREAD)
+                noises.append(self._draw_crop(rng, self.speech, other, length, voice_gain))
         return kinds, noises
 
     def _draw_crop(self, rng: Generator, source: Segments, index: int, length: int, gain: float) -> NoiseCrop:
@@ -206,31 +201,26 @@ class Mixtures(Dataset[Batch]):
         before = crop_length(length, self.sample_rate, self.rooms > 0) - length
         return NoiseCrop(row, source.place(rng, index, length) - before, period=0, shift=0, gain=gain)
 
-    def _bandwidth(self, draw: Draw) -> float:
-        """Return the frequency up to which speech and at least one noise are known, Hz.
-
-        Speech that lies above all noise would teach that whatever is high is speech. Silence is known at every one.
-        """
-        noise = max(self.speech.collection.bandwidths[crop.row] for crop in draw.noises)
-        return float(np.inf if draw.speechless else min(self.speech.bandwidths[draw.segment], noise))
-
     def batch(self, draws: Sequence[Draw]) -> Batch:
         """Return the crops of some draws of one length, and all else :func:`~denoiser.data.mixture.mix.mix` takes."""
         speech, length = self.speech, draws[0].length
         size = crop_length(length, self.sample_rate, self.rooms > 0)
         segments = np.array([d.segment for d in draws])
         begins = np.array([d.start for d in draws]) - (size - length)
-        owners = [i for i, d in enumerate(draws) for _ in d.noises]
-        noises = (noise for d in draws for noise in d.noises)
+        counts = [len(d.noises) for d in draws]
+        noises = chain.from_iterable(d.noises for d in draws)
         row, offset, period, shift, gain = (np.array(column) for column in zip(*noises, strict=True))
         (short,) = np.nonzero(period)
+        # Speech that lies above all noise would teach that whatever is high is speech. Silence is known at every one.
+        noise_known = np.maximum.reduceat(speech.collection.bandwidths[row], np.cumsum([0, *counts[:-1]]))
+        known = np.minimum(speech.bandwidths[segments], noise_known)
         arrays = {
             "first": speech.starts[segments] - begins,
             "last": speech.stops[segments] - begins,
             "power": speech.power[segments],
             "active": speech.active_power[segments],
-            "bandwidth": np.array([self._bandwidth(draw) for draw in draws]),
-            "owner": np.array(owners),
+            "bandwidth": np.where([d.speechless for d in draws], np.inf, known),
+            "owner": np.repeat(np.arange(len(draws)), counts),
             "gain": gain,
             "short": short,
             "period": period[short],

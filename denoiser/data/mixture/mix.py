@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from denoiser.data.activity import active_power
-from denoiser.data.crops import Batch
+from denoiser.data.activity import active_power, amplitude
+from denoiser.data.crops import Batch, evenly
 from denoiser.data.mixture import responses
 from denoiser.data.mixture.draw import Mixtures
 from denoiser.data.store import to_float
@@ -27,8 +27,7 @@ class FixedMixtures(Dataset[Batch]):
 
     def __init__(self, mixtures: Mixtures, rooms: Tensor | None, limit: int | None = None) -> None:
         self.mixtures, self.rooms = mixtures, rooms
-        count = len(mixtures) if limit is None else min(limit, len(mixtures))
-        self.draws = [mixtures.draw(0, i * len(mixtures) // count) for i in range(count)]
+        self.draws = [mixtures.draw(0, index) for index in evenly(len(mixtures), limit)]
         self.names: list[str] = []
         self.facts: dict[str, dict[str, str | float]] = {}
         for draw in self.draws:
@@ -45,24 +44,22 @@ class FixedMixtures(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         draw = self.draws[index]
         batch = self.mixtures.batch([draw])
-        batch["crops"] = to_float(batch["crops"])
         mixed = mix(batch, draw.length, self.mixtures.sample_rate, self.rooms)
-        noisy, clean = mixed["noisy"][0], mixed["clean"][0]
-        level = Spectral.level(noisy)
-        known = {"level": level, "bandwidth": batch["bandwidth"][0], "name": self.names[index], "index": index}
-        return {"noisy": noisy, "clean": clean, **known}
+        item = {key: mixed[key][0] for key in ("noisy", "clean", "bandwidth")}
+        return {**item, "level": Spectral.level(item["noisy"]), "name": self.names[index], "index": index}
 
 
 def mix(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None = None) -> Batch:
     """Make B mixtures of N = ``length`` samples from R crops.
 
-    Returns ``noisy``, ``clean`` and ``noise`` ``[B, N]``, and ``level`` ``[B, 1]``, an estimate of the RMS that the
-    whole utterance would have in this noise. ``clean`` is the speech with the part of the room's sound that the target
-    keeps; ``noise`` is all else; ``noisy`` is exactly their sum. The signal-to-noise ratio is one of active powers, of
-    clean speech in the whole utterance over noises in the crop: a crop with little speech is as noisy as its utterance.
+    Returns ``noisy``, ``clean`` and ``noise`` ``[B, N]``, ``level`` ``[B, 1]``, an estimate of the RMS that the whole
+    utterance would have in this noise, and the ``bandwidth``. ``clean`` is the speech with the part of the room's sound
+    that the target keeps; ``noise`` is all else; ``noisy`` is exactly their sum. The signal-to-noise ratio is one of
+    active powers, of clean speech in the whole utterance over noises in the crop: a crop with little speech is as noisy
+    as its utterance.
 
     Args:
-        batch: ``crops`` float32 ``[R, M]``, of which the last N samples become the mixture: the first B are speech, the
+        batch: ``crops`` int16 ``[R, M]``, of which the last N samples become the mixture: the first B are speech, the
             others noises.
             Of each utterance: ``first`` and ``last``, the samples of the crop where it begins and ends; ``power``, its
             mean power; ``active``, its active power.
@@ -73,6 +70,7 @@ def mix(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None = None
             ``band`` ``[B, 2]`` of :func:`~.responses.channel`; ``room``, a number or -1.
         rooms: ``[rooms, 2, H]``: the impulse response of each room, and of what the target keeps; H at most M - N.
     """
+    batch = {**batch, "crops": to_float(batch["crops"])}
     channel = responses.channel(batch["band"], sample_rate)
     speech_filter, noise_filter = (responses.microphone(part, sample_rate) for part in batch["filters"].unbind(1))
     frequencies = responses.frequencies(sample_rate, channel.device)
@@ -84,7 +82,8 @@ def mix(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None = None
     peak = torch.maximum(clean.abs(), (clean + noise).abs()).amax(1, keepdim=True)
     scale = PEAK / peak.clamp(min=PEAK)
     clean, noise = scale * clean, scale * noise
-    return {"noisy": clean + noise, "clean": clean, "noise": noise, "level": scale * level}
+    known = {"level": scale * level, "bandwidth": batch["bandwidth"]}
+    return {"noisy": clean + noise, "clean": clean, "noise": noise, **known}
 
 
 def _speech(batch: Batch, length: int, response: Tensor, rooms: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,7 +104,7 @@ def _speech(batch: Batch, length: int, response: Tensor, rooms: Tensor | None) -
     # Filter and room change the level of the utterance as they change that of the crop.
     dry_rms = _rms(dry[:, -length:])
     active_rms = batch["active"].sqrt()[:, None] * _ratio(_rms(clean), dry_rms)
-    gain = _amplitude(batch["loudness"])[:, None] / active_rms.clamp(min=1e-12)
+    gain = amplitude(batch["loudness"])[:, None] / active_rms.clamp(min=1e-12)
     power = batch["power"][:, None] * (gain * _ratio(_rms(heard), dry_rms)).square()
     gain = gain * (1 - batch["speechless"][:, None])
     return gain * clean, gain * heard, power
@@ -121,12 +120,12 @@ def _noise(batch: Batch, length: int, response: Tensor, sample_rate: int) -> Ten
         repeated = repeat(crops[batch["short"]], batch["period"], batch["shift"], fade)
         noises[batch["short"]] = repeated[:, -length:]
     # Noises are made equally loud while active, then their sum as loud as the ratio asks for.
-    noises *= _ratio(_amplitude(batch["gain"]), active_power(noises, sample_rate).sqrt(), silent=0)[:, None]
+    noises *= _ratio(amplitude(batch["gain"]), active_power(noises, sample_rate).sqrt(), silent=0)[:, None]
     noise = torch.zeros(count, length, device=crops.device).index_add_(0, batch["owner"], noises)
     size = crops.shape[1]
     spectrum = torch.fft.rfft(noise, size) * responses.at_size(response, size)
     noise = torch.fft.irfft(spectrum, size)[:, :length]
-    wanted = _amplitude(batch["loudness"] - batch["snr"])
+    wanted = amplitude(batch["loudness"] - batch["snr"])
     return noise * _ratio(wanted, active_power(noise, sample_rate).sqrt(), silent=0)[:, None]
 
 
@@ -141,10 +140,6 @@ def repeat(x: Tensor, period: Tensor, shift: Tensor, fade: int) -> Tensor:
     angle = ((place + 0.5) / overlap.clamp(min=1)).clamp(max=1) * (math.pi / 2)
     last = (place + turn).clamp(max=x.shape[1] - 1)
     return x.gather(1, place) * angle.sin() + x.gather(1, last) * angle.cos()
-
-
-def _amplitude(decibels: Tensor) -> Tensor:
-    return 10 ** (decibels / 20)
 
 
 def _rms(x: Tensor) -> Tensor:

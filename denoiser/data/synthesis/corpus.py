@@ -37,7 +37,7 @@ SNRS = {"train": (0.0, 5.0, 10.0, 15.0), "test": (2.5, 7.5, 12.5, 17.5)}  # dB, 
 
 
 def _timbre(speaker: str) -> Response:
-    """Return the gain of a speaker's voice: a tilt within ±1.5 dB an octave, and two bumps within ±4 dB."""
+    """Return the gain of a speaker's voice above 40 Hz: a tilt within ±1.5 dB an octave, two bumps within ±4 dB."""
     rng = np.random.default_rng(int(speaker[1:]))
     tilt = rng.uniform(-1.5, 1.5)
     heights = rng.uniform(-4, 4, 2)
@@ -46,7 +46,8 @@ def _timbre(speaker: str) -> Response:
     def gain(f: Array) -> Array:
         octave = np.log2(np.clip(f, 100, 10_000))
         bumps = heights @ np.exp(-0.5 * ((octave - centres[:, None]) / 0.5) ** 2)
-        return 10 ** ((tilt * (octave - np.log2(1000)) + bumps) / 20)
+        highpass = f**4 / (f**4 + 40**4)
+        return 10 ** ((tilt * (octave - np.log2(1000)) + bumps) / 20) * highpass
 
     return gain
 
@@ -65,13 +66,7 @@ def _record(rng: Generator, text: str, speaker: str, voice: Voice) -> Array:
     """Return an utterance as if recorded in a room, with 0.1 to 0.4 s of the room's own noise around it."""
     silence = (rng.uniform(0.1, 0.4, 2) * RATE).astype(int)
     speech = np.pad(resample(speak(rng, text, voice), RATE), silence)
-    timbre = _timbre(speaker)
-
-    def response(f: Array) -> Array:
-        highpass = f**4 / (f**4 + 40**4)
-        return timbre(f) * highpass
-
-    speech = _in_room(rng, shape(speech, RATE, response))
+    speech = _in_room(rng, shape(speech, RATE, _timbre(speaker)))
     speech *= 10 ** (rng.uniform(*LEVEL) / 20) / np.sqrt(active_power(torch.from_numpy(speech), RATE).item())
     return speech + 10 ** (FLOOR / 20) * pink(rng, len(speech), RATE)
 

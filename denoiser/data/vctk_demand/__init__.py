@@ -4,7 +4,6 @@ C. Valentini-Botinhao, "Noisy speech database for training speech enhancement al
 Edinburgh DataShare, doi 10.7488/ds/2117, CC BY 4.0. The MD5 sums are those published there.
 """
 
-import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -48,12 +47,6 @@ def select(speakers: int, part: str, archives: Sequence[Archive] = ARCHIVES) -> 
     return [archive for archive in archives if any(name in archive.name for name in sets)]
 
 
-def required_bytes(archives: Sequence[Archive]) -> int:
-    """Return the bytes that it takes to download and unpack the archives one after the other, about."""
-    largest = max((archive.size for archive in archives), default=0)
-    return largest + sum(archive.unpacked for archive in archives)
-
-
 def is_complete(root: Path, archive: Archive) -> bool:
     """Return True if the folder of the archive holds as many files as the archive, False if there is no such folder.
 
@@ -62,8 +55,7 @@ def is_complete(root: Path, archive: Archive) -> bool:
     folder = root / archive.name
     if not folder.exists():
         return False
-    with os.scandir(folder) as entries:
-        count = sum(download.is_wanted(entry.name, archive.suffix) and entry.stat().st_size > 0 for entry in entries)
+    count = sum(download.is_wanted(path.name, archive.suffix) and path.stat().st_size > 0 for path in folder.iterdir())
     if count == 0 or archive.files not in (None, count):
         found = f"holds {count} {archive.suffix} files that are not empty, expected {archive.files or 'some'}"
         raise CorpusError(f"{folder}: {found}; move it away to download it, or train on it without data.download")
@@ -102,8 +94,9 @@ def fetch(
 
 def _fetch_missing(root: Path, work: Path, archives: Sequence[Archive], url: str) -> None:
     missing = [archive for archive in archives if not is_complete(root, archive)]
+    largest = max((archive.size for archive in missing), default=0)
     present = sum(path.stat().st_size for path in work.iterdir())
-    needed = required_bytes(missing) - present
+    needed = largest + sum(archive.unpacked for archive in missing) - present
     free = shutil.disk_usage(root).free
     if needed > free:
         raise CorpusError(f"{root}: about {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free")

@@ -29,8 +29,7 @@ def fetch_archive(url: str, path: Path, md5: str) -> None:
     """Download a file and compare its MD5 sum. Raises CorpusError if it is wrong or the server refuses."""
     if not path.is_file():
         download(url, path)
-    found = md5_of(path)
-    if found != md5:
+    if (found := md5_of(path)) != md5:
         path.unlink()
         problem = f"MD5 {found}, expected {md5}: not the published file"
         raise CorpusError(f"{url}: {problem}; try again, or name a mirror by url=")
@@ -43,7 +42,8 @@ def download(url: str, path: Path) -> None:
     while True:
         try:
             _request_rest(url, part)
-            break
+            part.replace(path)
+            return
         except _TransientError as error:
             size = _size(part)
             failures = 1 if size > furthest else failures + 1
@@ -54,7 +54,6 @@ def download(url: str, path: Path) -> None:
             wait = WAIT * 2 ** (failures - 1)
             print(f"{path.name}: {error}; next attempt in {wait:.0f} s", file=sys.stderr)
             time.sleep(wait)
-    part.replace(path)
 
 
 def _request_rest(url: str, part: Path) -> None:

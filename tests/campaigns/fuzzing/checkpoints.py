@@ -38,27 +38,26 @@ def contents() -> list[dict[str, Any]]:
 
 
 def saved(content: Any) -> bytes:
+    """Return a file of this content, or of none where it cannot even be written."""
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    try:
+        torch.save(content, buffer)
+    except Exception:
+        return saved({})
     return buffer.getvalue()
 
 
-def used(path: Path, folder: Path, rng: random.Random) -> None:
-    """Use a file that was accepted: enhance, and write its weights."""
+def used(path: Path, rng: random.Random) -> None:
+    """Use a file: enhance, and write its weights; nothing else is left beside it."""
     denoiser = Denoiser.from_checkpoint(path, "cpu")
     noisy = torch.rand(2, 1_000, generator=torch.Generator().manual_seed(0)) - 0.5
     enhanced = denoiser.enhance(noisy, 16_000)
     assert enhanced.shape == noisy.shape
     assert torch.isfinite(enhanced).all(), "NaN or infinity in what was enhanced"
-    if path.suffix == ".ckpt" and rng.random() < 0.2:
-        size = write_weights(path, folder / "small.ckpt")
+    if rng.random() < 0.2:
+        size = write_weights(path, path.with_name("small.ckpt"))
         assert size < 2 * path.stat().st_size + 100_000, f"{size} bytes out of {path.stat().st_size}"
-
-
-def refused_cleanly(path: Path, folder: Path, rng: random.Random) -> None:
-    before = {path.name, *os.listdir(folder)}
-    used(path, folder, rng)
-    assert set(os.listdir(folder)) <= before | {"small.ckpt"}
+    assert set(os.listdir(path.parent)) <= {path.name, "small.ckpt"}
 
 
 def checkpoint_bytes(_: Path) -> Callable[[random.Random, Path], None]:
@@ -67,7 +66,7 @@ def checkpoint_bytes(_: Path) -> Callable[[random.Random, Path], None]:
 
     def attempt(rng: random.Random, folder: Path) -> None:
         (folder / "m.ckpt").write_bytes(damaged(rng, rng.choice(pool), pool, 1024))
-        refused_cleanly(folder / "m.ckpt", folder, rng)
+        used(folder / "m.ckpt", rng)
 
     return attempt
 
@@ -107,7 +106,7 @@ def checkpoint_pickle(_: Path) -> Callable[[random.Random, Path], None]:
                     archive.writestr(key, part)
             if rng.random() < 0.05:
                 archive.writestr(rng.choice(["../evil", "archive/constants.pkl", "/evil"]), bytes(1_000_000))
-        refused_cleanly(folder / "m.ckpt", folder, rng)
+        used(folder / "m.ckpt", rng)
         assert not (folder / "evil").exists()
 
     return attempt
@@ -167,13 +166,8 @@ def checkpoint_tree(_: Path) -> Callable[[random.Random, Path], None]:
             weights(rng, content["state_dict"])
         if rng.random() < 0.05:
             content = {**content, rng.choice(["hyper_parameters", "state_dict"]): rng.choice([*STRANGE, *strange])}
-        try:
-            data = saved(content)
-        except Exception:
-            # Content that cannot even be written is no input.
-            data = saved({})
-        (folder / "m.ckpt").write_bytes(data)
-        refused_cleanly(folder / "m.ckpt", folder, rng)
+        (folder / "m.ckpt").write_bytes(saved(content))
+        used(folder / "m.ckpt", rng)
 
     return attempt
 
@@ -203,11 +197,7 @@ def training(_: Path) -> Callable[[random.Random, Path], None]:
 
     def attempt(rng: random.Random, folder: Path) -> None:
         content = altered(rng, rng.choice(pool), [*STRANGE, *strange[:2]])
-        try:
-            data = saved(content)
-        except Exception:
-            data = saved({})
-        (folder / "m.ckpt").write_bytes(data)
+        (folder / "m.ckpt").write_bytes(saved(content))
         found = load_checkpoint(folder / "m.ckpt")
         assert isinstance(found["hyper_parameters"], dict)
 

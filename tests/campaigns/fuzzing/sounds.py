@@ -6,10 +6,9 @@ import random
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -21,6 +20,7 @@ from denoiser.inference.batch import enhance_files
 from denoiser.inference.jobs import Job
 from denoiser.inference.pipes import STDIN
 from denoiser.spectral import Spectral
+from tests.campaigns.fuzzing import checkpoints
 from tests.campaigns.fuzzing.mutation import NUMBERS, damaged
 
 # Name → libsndfile's format, its subtypes, and the extension. One of each is written, then damaged.
@@ -71,9 +71,7 @@ def lying_wav(rng: random.Random) -> bytes:
     """Return a WAV file with wrong values in any field, and chunks in any order and number."""
     kind = rng.choice([1, 1, 3, 3, 6, 7, 17, 85, 0xFFFE, rng.randrange(65_536)])
     channels = rng.choice([1, 1, 2, 3, 0, 6, 255, 256, 1000, 1024, 1025, 65_535])
-    rate = rng.choice(
-        [16_000, 48_000, 44_100, 0, 1, 999, 1000, 768_000, 768_001, (1 << 31) - 1, 1 << 31, (1 << 32) - 1]
-    )
+    rate = rng.choice([*RATES, 0, 1, 999, 1000, 768_000, 768_001, (1 << 31) - 1, 1 << 31, (1 << 32) - 1])
     bits = rng.choice([16, 16, 8, 24, 32, 64, 0, 1, 12, 20, 65_535])
     align = rng.choice([(channels * bits // 8) % 65_536, (channels * bits // 8) % 65_536, 0, 1, 65_535])
     data = rng.randbytes(rng.choice([0, 1, 2, 1000, 8000, 8001]))
@@ -199,12 +197,8 @@ def pipe(_: Path) -> Callable[[random.Random, Path], None]:
 
 def command(folder: Path) -> Callable[[random.Random, Path], None]:
     """Run ``infer.py`` over a folder: good files come out, bad ones are named, and the exit code tells."""
-    model = denoiser()
-    weights = {f"denoiser.{key}": value for key, value in model.state_dict().items()}
-    described: Mapping[str, Any] = {"name": "unet", "depth": 2, "width": 4, "convs": 1}
-    content = {"hyper_parameters": {"model": described, "spectral": {"sample_rate": 16_000}}, "state_dict": weights}
     checkpoint = folder / "m.ckpt"
-    torch.save(content, checkpoint)
+    torch.save(checkpoints.contents()[0], checkpoint)
     pool = [content for format, subtypes, _ in FORMATS.values() for content in seeds(format, subtypes[:2])]
 
     def attempt(rng: random.Random, folder: Path) -> None:

@@ -61,17 +61,7 @@ TRAIN = [
     "scheduler=cosine", "logger=null", "ckpt_path=last", "init_from=a.ckpt", "hydra.run.dir=x", "monitor=val/loss",
     "model=${x}", "model@y=crn", "+model=crn", "data.mix.snr=[0,1]", "seed=${name}", "name=${seed}",
 ]  # fmt: skip
-SIGNS = [
-    *list("=[]{}(),:'\"\\$~+-@/.*?#% \t\n\0é日\ud800"),
-    "${",
-    "}",
-    "null",
-    "inf",
-    "nan",
-    "1e999",
-    "0x1f",
-    "9" * 400,
-]
+SIGNS = [*"=[]{}(),:'\"\\$~+-@/.*?#% \t\n\0é日\ud800", "${", "}", "null", "inf", "nan", "1e999", "0x1f", "9" * 400]
 
 
 def word(rng: random.Random, words: list[str]) -> str:

@@ -1,20 +1,15 @@
-"""Process that inputs are tried in. It may crash, hang or swell, and is started anew then.
+"""Process that inputs are tried in. It may crash, hang or swell, and is started anew then."""
 
-A line of standard input, ``<seed> <kind> <number>``, is answered by a line of JSON, the result of that input.
-"""
-
-import faulthandler
-import json
 import os
 import random
 import re
 import resource
 import shutil
-import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +56,11 @@ def tried(attempt: Callable[[random.Random, Path], None], name: str, folder: Pat
     return {**answer, "resident": status("VmRSS")}
 
 
-def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")
+def serve(pipe: Connection, folder: str) -> None:
+    """Answer each ``(seed, kind, number)`` by the result of that input, until the other end is closed."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
-    faulthandler.enable()
+    os.dup2(null, 2)
     import torch
 
     from tests.campaigns.fuzzing.kinds import KINDS
@@ -74,18 +69,16 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))
     attempts: dict[str, Callable[[random.Random, Path], None]] = {}
-    home = Path(tempfile.mkdtemp(dir=sys.argv[1]))
+    home = Path(tempfile.mkdtemp(dir=folder))
     os.environ["TMPDIR"] = tempfile.tempdir = str(home)
-    for line in sys.stdin:
-        seed, kind, number = line.split()
+    while True:
+        try:
+            seed, kind, number = pipe.recv()
+        except EOFError:
+            return
         if kind not in attempts:
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             (home / kind).mkdir()
             attempts[kind] = KINDS[kind].make(home / kind)
             resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + ADDRESSES, resource.RLIM_INFINITY))
-        answer = tried(attempts[kind], f"{seed} {kind} {number}", home / "input")
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        pipe.send(tried(attempts[kind], f"{seed} {kind} {number}", home / "input"))

@@ -9,7 +9,7 @@ from conftest import active_decibels, make_noise, make_voice
 from denoiser import audio
 from denoiser.data.mixture import mix, responses, rooms
 from denoiser.data.mixture.draw import OPEN, Recipe
-from denoiser.data.store import Resident
+from denoiser.data.store import FULL_SCALE, Resident
 from denoiser.errors import ConfigError
 
 pytest_plugins = ["mixture_fixtures"]
@@ -228,14 +228,14 @@ def in_room(target: str, at: int, room: int = 0) -> tuple[dict[str, torch.Tensor
     bank = rooms.simulated(2, RATE, [1])
     both = torch.stack([bank, rooms.target_part(bank, target, RATE)], 1)
     crops = torch.zeros(2, 12_000)
-    crops[0, 8_000 + at] = 0.1
+    crops[0, 8_000 + at] = 0.1 * FULL_SCALE
     zero = torch.zeros(1)
     batch = {
         "crops": crops, "first": torch.tensor([0]), "last": torch.tensor([12_000]), "power": zero + 0.01,
         "active": zero + 0.01, "owner": torch.tensor([0]), "gain": zero, "short": torch.tensor([], dtype=torch.long),
         "period": torch.tensor([]), "shift": torch.tensor([]), "snr": zero, "loudness": zero - 20, "speechless": zero,
         "highpass": zero, "filters": torch.zeros(1, 2, 4), "band": torch.tensor([list(OPEN)]),
-        "room": torch.tensor([room]),
+        "room": torch.tensor([room]), "bandwidth": zero,
     }  # fmt: skip
     return {key: value[0] for key, value in mix.mix(batch, 4_000, RATE, both).items()}, bank[room]
 

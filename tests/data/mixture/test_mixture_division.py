@@ -12,7 +12,6 @@ from denoiser.data import split
 from denoiser.data.mixture import mix
 from denoiser.data.mixture.datamodule import MixtureData
 from denoiser.data.mixture.draw import Recipe
-from denoiser.data.store import to_float
 from denoiser.errors import ConfigError, CorpusError, DenoiserError
 from denoiser.spectral import Spectral
 
@@ -101,7 +100,7 @@ def test_few_speakers_are_split_by_file_and_few_files_in_time(tmp_path, make):
     for part, seconds in (("train", 2), ("val", 1), ("test", 1)):  # crops of 2 s, of which that much is the part's own
         batch = data.mixtures(part, 2 * RATE).__getitems__([(0, 0)])
         heard = data.spectral.sample_rate * seconds
-        clean = mix.mix({**batch, "crops": to_float(batch["crops"])}, 2 * RATE, RATE)["clean"]
+        clean = mix.mix(batch, 2 * RATE, RATE)["clean"]
         assert int((clean.abs() > 1e-4).sum()) == heard
 
 

@@ -2,17 +2,18 @@
 
 import functools
 import hashlib
-import json
+import itertools
+import multiprocessing
+import os
 import shutil
 import signal
-import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, composed, largest_file, train_here
+from conftest import composed, largest_file, train_here
 from denoiser.cli import download as command
 from denoiser.data import vctk_demand
 from denoiser.data.datamodule import PairedData
@@ -134,29 +135,23 @@ def test_a_folder_that_cannot_be_used_is_one_line(server, archives, root, capsys
         assert line.startswith(f"error: {place}: cannot be used (")
 
 
-# The function in a process of its own. It is killed before its ``steps``-th change of a file in the root.
-PROCESS = """
-import json, os, signal, sys
-from pathlib import Path
-from denoiser.data import vctk_demand
+def fetch_or_die(root: Path, url: str, archives: list[Archive], steps: int) -> None:
+    """Fetch, or be killed before the ``steps``-th change of a file in the root."""
+    changes = itertools.count(1)
 
-root, url, steps, archives = json.loads(sys.argv[1])
-left = [steps]
-
-def hook(event, args):
-    if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir") and root in str(args[0]):
-        left[0] -= 1
-        if left[0] == 0:
+    def hook(event: str, arguments: tuple) -> None:
+        is_file = event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir") and str(root) in str(arguments[0])
+        if is_file and next(changes) == steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
-sys.addaudithook(hook)
-vctk_demand.fetch(Path(root), url=url, archives=[vctk_demand.Archive(**archive) for archive in archives])
-"""
+    sys.addaudithook(hook)
+    vctk_demand.fetch(root, url=url, archives=archives)
 
 
-def started(root: Path, server: Server, archives: list[Archive], steps: int = 0) -> subprocess.Popen:
-    job = [str(root), server.url, steps, [asdict(archive) for archive in archives]]
-    return subprocess.Popen([sys.executable, "-c", PROCESS, json.dumps(job)], cwd=ROOT, stdout=subprocess.DEVNULL)
+def started(root: Path, server: Server, archives: list[Archive], steps: int = 0) -> multiprocessing.Process:
+    process = multiprocessing.get_context("fork").Process(target=fetch_or_die, args=(root, server.url, archives, steps))
+    process.start()
+    return process
 
 
 def test_killed_at_any_step_the_next_run_finishes(server, archives, corpus, tmp_path):
@@ -164,7 +159,9 @@ def test_killed_at_any_step_the_next_run_finishes(server, archives, corpus, tmp_
     code, steps = -signal.SIGKILL, 1
     while code:
         root = tmp_path / str(steps)
-        code = started(root, server, table, steps).wait()
+        process = started(root, server, table, steps)
+        process.join()
+        code = process.exitcode
         assert code in (0, -signal.SIGKILL)
         vctk_demand.fetch(root, url=server.url, archives=table)
         assert_complete(root, {archive.name: corpus[archive.name] for archive in table})
@@ -174,7 +171,9 @@ def test_killed_at_any_step_the_next_run_finishes(server, archives, corpus, tmp_
 
 def test_two_processes_share_the_work(server, archives, corpus, root):
     processes = [started(root, server, archives) for _ in range(2)]
-    assert [process.wait() for process in processes] == [0, 0]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
     assert_complete(root, corpus)
     assert len(server.requests) == 5
 
@@ -213,7 +212,10 @@ def test_training_downloads_the_corpus_if_asked(server, fetch, root, tmp_path, m
 
 
 def test_training_without_a_corpus_names_the_command(tmp_path):
-    with pytest.raises(CorpusError, match=r"python -m denoiser download root=.*/none fetches it"):
+    with pytest.raises(
+        CorpusError,
+        match=r"python -m denoiser download root=.*/none fetches it;.*data=folders data.root=FOLDER.*data=synthetic",
+    ):
         train_here(tmp_path, f"data.root={tmp_path}/none", "trainer.gpus=0")
     assert composed("data.root=x").data.download is False
 
