@@ -40,11 +40,8 @@ class Spectral(nn.Module):
     (Glasberg and Moore 1990), each the RMS of its bins. A network gives one gain for each, which is interpolated over
     the bins.
 
-    With ``two_levels``, the network sees the magnitude at the plain level too, the RMS of all that lies within
-    ``level_seconds``: a steady noise is as loud there in a pause as it is below speech.
-
-    With ``shifts``, a recording is enhanced so many times, with frames that begin a part of a hop later each time, and
-    the results are averaged. Their errors differ, and so partly cancel. Validation does so too, but not the training.
+    ``conf/spectral/16k.yaml`` explains ``two_levels``, in which a steady noise is as loud in a pause as below speech,
+    and ``shifts``: errors of results with other frames differ, and so partly cancel, in validation too.
     """
 
     peak: Tensor
@@ -98,24 +95,18 @@ class Spectral(nn.Module):
         self.sample_rate, self.n_fft, self.hop, self.power = sample_rate, n_fft, hop, power
         self.level_seconds, self.two_levels, self.shifts = level_seconds, two_levels, shifts
         self.level_frames = math.ceil(level_seconds * sample_rate / hop)
+        # Padding beyond the ends. With zeros, a level over time would make a click of a recording's offset.
+        self.edge = "replicate" if self.level_frames else "constant"
+        self.frame_rate = sample_rate / hop  # frames per second
         self.register_buffer("peak", torch.tensor(float(peak)))
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.bands, self.bands_from = bands, bands_from
         self._narrow: list[Spectral] = []
-        self.single = n_fft // 2 + 1
-        if bands:
-            self.single = min(self.single, bands_from * n_fft // sample_rate + 1)
+        # Hz that a recording needs to have all single bins.
+        self.narrow_rate = 2 * bands_from if bands else sample_rate
+        self.single = min(n_fft, self.narrow_rate * n_fft // sample_rate) // 2 + 1
+        self.bins = self.single + bands  # F, the number of frequencies: of single bins, then of bands
         self.register_buffer("bank", self._bank(), persistent=False)
-
-    @property
-    def bins(self) -> int:
-        """F, the number of frequencies: of single bins, then of bands."""
-        return self.single + self.bands
-
-    @property
-    def narrow_rate(self) -> int:
-        """Hz that a recording needs to have all single bins; below ``sample_rate`` where there are bands."""
-        return 2 * self.bands_from if self.bands else self.sample_rate
 
     def narrow(self) -> "Spectral":
         """Return the representation of the same bins and frames at ``narrow_rate``, where all bands are silent."""
@@ -160,16 +151,6 @@ class Spectral(nn.Module):
     @property
     def _near_frames(self) -> int:
         return round((NEAR_PAST_SECONDS if self.causal else NEAR_SECONDS) * self.frame_rate)
-
-    @property
-    def edge(self) -> str:
-        """Padding beyond the ends. With zeros, a level over time would make a click of a recording's offset."""
-        return "replicate" if self.level_frames else "constant"
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames per second."""
-        return self.sample_rate / self.hop
 
     def beginnings(self, shifts: int) -> list[int]:
         """Return how many samples later the frames of each of so many shifts begin, from 0 on."""
