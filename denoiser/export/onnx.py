@@ -73,14 +73,18 @@ def export(denoiser: Denoiser, target: str | Path, rate: int | None = None) -> f
 
 def _traced(estimator: Estimator, noisy: np.ndarray) -> tuple[bytes, np.ndarray]:
     """Return the content of the file, and what onnxruntime makes with it of ``noisy``."""
+    import onnxruntime
+
     step = CausalStep(estimator) if estimator.causal else Step(estimator)
     try:
         content = _without_paths(_graph(step), _metadata(estimator)).SerializeToString()
-        enhanced = _hop_by_hop(content, noisy) if estimator.causal else _whole(content, noisy)
+        if estimator.causal:
+            return content, _hop_by_hop(content, noisy)
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        return content, session.run(None, {"noisy": noisy})[0]
     except Exception as error:  # tracing may raise whatever the code of the network does
         name = type(estimator.net).__name__
         raise CheckpointError(f"torch cannot export {name}: {brief(error.__cause__ or error)}") from error
-    return content, enhanced
 
 
 def _expected(denoiser: Denoiser, estimator: Estimator, noisy: np.ndarray) -> np.ndarray:
@@ -162,14 +166,6 @@ def _changing_noise(estimator: Estimator) -> np.ndarray:
         parts.append(part - part.mean())
     noisy = np.concatenate(parts)
     return (noisy / noisy.std()).astype(np.float32)[None]
-
-
-def _whole(content: bytes, noisy: np.ndarray) -> np.ndarray:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (enhanced,) = session.run(None, {"noisy": noisy})
-    return enhanced
 
 
 def _hop_by_hop(content: bytes, noisy: np.ndarray) -> np.ndarray:

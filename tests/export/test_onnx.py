@@ -109,11 +109,6 @@ def test_the_program_in_the_manual_gives_the_same_sound_without_torch(denoiser, 
     assert refused.stderr == "other.wav: 44100 Hz; this model enhances recordings at 48000 Hz\n"
 
 
-def test_a_rate_at_which_the_model_does_not_work_is_refused(denoiser, tmp_path):
-    with pytest.raises(ConfigError, match="rate=44100: this model works at 16000 or 48000 Hz"):
-        export(denoiser, tmp_path / "m.onnx", 44_100)
-
-
 @pytest.mark.parametrize(
     ("model", "spectral", "rate"),
     [
@@ -229,11 +224,18 @@ def test_a_missing_package_is_named_in_one_line(denoiser, tmp_path, monkeypatch,
         export(denoiser, tmp_path / "m.onnx")
 
 
-def test_a_target_that_cannot_be_written_is_refused(denoiser, tmp_path):
-    (tmp_path / "file").touch()
-    for target, message in (("m.pt", "ends in .onnx"), ("file/m.onnx", "cannot be written")):
-        with pytest.raises(ConfigError, match=message):
-            export(denoiser, tmp_path / target)
+@pytest.mark.parametrize(
+    ("target", "rate", "message"),
+    [
+        ("m.pt", None, "ends in .onnx"),
+        ("file/m.onnx", None, "cannot be written"),
+        ("m.onnx", 44_100, "rate=44100: this model works at 16000 or 48000 Hz"),
+    ],
+)
+def test_a_target_that_cannot_be_written_and_a_rate_that_cannot_be_are_refused(denoiser, here, target, rate, message):
+    Path("file").touch()
+    with pytest.raises(ConfigError, match=message):
+        export(denoiser, target, rate)
 
 
 def test_the_command_writes_into_the_current_folder_and_prints_one_line(here, capfd):
