@@ -68,25 +68,20 @@ def _is_read(descriptor: int) -> bool:
 @contextmanager
 def one_line() -> Iterator[None]:
     """Turn a person's mistake into one line on stderr and exit code 2; ``HYDRA_FULL_ERROR=1`` shows the traceback."""
-    with until_cut(), _explained():
-        yield
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name with a character that the terminal's encoding lacks must not end the program.
         sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        yield
-    except (DenoiserError, HydraException, OmegaConfBaseException, OSError, KeyboardInterrupt) as error:
-        line = _explain(error)
-        if TRACEBACK or not line:
-            raise
-        if distributed.local_rank() == 0:
-            print(line if isinstance(error, KeyboardInterrupt) else f"error: {line}", file=sys.stderr)
-        code = 130 if isinstance(error, KeyboardInterrupt) else 2
-        sys.exit(error.code if isinstance(error, StopError | UnfinishedError) else code)
+    with until_cut():
+        try:
+            yield
+        except (DenoiserError, HydraException, OmegaConfBaseException, OSError, KeyboardInterrupt) as error:
+            line = _explain(error)
+            if TRACEBACK or not line:
+                raise
+            if distributed.local_rank() == 0:
+                print(line if isinstance(error, KeyboardInterrupt) else f"error: {line}", file=sys.stderr)
+            code = 130 if isinstance(error, KeyboardInterrupt) else 2
+            sys.exit(error.code if isinstance(error, StopError | UnfinishedError) else code)
 
 
 def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> None:

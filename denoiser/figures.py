@@ -70,13 +70,19 @@ def _decibels(waveform: Tensor, sample_rate: int) -> Tensor:
 
 def before_and_after(source: Path, target: Path, title: str = "") -> "Figure":
     """Draw the :func:`figure` of a file and its enhanced version: their first minute, in constant memory."""
-    waveforms = {}
-    for name, path in (("before", source), ("after", target)):
+    # A second more tells the figure that the files go on.
+    before, after, rate = beginnings(source, target, PLOT_SECONDS + 1)
+    return figure({"before": before, "after": after}, rate, title)
+
+
+def beginnings(source: Path, target: Path, seconds: float) -> tuple[Tensor, Tensor, int]:
+    """Return the first ``seconds`` of a file and its enhanced version, ``[C, N]`` each, and their rate."""
+    waveforms = []
+    for path in (source, target):
         with Reader(path) as reader:
             rate = reader.info.sample_rate
-            # One sample more tells the figure that the file goes on.
-            waveforms[name] = reader.read(round(PLOT_SECONDS * rate) + 1)
-    return figure(waveforms, rate, title)
+            waveforms.append(reader.read(round(seconds * rate)))
+    return waveforms[0], waveforms[1], rate
 
 
 def save_figure(path: Path, fig: "Figure") -> None:

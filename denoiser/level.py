@@ -48,7 +48,7 @@ def level_over_time(power: Tensor, span: int, near: int, causal: bool, earlier: 
 
 def plain_level(power: Tensor, span: int) -> Tensor:
     """Return the RMS ``[..., T]`` of ``span`` frames on either side, of all that are not silent."""
-    return _Means(power, power > 0)(span, span).sqrt().to(power.dtype)
+    return _Means(power)(span, span).sqrt().to(power.dtype)
 
 
 def loudness(power: Tensor, near: int, causal: bool) -> Tensor:
@@ -57,13 +57,12 @@ def loudness(power: Tensor, near: int, causal: bool) -> Tensor:
     It is the mean of the ``near`` frames before or after, whichever is closer to the mean of a few frames on both
     sides, so steps in it stay steps; ``causal``, of those before.
     """
-    mean = _Means(power, power > 0)
-    here = near // HERE_PARTS
-    sizes = [(near, 0)] if causal else [(near, 0), (0, near), (here, here)]
-    past, *others = (_decibels(mean(*size)) for size in sizes)
+    mean = _Means(power)
+    past = _decibels(mean(near, 0))
     if causal:
         return past.to(power.dtype)
-    future, around = others
+    here = near // HERE_PARTS
+    future, around = _decibels(mean(0, near)), _decibels(mean(here, here))
     nearer = ((future - around).abs() - (past - around).abs()) / HERE_SOFTNESS
     return torch.lerp(future, past, torch.sigmoid(nearer)).to(power.dtype)
 
@@ -73,15 +72,15 @@ def _decibels(power: Tensor) -> Tensor:
 
 
 class _Means:
-    """Means of values ``[..., T]`` over the frames around each one, of those alone that count."""
+    """Means of mean squares ``[..., T]`` over the frames around each one, of those that are not silent."""
 
-    def __init__(self, values: Tensor, counted: Tensor) -> None:
+    def __init__(self, power: Tensor) -> None:
         # Running sums lose the small differences of large numbers, so they need double precision.
-        self.sums, self.counts = (F.pad(each.double().cumsum(-1), (1, 0)) for each in (values, counted))
-        self.place = torch.arange(values.shape[-1], device=values.device)
+        self.sums, self.counts = (F.pad(each.double().cumsum(-1), (1, 0)) for each in (power, power > 0))
+        self.place = torch.arange(power.shape[-1], device=power.device)
 
     def __call__(self, before: int, after: int) -> Tensor:
-        """Return the means over so many frames ``before`` and ``after`` each frame and itself, 0 where none counts."""
+        """Return the means over so many frames ``before`` and ``after`` each frame and itself, 0 for silence."""
         first = (self.place - before).clamp(min=0)
         last = (self.place + after + 1).clamp(max=self.place.shape[-1])
         count = self.counts[..., last] - self.counts[..., first]

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,11 +40,8 @@ class Spectral(nn.Module):
     (Glasberg and Moore 1990), each the RMS of its bins. A network gives one gain for each, which is interpolated over
     the bins.
 
-    With ``two_levels``, the network sees the magnitude at the plain level too, the RMS of all that lies within
-    ``level_seconds``: a steady noise is as loud there in a pause as it is below speech.
-
-    With ``shifts``, a recording is enhanced so many times, with frames that begin a part of a hop later each time, and
-    the results are averaged. Their errors differ, and so partly cancel. Validation does so too, but not the training.
+    ``conf/spectral/16k.yaml`` explains ``two_levels``, in which a steady noise is as loud in a pause as below speech,
+    and ``shifts``: errors of results with other frames differ, and so partly cancel, in validation too.
     """
 
     peak: Tensor
@@ -64,9 +63,9 @@ class Spectral(nn.Module):
         shifts: int = 1,
     ) -> None:
         super().__init__()
-        given = {"sample_rate": sample_rate, "n_fft": n_fft, "hop": hop, "power": power, "peak": peak}
-        given |= {"level_seconds": level_seconds, "bands": bands, "bands_from": bands_from, "two_levels": two_levels}
-        given |= {"shifts": shifts}
+        self.settings: dict[str, Any] = {"sample_rate": sample_rate, "n_fft": n_fft, "hop": hop, "power": power}
+        self.settings |= {"peak": peak, "level_seconds": level_seconds, "bands": bands, "bands_from": bands_from}
+        self.settings |= {"two_levels": two_levels, "shifts": shifts}
         expected = ""
         are_whole = all(isinstance(value, int) for value in (sample_rate, n_fft, hop, bands, bands_from))
         if not are_whole or not all(isinstance(value, int | float) for value in (power, peak, level_seconds)):
@@ -92,28 +91,22 @@ class Spectral(nn.Module):
         ):
             expected = "bands_from at a bin: window and hop of whole samples at twice as many Hz"
         if expected:
-            raise ConfigError(f"spectral: {given}; expected {expected}")
+            raise ConfigError(f"spectral: {self.settings}; expected {expected}")
         self.sample_rate, self.n_fft, self.hop, self.power = sample_rate, n_fft, hop, power
         self.level_seconds, self.two_levels, self.shifts = level_seconds, two_levels, shifts
         self.level_frames = math.ceil(level_seconds * sample_rate / hop)
+        # Padding beyond the ends. With zeros, a level over time would make a click of a recording's offset.
+        self.edge = "replicate" if self.level_frames else "constant"
+        self.frame_rate = sample_rate / hop  # frames per second
         self.register_buffer("peak", torch.tensor(float(peak)))
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.bands, self.bands_from = bands, bands_from
         self._narrow: list[Spectral] = []
-        self.single = n_fft // 2 + 1
-        if bands:
-            self.single = min(self.single, bands_from * n_fft // sample_rate + 1)
+        # Hz that a recording needs to have all single bins.
+        self.narrow_rate = 2 * bands_from if bands else sample_rate
+        self.single = min(n_fft, self.narrow_rate * n_fft // sample_rate) // 2 + 1
+        self.bins = self.single + bands  # F, the number of frequencies: of single bins, then of bands
         self.register_buffer("bank", self._bank(), persistent=False)
-
-    @property
-    def bins(self) -> int:
-        """F, the number of frequencies: of single bins, then of bands."""
-        return self.single + self.bands
-
-    @property
-    def narrow_rate(self) -> int:
-        """Hz that a recording needs to have all single bins; below ``sample_rate`` where there are bands."""
-        return 2 * self.bands_from if self.bands else self.sample_rate
 
     def narrow(self) -> "Spectral":
         """Return the representation of the same bins and frames at ``narrow_rate``, where all bands are silent."""
@@ -122,27 +115,15 @@ class Spectral(nn.Module):
         step = self.sample_rate // self.narrow_rate
         # It is kept, since each loss of a step asks for it, and in a list, as it is no part of the weights.
         if not self._narrow or self._narrow[0].window.device != self.window.device:
-            self._narrow = [self._at_narrow_rate(step)]
+            rate_and_sizes = {"sample_rate": self.narrow_rate, "n_fft": self.n_fft // step, "hop": self.hop // step}
+            # Tensors that are made in inference mode could not be trained through later.
+            with torch.inference_mode(False), torch.device(self.window.device):
+                self._narrow = [Spectral(**{**self.settings, **rate_and_sizes})]
         lower = self._narrow[0]
         # A window with fewer samples has the smaller sum.
         lower.peak = self.peak * step**-self.power
         lower.causal = self.causal
         return lower
-
-    def _at_narrow_rate(self, step: int) -> "Spectral":
-        # Tensors that are made in inference mode could not be trained through later.
-        with torch.inference_mode(False), torch.device(self.window.device):
-            return Spectral(
-                self.narrow_rate,
-                self.n_fft // step,
-                self.hop // step,
-                self.power,
-                level_seconds=self.level_seconds,
-                bands=self.bands,
-                bands_from=self.bands_from,
-                two_levels=self.two_levels,
-                shifts=self.shifts,
-            )
 
     def band_ends(self) -> Tensor:
         """Return the frequency up to which each band reaches, Hz: ``[bands]``."""
@@ -170,16 +151,6 @@ class Spectral(nn.Module):
     @property
     def _near_frames(self) -> int:
         return round((NEAR_PAST_SECONDS if self.causal else NEAR_SECONDS) * self.frame_rate)
-
-    @property
-    def edge(self) -> str:
-        """Padding beyond the ends. With zeros, a level over time would make a click of a recording's offset."""
-        return "replicate" if self.level_frames else "constant"
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames per second."""
-        return self.sample_rate / self.hop
 
     def beginnings(self, shifts: int) -> list[int]:
         """Return how many samples later the frames of each of so many shifts begin, from 0 on."""
@@ -361,32 +332,25 @@ class Spectrum:
         upper: Tensor | None = None,
         relative_level: Tensor | None = None,
     ) -> None:
-        self.spectral = spectral
-        self.upper, self.relative_level = upper, relative_level
-        self._linear, self._magnitude, self._phase = linear, magnitude, phase
-        self._waveform: Tensor | None = None
+        self.spectral, self.upper, self.relative_level = spectral, upper, relative_level
+        self._of_same_phase = phase if isinstance(phase, Spectrum) else None
+        # The properties of these names compute only those that are not given.
+        known = {"linear": linear, "magnitude": magnitude, "phase": None if self._of_same_phase else phase}
+        vars(self).update({name: values for name, values in known.items() if values is not None})
 
-    @property
+    @cached_property
     def linear(self) -> Tensor:
-        if self._linear is None:
-            self._linear = self.spectral.unscale(self.magnitude) * self.phase
-        return self._linear
+        return self.spectral.unscale(self.magnitude) * self.phase
 
-    @property
+    @cached_property
     def magnitude(self) -> Tensor:
-        if self._magnitude is None:
-            # torch.stft lays the bins of a frame side by side. Made contiguous, it saves 5 % of a training step in
-            # a loss against a network's output.
-            self._magnitude = self.spectral.scale(self.linear.abs().contiguous())
-        return self._magnitude
+        # torch.stft lays the bins of a frame side by side. Made contiguous, it saves 5 % of a training step in
+        # a loss against a network's output.
+        return self.spectral.scale(self.linear.abs().contiguous())
 
-    @property
+    @cached_property
     def phase(self) -> Tensor:
-        if self._phase is None:
-            self._phase = torch.sgn(self.linear)
-        elif isinstance(self._phase, Spectrum):
-            self._phase = self._phase.phase
-        return self._phase
+        return self._of_same_phase.phase if self._of_same_phase else torch.sgn(self.linear)
 
     @property
     def plain(self) -> Tensor:
@@ -399,13 +363,11 @@ class Spectrum:
         """The complex values with compressed magnitude, on the scale of ``magnitude + 1``: moduli of 0 to 2."""
         return (self.magnitude + 1) * self.phase
 
-    @property
+    @cached_property
     def waveform(self) -> Tensor:
         """The waveform ``[B, (T - 1) * hop]`` of the single bins, at their rate; see :meth:`Spectral.waveform`."""
-        if self._waveform is None:
-            narrow = self.narrow()
-            self._waveform = narrow.spectral.waveform(narrow.linear)
-        return self._waveform
+        narrow = self.narrow()
+        return narrow.spectral.waveform(narrow.linear)
 
     def narrow(self) -> "Spectrum":
         """Return the single bins alone, at the rate that they need; itself where there are no bands."""
@@ -423,21 +385,15 @@ class Spectrum:
 
     @property
     def shape(self) -> torch.Size:
-        known = self._magnitude if self._linear is None else self._linear
-        assert known is not None
-        return known.shape
+        return self.magnitude.shape
 
     def frames(self, wanted: slice) -> "Spectrum":
         """Return the spectrum of these frames alone, in the forms that have been computed already."""
-        linear = None if self._linear is None else self._linear[..., wanted]
-        magnitude = None if self._magnitude is None else self._magnitude[..., wanted]
-        phase = self._phase
-        if isinstance(phase, Spectrum):
-            phase = phase.frames(wanted)
-        elif phase is not None:
-            phase = phase[..., wanted]
-        beside = (None if each is None else each[..., wanted] for each in (self.upper, self.relative_level))
-        return Spectrum(self.spectral, linear, magnitude, phase, *beside)
+        names = ("linear", "magnitude", "phase", "upper", "relative_level")
+        known = {name: values[..., wanted] for name in names if (values := vars(self).get(name)) is not None}
+        if self._of_same_phase:
+            known["phase"] = self._of_same_phase.frames(wanted)
+        return Spectrum(self.spectral, **known)
 
 
 def erb_number(hertz: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import io
 import threading
 import zipfile
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PREFIX = "/bitstream/handle/10283/2791/"
@@ -91,8 +92,13 @@ class Handler(BaseHTTPRequestHandler):
 
 def zipped(entries: dict[str, bytes]) -> bytes:
     """A ZIP archive of these files."""
+    return archive_of(entries.items(), zipfile.ZIP_DEFLATED)
+
+
+def archive_of(parts: Iterable[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> bytes:
+    """A ZIP archive of names, which may come twice, and contents."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in entries.items():
-            archive.writestr(name, data)
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in parts:
+            archive.writestr(name, content)
     return buffer.getvalue()

@@ -15,6 +15,7 @@ from denoiser import Denoiser, audio, models
 from denoiser.checkpoint import write_weights
 from denoiser.errors import CheckpointError
 from denoiser.inference.options import Options
+from loopback import archive_of
 
 MODEL = {"name": "unet", "depth": 2, "width": 4}
 CLEAR_REFS = Path("/proc/self/clear_refs")  # Linux resets the peak of the memory in use when 5 is written to it
@@ -32,14 +33,6 @@ class Call:
 
 def touch(path: str = "ran") -> None:
     Path(path).touch()
-
-
-def archive_of(parts: list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as archive:
-        for name, content in parts:
-            archive.writestr(name, content)
-    return buffer.getvalue()
 
 
 @pytest.fixture

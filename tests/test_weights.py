@@ -1,16 +1,14 @@
 """The weights that come with the package."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
-from conftest import ROOT, make_noise, make_voice, recording
+from conftest import make_noise, make_voice, recording
 from denoiser import Denoiser, audio
 from denoiser.checkpoint import SHIPPED, WEIGHTS
 from denoiser.errors import ConfigError
 from denoiser.evaluation import metrics
+from untrained import infer
 
 RATE = 16_000
 
@@ -44,12 +42,10 @@ def test_bfloat16_changes_the_sound_by_a_thousandth_of_it(name):
     assert float(difference.abs().max()) < 2e-3 * float(enhanced.abs().max())
 
 
-def test_infer_needs_no_checkpoint(tmp_path):
-    audio.write(tmp_path / "talk.wav", make_voice(1, RATE) + make_noise(1, RATE), RATE)
-    command = [sys.executable, "infer.py", str(tmp_path / "talk.wav"), f"output={tmp_path / 'clean.wav'}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert audio.probe(tmp_path / "clean.wav").frames == RATE
+def test_infer_needs_no_checkpoint(here):
+    audio.write("talk.wav", make_voice(1, RATE) + make_noise(1, RATE), RATE)
+    infer("talk.wav", "output=clean.wav")
+    assert audio.probe("clean.wav").frames == RATE
 
 
 def test_recordings_come_out_better_and_clean_ones_stay_clean(shipped):

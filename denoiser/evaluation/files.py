@@ -228,8 +228,14 @@ def _matched(noisy: Path, enhanced: Path, reference: Path, align: bool) -> tuple
     if channels or lengths differ.
     """
     first, *others = (audio.resample(*audio.read(path), RATE) for path in (noisy, enhanced, reference))
+    tolerance = LONGEST_LAG if align else TOLERANCE
     for path, other in zip((enhanced, reference), others, strict=True):
-        _check(path, other, noisy, first, LONGEST_LAG if align else TOLERANCE)
+        if len(other) not in (1, len(first)):
+            raise AudioError(f"{path}: {len(other)} channels, {noisy} has {len(first)}; expected as many, or one")
+        seconds, wanted = (waveform.shape[1] / RATE for waveform in (other, first))
+        if abs(seconds - wanted) > tolerance:
+            expected = f"expected the same to {tolerance} s"
+            raise AudioError(f"{path}: {seconds:.2f} s long, {noisy} {wanted:.2f} s; {expected}")
     shape = (len(first), min(waveform.shape[1] for waveform in (first, *others)))
     first, second, clean = (waveform[:, : shape[1]].expand(shape) for waveform in (first, *others))
     lag = find_lag(clean, first, min(round(LONGEST_LAG * RATE), shape[1] // 2))
@@ -238,11 +244,3 @@ def _matched(noisy: Path, enhanced: Path, reference: Path, align: bool) -> tuple
         both = slice(max(0, math.ceil(-apart)), shape[1] - max(0, math.ceil(apart)))
         first, second, clean = first[:, both], second[:, both], advance(clean, apart)[:, both]
     return first, second, clean, round(1000 * apart / RATE, 2)
-
-
-def _check(path: Path, found: Tensor, noisy: Path, expected: Tensor, tolerance: float) -> None:
-    if len(found) not in (1, len(expected)):
-        raise AudioError(f"{path}: {len(found)} channels, {noisy} has {len(expected)}; expected as many, or one")
-    seconds, wanted = (waveform.shape[1] / RATE for waveform in (found, expected))
-    if abs(seconds - wanted) > tolerance:
-        raise AudioError(f"{path}: {seconds:.2f} s long, {noisy} {wanted:.2f} s; expected the same to {tolerance} s")

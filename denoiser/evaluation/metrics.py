@@ -1,7 +1,8 @@
 """Metrics of an enhanced waveform against the clean one, for validation, the test and files alike.
 
 A metric takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz; those of DNSMOS need no ``clean``. It is NaN,
-and raises nothing, if it is not defined, as for a silent or too short reference, or its package is not installed.
+and raises nothing, if it is not defined, as for a silent or too short reference; :func:`score` also gives NaN where the
+package of a metric is not installed.
 """
 
 import math
@@ -58,10 +59,7 @@ def pesq(clean: Tensor, estimate: Tensor, sample_rate: int, mode: str = "wb") ->
     ``wb`` is wide-band at 16 kHz (P.862.2, 1.04 to 4.64), ``nb`` narrow-band (P.862.1, 1.02 to 4.55), as 8 kHz always
     are. Beyond 19 s, the mean over equal pieces that are shorter.
     """
-    try:
-        import pesq as package
-    except ImportError:
-        return NAN
+    import pesq as package
 
     def measure(x: Tensor, y: Tensor) -> float:
         try:
@@ -78,10 +76,7 @@ def stoi(clean: Tensor, estimate: Tensor, sample_rate: int, extended: bool = Fal
 
     ``extended`` is for fluctuating noise (Jensen and Taal 2016). Beyond a minute, the mean over equal, shorter pieces.
     """
-    try:
-        import pystoi
-    except ImportError:
-        return NAN
+    import pystoi
 
     def measure(x: Tensor, y: Tensor) -> float:
         with warnings.catch_warnings():
@@ -177,7 +172,7 @@ def score(clean: Tensor | None, estimate: Tensor, sample_rate: int, names: Seque
     def value(name: str) -> float:
         if name in dnsmos.NAMES:
             return ratings()[name]
-        if not has_reference:
+        if not has_reference or missing_package(name):
             return NAN
         metric = METRICS[name]
         if metric.measure:

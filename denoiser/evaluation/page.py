@@ -10,10 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from torch import Tensor
 
 from denoiser import figures
-from denoiser.audio import Reader, mp3, probe
+from denoiser.audio import mp3, probe
 from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import METRICS
 from denoiser.filesystem import write_text
@@ -66,7 +65,7 @@ def render(path: Path, template: str, **values: Any) -> None:
 
 
 def _entry(job: Job, gain: float, scores: tables.Row, folder: Path) -> dict[str, Any]:
-    before, after, rate = _excerpts(job)
+    before, after, rate = figures.beginnings(*job, EXCERPT)
     powers = [max(float(w.square().mean()), 1e-12) if w.numel() else 1e-12 for w in (before, after)]
     removed = 10 * math.log10(powers[0] / powers[1])
     seconds = probe(job[1]).seconds
@@ -82,18 +81,8 @@ def _entry(job: Job, gain: float, scores: tables.Row, folder: Path) -> dict[str,
     return {"job": job, "name": name, "cells": cells, "facts": facts, "link": link, "order": order}
 
 
-def _excerpts(job: Job) -> tuple[Tensor, Tensor, int]:
-    """Return the beginnings of both files, ``[C, N]``, and their rate."""
-    waveforms = []
-    for path in job:
-        with Reader(path) as reader:
-            rate = reader.info.sample_rate
-            waveforms.append(reader.read(round(EXCERPT * rate)))
-    return waveforms[0], waveforms[1], rate
-
-
 def _players_and_picture(job: Job) -> dict[str, Any]:
-    before, after, rate = _excerpts(job)
+    before, after, rate = figures.beginnings(*job, EXCERPT)
     waveforms = {"before": before, "after": after}
     picture = io.BytesIO()
     figures.figure(waveforms, rate).savefig(picture, format="webp", dpi=80)

@@ -56,11 +56,12 @@ def export(denoiser: Denoiser, target: str | Path, rate: int | None = None) -> f
     if rate not in (None, estimator.sample_rate):
         rates = sorted({denoiser.sample_rate, denoiser.spectral.narrow_rate})
         raise ConfigError(f"rate={rate}: this model works at {' or '.join(map(str, rates))} Hz")
+    noisy = _changing_noise(estimator)
     try:
         # Tracing takes half a minute: a name that cannot be written is refused before it.
         with atomic_write(target) as partial:
-            content, enhanced = _traced(estimator)
-            difference = float(np.abs(enhanced - _expected(denoiser, estimator)).max())
+            content, enhanced = _traced(estimator, noisy)
+            difference = float(np.abs(enhanced - _expected(denoiser, estimator, noisy)).max())
             if not difference <= TOLERANCE:
                 found = f"its output would differ from the model's by {difference:.2g}"
                 raise CheckpointError(f"{target}: not written: {found}")
@@ -70,27 +71,30 @@ def export(denoiser: Denoiser, target: str | Path, rate: int | None = None) -> f
     return difference
 
 
-def _traced(estimator: Estimator) -> tuple[bytes, np.ndarray]:
-    """Return the content of the file, and what onnxruntime makes with it of :func:`_changing_noise`."""
-    noisy = _changing_noise(estimator)
+def _traced(estimator: Estimator, noisy: np.ndarray) -> tuple[bytes, np.ndarray]:
+    """Return the content of the file, and what onnxruntime makes with it of ``noisy``."""
+    import onnxruntime
+
     step = CausalStep(estimator) if estimator.causal else Step(estimator)
     try:
         content = _without_paths(_graph(step), _metadata(estimator)).SerializeToString()
-        enhanced = _hop_by_hop(content, noisy) if estimator.causal else _whole(content, noisy)
+        if estimator.causal:
+            return content, _hop_by_hop(content, noisy)
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        return content, session.run(None, {"noisy": noisy})[0]
     except Exception as error:  # tracing may raise whatever the code of the network does
         name = type(estimator.net).__name__
         raise CheckpointError(f"torch cannot export {name}: {brief(error.__cause__ or error)}") from error
-    return content, enhanced
 
 
-def _expected(denoiser: Denoiser, estimator: Estimator) -> np.ndarray:
-    """Return what ``denoiser`` makes of :func:`_changing_noise`."""
+def _expected(denoiser: Denoiser, estimator: Estimator, noisy: np.ndarray) -> np.ndarray:
+    """Return what ``denoiser`` makes of ``noisy``."""
     # With a known offset of 0: to subtract one of 1e-10 would end the silence. A causal stream runs in torch with it.
     level = Level(torch.ones(1, 1), torch.zeros(1, 1))
     # The file of a causal model gives a single result, also where the model averages several.
     options = Options(shifts=1 if estimator.causal else None)
     stream = denoiser.stream(estimator.sample_rate, level, options)
-    return np.concatenate([stream.process(_changing_noise(estimator)), stream.flush()], axis=-1)
+    return np.concatenate([stream.process(noisy), stream.flush()], axis=-1)
 
 
 def _graph(step: Step | CausalStep) -> Any:
@@ -143,13 +147,11 @@ def _metadata(estimator: Estimator) -> dict[str, Any]:
     else:
         step = int(estimator.net.stride) * hop
         context = math.ceil(estimator.context(Options()) * hop / step) * step
-        block = (
-            min(round(estimator.block_seconds * spectral.sample_rate), MOST_FRAMES * hop - 2 * context) // step * step
-        )
+        longest = min(round(estimator.block_seconds * spectral.sample_rate), MOST_FRAMES * hop - 2 * context)
+        block = longest // step * step
         if block <= 0:
-            raise ValueError(
-                f"it sees {context // hop} frames on either side, and the file takes {MOST_FRAMES} at once"
-            )
+            seen = f"it sees {context // hop} frames on either side"
+            raise ValueError(f"{seen}, and the file takes {MOST_FRAMES} at once")
         metadata |= {"context": context, "block": block}
     return metadata
 
@@ -166,14 +168,6 @@ def _changing_noise(estimator: Estimator) -> np.ndarray:
     return (noisy / noisy.std()).astype(np.float32)[None]
 
 
-def _whole(content: bytes, noisy: np.ndarray) -> np.ndarray:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (enhanced,) = session.run(None, {"noisy": noisy})
-    return enhanced
-
-
 def _hop_by_hop(content: bytes, noisy: np.ndarray) -> np.ndarray:
     """Return the result of the file of a causal model for all of ``[1, N]``."""
     step, samples = ExportedStep(content), torch.from_numpy(noisy)
@@ -186,14 +180,14 @@ def _hop_by_hop(content: bytes, noisy: np.ndarray) -> np.ndarray:
 
 def _without_paths(model: Any, metadata: dict[str, Any]) -> Any:
     """Replace what torch notes in a graph, stack traces with paths of this machine, by ``metadata``."""
+    import onnx
+
     graph = model.graph
     for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
     graph.ClearField("value_info")
-    model.ClearField("metadata_props")
-    for key, value in metadata.items():
-        model.metadata_props.add(key=key, value=str(value))
+    onnx.helper.set_model_props(model, {key: str(value) for key, value in metadata.items()})
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "denoiser", metadata["denoiser_version"]
     return model

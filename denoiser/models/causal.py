@@ -37,10 +37,8 @@ class CausalPad(nn.Module):
         self.frames = frames
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> Tensor:
-        if memory is not None and self in memory:
-            x = torch.cat([memory[self].to(x.dtype), x], dim=-1)
-        else:
-            x = F.pad(x, (self.frames, 0))
+        past = None if memory is None else memory.get(self)
+        x = F.pad(x, (self.frames, 0)) if past is None else torch.cat([past.to(x.dtype), x], dim=-1)
         if memory is not None:
             memory[self] = x[..., x.shape[-1] - self.frames :]
         return x

@@ -95,7 +95,7 @@ class CRN(nn.Module):
         # In training a crop is one segment of its own.
         more = 0 if self.training else missing(frames, self.stride)
         x = self.stem(pad_with_silence(x, missing(bins, self.reduction), more))
-        x = x + self.first(x, memory)
+        x = self.first(x, memory)
         skips = []
         for level in self.encoder:
             skips.append(x)
@@ -104,8 +104,7 @@ class CRN(nn.Module):
             x = layer(x, memory)
         for level in reversed(self.decoder):
             x = level(x, skips.pop(), memory)
-        x = x + self.last(x, memory)
-        return self.head(x)[..., :bins, :frames]
+        return self.head(self.last(x, memory))[..., :bins, :frames]
 
 
 class DualPathLayer(nn.Module):
@@ -156,15 +155,17 @@ class DualPath(CRN):
 
 
 class _Unit(nn.Module):
-    """Convolution, batch normalisation, LeakyReLU."""
+    """Convolution, batch normalisation, LeakyReLU; without a stride, added to its input."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, causal: bool) -> None:
         super().__init__()
         self.conv = TimeConv(inputs, outputs, (3, kernel), stride, causal)
         self.norm = nn.BatchNorm2d(outputs)
+        self.residual = stride == 1
 
     def forward(self, x: Tensor, memory: Memory | None) -> Tensor:
-        return F.leaky_relu(self.norm(self.conv(x, memory)), SLOPE, inplace=True)
+        y = F.leaky_relu(self.norm(self.conv(x, memory)), SLOPE, inplace=True)
+        return x + y if self.residual else y
 
 
 class _Down(nn.Module):
@@ -176,8 +177,7 @@ class _Down(nn.Module):
         self.refine = _Unit(outputs, outputs, kernel, 1, causal)
 
     def forward(self, x: Tensor, memory: Memory | None) -> Tensor:
-        x = self.down(x, memory)
-        return x + self.refine(x, memory)
+        return self.refine(self.down(x, memory), memory)
 
 
 class _Up(nn.Module):
@@ -189,5 +189,4 @@ class _Up(nn.Module):
         self.refine = _Unit(outputs, outputs, kernel, 1, causal)
 
     def forward(self, x: Tensor, skip: Tensor, memory: Memory | None) -> Tensor:
-        x = self.up(x) + skip
-        return x + self.refine(x, memory)
+        return self.refine(self.up(x) + skip, memory)

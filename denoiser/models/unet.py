@@ -82,8 +82,6 @@ class UNet(nn.Module):
             layers.upsample(upsampling, lower, upper, time)
             for (upper, lower), (_, time) in zip(levels, self.pools, strict=True)
         )
-        # Convolutions within groups need both inputs as one tensor.
-        self.takes_pairs = convolution == "full"
         self.decoder = nn.ModuleList(stage(2 * upper, upper) for upper, _ in levels)
         self.gates = nn.ModuleList(layers.gate(upper, slope) for upper, _ in levels if gates)
         self.head = nn.Conv2d(width, outputs * stem, 1)
@@ -108,9 +106,6 @@ class UNet(nn.Module):
         if self.stem > 1:
             x = x.unflatten(2, (-1, self.stem)).transpose(2, 3).flatten(1, 2)  # bins of a band become channels
 
-        # Pairs train faster on a CPU.
-        as_pairs = self.takes_pairs and x.device.type == "cpu" and torch.is_grad_enabled()
-        as_pairs = as_pairs and not torch.compiler.is_compiling()
         skips = []
         for level, stage in enumerate(self.encoder):
             if level > 0:
@@ -135,11 +130,10 @@ class UNet(nn.Module):
                 begin = first
             if self.gates:
                 skip = skip * self.gates[level](torch.cat([x, skip], dim=1))
-            both = (x, skip) if as_pairs else torch.cat([x, skip], dim=1)
-            # Free tensors after their last use: they are half of a long block's memory.
-            del x, skip
-            x = self.decoder[level](both)
-            del both
+            x = torch.cat([x, skip], dim=1)
+            # Freed after its last use: such tensors are half of a long block's memory.
+            del skip
+            x = self.decoder[level](x)
 
         x = self.head(x)
         if self.stem > 1:

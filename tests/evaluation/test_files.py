@@ -173,23 +173,21 @@ def test_noise_type_and_snr_come_from_a_log_near_the_noisy_files(tmp_path):
 @pytest.mark.parametrize(("late", "word"), [(20, "20.0 ms late"), (-7.3, "7.3 ms early"), (400, "400.0 ms late")])
 def test_a_reference_apart_in_time_is_told_and_scored_aligned_on_request(tmp_path, capsys, monkeypatch, late, word):
     monkeypatch.setattr(files, "NAMES", QUICK)
-    clean = make_voice(3, 16_000)
-    noisy = clean + 0.5 * make_noise(3, 16_000)
-    for name, sound in (("noisy", noisy), ("enhanced", clean + 0.1 * make_noise(3, 16_000)), ("clean", clean)):
-        audio.write(tmp_path / f"{name}.wav", sound, 16_000)
-    audio.write(tmp_path / "moved.wav", advance(clean, -16 * late), 16_000)
-    paths = [tmp_path / f"{name}.wav" for name in ("noisy", "enhanced", "moved")]
+    triple = write_triple(tmp_path, "a", seconds=3)
+    moved = triple._replace(reference=tmp_path / "moved.wav")
+    audio.write(moved.reference, advance(audio.read(triple.reference)[0], -16 * late), 16_000)
     found = {}
     for align in (False, True):
-        (row,), problems = score_files([Triple("a", *paths)], names=["si_sdr"], align=align)
+        (row,), problems = score_files([moved], names=["si_sdr"], align=align)
         assert not problems
         assert row["lag_ms"] == pytest.approx(late, abs=0.05)
         found[align] = row["enhanced"]["si_sdr"]
-    (right,), _ = score_files([Triple("a", *paths[:2], tmp_path / "clean.wav")], names=["si_sdr"])
+    (right,), _ = score_files([triple], names=["si_sdr"])
     assert "lag_ms" not in right
     assert found[False] < right["enhanced"]["si_sdr"] - 10
     assert found[True] == pytest.approx(right["enhanced"]["si_sdr"], abs=1)
-    evaluate({tuple(paths[:2]): 1.0}, reference=paths[2])
-    assert f"by up to {word} (noisy): the scores are too low; align=true" in capsys.readouterr().err
-    evaluate({tuple(paths[:2]): 1.0}, reference=tmp_path / "clean.wav")
+    gains = {(triple.noisy, triple.enhanced): 1.0}
+    evaluate(gains, reference=moved.reference)
+    assert f"by up to {word} (a): the scores are too low; align=true" in capsys.readouterr().err
+    evaluate(gains, reference=triple.reference)
     assert not capsys.readouterr().err

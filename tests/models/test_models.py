@@ -144,9 +144,6 @@ def test_macs_are_counted_per_second_of_audio():
     layer = nn.Conv2d(1, 4, 3, padding=1)
     assert models.count_macs(layer, bins=10, frame_rate=125.0) == 10 * 125 * 4 * 9
     assert models.count_parameters(layer) == 4 * 9 + 4
-
-
-def test_macs_of_the_bottlenecks_are_counted():
     plain = models.count_macs(build("unet10"), bins=256, frame_rate=128.0)
     # 8 deep steps a second in 16 rows of 256 channels; chunks of 8, seen in threes.
     gru = 3 * 2 * 3 * 128 * (256 + 128) + 256 * 256
