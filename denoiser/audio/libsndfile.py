@@ -3,8 +3,8 @@
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,6 @@ class Sound(soundfile.SoundFile):
     def seekable(self) -> bool:
         """Return False: soundfile would seek after every block, which changes the last bit of an MP3."""
         return False
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set the tags that the format can hold; before the first sample."""
-        for name, text in tags.items():
-            with suppress(*ERRORS):
-                setattr(self, name, text)
 
 
 class Source(Sound):
