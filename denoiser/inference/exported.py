@@ -52,10 +52,8 @@ class ExportedStep:
         return self._session.run(None, dict(zip(self._inputs, [noisy, *state], strict=True)))
 
 
-@lru_cache(maxsize=4)
-def open_step(file: Path) -> "ExportedStep":
-    """Return the step of a file; the same one for every stream, since it keeps no state."""
-    return ExportedStep(file)
+# The step of a file: the same one for every stream, since it keeps no state.
+open_step = lru_cache(maxsize=4)(ExportedStep)
 
 
 class ExportedFrames(FrameByFrame):
