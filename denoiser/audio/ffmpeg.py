@@ -99,12 +99,6 @@ class Source:
         return self._process
 
 
-def _other_texts(container: Container) -> list[str]:
-    """Return the names of tags that no sound file of libsndfile keeps, and of a cover."""
-    covers = ["cover"] if any(map(is_cover, container.streams)) else []
-    return sorted({*container.tags, *covers} - {*TAGS, *_TECHNICAL})
-
-
 def _info(container: Container) -> Info:
     sound, tags = container.sound, texts_of(container.sound)
     start = max(0.0, start_of(sound) - container.begin)
@@ -115,6 +109,8 @@ def _info(container: Container) -> Info:
         end = _clock(tags.get("duration", "")) or (container.seconds if len(container.streams) == 1 else 0.0)
         seconds = max(0.0, end - start)
     texts = {**tags, **container.tags}
+    # Names of tags that no sound file of libsndfile keeps, and of a cover.
+    others = {*container.tags, *(["cover"] if any(map(is_cover, container.streams)) else [])} - {*TAGS, *_TECHNICAL}
     notes = []
     if len(container.sounds) > 1:
         language = f" ({tags['language']})" if "language" in tags else ""
@@ -132,7 +128,7 @@ def _info(container: Container) -> Info:
         start=start,
         container=container,
         notes=tuple(notes),
-        extras=Extras(container.demuxer, inner=tuple(_other_texts(container))),
+        extras=Extras(container.demuxer, inner=tuple(sorted(others))),
     )
 
 

@@ -48,15 +48,10 @@ def test_the_answer_comes_while_the_input_is_open(settings, here):
     with command(*settings) as process:
         process.stdin.write(begin + sound[: len(sound) // 2])
         process.stdin.flush()
-        answered: list[bytes] = []
-        reader = threading.Thread(
-            target=lambda: answered.append(process.stdout.read(44 + len(sound) // 2 - delay)), daemon=True
-        )
-        reader.start()
-        # Ends the program, and with it the reader, if no answer comes.
+        # Ends the program, and with it the reading, if no answer comes.
         alarm = threading.Timer(240, process.kill)
         alarm.start()
-        reader.join()
+        answer = process.stdout.read(44 + len(sound) // 2 - delay)
         assert process.poll() is None
         process.stdin.write(sound[len(sound) // 2 :])
         process.stdin.close()
@@ -64,7 +59,7 @@ def test_the_answer_comes_while_the_input_is_open(settings, here):
         alarm.cancel()
     assert process.returncode == 0, errors
     assert b"standard input -> standard output" in errors
-    Path("out.wav").write_bytes(answered[0] + rest)
+    Path("out.wav").write_bytes(answer + rest)
     enhanced, rate = audio.read("out.wav")
     assert rate == RATE
     block = raw.decode(sound)
