@@ -70,7 +70,9 @@ def examine(path: Path, demuxer: str, track: int | None) -> Container:
     number = (defaults or [1])[0] if track is None else track
     if not 1 <= number <= len(sounds):
         raise AudioError(f"{path}: track={track}: the file has {len(sounds)} sound tracks")
-    begin = min((start_of(stream) for stream in streams if _is_timed(stream)), default=0.0)
+    # Not subtitles, which begin at the first word, and no covers.
+    timed = [stream for stream in streams if stream["codec_type"] in ("audio", "video") and not is_cover(stream)]
+    begin = min((start_of(stream) for stream in timed if "start_time" in stream), default=0.0)
     shift = begin - float(whole.get("start_time", begin))
     seconds = float(whole.get("duration", 0))
     return Container(path, demuxer, streams, sounds, number, texts_of(whole), begin, shift, seconds)
@@ -100,11 +102,6 @@ def first_line(errors: bytes | IO[bytes]) -> str:
         errors = errors.read(1 << 16)
     first = errors.decode(errors="replace").strip().partition("\n")[0]
     return re.sub(r"^(\[[^]]*\]|file:.*:) *", "", first).strip()
-
-
-def _is_timed(stream: dict[str, Any]) -> bool:
-    """Return True for sound and moving pictures: not for subtitles, which begin at the first word, and covers."""
-    return stream["codec_type"] in ("audio", "video") and not is_cover(stream) and "start_time" in stream
 
 
 def start_of(stream: dict[str, Any]) -> float:

@@ -16,19 +16,16 @@ import pytest
 import soundfile
 import torch
 
-from conftest import ROOT, make_noise, make_voice
+from conftest import ROOT
 from denoiser import Denoiser, audio
 from denoiser.audio import piped
 from denoiser.audio.raw import RAW, Raw
 from denoiser.errors import AudioError
 from denoiser.inference.live_pipe import enhance_pipe
+from untrained import noisy_voice
 
 CRN = ROOT / "tests/reference/crn.ckpt"
 RATE = 16_000
-
-
-def noisy(seconds: float = 2.0) -> torch.Tensor:
-    return make_voice(seconds, RATE) + make_noise(seconds, RATE)
 
 
 def command(*arguments: str, stdout: int | IO[bytes] = subprocess.PIPE) -> subprocess.Popen[bytes]:
@@ -41,7 +38,7 @@ def command(*arguments: str, stdout: int | IO[bytes] = subprocess.PIPE) -> subpr
 @pytest.mark.parametrize("settings", [[], ["format=s16le", f"rate={RATE}", "channels=1"]], ids=["WAV", "raw"])
 def test_the_answer_comes_while_the_input_is_open(settings, here):
     raw = Raw("s16le", RATE)
-    sound = raw.encode(noisy())
+    sound = raw.encode(noisy_voice(2.0, RATE))
     begin = b"" if settings else piped.wav_header(raw)
     stream = Denoiser.from_checkpoint(CRN, "cpu").stream(RATE)
     delay = round(2 * RATE * stream.latency)
@@ -75,7 +72,7 @@ def test_the_answer_comes_while_the_input_is_open(settings, here):
 )  # fmt: skip
 def test_a_file_gets_its_length_in_the_header_though_it_was_written_live(before, format, left_out, here):
     raw = Raw(format, RATE)
-    sound = raw.encode(noisy(0.5))
+    sound = raw.encode(noisy_voice(0.5, RATE))
     with open("out.wav", "wb") as out:
         out.write(before)
         out.flush()
@@ -91,7 +88,7 @@ def test_a_file_gets_its_length_in_the_header_though_it_was_written_live(before,
 def test_a_recording_that_a_signal_ends_states_the_length_that_it_has(here):
     raw = Raw("s16le", RATE)
     with open("out.wav", "wb") as out, command(stdout=out) as process:
-        process.stdin.write(piped.wav_header(raw) + raw.encode(noisy()))
+        process.stdin.write(piped.wav_header(raw) + raw.encode(noisy_voice(2.0, RATE)))
         process.stdin.flush()
         while Path("out.wav").stat().st_size < RATE:
             assert process.poll() is None
@@ -106,18 +103,18 @@ def test_a_file_that_the_sound_is_appended_to_keeps_its_beginning(here):
     raw = Raw("s16le", RATE)
     Path("out.wav").write_bytes(b"before")
     with open("out.wav", "ab") as out, command(stdout=out) as process:
-        process.communicate(piped.wav_header(raw) + raw.encode(noisy(0.5)))
+        process.communicate(piped.wav_header(raw) + raw.encode(noisy_voice(0.5, RATE)))
     assert process.returncode == 0
     assert Path("out.wav").read_bytes().startswith(b"before" + piped.wav_header(raw))
 
 
 def test_what_is_no_plain_wav_is_read_to_its_end_as_before(here):
-    audio.write("talk.flac", noisy(0.5), RATE)
+    audio.write("talk.flac", noisy_voice(0.5, RATE), RATE)
     with command() as process:
         out, errors = process.communicate(Path("talk.flac").read_bytes())
     assert process.returncode == 0, errors
     assert soundfile.info(io.BytesIO(out)).frames == RATE // 2
-    soundfile.write("talk.wav", noisy(0.5).T.numpy(), RATE, subtype="IMA_ADPCM")
+    soundfile.write("talk.wav", noisy_voice(0.5, RATE).T.numpy(), RATE, subtype="IMA_ADPCM")
     for name in ("talk.flac", "talk.wav"):
         assert started(Path(name).read_bytes())[0].raw is None
 
