@@ -11,6 +11,7 @@ from denoiser.cli.arguments import as_typed
 from denoiser.cli.infer import NAMES as SETTINGS
 from denoiser.cli.infer import start
 from denoiser.console import one_line
+from denoiser.inference.stream import Stream
 from denoiser.spectral import Spectral
 
 
@@ -39,6 +40,12 @@ def centred(seconds: float, rate: int, seed: int = 0, channels: int = 1) -> torc
     """Return a voice in noise without offset."""
     waveform = noisy_voice(seconds, rate, seed, channels)
     return waveform - waveform.mean(-1, keepdim=True)
+
+
+def streamed(stream: Stream, noisy: torch.Tensor, size: int) -> torch.Tensor:
+    """Return what a stream makes of ``[..., N]`` in pieces of ``size`` samples."""
+    parts = [stream.process(part) for part in noisy.split(size, dim=-1)]
+    return torch.cat([*parts, stream.flush()], dim=-1)
 
 
 def write_voices(*names: str) -> None:

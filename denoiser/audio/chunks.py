@@ -3,6 +3,7 @@
 libsndfile reads and writes the sound, and drops the other chunks: bext, iXML, cue points, labels, speaker masks.
 """
 
+import io
 import os
 import struct
 from collections.abc import Iterator
@@ -237,27 +238,29 @@ def complete(path: Path, extras: Extras, mask: int | None) -> None:
             file.write(size)
 
 
-class Mended:
+class Mended(io.BufferedReader):
     """A file to read in which some bytes are others, or the last ones left out: what is wrong made right."""
 
+    # soundfile takes what has a name that ends in .raw for headerless PCM.
+    name = ""
+
     def __init__(self, path: Path, patches: dict[int, bytes], end: int | None) -> None:
-        self._file = open(path, "rb")  # noqa: SIM115
+        super().__init__(io.FileIO(path))
         self._patches = patches
         self._end = end
-        self.tell, self.close = self._file.tell, self._file.close
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a place as a file does."""
         if whence == os.SEEK_END and self._end is not None:
-            return self._file.seek(self._end + offset)
-        return self._file.seek(offset, whence)
+            return super().seek(self._end + offset)
+        return super().seek(offset, whence)
 
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer from here on; returns the number of bytes."""
-        begin, view = self._file.tell(), memoryview(buffer).cast("B")
+        begin, view = self.tell(), memoryview(buffer).cast("B")
         if self._end is not None:
             view = view[: max(0, self._end - begin)]
-        count = self._file.readinto(view)
+        count = super().readinto(view)
         for place, patch in self._patches.items():
             for i in range(max(place, begin), min(place + len(patch), begin + count)):
                 view[i - begin] = patch[i - place]

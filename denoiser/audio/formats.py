@@ -144,7 +144,7 @@ class Info:
 
     ``mask`` has a bit for each speaker, those of WAVE_FORMAT_EXTENSIBLE in its order; None if the file does not say.
     ``notes`` are sentences on what is wrong with the file though it can be read. ``start`` is the time in seconds from
-    the begin of a film to that of its sound, ``container`` all of what ffmpeg says, ``track`` the number of the sound.
+    the begin of a film to that of its sound, ``container`` all of what ffmpeg says.
     """
 
     path: Path
@@ -160,7 +160,6 @@ class Info:
     notes: tuple[str, ...] = ()
     start: float = 0.0
     container: Container | None = None
-    track: int = 1
 
 
 def output_suffix(path: str | Path) -> str:

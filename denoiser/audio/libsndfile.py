@@ -3,8 +3,8 @@
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import soundfile
 from denoiser.audio import chunks
 from denoiser.audio.formats import MASKS, TAGS, VORBIS, Info, select_tags
 from denoiser.audio.metadata import has_end, read_extras, speakers
-from denoiser.audio.signatures import id3_size, identify
+from denoiser.audio.signatures import id3_size
 
 # The exceptions that a SoundFile raises.
 ERRORS = (soundfile.SoundFileError, TypeError, ValueError, AssertionError, OSError)
@@ -57,19 +57,15 @@ class Sound(soundfile.SoundFile):
         """Return False: soundfile would seek after every block, which changes the last bit of an MP3."""
         return False
 
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set the tags that the format can hold; before the first sample."""
-        for name, text in tags.items():
-            with suppress(*ERRORS):
-                setattr(self, name, text)
-
 
 class Source(Sound):
-    """A file to read; ``info`` holds the facts of its header, of which the length of some MP3s ``is_guessed``."""
+    """A file to read, of the ``kind`` that its first bytes say.
 
-    def __init__(self, path: Path) -> None:
+    ``info`` holds the facts of its header, of which the length of some MP3s ``is_guessed``.
+    """
+
+    def __init__(self, path: Path, kind: str | None) -> None:
         found = chunks.survey(path) or chunks.Survey(0)
-        kind = identify(path)
         # The place in a FLAC tells whether it is damaged or cut off.
         is_odd = found.patches or found.end is not None or kind == "flac"
         self._mended = chunks.Mended(path, found.patches, found.end) if is_odd else None

@@ -1,7 +1,6 @@
 """Sound into the containers of films and phones through ffmpeg, beside the picture and all else of the source."""
 
 import os
-import struct
 import subprocess
 import tempfile
 from contextlib import ExitStack, suppress
@@ -10,8 +9,10 @@ from typing import IO, Any
 
 from torch import Tensor
 
-from denoiser.audio.container import Container, Track, first_line, input_options, is_cover, is_installed
+from denoiser.audio.container import Container, first_line, input_options, is_cover, is_installed, texts_of
 from denoiser.audio.formats import MUXERS, Info, lost, resampled, writable_rate
+from denoiser.audio.piped import wav_header
+from denoiser.audio.raw import Raw
 from denoiser.errors import AudioError
 from denoiser.filesystem import atomic_write
 
@@ -41,14 +42,15 @@ class ContainerWriter:
         self.notes: list[str] = []
         codec = self._codec(like)
         # AAC has one 5.1, and does not know the side from the back.
-        mask = 0x3F if (codec, like.mask) == ("aac", 0x60F) else like.mask
-        self._header = _wav_header(like.sample_rate, like.channels, mask)
+        mask = 0x3F if (codec, like.mask) == ("aac", 0x60F) else like.mask or 0
+        # A mask is the way to tell ffmpeg the speakers.
+        self._header = wav_header(Raw("f32le", like.sample_rate, like.channels), mask=mask)
         rate = writable_rate("OPUS", like.sample_rate) if codec == "opus" else like.sample_rate
         if rate != like.sample_rate:
             self.notes.append(resampled("Opus", like.sample_rate, rate))
         if like.container is not None:
             self._inputs = input_options(like.container.path, like.container.demuxer)
-            self._options = self._from(like.container, like.container.tracks[like.track - 1], codec)
+            self._options = self._from(like.container, codec)
             self._start += like.container.shift
             return
         if like.extras.names:
@@ -62,21 +64,22 @@ class ContainerWriter:
         """Choose the codec: that of the source if the container can hold it."""
         if like.container is None:
             return self._muxer.lossy if like.subtype in _CODECS_OF_SNDFILE else self._muxer.usual
-        codec = like.container.tracks[like.track - 1].codec
+        codec = str(like.container.sound["codec_name"])
         if self._muxer.holds(codec):
             return codec
         self.notes.append(f"its sound becomes {self._muxer.usual}: {codec} cannot be written into {self._path.suffix}")
         return self._muxer.usual
 
-    def _from(self, source: Container, chosen: Track, kept: str) -> list[str]:
+    def _from(self, source: Container, kept: str) -> list[str]:
         """Return the options that put the sound at its place among the streams of a source."""
         options: list[str] = []
         place, left = 0, []
         for stream in source.streams:
             index, kind, codec = int(stream["index"]), stream["codec_type"], stream.get("codec_name", "unknown")
-            if index == chosen.index:
+            if stream is source.sound:
                 flags = [name for name, flag in stream.get("disposition", {}).items() if flag]
-                options += ["-map", "0:a", *_encoding(place, kept, chosen.bit_rate if kept == chosen.codec else 0)]
+                bit_rate = int(stream.get("bit_rate") or texts_of(stream).get("bps") or 0) if kept == codec else 0
+                options += ["-map", "0:a", *_encoding(place, kept, bit_rate)]
                 options += [f"-disposition:{place}", "+".join(flags) or "0"]
             elif self._is_kept(stream):
                 options += ["-map", f"1:{index}", *self._copy(place, kind, codec)]
@@ -165,12 +168,3 @@ def _encoding(place: int, codec: str, bit_rate: int) -> list[str]:
     if codec in _BEST_BIT_RATES:
         options += [f"-b:{place}", str(max(bit_rate, _BEST_BIT_RATES[codec]))]
     return options
-
-
-def _wav_header(sample_rate: int, channels: int, mask: int | None) -> bytes:
-    """Return the header of an endless WAV of floats; a mask is the way to tell ffmpeg the speakers."""
-    align = 4 * channels
-    form = struct.pack("<HHIIHH", 0xFFFE, channels, sample_rate, sample_rate * align, align, 32)
-    kind = struct.pack("<HHIH", 22, 32, mask or 0, 3) + bytes.fromhex("000000001000800000aa00389b71")
-    chunks = b"WAVEfmt " + struct.pack("<I", len(form + kind)) + form + kind + b"data\xff\xff\xff\xff"
-    return b"RIFF\xff\xff\xff\xff" + chunks

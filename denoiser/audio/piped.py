@@ -19,6 +19,7 @@ _FORMATS = {
     (3, 32): "f32le", (3, 64): "f64le", (6, 8): "alaw", (7, 8): "mulaw",
 }  # fmt: skip
 _TAGS = {name: tag for (tag, _), name in _FORMATS.items()}
+_END_OF_GUID = bytes.fromhex("000000001000800000aa00389b71")  # of a format, after its tag
 _UNSTATED = 0xFFFFFFFF
 _BEFORE_SAMPLES = 36  # bytes of a header that its first length counts
 _LARGEST_CHUNK = 1 << 20  # bytes before the samples; a larger one may be anything
@@ -70,16 +71,22 @@ def _facts(chunk: bytes) -> Raw | None:
     return Raw(str(name), rate, channels) if is_sound else None
 
 
-def wav_header(raw: Raw, size: int | None = None) -> bytes:
-    """Return the header of a WAV with ``size`` bytes of these samples; None, or too many for it: as many as come."""
-    bits = 8 * raw.frame // raw.channels
+def wav_header(raw: Raw, size: int | None = None, mask: int | None = None) -> bytes:
+    """Return the header of a WAV with ``size`` bytes of these samples; None, or too many for it: as many as come.
+
+    ``mask`` are the bits of the speakers as in WAVE_FORMAT_EXTENSIBLE, 0 if they are not known, None for a plain WAV.
+    """
+    bits, tag = 8 * raw.frame // raw.channels, _TAGS[raw.format]
     per_second = min(raw.rate * raw.frame, _UNSTATED)
-    format = struct.pack("<HHIIHH", _TAGS[raw.format], raw.channels, raw.rate, per_second, raw.frame, bits)
+    first = tag if mask is None else _EXTENSIBLE
+    format = struct.pack("<HHIIHH", first, raw.channels, raw.rate, per_second, raw.frame, bits)
+    if mask is not None:
+        format += struct.pack("<HHIH", 22, bits, mask, tag) + _END_OF_GUID
     whole, samples = _UNSTATED, _UNSTATED
     if size is not None and size + size % 2 + _BEFORE_SAMPLES < _UNSTATED:
         whole, samples = size + size % 2 + _BEFORE_SAMPLES, size
-    parts = b"RIFF", whole, b"WAVE", b"fmt ", len(format), format, b"data", samples
-    return struct.pack("<4sI4s4sI16s4sI", *parts)
+    begin = struct.pack("<4sI4s4sI", b"RIFF", whole, b"WAVE", b"fmt ", len(format))
+    return begin + format + struct.pack("<4sI", b"data", samples)
 
 
 def in_wav(raw: Raw) -> Raw:

@@ -41,26 +41,25 @@ class Raw:
         """Bytes of one sample of all channels."""
         return self.channels * BITS.get(RAW[self.format][0], 8) // 8
 
+    def _open(self, file: Path | io.BytesIO, mode: str = "r") -> soundfile.SoundFile:
+        subtype, order = RAW[self.format]
+        return soundfile.SoundFile(file, mode, self.rate, self.channels, subtype, order, "RAW")
+
     def decode(self, content: bytes) -> Tensor:
         """Return the samples ``[C, n]`` of whole frames."""
-        facts = {"samplerate": self.rate, "channels": self.channels}
-        subtype, order = RAW[self.format]
-        samples, _ = soundfile.read(
-            io.BytesIO(content), dtype="float32", always_2d=True, format="RAW", subtype=subtype, endian=order, **facts
-        )
-        return torch.from_numpy(samples.T.copy())
+        with self._open(io.BytesIO(content)) as file:
+            return torch.from_numpy(file.read(dtype="float32", always_2d=True).T.copy())
 
     def encode(self, samples: Tensor) -> bytes:
         """Return samples ``[C, n]`` as bytes; values that the format cannot hold are clipped."""
-        subtype, order = RAW[self.format]
         buffer = io.BytesIO()
-        rows = quantised(samples, subtype).T.numpy()
-        soundfile.write(buffer, rows, self.rate, format="RAW", subtype=subtype, endian=order)
+        with self._open(buffer, "w") as file:
+            file.write(quantised(samples, RAW[self.format][0]).T.numpy())
         return buffer.getvalue()
 
     def add_header(self, source: Path, target: Path) -> None:
         """Write the samples of ``source`` as a WAV file, bit by bit. Raises AudioError for what they cannot be."""
-        subtype, order = RAW[self.format]
+        subtype, _ = RAW[self.format]
         size = source.stat().st_size
         if size % self.frame:
             given = f"format={self.format} channels={self.channels}"
@@ -68,11 +67,10 @@ class Raw:
         # libsndfile has signed bytes in no WAV.
         kept = "PCM_16" if subtype == "PCM_S8" else subtype
         kind = "WAV" if size < _LARGEST_WAV else "RF64"
-        facts = {"samplerate": self.rate, "channels": self.channels}
         dtype = "float64" if subtype in ("FLOAT", "DOUBLE") else "int32"
         with (
-            soundfile.SoundFile(source, subtype=subtype, endian=order, format="RAW", **facts) as raw,
-            soundfile.SoundFile(target, "w", subtype=kept, format=kind, **facts) as wav,
+            self._open(source) as raw,
+            soundfile.SoundFile(target, "w", self.rate, self.channels, kept, format=kind) as wav,
         ):
             for block in raw.blocks(_STEP, dtype=dtype):
                 wav.write(block)

@@ -144,7 +144,7 @@ def _decoder(path: Path, track: int | None) -> libsndfile.Source | ffmpeg.Source
         # libsndfile would try, and its MP3 decoder print what it thinks.
         return ffmpeg.Source(path, kind, track)
     try:
-        source = libsndfile.Source(path)
+        source = libsndfile.Source(path, kind)
     except libsndfile.ERRORS as error:
         suffix = path.suffix.lower()
         if kind is not None or suffix in DEMUXERS:

@@ -117,7 +117,10 @@ class Writer:
             self._partial = stack.enter_context(atomic_write(self._path))
             sound = libsndfile.Sound(self._partial, "w", self._rate, self._channels, self._subtype, format=self._format)
             self._sound = stack.enter_context(sound)
-            self._sound.set_tags(self._tags)
+            for name, text in self._tags.items():
+                # A format need not hold it.
+                with suppress(*libsndfile.ERRORS):
+                    setattr(self._sound, name, text)
             self._stack = stack.pop_all()
         return self
 

@@ -158,8 +158,11 @@ class _Work:
             _complain(f"failed: {failure}")
         else:
             self.outcome.done[job] = enhanced
-            line = f"{job.source} -> {job.target}{_gain(enhanced.gain, self.loudness)}"
-            tqdm.write(shown(line), file=sys.stdout)
+            gain = f", turned down to {enhanced.gain:.3f} to stay within full scale" if enhanced.gain < 1 else ""
+            if self.loudness is not None:
+                # "Towards": full scale, or silence, may prevent reaching it.
+                gain = f", {20 * math.log10(enhanced.gain):+.1f} dB towards {self.loudness:g} LUFS"
+            tqdm.write(shown(f"{job.source} -> {job.target}{gain}"), file=sys.stdout)
             for note in enhanced.notes:
                 _complain(f"{job.source}: {note}")
         # Also completes the bar for a failed file, or for one shorter than its header says.
@@ -169,15 +172,17 @@ class _Work:
         read = b""
         # Loudness is measured over the whole, and a picture is made of files.
         are_pipes = job.source is STDIN and job.target is STDOUT
-        is_live = are_pipes and self.denoiser.causal and self.loudness is None and not self.plot
-        if is_live:
+        if are_pipes and self.denoiser.causal and self.loudness is None and not self.plot:
             refuse_terminals(*job)
             pipe = cast(BufferedReader, sys.stdin.buffer)
             start = piped.Start(b"", self.raw) if self.raw else piped.read_start(pipe)
             if start.raw:
                 return enhance_pipe(self.denoiser, self.options, pipe, start.raw, start.size)
             read = start.content
-        blocks = blocks_at_once(self.denoiser, self.left[job], self.threads)
+        blocks = 1
+        # For large tensors (unet10 in float32), torch's own threads are as fast as several blocks.
+        if not self.denoiser.causal and self.denoiser.block_seconds >= SHARED_BLOCK:
+            blocks = max(1, min(self.threads, MAX_BLOCKS_AT_ONCE, int(self.left[job] / SHARED_BLOCK)))
         with as_files(job.source, job.target, self.raw, read) as (source, target):
             with _sharing_threads(blocks):
                 enhanced = self.denoiser.enhance_file(
@@ -216,23 +221,6 @@ def _seconds_of(job: Job) -> float:
 def _complain(line: str) -> None:
     with STDERR:
         tqdm.write(shown(line), file=sys.stderr)
-
-
-def _gain(gain: float, loudness: float | None) -> str:
-    if loudness is not None:
-        # "Towards": full scale, or silence, may prevent reaching it.
-        return f", {20 * math.log10(gain):+.1f} dB towards {loudness:g} LUFS"
-    return f", turned down to {gain:.3f} to stay within full scale" if gain < 1 else ""
-
-
-def blocks_at_once(denoiser: Denoiser, seconds: float, threads: int) -> int:
-    """Return the number of blocks of a file of ``seconds`` to enhance at the same time, each with its share of threads.
-
-    It is 1 for a causal network, and for large tensors (unet10 in float32), where torch's own threads are as fast.
-    """
-    if denoiser.causal or denoiser.block_seconds < SHARED_BLOCK:
-        return 1
-    return max(1, min(threads, MAX_BLOCKS_AT_ONCE, int(seconds / SHARED_BLOCK)))
 
 
 @contextmanager

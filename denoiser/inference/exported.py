@@ -1,16 +1,14 @@
 """A causal network frame by frame in onnxruntime: for one frame, most of PyTorch's time goes to calling operators."""
 
-import math
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from denoiser.errors import ConfigError
+from denoiser.inference.frames import FrameByFrame
 from denoiser.spectral import Spectral
 
 LEAST_WEIGHT = 1e-12  # of a sample, the sum of squared windows over it
@@ -33,7 +31,8 @@ class ExportedStep:
         facts = self._session.get_modelmeta().custom_metadata_map
         self.sample_rate, self.n_fft, self.hop = (int(facts[name]) for name in ("sample_rate", "n_fft", "hop"))
         self.level_seconds = float(facts["level_seconds"])
-        self.edge: Any = facts["edge"]
+        # The file has the names of numpy.pad.
+        self.edge = {"edge": "replicate"}.get(facts["edge"], facts["edge"])
         self._inputs = [entry.name for entry in self._session.get_inputs()]
         self._shapes = [entry.shape for entry in self._session.get_inputs()]
 
@@ -53,74 +52,28 @@ class ExportedStep:
         return self._session.run(None, dict(zip(self._inputs, [noisy, *state], strict=True)))
 
 
-@lru_cache(maxsize=4)
-def open_step(file: Path) -> "ExportedStep":
-    """Return the step of a file; the same one for every stream, since it keeps no state."""
-    return ExportedStep(file)
+# The step of a file: the same one for every stream, since it keeps no state.
+open_step = lru_cache(maxsize=4)(ExportedStep)
 
 
-class ExportedFrames:
-    """Replacement for :class:`~denoiser.inference.frames.Frames`: one :class:`ExportedStep` for each hop and channel.
+class ExportedFrames(FrameByFrame):
+    """Frames in onnxruntime: one :class:`ExportedStep` for each hop and channel.
 
     For a model whose level follows the recording, at its own rate.
     """
 
-    def __init__(self, step: ExportedStep) -> None:
-        self.step = step
-        # Largest number of input samples that a result waits for.
-        self.delay = step.n_fft
-        self._half = step.n_fft // 2
-        self._overlap = step.n_fft - step.hop
-        self._ahead = self._last = np.zeros((0, 0), np.float32)  # samples from the next hop on, and the last one
+    def __init__(self, step: ExportedStep, shift: int = 0) -> None:
+        super().__init__(step.n_fft, step.hop, step.edge, shift)
+        self._step = step
         self._states: list[list[np.ndarray]] = []  # of each channel
-        self._received = self._frames = 0  # samples, and frames that are done
 
-    def push(self, samples: Tensor) -> Iterable[Tensor]:
-        """Take ``[C, n]`` and yield what is ready, ``[1, C, m]``."""
-        if not samples.shape[-1]:
-            return
-        given = samples.numpy()
-        if not self._received:
-            # The first window is centred on the first sample.
-            self._ahead = np.pad(given[:, :1], ((0, 0), (self._half, 0)), self.step.edge)[:, : self._half]
-        self._received += given.shape[-1]
-        self._ahead = np.concatenate([self._ahead, given], axis=-1)
-        self._last = given[:, -1:]
-        if not self._states and self._ahead.shape[-1] >= self._overlap:
-            self._begin()
-        while self._states and self._ahead.shape[-1] >= self.step.hop:
-            yield from self._next()
+    def _enhance(self, windows: Tensor) -> Tensor:
+        before, noisy = np.split(windows.numpy()[:, None], [-self._hop], axis=-1)
+        states = self._states or [self._step.start(row) for row in before]
+        results = [self._step(row, state) for row, state in zip(noisy, states, strict=True)]
+        self._states = [state for _, *state in results]
+        return torch.from_numpy(np.concatenate([enhanced for enhanced, *_ in results]))
 
-    def flush(self) -> Iterable[Tensor]:
-        """Yield the rest: the signal has ended."""
-        if not self._received:
-            return
-        after = np.pad(self._last, ((0, 0), (0, self.step.n_fft + self.step.hop)), self.step.edge)[:, 1:]
-        self._ahead = np.concatenate([self._ahead, after], axis=-1)
-        if not self._states:
-            self._begin()
-        # The last window is centred on the end of the signal, or after it.
-        while self._frames <= math.ceil(self._received / self.step.hop):
-            yield from self._next()
+    def _rest(self) -> Tensor:
         sums = np.stack([state[1] for state in self._states])
-        yield from self._within(sums[:, 0] / sums[:, 1].clip(LEAST_WEIGHT))
-
-    def _begin(self) -> None:
-        self._states = [self.step.start(row[None, : self._overlap]) for row in self._ahead]
-        self._ahead = self._ahead[:, self._overlap :]
-
-    def _next(self) -> Iterable[Tensor]:
-        parts = []
-        for channel, row in enumerate(self._ahead):
-            part, *self._states[channel] = self.step(row[None, : self.step.hop], self._states[channel])
-            parts.append(part)
-        yield from self._within(np.concatenate(parts))
-        self._ahead = self._ahead[:, self.step.hop :]
-        self._frames += 1
-
-    def _within(self, enhanced: np.ndarray) -> Iterable[Tensor]:
-        """Yield those of the samples ``[C, n]`` from the next frame's first one on that belong to the signal."""
-        begin = self._frames * self.step.hop - self._half
-        part = enhanced[:, max(0, -begin) : max(0, self._received - begin)]
-        if part.shape[-1]:
-            yield torch.from_numpy(part)[None]
+        return torch.from_numpy(sums[:, 0] / sums[:, 1].clip(LEAST_WEIGHT))

@@ -42,7 +42,7 @@ def enhance_pipe(
         if begin is not None and written:
             # A WAV has an even number of bytes.
             _write(bytes(written % 2))
-            _write_again(begin, piped.wav_header(wav, written))
+            _write(piped.wav_header(wav, written), begin)
     seconds = stream.received / raw.rate
     info = Info(STDIN, raw.rate, stream.received, raw.channels, "WAV", RAW[raw.format][0], {}, seconds)
     notes = (f"cut off: {samples.missing} bytes are missing at its end",) if samples.missing else ()
@@ -62,17 +62,11 @@ def _place_in_file() -> int | None:
     return os.lseek(1, 0, os.SEEK_CUR) if is_file and not is_appended_to else None
 
 
-def _write_again(begin: int, content: bytes) -> None:
-    """Replace what stands at ``begin`` in the file that is standard output."""
-    end = os.lseek(1, 0, os.SEEK_CUR)
-    os.lseek(1, begin, os.SEEK_SET)
-    _write(content)
-    os.lseek(1, end, os.SEEK_SET)
-
-
-def _write(content: bytes) -> int:
-    """Write to standard output, and return the number of bytes."""
+def _write(content: bytes, place: int | None = None) -> int:
+    """Write to standard output, or over what stands at a place in its file; returns the number of bytes."""
     try:
+        if place is not None:
+            return os.pwrite(1, content, place)
         with open(1, "wb", closefd=False) as out:
             return out.write(content)
     except OSError as error:

@@ -14,7 +14,7 @@ from denoiser.audio.reader import peak
 from denoiser.errors import ConfigError, DenoiserError
 from denoiser.inference.estimator import Estimator
 from denoiser.inference.exported import ExportedFrames, ExportedStep, open_step
-from denoiser.inference.frames import Frames, ShiftedFrames
+from denoiser.inference.frames import FrameByFrame, Frames, ShiftedFrames
 from denoiser.inference.level import Level, RunningLevel, RunningOffset
 from denoiser.inference.options import Options
 from denoiser.inference.upper_band import UpperBand
@@ -62,17 +62,24 @@ class Stream:
 
     def reset(self) -> None:
         """Begin anew, with another recording of the same rate; a level that was given stays."""
-        estimator, seconds = self.estimator, self._block_seconds
-        resampled = min(RESAMPLING_SECONDS, seconds)
+        estimator, spectral = self.estimator, self.estimator.spectral
+        resampled = min(RESAMPLING_SECONDS, self._block_seconds)
         self._running, self._offset = RunningLevel(), RunningOffset()
-        self.down = resampling(self.sample_rate, estimator.sample_rate, resampled, estimator.spectral.edge)
-        self.core: Frames | ExportedFrames | ShiftedFrames | Blocks
+        self.down = resampling(self.sample_rate, estimator.sample_rate, resampled, spectral.edge)
+        self.core: FrameByFrame | ShiftedFrames | Blocks
         if estimator.causal:
-            shifts = estimator.spectral.beginnings(estimator.shifts(self.options))
-            cores = [self._frames(seconds) for _ in shifts]
-            self.core = cores[0] if len(cores) == 1 else ShiftedFrames(cores, shifts, estimator.spectral.edge)
+            cores = [self._frames(shift) for shift in spectral.beginnings(estimator.shifts(self.options))]
+            self.core = cores[0] if len(cores) == 1 else ShiftedFrames(cores)
         else:
-            self.core = self._blocks(seconds, self._threads)
+            fade = round(FADE_SECONDS * estimator.sample_rate)
+            self.core = Blocks(
+                self._enhance,
+                step=int(estimator.net.stride) * spectral.hop,
+                context=estimator.context(self.options) * spectral.hop + fade,
+                size=round(self._block_seconds * estimator.sample_rate),
+                fade=fade,
+                threads=self._threads,
+            )
         self.up = self.band.upsampling(resampled)
         self.received = 0  # samples
         # Input whose result is not out yet, as it is and without its offset, [2, C, n].
@@ -80,39 +87,27 @@ class Stream:
 
     def _exported_step(self) -> ExportedStep | None:
         """Return the step for onnxruntime, if it does all that is asked for and is there."""
-        file = self.estimator.exported
-        options = self.options
-        if file is None or self.band.kept or options.min_gain or options.phase_iters:
+        estimator, options = self.estimator, self.options
+        file = estimator.exported
+        if file is None or not (estimator.causal and estimator.spectral.level_frames):
             return None
-        if not (self.estimator.causal and self.estimator.spectral.level_frames):
+        if self.band.kept or options.min_gain or options.phase_iters:
             return None
-        if self.estimator.device.type != "cpu" or find_spec("onnxruntime") is None:
+        if estimator.device.type != "cpu" or find_spec("onnxruntime") is None:
             return None
         step = open_step(file)
-        step.check(self.estimator.spectral, file)
+        step.check(estimator.spectral, file)
         return step
 
-    def _frames(self, block_seconds: float) -> Frames | ExportedFrames:
+    def _frames(self, shift: int) -> FrameByFrame:
         if self._step is not None:
-            return ExportedFrames(self._step)
+            return ExportedFrames(self._step, shift)
         if self.options.phase_iters:
             given = f"phase_iters={self.options.phase_iters}"
             raise ConfigError(f"{given}: needs later frames, and this model is causal; use 0")
         # Frames wait for no others, so a long piece goes through the network at once, however short the blocks are.
-        frames = round(max(block_seconds, BLOCK_SECONDS) * self.estimator.spectral.frame_rate)
-        return Frames(self.estimator, self.options, self._current_level, self.band, frames)
-
-    def _blocks(self, block_seconds: float, threads: int) -> Blocks:
-        hop, rate = self.estimator.spectral.hop, self.estimator.sample_rate
-        fade = round(FADE_SECONDS * rate)
-        return Blocks(
-            self._enhance,
-            step=int(self.estimator.net.stride) * hop,
-            context=self.estimator.context(self.options) * hop + fade,
-            size=round(block_seconds * rate),
-            fade=fade,
-            threads=threads,
-        )
+        at_once = round(max(self._block_seconds, BLOCK_SECONDS) * self.estimator.spectral.frame_rate)
+        return Frames(self.estimator, self.options, self._current_level, self.band, shift, at_once)
 
     @property
     def latency(self) -> float:

@@ -128,6 +128,10 @@ def test_a_stream_that_was_cut_off_is_read_as_far_as_it_goes_with_a_line(tmp_pat
             assert sound.shape[1] / RATE == pytest.approx(5.8, abs=1.2)
             assert torch.equal(sound, whole[:, : sound.shape[1]])
             assert reader.read(1 << 20).shape == (1, 0)
+    if format == "FLAC":
+        # Whoever reads a file as a whole wants all of it.
+        with pytest.raises(AudioError, match=r"a: damaged after \d+ samples"):
+            audio.read(path)
 
 
 def test_a_flac_that_is_damaged_in_its_middle_is_an_error(tmp_path):
@@ -156,12 +160,6 @@ def test_a_crashed_recorder_may_have_stored_more_than_4_gb(tmp_path, format, off
     frames = audio.probe(path).frames
     os.truncate(path, len(content) + (5 << 30))
     assert audio.probe(path).frames == frames + (5 << 29)
-
-
-def test_an_rf64_that_ends_in_its_header_is_an_error(tmp_path):
-    (tmp_path / "a.wav").write_bytes(b"RF64\xff\xff\xff\xffWAVEdata\xff\xff\xff\xff")
-    with pytest.raises(AudioError, match="not readable as audio"):
-        audio.read(tmp_path / "a.wav")
 
 
 @pytest.mark.parametrize("name", ["b.wav", "b.rf64"])

@@ -40,6 +40,7 @@ UNREADABLE = {
     "empty": b"",
     "text": b"this is text, not sound\n" * 40,
     "RIFF without data": b"RIFF\xff\xff\xff\x7fWAVEfmt ",
+    "RF64 that ends in its header": b"RF64\xff\xff\xff\xffWAVEdata\xff\xff\xff\xff",
     "ID3 of 256 MB": b"ID3\x04\x00\x00\x7f\x7f\x7f\x7f" + bytes(90),
 }
 
@@ -80,13 +81,6 @@ def test_damage_is_an_error_or_leaves_a_shorter_recording(tmp_path, name):
         with suppress(AudioError):
             # ffmpeg, which reads an MP3 whose first frame is gone, keeps up to two frames of padding.
             assert audio.read(path)[0].shape[1] <= 48_000 + 2 * 1152
-
-
-def test_a_flac_that_is_cut_off_is_an_error_not_a_short_file(tmp_path):
-    audio.write(tmp_path / "a.flac", make_noise(3.0, 16_000), 16_000)
-    os.truncate(tmp_path / "a.flac", 40_000)
-    with pytest.raises(AudioError, match=r"a\.flac: damaged after \d+ samples"):
-        audio.read(tmp_path / "a.flac")
 
 
 def test_a_damaged_mp3_makes_no_library_chatter(tmp_path, capfd):

@@ -144,20 +144,15 @@ def test_a_recording_becomes_a_container_where_that_is_named(denoiser, here, nam
         (["-c:a", "pcm_f64le"], "a.mkv", "DOUBLE"), (["-c:a", "flac", "-sample_fmt", "s16"], "b.mkv", "PCM_16"),
         (["-c:a", "tta", "-sample_fmt", "s32"], "a.tta", "PCM_24"), (["-c:a", "wavpack"], "a.wv", "PCM_32"),
         (["-c:a", "pcm_alaw"], "b.mov", "ALAW"), (["-c:a", "aac"], "c.m4a", "PCM_16"),
-        (["-c:a", "pcm_u8"], "c.mkv", "PCM_U8"),
+        (["-c:a", "pcm_u8"], "c.mkv", "PCM_U8"), (["-c:a", "pcm_f32le"], "floats for a.flac.wav", "PCM_24"),
     ],
 )  # fmt: skip
-def test_the_samples_of_a_wav_are_as_deep_as_those_of_the_container(denoiser, here, options, name, subtype):
+def test_the_samples_of_the_result_are_as_deep_as_those_of_the_source(denoiser, here, options, name, subtype):
     audio.write("noisy.wav", NOISY[:, :9_000], RATE, subtype="PCM_24")
     ffmpeg("-i", "noisy.wav", *options, name)
-    denoiser.enhance_file(name, "clean.wav")
-    assert audio.probe("clean.wav").subtype == subtype
-
-
-def test_a_float_recording_keeps_24_bits_as_flac(denoiser, here):
-    audio.write("noisy.wav", NOISY[:, :9_000], RATE, subtype="FLOAT")
-    denoiser.enhance_file("noisy.wav", "clean.flac")
-    assert audio.probe("clean.flac").subtype == "PCM_24"
+    target = "clean.flac" if "flac" in name else "clean.wav"
+    denoiser.enhance_file(name, target)
+    assert audio.probe(target).subtype == subtype
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,13 @@ from denoiser.data.synthesis.voices import ESPEAK_RATE, SENTENCES, SPEAKERS, spe
 from denoiser.errors import ConfigError
 from denoiser.evaluation import metrics
 from denoiser.spectral import Spectral
+from untrained import streamed
 
 RATE = 16_000
 HOST_DBFS = -20.0
 SOFTER = np.linspace(5, 25, 12).tolist()  # dB of a guest below the host
 SNR = 8.0
+NOTHING = torch.zeros(0)
 
 
 @pytest.fixture(scope="module", params=["best", "small"])
@@ -71,6 +73,11 @@ def in_noise(speech: Tensor) -> Tensor:
     return speech + at(active_decibels(speech) - SNR, noise)
 
 
+def burst(seconds: int, gain: float) -> Tensor:
+    """Return noise ``[N]`` within full scale."""
+    return (gain * noise_like(torch.zeros(seconds * RATE))).clamp(-1, 1)
+
+
 def enhanced(denoiser: Denoiser, *sounds: Tensor) -> list[Tensor]:
     """Enhance sounds that follow one another in one recording; returns each of them."""
     whole = denoiser.enhance(torch.cat(sounds)[None], RATE)[0]
@@ -81,39 +88,30 @@ def decibels(sound: Tensor) -> float:
     return float(10 * sound.double().square().mean().log10())
 
 
-def change(clean: Tensor, result: Tensor, alone: Tensor) -> float:
-    """Return the change in SI-SDR, dB, against the result of the same sound in a recording of its own."""
-    return metrics.si_sdr(clean, result, RATE) - metrics.si_sdr(clean, alone, RATE)
-
-
-def guests(denoiser: Denoiser, voices: list[Tensor], softer: list[float]) -> list[tuple[float, float]]:
-    """Return the change of level, dB, and the STOI of clean guests between two turns of their host."""
-    host, found = at(HOST_DBFS, voices[0]), []
-    for guest, less in zip(voices[1:], softer, strict=True):
-        clean = at(HOST_DBFS - less, guest)
-        _, result, _ = enhanced(denoiser, host, clean, host)
-        found.append((decibels(result) - decibels(clean), metrics.stoi(clean, result, RATE)))
+def changes(denoiser: Denoiser, voices: list[Tensor], before: Tensor, after: Tensor, since: int = 0) -> list[float]:
+    """Return how much sounds before and after them change the SI-SDR, dB, of voices in noise, from a sample on."""
+    found = []
+    for clean in voices:
+        noisy = in_noise(clean)
+        result, alone = enhanced(denoiser, before, noisy, after)[1], enhanced(denoiser, noisy)[0]
+        beside, own = (metrics.si_sdr(clean[since:], sound[since:], RATE) for sound in (result, alone))
+        found.append(beside - own)
     return found
 
 
 def test_a_soft_clean_guest_of_a_loud_host_keeps_level_and_words(shipped, voices):
-    found = guests(shipped, voices, SOFTER)
-    assert sum(abs(level) <= 1 and stoi >= 0.97 for level, stoi in found) >= 11, found
-
-
-def noisy_guests(denoiser: Denoiser, voices: list[Tensor], softer: float) -> list[float]:
     host, found = at(HOST_DBFS, voices[0]), []
-    for guest in voices[1:]:
-        clean = at(HOST_DBFS - softer, guest)
-        noisy = in_noise(clean)
-        _, result, _ = enhanced(denoiser, host, noisy, host)
-        found.append(change(clean, result, *enhanced(denoiser, noisy)))
-    return found
+    for guest, less in zip(voices[1:], SOFTER, strict=True):
+        clean = at(HOST_DBFS - less, guest)
+        _, result, _ = enhanced(shipped, host, clean, host)
+        found.append((decibels(result) - decibels(clean), metrics.stoi(clean, result, RATE)))
+    assert sum(abs(level) <= 1 and stoi >= 0.97 for level, stoi in found) >= 11, found
 
 
 @pytest.mark.parametrize(("softer", "allowed", "at_least"), [(13, 1, 5), (20, 2, 6)])
 def test_soft_noisy_guests_come_out_as_from_files_of_their_own(shipped, voices, softer, allowed, at_least):
-    found = noisy_guests(shipped, voices[:7], softer)
+    host = at(HOST_DBFS, voices[0])
+    found = changes(shipped, [at(HOST_DBFS - softer, guest) for guest in voices[1:7]], host, host)
     assert sum(change > -allowed for change in found) >= at_least, found
 
 
@@ -125,49 +123,21 @@ def applause(seconds: int) -> Tensor:
     return torch.from_numpy(envelope * rng.standard_normal(seconds * RATE)).float()
 
 
-def after_applause(denoiser: Denoiser, voices: list[Tensor], make=applause) -> list[float]:
-    found = []
-    for voice in voices:
-        clean = at(-39, voice)
-        _, result = enhanced(denoiser, at(-13, make(20)), clean)
-        found.append(decibels(result) - decibels(clean))
-    return found
-
-
 def test_a_soft_talk_after_long_applause_keeps_its_level(shipped, voices):
-    found = after_applause(shipped, voices[1:3])
-    assert max(map(abs, found)) < 1.5, found
+    for voice in voices[1:3]:
+        clean = at(-39, voice)
+        _, result = enhanced(shipped, at(-13, applause(20)), clean)
+        assert abs(decibels(result) - decibels(clean)) < 1.5
 
 
-def after_bang(denoiser: Denoiser, voices: list[Tensor]) -> list[float]:
-    found = []
-    for voice in voices:
-        clean = at(-40, voice)
-        noisy = in_noise(clean)
-        _, result = enhanced(denoiser, noise_like(torch.zeros(RATE)).clamp(-1, 1), noisy)
-        found.append(change(clean, result, *enhanced(denoiser, noisy)))
-    return found
-
-
-def test_soft_noisy_speech_after_a_bang_at_full_scale_is_denoised_as_ever(shipped, voices):
-    found = after_bang(shipped, voices[1:4])
-    assert min(found) > -1.5, found
-
-
-def after_rest(denoiser: Denoiser, voices: list[Tensor], hiss: float, seconds: int) -> list[float]:
-    rest, found = hiss * noise_like(torch.zeros(seconds * RATE)), []
-    for voice in voices:
-        clean = at(-30, voice)
-        noisy = in_noise(clean)
-        _, result = enhanced(denoiser, rest, noisy)
-        found.append(change(clean, result, *enhanced(denoiser, noisy)))
-    return found
-
-
-@pytest.mark.parametrize("hiss", [0.0, 10 ** (-75 / 20)])
-def test_a_sentence_after_a_long_rest_is_denoised_as_ever(shipped, voices, hiss):
-    found = after_rest(shipped, voices[1:3], hiss, 10)
-    assert min(found) > -0.5, found
+@pytest.mark.parametrize(
+    ("seconds", "gain", "dbfs", "count", "allowed"),
+    [(1, 1, -40, 3, 1.5), (10, 0, -30, 2, 0.5), (10, 10 ** (-75 / 20), -30, 2, 0.5)],
+    ids=["a bang at full scale", "silence", "a rest with hiss"],
+)
+def test_soft_noisy_speech_is_denoised_as_ever_after(shipped, voices, seconds, gain, dbfs, count, allowed):
+    found = changes(shipped, [at(dbfs, voice) for voice in voices[1 : 1 + count]], burst(seconds, gain), NOTHING)
+    assert min(found) > -allowed, found
 
 
 def changing(seconds: int) -> Tensor:
@@ -213,10 +183,14 @@ def test_blocks_and_streams_equal_the_whole_where_the_level_changes(name):
     whole = denoiser.enhance(noisy, RATE)
     assert float(whole.abs().max()) > 0.1
     stream = denoiser.stream(RATE, denoiser.level(noisy, RATE), block_seconds=2)
-    parts = [stream.process(block) for block in noisy.split(3_777, dim=-1)]
-    assert torch.allclose(torch.cat([*parts, stream.flush()], dim=-1), whole, rtol=0, atol=1e-4)
+    assert torch.allclose(streamed(stream, noisy, 3_777), whole, rtol=0, atol=1e-4)
     denoiser.block_seconds = 3
     assert torch.allclose(denoiser.enhance(noisy, RATE), whole, rtol=0, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def live() -> Denoiser:
+    return Denoiser.from_checkpoint("live", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -243,32 +217,26 @@ def test_a_causal_network_gives_the_same_in_blocks_of_any_size_when_the_level_ch
     causal.block_seconds = 2.0
     whole = causal.enhance(noisy, RATE)
     stream = causal.stream(RATE, causal.level(noisy, RATE), block_seconds=seconds)
-    parts = [stream.process(part) for part in noisy.split(1_777, dim=-1)]
-    difference = (torch.cat([*parts, stream.flush()], dim=-1) - whole).abs()
+    difference = (streamed(stream, noisy, 1_777) - whole).abs()
     for half in (slice(0, 10 * RATE), slice(10 * RATE, None)):
         assert float(difference[:, half].max()) < 1e-3 * float(whole[:, half].abs().max())
 
 
 @pytest.mark.parametrize("loud_first", [True, False])
-def test_live_denoises_speech_half_a_second_after_a_step_of_40_db_as_ever(loud_first):
-    live = Denoiser.from_checkpoint("live", "cpu")
+def test_live_denoises_speech_half_a_second_after_a_step_of_40_db_as_ever(live, loud_first):
     voice = at(-20, recording("voice_kathleen")[0])
     clean, noisy = (sound.repeat(9)[: 14 * RATE] for sound in (voice, in_noise(voice)))
-    gain = torch.where((torch.arange(len(clean)) < 10 * RATE) == loud_first, 1.0, 0.01)
-    whole = live.enhance((gain * noisy)[None], RATE)[0]
-    alone = live.enhance((gain * noisy)[None, 10 * RATE :], RATE)[0]
-    later = RATE // 2
-    assert change(clean[10 * RATE + later :], whole[10 * RATE + later :], alone[later:]) > -1
+    noisy = noisy * torch.where((torch.arange(len(clean)) < 10 * RATE) == loud_first, 1.0, 0.01)
+    (whole,), (alone,) = enhanced(live, noisy), enhanced(live, noisy[10 * RATE :])
+    later = 10 * RATE + RATE // 2
+    own = metrics.si_sdr(clean[later:], alone[RATE // 2 :], RATE)
+    assert metrics.si_sdr(clean[later:], whole[later:], RATE) - own > -1
 
 
-def test_live_is_not_deafened_by_a_bang():
-    live = Denoiser.from_checkpoint("live", "cpu")
+def test_live_is_not_deafened_by_a_bang(live):
     clean = at(-40, recording("voice_kathleen")[0])
-    noisy = in_noise(clean)
-    _, result = enhanced(live, noise_like(torch.zeros(RATE)).clamp(-1, 1), noisy)
-    (alone,) = enhanced(live, noisy)
-    later = RATE // 2
-    assert change(clean[later:], result[later:], alone[later:]) > -1.5
+    (change,) = changes(live, [clean], burst(1, 1), NOTHING, since=RATE // 2)
+    assert change > -1.5
 
 
 def test_a_causal_level_recovers_from_a_bang_in_a_third_of_a_second_and_follows_louder_sound_at_once():
@@ -295,23 +263,9 @@ def test_a_causal_network_has_one_level():
         Denoiser.build({"name": "crn"}, {"level_seconds": 2.0, "two_levels": True})
 
 
-def test_a_causal_network_hears_nothing_of_what_comes_later(causal):
-    noisy, level = loud_or_soft(loud_first=False), causal.level(loud_or_soft(loud_first=False), RATE)
-    other = noisy.clone()
-    other[:, 10 * RATE :] = 0
-    results = []
-    for signal in (noisy, other):
-        stream = causal.stream(RATE, level)
-        results.append(torch.cat([stream.process(signal), stream.flush()], dim=-1)[:, : 10 * RATE - 510])
-    assert results[0].abs().max() > 1e-4
-    assert torch.allclose(*results, rtol=0, atol=1e-7)
-
-
 def test_soft_sound_of_a_causal_network_is_as_ever_once_loud_sound_is_2_seconds_past(causal):
     noisy = loud_or_soft(loud_first=True)
-    level = causal.level(noisy, RATE)
-    alone = causal.stream(RATE, level)
-    expected = torch.cat([alone.process(noisy[:, 10 * RATE :]), alone.flush()], dim=-1)
+    expected = streamed(causal.stream(RATE, causal.level(noisy, RATE)), noisy[:, 10 * RATE :], 4 * RATE)
     after = causal.enhance(noisy, RATE)[:, 10 * RATE :]
     late = slice(3 * RATE, None)
     assert float((after - expected)[:, late].norm() / expected[:, late].norm()) < 0.3

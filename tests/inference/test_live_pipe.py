@@ -16,19 +16,16 @@ import pytest
 import soundfile
 import torch
 
-from conftest import ROOT, make_noise, make_voice
+from conftest import ROOT
 from denoiser import Denoiser, audio
 from denoiser.audio import piped
 from denoiser.audio.raw import RAW, Raw
 from denoiser.errors import AudioError
 from denoiser.inference.live_pipe import enhance_pipe
+from untrained import noisy_voice
 
 CRN = ROOT / "tests/reference/crn.ckpt"
 RATE = 16_000
-
-
-def noisy(seconds: float = 2.0) -> torch.Tensor:
-    return make_voice(seconds, RATE) + make_noise(seconds, RATE)
 
 
 def command(*arguments: str, stdout: int | IO[bytes] = subprocess.PIPE) -> subprocess.Popen[bytes]:
@@ -41,22 +38,17 @@ def command(*arguments: str, stdout: int | IO[bytes] = subprocess.PIPE) -> subpr
 @pytest.mark.parametrize("settings", [[], ["format=s16le", f"rate={RATE}", "channels=1"]], ids=["WAV", "raw"])
 def test_the_answer_comes_while_the_input_is_open(settings, here):
     raw = Raw("s16le", RATE)
-    sound = raw.encode(noisy())
+    sound = raw.encode(noisy_voice(2.0, RATE))
     begin = b"" if settings else piped.wav_header(raw)
     stream = Denoiser.from_checkpoint(CRN, "cpu").stream(RATE)
     delay = round(2 * RATE * stream.latency)
     with command(*settings) as process:
         process.stdin.write(begin + sound[: len(sound) // 2])
         process.stdin.flush()
-        answered: list[bytes] = []
-        reader = threading.Thread(
-            target=lambda: answered.append(process.stdout.read(44 + len(sound) // 2 - delay)), daemon=True
-        )
-        reader.start()
-        # Ends the program, and with it the reader, if no answer comes.
+        # Ends the program, and with it the reading, if no answer comes.
         alarm = threading.Timer(240, process.kill)
         alarm.start()
-        reader.join()
+        answer = process.stdout.read(44 + len(sound) // 2 - delay)
         assert process.poll() is None
         process.stdin.write(sound[len(sound) // 2 :])
         process.stdin.close()
@@ -64,7 +56,7 @@ def test_the_answer_comes_while_the_input_is_open(settings, here):
         alarm.cancel()
     assert process.returncode == 0, errors
     assert b"standard input -> standard output" in errors
-    Path("out.wav").write_bytes(answered[0] + rest)
+    Path("out.wav").write_bytes(answer + rest)
     enhanced, rate = audio.read("out.wav")
     assert rate == RATE
     block = raw.decode(sound)
@@ -74,33 +66,29 @@ def test_the_answer_comes_while_the_input_is_open(settings, here):
     assert (enhanced - expected).square().mean() < 1e-3 * expected.square().mean()
 
 
-@pytest.mark.parametrize("before", [b"", b"RIFF"], ids=["at its beginning", "after other bytes"])
-def test_a_file_gets_its_length_in_the_header_though_it_was_written_live(before, here):
-    raw = Raw("s16le", RATE)
+@pytest.mark.parametrize(
+    ("before", "format", "left_out"), [(b"", "s16le", 0), (b"RIFF", "s16le", 0), (b"", "u8", 1)],
+    ids=["at its beginning", "after other bytes", "an odd number of bytes"],
+)  # fmt: skip
+def test_a_file_gets_its_length_in_the_header_though_it_was_written_live(before, format, left_out, here):
+    raw = Raw(format, RATE)
+    sound = raw.encode(noisy_voice(0.5, RATE))
     with open("out.wav", "wb") as out:
         out.write(before)
         out.flush()
         with command(stdout=out) as process:
-            process.communicate(piped.wav_header(raw) + raw.encode(noisy(0.5)))
+            process.communicate(piped.wav_header(raw) + sound[: len(sound) - left_out])
     assert process.returncode == 0
     written = Path("out.wav").read_bytes()[len(before) :]
-    assert struct.unpack_from("<I", written, 4)[0] == len(written) - 8
-    assert struct.unpack_from("<I", written, 40)[0] == len(written) - 44 == RATE
-
-
-def test_an_odd_number_of_bytes_in_a_file_is_filled_up(here):
-    raw = Raw("u8", RATE)
-    with open("out.wav", "wb") as out, command(stdout=out) as process:
-        process.communicate(piped.wav_header(raw) + raw.encode(noisy(0.5))[:-1])
-    written = Path("out.wav").read_bytes()
-    assert struct.unpack_from("<I", written, 40)[0] == RATE // 2 - 1
-    assert struct.unpack_from("<I", written, 4)[0] == len(written) - 8 == 36 + RATE // 2
+    size = len(sound) - left_out
+    assert struct.unpack_from("<I", written, 40)[0] == size
+    assert struct.unpack_from("<I", written, 4)[0] == len(written) - 8 == 36 + size + left_out
 
 
 def test_a_recording_that_a_signal_ends_states_the_length_that_it_has(here):
     raw = Raw("s16le", RATE)
     with open("out.wav", "wb") as out, command(stdout=out) as process:
-        process.stdin.write(piped.wav_header(raw) + raw.encode(noisy()))
+        process.stdin.write(piped.wav_header(raw) + raw.encode(noisy_voice(2.0, RATE)))
         process.stdin.flush()
         while Path("out.wav").stat().st_size < RATE:
             assert process.poll() is None
@@ -115,18 +103,18 @@ def test_a_file_that_the_sound_is_appended_to_keeps_its_beginning(here):
     raw = Raw("s16le", RATE)
     Path("out.wav").write_bytes(b"before")
     with open("out.wav", "ab") as out, command(stdout=out) as process:
-        process.communicate(piped.wav_header(raw) + raw.encode(noisy(0.5)))
+        process.communicate(piped.wav_header(raw) + raw.encode(noisy_voice(0.5, RATE)))
     assert process.returncode == 0
     assert Path("out.wav").read_bytes().startswith(b"before" + piped.wav_header(raw))
 
 
 def test_what_is_no_plain_wav_is_read_to_its_end_as_before(here):
-    audio.write("talk.flac", noisy(0.5), RATE)
+    audio.write("talk.flac", noisy_voice(0.5, RATE), RATE)
     with command() as process:
         out, errors = process.communicate(Path("talk.flac").read_bytes())
     assert process.returncode == 0, errors
     assert soundfile.info(io.BytesIO(out)).frames == RATE // 2
-    soundfile.write("talk.wav", noisy(0.5).T.numpy(), RATE, subtype="IMA_ADPCM")
+    soundfile.write("talk.wav", noisy_voice(0.5, RATE).T.numpy(), RATE, subtype="IMA_ADPCM")
     for name in ("talk.flac", "talk.wav"):
         assert started(Path(name).read_bytes())[0].raw is None
 

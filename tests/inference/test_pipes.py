@@ -12,13 +12,14 @@ import pytest
 import soundfile
 import torch
 
-from conftest import ROOT, make_noise, make_voice
+from conftest import ROOT, make_voice
 from denoiser import audio
 from denoiser.audio.raw import RAW, Raw
 from denoiser.errors import AudioError, ConfigError
 from denoiser.inference import pipes
 from denoiser.inference.batch import enhance_files
 from denoiser.inference.jobs import plan
+from untrained import write_voices
 
 
 def run_infer(*arguments: str, stdin=subprocess.DEVNULL, **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -28,8 +29,7 @@ def run_infer(*arguments: str, stdin=subprocess.DEVNULL, **environment: str) -> 
 
 
 def test_a_pipe_carries_the_sound_alone(checkpoint, here):
-    voice = make_voice(0.2, 16_000) + make_noise(0.2, 16_000)
-    audio.write("talk.flac", voice, 16_000, format="FLAC")
+    write_voices("talk.flac")
     private = here / "private"
     private.mkdir()
     with open("talk.flac", "rb") as sound:
@@ -74,7 +74,7 @@ def test_pipes_that_are_not_there_are_refused(here, monkeypatch):
 
 @pytest.mark.parametrize("output", ["file", "pipe"])
 def test_a_pipe_is_a_pipe_under_every_name(denoiser, here, output):
-    audio.write("talk.wav", make_voice(0.2, 16_000), 16_000)
+    write_voices("talk.wav")
     content = Path("talk.wav").read_bytes()
     os.mkfifo("in.pipe")
     os.mkfifo("out.pipe")
