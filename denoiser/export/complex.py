@@ -2,15 +2,12 @@
 
 import math
 from collections.abc import Callable
-from operator import methodcaller
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-
-LINEAR = ("movedim", "reshape", "sum", "unfold")  # methods of a tensor that do the same to both parts
 
 
 class RealArithmetic(TorchFunctionMode):
@@ -48,11 +45,6 @@ class Complex:
         """Return the result of a linear function of the real and of the imaginary part."""
         return Complex(function(self.real), function(self.imag))
 
-    def __getattr__(self, name: str) -> Callable[..., "Complex"]:
-        if name not in LINEAR:
-            raise AttributeError(name)
-        return lambda *arguments: self.map(methodcaller(name, *arguments))
-
     def __getitem__(self, index: Any) -> "Complex":
         return self.map(lambda part: part[index])
 
@@ -79,6 +71,18 @@ class Complex:
 
     def conj(self) -> "Complex":
         return Complex(self.real, -self.imag)
+
+    def reshape(self, *shape: int) -> "Complex":
+        return self.map(lambda part: part.reshape(*shape))
+
+    def movedim(self, source: int, target: int) -> "Complex":
+        return self.map(lambda part: part.movedim(source, target))
+
+    def unfold(self, dim: int, size: int, step: int) -> "Complex":
+        return self.map(lambda part: part.unfold(dim, size, step))
+
+    def sum(self, dim: int) -> "Complex":
+        return self.map(lambda part: part.sum(dim))
 
     def to(self, dtype: torch.dtype) -> "Complex":
         return self
