@@ -123,8 +123,8 @@ def nonzero(divisor: Tensor) -> Tensor:
 def check_bounds(name: str, values: Any, limits: Range, count: int = 2) -> None:
     """Raise ValueError unless the values are ``count`` numbers within the limits, in ascending order."""
     low, high = limits
-    are_numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
-    if not are_numbers or len(values) != count or [*values] != sorted(values):
-        raise ValueError(f"{name}: expected {'a number' if count == 1 else 'two numbers, the lower first'}")
-    if not all(low <= value <= high for value in values):
-        raise ValueError(f"{name}: expected {low:g} to {high:g}")
+    is_right = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
+    is_right = is_right and len(values) == count and [*values] == sorted(values)
+    if not is_right or not all(low <= value <= high for value in values):
+        expected = "a number" if count == 1 else "two numbers, the lower first,"
+        raise ValueError(f"{name}: expected {expected} from {low:g} to {high:g}")

@@ -360,11 +360,11 @@ def test_every_option_builds_at_every_rate(option, expected, rate):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("Remix", {"probability": 2}, "probability: expected 0 to 1"),
+        ("Remix", {"probability": 2}, "probability: expected a number from 0 to 1"),
         ("SNR", {"low": 3, "high": 1}, "low, high: expected two numbers, the lower first"),
         ("Gain", {"decibel": 3}, ".*decibel"),
-        ("Speed", {"low": 0}, ".*expected 0.5 to 2"),
-        ("BandLimit", {"sample_rate": RATE, "high": [100, 200]}, "high: expected 400 to"),
+        ("Speed", {"low": 0}, ".*from 0.5 to 2"),
+        ("BandLimit", {"sample_rate": RATE, "high": [100, 200]}, "high: expected two numbers, the lower first, from 400 to"),
         ("LevelChange", {"sample_rate": RATE, "ramp": 0.1}, "ramp: expected two numbers, the lower first"),
         ("LevelChange", {"sample_rate": RATE, "bang": [20, 10]}, "bang: .*the lower first"),
         ("BandLimit", {"sample_rate": RATE, "low": 300}, "low: expected two numbers, the lower first"),
