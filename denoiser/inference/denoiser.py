@@ -103,7 +103,7 @@ class Denoiser(Estimator):
         """Return the level of ``[..., N]``; given to :meth:`stream`, it makes the result that of :meth:`enhance`."""
         rows, _ = rows_of(waveform)
         seconds = rows.to(self.device).split(int(sample_rate), dim=-1)
-        return measure_level(lambda: seconds, int(sample_rate), self.at(int(sample_rate)).sample_rate)
+        return measure_level(lambda: seconds, int(sample_rate), self.at(int(sample_rate)).level_rate)
 
     @torch.no_grad()
     def enhance(self, waveform: Waveform, sample_rate: int, options: Options | None = None) -> Waveform:

@@ -66,6 +66,11 @@ class Estimator(nn.Module):
         return self.spectral.sample_rate
 
     @property
+    def level_rate(self) -> int | None:
+        """Hz at which the level of a whole recording is measured; None if it does not matter, as for one over time."""
+        return None if self.spectral.level_frames else self.sample_rate
+
+    @property
     def device(self) -> torch.device:
         return self.spectral.window.device
 

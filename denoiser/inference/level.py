@@ -10,7 +10,7 @@ from denoiser.audio.blocks import resampling
 
 
 class Level(NamedTuple):
-    """RMS of each channel about its mean, at the model's rate, and the mean of the recording, both ``[C, 1]``.
+    """RMS of each channel about its mean, and the mean of the recording, both ``[C, 1]``.
 
     The mean is an offset (DC), removed and not restored.
     """
@@ -70,9 +70,12 @@ class RunningOffset:
         return torch.where(counts > 0, (sums / counts.clamp(min=1)).to(block.dtype), self._first)
 
 
-def measure_level(blocks: Callable[[], Iterable[Tensor]], sample_rate: int, model_rate: int) -> Level:
-    """Return the level of a recording at ``sample_rate`` Hz; ``blocks()`` yields ``[C, n]`` from its beginning."""
-    if sample_rate == model_rate:
+def measure_level(blocks: Callable[[], Iterable[Tensor]], sample_rate: int, model_rate: int | None) -> Level:
+    """Return the level of a recording at ``sample_rate`` Hz; ``blocks()`` yields ``[C, n]`` from its beginning.
+
+    The RMS is that at ``model_rate``, or with None that of the recording as it is.
+    """
+    if model_rate is None or model_rate == sample_rate:
         running = RunningLevel()
         for block in blocks():
             running.add(block)

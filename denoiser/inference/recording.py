@@ -50,7 +50,7 @@ class Recording:
     def __post_init__(self) -> None:
         self.info = self.reader.info
         self.estimator = self.estimator.at(self.info.sample_rate)
-        self.level = measure_level(self._read, self.info.sample_rate, self.estimator.sample_rate)
+        self.level = measure_level(self._read, self.info.sample_rate, self.estimator.level_rate)
 
     def enhance_into(self, target: Path, loudness: float | None) -> Enhanced:
         """Write the enhanced recording, at ``loudness`` (LUFS) if given, never beyond full scale."""
