@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from denoiser import figures
@@ -44,6 +44,15 @@ class EMA(WeightAveraging):
 def _averaged(average: Tensor, current: Tensor, count: Tensor, decay: float) -> Tensor:
     share = ((1 + count) / (10 + count)).clamp(max=decay)
     return share * average + (1 - share) * current
+
+
+class FrozenNorms(Callback):
+    """Batch norms that keep their statistics: for training on in smaller batches than those that they come from."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        for layer in pl_module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
 
 
 class StopWhenDiverged(Callback):

@@ -133,6 +133,15 @@ def test_inference_loads_the_average_of_the_weights(vctk, tmp_path):
     assert torch.equal(denoiser.net.encoder[0][0].weight, kept["state_dict"][net])
 
 
+def test_frozen_norms_keep_their_statistics(vctk, tmp_path):
+    quick = ("test=false", "trainer.max_epochs=1", "metrics=[si_sdr]", "callbacks.clips=null", "model.norm=batch")
+    train_here(tmp_path, *options(vctk, *quick, "+callbacks.norms._target_=denoiser.training.callbacks.FrozenNorms"))
+    state = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    counts = [int(value) for name, value in state.items() if name.endswith("num_batches_tracked")]
+    assert counts
+    assert not any(counts)
+
+
 def test_an_average_forgets_the_first_weights_soon():
     average = torch.tensor(1.0)
     for count in range(1, 100):
