@@ -364,7 +364,11 @@ def test_every_option_builds_at_every_rate(option, expected, rate):
         ("SNR", {"low": 3, "high": 1}, "low, high: expected two numbers, the lower first"),
         ("Gain", {"decibel": 3}, ".*decibel"),
         ("Speed", {"low": 0}, ".*from 0.5 to 2"),
-        ("BandLimit", {"sample_rate": RATE, "high": [100, 200]}, "high: expected two numbers, the lower first, from 400 to"),
+        (
+            "BandLimit",
+            {"sample_rate": RATE, "high": [100, 200]},
+            "high: expected two numbers, the lower first, from 400 to",
+        ),
         ("LevelChange", {"sample_rate": RATE, "ramp": 0.1}, "ramp: expected two numbers, the lower first"),
         ("LevelChange", {"sample_rate": RATE, "bang": [20, 10]}, "bang: .*the lower first"),
         ("BandLimit", {"sample_rate": RATE, "low": 300}, "low: expected two numbers, the lower first"),
