@@ -1,6 +1,7 @@
 """A causal network over a signal that arrives in pieces, frame by frame."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
@@ -14,7 +15,7 @@ from denoiser.models.causal import Memory
 from denoiser.spectral import overlap_added
 
 
-class FrameByFrame:
+class FrameByFrame(ABC):
     """Replacement for :class:`~denoiser.audio.blocks.Blocks` that computes each frame once.
 
     A sample is ready once the last window over it is added. The first window is centred ``shift`` samples before the
@@ -67,13 +68,13 @@ class FrameByFrame:
         if low.shape[-1]:
             yield self._layers(enhanced[:, inside], low)
 
+    @abstractmethod
     def _enhance(self, windows: Tensor) -> Tensor:
         """Enhance the next frames, which span ``[C, n]``; returns the samples before the frame that follows them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _rest(self) -> Tensor:
         """Return the samples from the next frame on, to which no window will be added."""
-        raise NotImplementedError
 
     def _layers(self, enhanced: Tensor, low: Tensor) -> Tensor:
         """Return the layers of the next samples ``[C, n]``, enhanced and noisy."""
