@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoiser.audio.reader import MAX_RATE, MIN_RATE
+from denoiser.bands import Bands
 from denoiser.errors import ConfigError
 from denoiser.level import HERE_PARTS, NEAR_PAST_SECONDS, NEAR_SECONDS, level_over_time, plain_level
 
@@ -36,9 +37,8 @@ class Spectral(nn.Module):
     ``n_fft`` is the length of window and transform and ``hop`` the step between frames, in samples. 510 at 16 kHz are
     32 ms, which gave clean magnitudes with noisy phase the highest PESQ; four poolings of the 256 bins need no padding.
 
-    With ``bands``, the bins above ``bands_from`` Hz are joined to so many bands, equally wide on the ERB scale
-    (Glasberg and Moore 1990), each the RMS of its bins. A network gives one gain for each, which is interpolated over
-    the bins.
+    With ``bands``, the bins above ``bands_from`` Hz are joined to so many :class:`Bands`, each the RMS of its bins. A
+    network gives one gain for each, which is interpolated over the bins.
 
     ``conf/spectral/16k.yaml`` explains ``two_levels``, in which a steady noise is as loud in a pause as below speech,
     and ``shifts``: errors of results with other frames differ, and so partly cancel, in validation too.
@@ -46,7 +46,6 @@ class Spectral(nn.Module):
 
     peak: Tensor
     window: Tensor
-    bank: Tensor  # share of each band in each bin above ``bands_from``, [bands, bins]
     causal = False  # set for a causal network: the level over time is that of the past alone
 
     def __init__(
@@ -100,13 +99,12 @@ class Spectral(nn.Module):
         self.frame_rate = sample_rate / hop  # frames per second
         self.register_buffer("peak", torch.tensor(float(peak)))
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        self.bands, self.bands_from = bands, bands_from
+        self.bands = Bands(bands, bands_from, sample_rate, n_fft) if bands else None
         self._narrow: list[Spectral] = []
         # Hz that a recording needs to have all single bins.
         self.narrow_rate = 2 * bands_from if bands else sample_rate
         self.single = min(n_fft, self.narrow_rate * n_fft // sample_rate) // 2 + 1
         self.bins = self.single + bands  # F, the number of frequencies: of single bins, then of bands
-        self.register_buffer("bank", self._bank(), persistent=False)
 
     def narrow(self) -> "Spectral":
         """Return the representation of the same bins and frames at ``narrow_rate``, where all bands are silent."""
@@ -124,21 +122,6 @@ class Spectral(nn.Module):
         lower.peak = self.peak * step**-self.power
         lower.causal = self.causal
         return lower
-
-    def band_ends(self) -> Tensor:
-        """Return the frequency up to which each band reaches, Hz: ``[bands]``."""
-        low, high = (erb_number(torch.tensor(edge)) for edge in (self.bands_from, self.sample_rate / 2))
-        # A band ends where the next but one begins.
-        ends = ((torch.arange(self.bands, device=self.window.device) + 1.5) / self.bands).clamp(max=1)
-        return (10 ** ((low + ends * (high - low)) / 21.4) - 1) / 0.00437
-
-    def _bank(self) -> Tensor:
-        """Return overlapping triangles on the ERB scale, which sum to 1 in each bin: ``[bands, bins above single]``."""
-        hertz = torch.arange(self.single, self.n_fft // 2 + 1) * (self.sample_rate / self.n_fft)
-        low, high = (erb_number(torch.tensor(edge)) for edge in (self.bands_from, self.sample_rate / 2))
-        place = (erb_number(hertz) - low) / (high - low) * self.bands - 0.5
-        place = place.clamp(0, max(0, self.bands - 1))
-        return (1 - (place - torch.arange(self.bands)[:, None]).abs()).clamp(min=0)
 
     @property
     def level_context(self) -> int:
@@ -182,9 +165,7 @@ class Spectral(nn.Module):
         if not self.bands:
             return Spectrum(self, spectrum * factor, relative_level=relative)
         single, upper = spectrum[..., : self.single, :], spectrum[..., self.single :, :]
-        shares = self.bank / self.bank.sum(1, keepdim=True).clamp(min=1)
-        bands = (shares @ (upper.real.square() + upper.imag.square())).sqrt()
-        linear = torch.cat([single, bands.to(single.dtype)], dim=-2) * factor
+        linear = torch.cat([single, self.bands.join(upper).to(single.dtype)], dim=-2) * factor
         return Spectrum(self, linear, upper=upper, relative_level=relative)
 
     def all_bins(self, magnitude: Tensor, phase: Tensor, level: Tensor, noisy: "Spectrum | None" = None) -> Tensor:
@@ -202,8 +183,9 @@ class Spectral(nn.Module):
 
     def upper_gains(self, magnitude: Tensor, noisy: "Spectrum") -> Tensor:
         """Return the gains, at most 1, of the bins above ``bands_from`` that bring ``noisy`` to a scaled magnitude."""
+        assert self.bands is not None
         before, after = (self.unscale(each[..., self.single :, :]) for each in (noisy.magnitude, magnitude))
-        return self.bank.mT @ (after / before.clamp(min=1e-20)).clamp(max=1)
+        return self.bands.spread((after / before.clamp(min=1e-20)).clamp(max=1))
 
     def levels(self, noisy: Tensor, whole: Tensor, earlier: Tensor | None = None) -> Tensor:
         """Return the level ``[..., T]`` over time of complex values of all bins; or ``whole``, that of all.
@@ -379,7 +361,8 @@ class Spectrum:
 
     def up_to(self, hertz: Tensor, other: "Spectrum") -> "Spectrum":
         """Return this spectrum with the bands of the other one where they reach above the frequencies ``[B]``."""
-        own = F.pad(self.spectral.band_ends() <= hertz[:, None], (self.spectral.single, 0), value=True)[..., None]
+        assert self.spectral.bands is not None
+        own = F.pad(self.spectral.bands.ends() <= hertz[:, None], (self.spectral.single, 0), value=True)[..., None]
         magnitude = torch.where(own, self.magnitude, other.magnitude)
         return Spectrum(self.spectral, magnitude=magnitude, phase=torch.where(own, self.phase, other.phase))
 
@@ -394,11 +377,6 @@ class Spectrum:
         if self._of_same_phase:
             known["phase"] = self._of_same_phase.frames(wanted)
         return Spectrum(self.spectral, **known)
-
-
-def erb_number(hertz: Tensor) -> Tensor:
-    """Return the place of frequencies on the scale of equivalent rectangular bandwidths."""
-    return 21.4 * torch.log10(1 + 0.00437 * hertz)
 
 
 def overlap_added(windows: Tensor, hop: int) -> Tensor:
