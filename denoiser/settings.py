@@ -19,6 +19,7 @@ from denoiser.errors import ConfigError
 # The folder of the settings: in the package where it was installed, beside it in a checkout.
 _INSTALLED = Path(__file__).resolve().parent / "conf"
 CONF = str(_INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1] / "conf")
+LOWER_IS_BETTER = ("loss", "llr", "wss", "lsd")  # of what validation measures
 
 
 @dataclass
@@ -142,6 +143,11 @@ def check_shard(cfg: DictConfig) -> None:
     if shards == 1 and cfg.shard not in (None, 0):
         raise ConfigError(f"shard={cfg.shard}: of how many? Give it with shards=")
     check_range(cfg, "shard", 0, shards - 1)
+
+
+def mode_of(monitor: str) -> str:
+    """Return ``min`` where a lower value of a monitor such as ``val/loss`` is better, else ``max``."""
+    return "min" if monitor.rpartition("/")[2] in LOWER_IS_BETTER else "max"
 
 
 def require(cfg: Any, *keys: str) -> None:

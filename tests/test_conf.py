@@ -19,7 +19,7 @@ from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
 from denoiser.training import trainer
 from denoiser.training.components import build_augment
-from denoiser.training.folder import run_folder
+from denoiser.training.layout import run_folder
 from denoiser.training.run import build_module
 
 CONF = ROOT / "conf"

@@ -24,7 +24,8 @@ from denoiser.inference.jobs import plan
 from denoiser.sweep.multirun import Sweep
 from denoiser.training import folder as run_folder
 from denoiser.training import record
-from denoiser.training.folder import LOCK, RunFolder
+from denoiser.training.folder import RunFolder
+from denoiser.training.layout import LOCK
 from signals import doing
 from untrained import write_voices
 

@@ -35,3 +35,14 @@ def test_the_garbage_collector_is_off_during_imports_alone():
         assert not gc.isenabled()
     assert gc.isenabled()
     gc.unfreeze()
+
+
+@pytest.mark.parametrize("program", ["train", "infer"])
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"]])
+def test_the_settings_are_shown_without_loading_torch(program, arguments):
+    command = [sys.executable, "-X", "importtime", "-m", "denoiser", program, *arguments]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shown.stdout
+    modules = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
+    assert "hydra" in modules
+    assert "torch" not in modules

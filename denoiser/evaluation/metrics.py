@@ -28,7 +28,6 @@ LIMIT = 100.0  # dB; 16 bit hold 98: a higher SI-SDR measures the arithmetic, no
 PESQ_SECONDS = 19.0
 STOI_SECONDS = 60.0  # pystoi needs 2 MB per second
 DEFAULT = ("pesq", "stoi", "si_sdr")
-LOWER_IS_BETTER = ("llr", "wss", "lsd")
 ANY_RATE = ("stoi", "estoi", "si_sdr", "lsd")  # the others are measured at the rates of PESQ, 8 or 16 kHz
 
 
@@ -138,12 +137,6 @@ def missing_package(name: str) -> str | None:
     """Return the package that a metric needs and that is not installed, or None."""
     packages = METRICS[name].packages if name in METRICS else ()
     return next((package for package in packages if find_spec(package) is None), None)
-
-
-def mode_of(monitor: str) -> str:
-    """Return ``max`` where a higher value of a monitor such as ``val/si_sdr`` is better, else ``min``."""
-    name = monitor.rpartition("/")[2]
-    return "max" if name in METRICS and name not in LOWER_IS_BETTER else "min"
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from denoiser.evaluation.tables import number
 from denoiser.ranking import bootstrap
 from denoiser.ranking.bootstrap import Interval
 from denoiser.ranking.configuration import MAIN_METRICS, Configuration, Record, flatten, group, value
-from denoiser.training.folder import SPLIT
+from denoiser.training.layout import SPLIT
 
 PACKAGES = ("denoiser", "pesq", "pystoi")
 

@@ -18,7 +18,8 @@ from denoiser import filesystem
 from denoiser.errors import DenoiserError, PrunedError
 from denoiser.sweep.naming import INCIDENTAL
 from denoiser.training import record
-from denoiser.training.folder import CHECKPOINTS, LOCK, differences
+from denoiser.training.folder import differences
+from denoiser.training.layout import CHECKPOINTS, LOCK
 from denoiser.training.run import train
 
 LOG = "log.txt"  # the output of a run that is one of several at once

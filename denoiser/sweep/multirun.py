@@ -15,7 +15,7 @@ from denoiser.settings import quoted
 from denoiser.sweep import naming
 from denoiser.sweep.launchers import prepare
 from denoiser.training import record
-from denoiser.training.folder import LOCK
+from denoiser.training.layout import LOCK
 
 
 class Sweep(Callback):

@@ -8,8 +8,8 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from denoiser.evaluation.metrics import mode_of
-from denoiser.training.folder import run_folder
+from denoiser.settings import mode_of
+from denoiser.training.layout import run_folder
 
 LONGEST = 80  # characters of a name
 # Settings that do not change the result of a run: a sweep goes on even if they differ.

@@ -17,10 +17,8 @@ from denoiser.errors import CheckpointError, ConfigError, DenoiserError, StopErr
 from denoiser.settings import in_sweep
 from denoiser.spectral import Spectral
 from denoiser.training import record
+from denoiser.training.layout import CHECKPOINTS, LOCK
 
-CHECKPOINTS = "checkpoints"
-SPLIT = "split.json"  # in a run's folder: who trains, who validates, who tests
-LOCK = ".lock"  # in the folder of a run and in that of a sweep: held by the process that works there
 # Seconds to wait for a lock: data workers outlive a killed training, and look every 5 s whether it is alive.
 PATIENCE = 8.0
 
@@ -94,26 +92,6 @@ class RunFolder:
         if not self.last_checkpoint.is_file():
             return "it had no checkpoint yet"
         return f"{how_to_resume()} goes on from {self.last_checkpoint}"
-
-
-def run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> str:
-    """Return the folder for a run below ``parent``: that of the checkpoint it resumes, else a new one of time and seed.
-
-    ``last`` is the run that was last at work, even if it had no checkpoint yet; one without a split never began.
-    """
-    if ckpt_path == "last":
-        signs = [sign for name in (f"{CHECKPOINTS}/last.ckpt", SPLIT) for sign in Path(parent).glob(f"*/{name}")]
-        if signs:
-            newest = max(signs, key=lambda sign: sign.stat().st_mtime)
-            return str(Path(parent, newest.relative_to(parent).parts[0]))
-    elif ckpt_path and (folder := Path(str(ckpt_path)).parent).name == CHECKPOINTS:
-        return str(folder.parent)
-    stamp = Path(parent, time.strftime("%Y-%m-%d_%H-%M-%S") + ("" if seed is None else f"_seed{seed}"))
-    number, folder = 1, stamp
-    while folder.exists():
-        number += 1
-        folder = stamp.with_name(f"{stamp.name}_{number}")
-    return str(folder)
 
 
 def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]) -> Path | None:

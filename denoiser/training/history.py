@@ -15,7 +15,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from denoiser.evaluation.tables import versions
 from denoiser.training import record
-from denoiser.training.folder import CHECKPOINTS
+from denoiser.training.layout import CHECKPOINTS
 from denoiser.training.module import DenoisingModule
 
 

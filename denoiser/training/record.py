@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from denoiser import distributed
 from denoiser.errors import DenoiserError, DivergedError, PrunedError
-from denoiser.evaluation.metrics import mode_of
 from denoiser.filesystem import read_text, write_text
+from denoiser.settings import mode_of
 
 RECORD = "run.json"
 KEYS = (

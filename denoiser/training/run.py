@@ -19,8 +19,9 @@ from denoiser.evaluation.metrics import check_names, missing_package
 from denoiser.inference.denoiser import Denoiser
 from denoiser.settings import check_range, in_sweep
 from denoiser.training import card, clips, components, history, launch, record
-from denoiser.training.folder import CHECKPOINTS, SPLIT, RunFolder, resume_from, run_folder
+from denoiser.training.folder import RunFolder, resume_from
 from denoiser.training.interruption import Interruption
+from denoiser.training.layout import CHECKPOINTS, SPLIT, run_folder
 from denoiser.training.module import DenoisingModule
 from denoiser.training.trainer import batches_per_epoch, build_trainer
 

@@ -10,6 +10,7 @@ from conftest import make_noise, make_voice
 from denoiser import audio
 from denoiser.evaluation import composite, dnsmos, metrics
 from denoiser.evaluation.metrics import METRICS
+from denoiser.settings import mode_of
 
 ALL = tuple(name for name in METRICS if name not in dnsmos.NAMES)
 VOICE, NOISE = make_voice(2.0, 16_000)[0], make_noise(2.0, 16_000)[0]
@@ -60,7 +61,7 @@ def test_clean_against_clean_is_the_best_of_each():
              "covl": 5, "llr": 0, "wss": 0, "lsd": 0}  # fmt: skip
     assert best == pytest.approx(known, abs=0.01)
     for name, value in worse.items():
-        assert (best[name] > value) == (metrics.mode_of(name) == "max"), name
+        assert (best[name] > value) == (mode_of(name) == "max"), name
 
 
 def test_a_pause_of_digital_silence_counts_as_its_authors_count_it():

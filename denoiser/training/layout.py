@@ -1,0 +1,28 @@
+"""Names in and of the folder of a training run. It loads no torch, so that settings can be completed and shown fast."""
+
+import time
+from pathlib import Path
+
+CHECKPOINTS = "checkpoints"
+SPLIT = "split.json"  # who trains, who validates, who tests
+LOCK = ".lock"  # also in the folder of a sweep: held by the process that works there
+
+
+def run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> str:
+    """Return the folder for a run below ``parent``: that of the checkpoint it resumes, else a new one of time and seed.
+
+    ``last`` is the run that was last at work, even if it had no checkpoint yet; one without a split never began.
+    """
+    if ckpt_path == "last":
+        signs = [sign for name in (f"{CHECKPOINTS}/last.ckpt", SPLIT) for sign in Path(parent).glob(f"*/{name}")]
+        if signs:
+            newest = max(signs, key=lambda sign: sign.stat().st_mtime)
+            return str(Path(parent, newest.relative_to(parent).parts[0]))
+    elif ckpt_path and (folder := Path(str(ckpt_path)).parent).name == CHECKPOINTS:
+        return str(folder.parent)
+    stamp = Path(parent, time.strftime("%Y-%m-%d_%H-%M-%S") + ("" if seed is None else f"_seed{seed}"))
+    number, folder = 1, stamp
+    while folder.exists():
+        number += 1
+        folder = stamp.with_name(f"{stamp.name}_{number}")
+    return str(folder)
