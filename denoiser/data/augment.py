@@ -25,7 +25,6 @@ class Transform(ABC):
 
     place: ClassVar[int] = 10
     keeps_level: ClassVar[bool] = False  # of the whole utterance
-    joins_rows: ClassVar[bool] = False  # speech of another row comes in
     # Lowest and highest value of each setting; of two that are one range, both names.
     limits: ClassVar[Mapping[str, Range]] = {}
 
@@ -42,10 +41,9 @@ class Transform(ABC):
         self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Change some rows of noise and clean ``[B, N]``, and the level ``[B, 1]`` of the whole noisy utterances."""
-        chosen = np.flatnonzero(rng.random(len(noise)) < self.probability)
-        if not len(chosen):
+        rows = self._choose(rng, noise)
+        if not len(rows):
             return noise, clean, level
-        rows = to_device(chosen, noise.device)
         old_noise, old_clean, old_level = noise[rows], clean[rows], level[rows]
         new_noise, new_clean = self.change(old_noise, old_clean, old_level, rng)
         if not self.keeps_level:
@@ -57,6 +55,18 @@ class Transform(ABC):
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         """Return changed noise and clean of the chosen rows; never in place."""
 
+    def bandwidth_after(self, bandwidth: Tensor, rng: np.random.Generator) -> Tensor:
+        """Return the bandwidths ``[B, 2]`` of speech and noise, Hz, after a call with a generator of this state."""
+        rows = self._choose(rng, bandwidth)
+        return bandwidth.index_copy(0, rows, self.change_bandwidth(bandwidth[rows], rng)) if len(rows) else bandwidth
+
+    def change_bandwidth(self, bandwidth: Tensor, rng: np.random.Generator) -> Tensor:
+        """Return the bandwidths of the chosen rows after :meth:`change`, which draws the same."""
+        return bandwidth
+
+    def _choose(self, rng: np.random.Generator, like: Tensor) -> Tensor:
+        return to_device(np.flatnonzero(rng.random(len(like)) < self.probability), like.device)
+
 
 class Augment:
     """Transforms applied one after the other, in the order of their places; without any, a batch stays as it is."""
@@ -65,20 +75,20 @@ class Augment:
         self.transforms = sorted(transforms, key=lambda transform: transform.place)
 
     def __call__(self, batch: Mapping[str, Any], key: Sequence[int]) -> dict[str, Any]:
-        """Return an augmented copy of ``{"noisy": [B, N], "clean": [B, N], "level": [B, 1], ...}``; drawn by key."""
+        """Return an augmented copy of ``{"noisy": [B, N], "clean": [B, N], "level": [B, 1], ...}``; drawn by key.
+
+        ``bandwidth`` ``[B, 2]``, of speech and noise, follows what comes in: speech without a band must not teach that
+        this band is noise, nor noise without one that it is speech.
+        """
         if not self.transforms:
             return dict(batch)
         noise, clean, level = batch["noisy"] - batch["clean"], batch["clean"], batch["level"]
         changed = dict(batch)
         for transform in self.transforms:
-            rng = np.random.default_rng([*key, transform.place])
-            before = clean
-            noise, clean, level = transform(noise, clean, level, rng)
-            if transform.joins_rows and "bandwidth" in batch:
-                # Speech without a band must not teach that this band is noise.
-                is_joined = (clean != before).any(-1)
-                bandwidth = changed["bandwidth"]
-                changed["bandwidth"] = torch.where(is_joined, bandwidth.min(), bandwidth)
+            stream = [*key, transform.place]
+            noise, clean, level = transform(noise, clean, level, np.random.default_rng(stream))
+            if "bandwidth" in batch:
+                changed["bandwidth"] = transform.bandwidth_after(changed["bandwidth"], np.random.default_rng(stream))
         return {**changed, "noisy": clean + noise, "clean": clean, "level": level}
 
 

@@ -15,9 +15,9 @@ Batch = dict[str, Any]
 class Crops(Dataset[Batch]):
     """Batches of crops of ``length`` samples. An item is (epoch, index); its offset follows from it and the seed.
 
-    A batch is ``{"crops": int16 [tracks, B, N], "level": [B, 1], "bandwidth": [B]}``, or with ``read=False`` the places
-    of its crops, ``{"rows": int64 [B], "offsets": int64 [B], ...}``. Its ``"drawn"`` is the (epoch, index) of its first
-    item, the key for anything else that is drawn for the batch.
+    A batch is ``{"crops": int16 [tracks, B, N], "level": [B, 1], "bandwidth": [B, 2]}``, the last of clean and noise;
+    with ``read=False`` the places of its crops, ``{"rows": int64 [B], "offsets": int64 [B], ...}``. Its ``"drawn"`` is
+    the (epoch, index) of its first item, the key for anything else that is drawn for the batch.
     """
 
     def __init__(self, store: Store, names: Sequence[str], length: int, seed: int, read: bool = True) -> None:
@@ -35,7 +35,7 @@ class Crops(Dataset[Batch]):
         offsets = np.array([rng.integers(last + 1) for rng, last in zip(generators, room, strict=True)])
         batch: Batch = {
             "level": torch.from_numpy(self.store.levels[rows])[:, None],
-            "bandwidth": torch.from_numpy(self.store.bandwidths[rows]),
+            "bandwidth": torch.from_numpy(self.store.bandwidths[rows])[:, None].expand(-1, 2),
             "drawn": tuple(items[0]),
         }
         if self.read:

@@ -30,9 +30,10 @@ class PairedData(LightningDataModule):
     """Pairs of noisy and clean files, prepared once and split by speaker.
 
     In training a batch is ``{"noisy": [B, F, T], "clean": [B, F, T], "bandwidth": [B]}``, of which the first two are a
-    :class:`~denoiser.spectral.Spectrum`, and the last says up to how many Hz clean is known.
+    :class:`~denoiser.spectral.Spectrum`, and the last says up to how many Hz clean and noise are known.
     In validation and test it is one whole utterance as waveforms, ``{"noisy": [1, N], "clean": [1, N],
-    "level": [1, 1], "name": [str], "index": [1]}``. Every rank gets its share of each batch, and of the utterances.
+    "level": [1, 1], "bandwidth": [1], "name": [str], "index": [1]}``. Every rank gets its
+    share of each batch, and of the utterances.
 
     ``spectral`` is shared with the network that is trained. The other arguments are settings, explained in
     ``conf/data/default.yaml`` and ``conf/data/vctk_demand.yaml``.
@@ -184,7 +185,7 @@ class PairedData(LightningDataModule):
         return self.patches(self.augment(self.waveforms(batch), (self.seed, *batch["drawn"])))
 
     def waveforms(self, batch: Batch) -> Batch:
-        """Return ``{"noisy": [B, N], "clean": [B, N], "level": [B, 1], "bandwidth": [B]}`` of a training batch."""
+        """Return ``{"noisy": [B, N], "clean": [B, N], "level": [B, 1], "bandwidth": [B, 2]}`` of a training batch."""
         if self.resident is None:
             crops = batch["crops"]
         else:
@@ -196,7 +197,7 @@ class PairedData(LightningDataModule):
     def patches(self, batch: Batch) -> Batch:
         """Return the spectra ``[B, F, T]`` of waveform crops ``[B, N]``."""
         spectra = self.spectral.spectra(batch["noisy"], batch["clean"], batch["level"], center=False)
-        return {**spectra, "bandwidth": batch["bandwidth"]}
+        return {**spectra, "bandwidth": batch["bandwidth"].amin(1)}
 
 
 def utterance_loader(dataset: Dataset[Batch]) -> DataLoader[Batch]:

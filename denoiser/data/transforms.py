@@ -32,14 +32,21 @@ class NoiseSpeed(Transform):
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         rows, length = noise.shape
-        low, high = np.log((self.low, self.high))
-        percent = np.rint(100 * np.exp(rng.uniform(low, high, rows))).astype(int)
+        percent = self._percent(rng, rows)
         changed = torch.empty_like(noise)
         for chosen, resampled in at_speeds(noise, percent):
             copies = -(-length // resampled.shape[-1])
             changed.index_copy_(0, chosen, resampled.repeat(1, copies)[:, :length])
         backwards = column(rng.integers(2, size=rows), noise) > 0
         return torch.where(backwards, changed.flip(-1), changed), clean
+
+    def change_bandwidth(self, bandwidth: Tensor, rng: np.random.Generator) -> Tensor:
+        factor = column(self._percent(rng, len(bandwidth)) / 100, bandwidth)
+        return torch.cat([bandwidth[:, :1], factor * bandwidth[:, 1:]], dim=1)
+
+    def _percent(self, rng: np.random.Generator, rows: int) -> np.ndarray:
+        low, high = np.log((self.low, self.high))
+        return np.rint(100 * np.exp(rng.uniform(low, high, rows))).astype(int)
 
 
 @dataclass(kw_only=True)
@@ -58,12 +65,18 @@ class Speed(Transform):
     high: float = 1.1
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
-        percent = rng.integers(round(100 * self.low), round(100 * self.high), size=len(noise), endpoint=True)
+        percent = self._percent(rng, len(noise))
         both = torch.stack([noise, clean])
         changed = torch.empty_like(both)
         for rows, resampled in at_speeds(both, percent):
             changed.index_copy_(1, rows, match_length(resampled, noise.shape[-1]))
         return changed[0], changed[1]
+
+    def change_bandwidth(self, bandwidth: Tensor, rng: np.random.Generator) -> Tensor:
+        return bandwidth * column(self._percent(rng, len(bandwidth)) / 100, bandwidth)
+
+    def _percent(self, rng: np.random.Generator, rows: int) -> np.ndarray:
+        return rng.integers(round(100 * self.low), round(100 * self.high), size=rows, endpoint=True)
 
 
 @dataclass(kw_only=True)
@@ -78,6 +91,10 @@ class Remix(Transform):
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
         other = to_device(rng.permutation(len(noise)), noise.device)
         return noise[other] * (level / nonzero(level[other])), clean
+
+    def change_bandwidth(self, bandwidth: Tensor, rng: np.random.Generator) -> Tensor:
+        other = to_device(rng.permutation(len(bandwidth)), bandwidth.device)
+        return torch.stack([bandwidth[:, 0], bandwidth[other, 1]], dim=1)
 
 
 @dataclass(kw_only=True)
@@ -197,7 +214,6 @@ class Splice(Transform):
     """
 
     place = 9
-    joins_rows = True
     limits: ClassVar = {"decibels": (0, 60)}
 
     sample_rate: int
@@ -212,6 +228,9 @@ class Splice(Transform):
         noise_before, noise_after = (column(silent != part, noise) for part in (0, 1))
         spliced = clean * before_gain + clean.roll(1, 0) * after_gain
         return noise * before_gain * noise_before + noise.roll(1, 0) * after_gain * noise_after, spliced
+
+    def change_bandwidth(self, bandwidth: Tensor, rng: np.random.Generator) -> Tensor:
+        return torch.minimum(bandwidth, bandwidth.roll(1, 0))
 
 
 @dataclass(kw_only=True)

@@ -251,12 +251,35 @@ def test_a_splice_is_another_recording_from_a_moment_on_with_noise_on_either_sid
     assert all(0.25 < share < 0.42 for share in quiet)
 
 
-def test_a_spliced_crop_counts_no_higher_band_than_the_lowest_of_its_batch():
-    batch = {**make_batch(40), "bandwidth": torch.linspace(4_000, 8_000, 40)}
+def pitched(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tones in place of the sounds, another in each row, and as bandwidths ``[B, 2]`` their frequencies."""
+    rows = torch.arange(len(batch["clean"]))[:, None]
+    bandwidth = torch.cat([1_000 + 50 * rows, 4_000 + 50 * rows], dim=1).float()
+    time = torch.arange(N) / RATE
+    clean, noise = (0.1 * torch.sin(2 * torch.pi * hertz[:, None] * time) for hertz in bandwidth.T)
+    return {"noisy": clean + noise, "clean": clean, "level": Spectral.level(clean + noise), "bandwidth": bandwidth}
+
+
+@pytest.mark.parametrize("name", ["speed", "noisespeed", "remix", "snr"])
+def test_the_bandwidths_of_speech_and_noise_follow_what_a_transform_makes_of_them(name):
+    batch = pitched(make_batch(40))
+    out = build({name: {"probability": 0.5}})(batch, KEY)
+    for part, waveform in enumerate((out["clean"], out["noisy"] - out["clean"])):
+        # The beginning, which a faster crop leaves and no other row covers.
+        hertz = torch.fft.rfft(waveform[:, : N // 2] * torch.hann_window(N // 2)).abs().argmax(1) * (2 * RATE / N)
+        assert torch.allclose(hertz, out["bandwidth"][:, part], atol=5)
+    changed_rows = (out["bandwidth"] != batch["bandwidth"]).any(1).sum()
+    assert changed_rows == 0 if name == "snr" else 10 < changed_rows < 30
+
+
+def test_a_spliced_crop_counts_no_band_that_either_of_its_recordings_lacks():
+    batch = pitched(make_batch(40))
     out = build({"splice": {"probability": 0.5}})(batch, KEY)
     is_joined = (out["clean"] != batch["clean"]).any(1)
     assert 10 < is_joined.sum() < 30
-    assert torch.equal(out["bandwidth"], torch.where(is_joined, 4_000.0, batch["bandwidth"]))
+    assert torch.equal(out["bandwidth"][~is_joined], batch["bandwidth"][~is_joined])
+    joined = batch["bandwidth"][is_joined]
+    assert torch.equal(out["bandwidth"][is_joined], torch.minimum(joined, joined.roll(1, 0)))
 
 
 def test_a_rumble_lies_below_its_cut_off_at_a_loudness_of_its_own_in_each_row():

@@ -211,15 +211,16 @@ class Mixtures(Dataset[Batch]):
         noises = chain.from_iterable(d.noises for d in draws)
         row, offset, period, shift, gain = (np.array(column) for column in zip(*noises, strict=True))
         (short,) = np.nonzero(period)
-        # Speech that lies above all noise would teach that whatever is high is speech. Silence is known at every one.
+        # Silence is known at every frequency.
+        speech_known = np.where([d.speechless for d in draws], np.inf, speech.bandwidths[segments])
+        # Speech that lies above all noise would teach that whatever is high is speech.
         noise_known = np.maximum.reduceat(speech.collection.bandwidths[row], np.cumsum([0, *counts[:-1]]))
-        known = np.minimum(speech.bandwidths[segments], noise_known)
         arrays = {
             "first": speech.starts[segments] - begins,
             "last": speech.stops[segments] - begins,
             "power": speech.power[segments],
             "active": speech.active_power[segments],
-            "bandwidth": np.where([d.speechless for d in draws], np.inf, known),
+            "bandwidth": np.stack([speech_known, noise_known], axis=1),
             "owner": np.repeat(np.arange(len(draws)), counts),
             "gain": gain,
             "short": short,

@@ -46,6 +46,7 @@ class FixedMixtures(Dataset[Batch]):
         batch = self.mixtures.batch([draw])
         mixed = mix(batch, draw.length, self.mixtures.sample_rate, self.rooms)
         item = {key: mixed[key][0] for key in ("noisy", "clean", "bandwidth")}
+        item["bandwidth"] = item["bandwidth"].amin()
         return {**item, "level": Spectral.level(item["noisy"]), "name": self.names[index], "index": index}
 
 
@@ -53,10 +54,10 @@ def mix(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None = None
     """Make B mixtures of N = ``length`` samples from R crops.
 
     Returns ``noisy``, ``clean`` and ``noise`` ``[B, N]``, ``level`` ``[B, 1]``, an estimate of the RMS that the whole
-    utterance would have in this noise, and the ``bandwidth``. ``clean`` is the speech with the part of the room's sound
-    that the target keeps; ``noise`` is all else; ``noisy`` is exactly their sum. The signal-to-noise ratio is one of
-    active powers, of clean speech in the whole utterance over noises in the crop: a crop with little speech is as noisy
-    as its utterance.
+    utterance would have in this noise, and the ``bandwidth`` ``[B, 2]`` of speech and noise, Hz. ``clean`` is the
+    speech with the part of the room's sound that the target keeps; ``noise`` is all else; ``noisy`` is exactly their
+    sum. The signal-to-noise ratio is one of active powers, of clean speech in the whole utterance over noises in the
+    crop: a crop with little speech is as noisy as its utterance.
 
     Args:
         batch: ``crops`` int16 ``[R, M]``, of which the last N samples become the mixture: the first B are speech, the
