@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -40,6 +41,11 @@ class EMA(WeightAveraging):
             raise ConfigError(f"callbacks.ema.decay={decay}: expected 0 or more, below 1")
         super().__init__(avg_fn=partial(_averaged, decay=decay))
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Lightning would put the raw weights, with which a fit goes on, in the place of the average that a test is of.
+        if trainer.state.fn == TrainerFn.FITTING:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
 
 def _averaged(average: Tensor, current: Tensor, count: Tensor, decay: float) -> Tensor:
     share = ((1 + count) / (10 + count)).clamp(max=decay)
@@ -51,12 +57,13 @@ class FrozenNorms(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         for layer in pl_module.modules():
-            if isinstance(layer, nn.BatchNorm2d):
+            # Several GPUs train with SyncBatchNorm in place of BatchNorm2d.
+            if isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm):
                 layer.eval()
 
 
 class StopWhenDiverged(Callback):
-    """Ends a training by DivergedError at the first loss that is not finite."""
+    """End of a training, by DivergedError, at the first loss that is not finite."""
 
     def __init__(self) -> None:
         # Step and loss. They stay on the device until one is logged or the epoch ends, or a GPU would wait for the CPU.
@@ -64,7 +71,8 @@ class StopWhenDiverged(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.losses.append((trainer.global_step, outputs["loss"].detach()))
-        is_logged = (batch_idx + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        is_logged = every > 0 and (batch_idx + 1) % every == 0
         if not is_logged and not trainer.is_last_batch:
             return
         # One transfer from the device for all of them.
@@ -93,7 +101,7 @@ def _diverged(trainer: Trainer, what: str) -> DivergedError:
 
 
 class LogClips(Callback):
-    """Writes the same ``clips`` validation files to TensorBoard at every validation, as sound and as spectrograms."""
+    """Sound and spectrograms of the same ``clips`` validation files, for TensorBoard at every validation."""
 
     def __init__(self, clips: int = 3) -> None:
         self.clips = clips
@@ -152,10 +160,11 @@ class Progress(TQDMProgressBar):
             rate = f"  {speed:.1f} audio-s/s"
             pl_module.log("train/audio_seconds_per_second", speed)
         epoch, every = trainer.current_epoch + 1, trainer.check_val_every_n_epoch
-        is_validated = not every or epoch % every == 0 or epoch == trainer.max_epochs
-        if not is_validated or not trainer.is_global_zero:
+        if (every and epoch % every) or not trainer.is_global_zero:
             return
         metrics = trainer.callback_metrics
         names = ["train/loss_epoch", *(name for name in metrics if name.startswith("val/"))]
         values = [f"{name.removesuffix('_epoch')} {float(metrics[name]):.4g}" for name in names if name in metrics]
-        tqdm.write(f"epoch {epoch}/{trainer.max_epochs}  step {trainer.global_step}  {'  '.join(values)}{rate}")
+        limit = trainer.max_epochs or 0
+        place = f"epoch {epoch}/{limit}" if limit > 0 else f"epoch {epoch}"
+        tqdm.write(f"{place}  step {trainer.global_step}  {'  '.join(values)}{rate}")

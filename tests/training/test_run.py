@@ -10,10 +10,11 @@ import torch
 
 from conftest import SHARED, TINY, make_noise, make_voice, needs_recordings, run_command, train_here, write_vctk
 from denoiser import Denoiser
+from denoiser.audio import read, resample
 from denoiser.cli.arguments import as_typed
 from denoiser.cli.train import NAMES
 from denoiser.errors import CheckpointError, CorpusError, DenoiserError
-from denoiser.evaluation.metrics import METRICS
+from denoiser.evaluation.metrics import METRICS, si_sdr
 from denoiser.training import record
 from denoiser.training.callbacks import _averaged
 from signals import doing
@@ -131,6 +132,33 @@ def test_inference_loads_the_average_of_the_weights(vctk, tmp_path):
     assert not torch.equal(kept["state_dict"][net], kept["current_model_state"][net])
     denoiser = Denoiser.from_checkpoint(path, "cpu")
     assert torch.equal(denoiser.net.encoder[0][0].weight, kept["state_dict"][net])
+
+
+def test_the_test_scores_the_average_of_the_weights(vctk, tmp_path):
+    quick = ("trainer.max_epochs=2", "data.batch_size=1", "metrics=[si_sdr]", "callbacks.clips=null", "clips=0")
+    train_here(tmp_path, *options(vctk, *quick, "optimizer.lr=1e-2", "callbacks=ema", "callbacks.ema.decay=0.9"))
+    path = tmp_path / "checkpoints/best.ckpt"
+    denoiser = Denoiser.from_checkpoint(path, "cpu")
+    averaged = mean_score(vctk, denoiser)
+    raw = torch.load(path, weights_only=True)["current_model_state"]
+    denoiser.net.load_state_dict(
+        {key.removeprefix("denoiser.net."): value for key, value in raw.items() if ".net." in key}
+    )
+    found = json.loads((tmp_path / "scores.json").read_text())["enhanced"]["si_sdr"]
+    assert abs(mean_score(vctk, denoiser) - averaged) > 0.1
+    assert found == pytest.approx(averaged, abs=0.03)
+
+
+def mean_score(corpus: Path, denoiser: Denoiser) -> float:
+    """Return the mean SI-SDR that a denoiser brings the two test pairs of a corpus to, in dB."""
+    scores = []
+    for name in ("p232_000", "p257_001"):
+        clean, noisy = (
+            resample(*read(corpus / f"{kind}_testset_wav/{name}.wav"), denoiser.sample_rate)
+            for kind in ("clean", "noisy")
+        )
+        scores.append(si_sdr(clean[0], denoiser.enhance(noisy, denoiser.sample_rate)[0], denoiser.sample_rate))
+    return sum(scores) / len(scores)
 
 
 def test_frozen_norms_keep_their_statistics(vctk, tmp_path):
