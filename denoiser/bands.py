@@ -26,7 +26,8 @@ class Bands(nn.Module):
     def join(self, spectrum: Tensor) -> Tensor:
         """Return the RMS ``[..., count, T]`` of the bins of each band, of complex values ``[..., bins, T]``."""
         shares = self.shares / self.shares.sum(1, keepdim=True).clamp(min=1)
-        return (shares @ (spectrum.real.square() + spectrum.imag.square())).sqrt()
+        with torch.autocast(spectrum.device.type, enabled=False):
+            return (shares @ (spectrum.real.square() + spectrum.imag.square())).sqrt()
 
     def spread(self, gains: Tensor) -> Tensor:
         """Return the gains of the bins ``[..., bins, T]``, interpolated between those of the bands."""

@@ -1,5 +1,6 @@
 """Pictures of waveforms and spectrograms."""
 
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from denoiser.audio import Reader
+from denoiser.audio import Reader, resample
 from denoiser.errors import DenoiserError
 from denoiser.filesystem import atomic_write
 from denoiser.spectral import Spectral
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 PLOT_SECONDS = 60.0  # a figure of more shows nothing
 RANGE = 80.0  # dB from the loudest point to black
+drawing = threading.Lock()  # matplotlib is not thread-safe
 POINTS = 2000  # of a waveform: a line of a million would be slow and look the same
 
 
@@ -76,13 +78,15 @@ def before_and_after(source: Path, target: Path, title: str = "") -> "Figure":
 
 
 def beginnings(source: Path, target: Path, seconds: float) -> tuple[Tensor, Tensor, int]:
-    """Return the first ``seconds`` of a file and its enhanced version, ``[C, N]`` each, and their rate."""
-    waveforms = []
-    for path in (source, target):
-        with Reader(path) as reader:
-            rate = reader.info.sample_rate
-            waveforms.append(reader.read(round(seconds * rate)))
-    return waveforms[0], waveforms[1], rate
+    """Return the first ``seconds`` of a file and its enhanced version, ``[C, N]`` each, and the rate of the latter."""
+    with Reader(target) as reader:
+        rate = reader.info.sample_rate
+        after = reader.read(round(seconds * rate))
+    with Reader(source) as reader:
+        own_rate = reader.info.sample_rate
+        before = reader.read(round(seconds * own_rate))
+    # Opus and MP3 do not know every rate, so that a result may have another than its source.
+    return resample(before, own_rate, rate), after, rate
 
 
 def save_figure(path: Path, fig: "Figure") -> None:

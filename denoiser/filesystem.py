@@ -29,7 +29,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     partial = path.with_name(f"{begin}{os.getpid()}-{threading.get_native_id()}")
     try:
         yield partial
-        with open(partial, "rb") as written:
+        # Windows flushes only files that are open for writing.
+        with open(partial, "r+b") as written:
             os.fsync(written.fileno())
         os.replace(partial, path)
     finally:

@@ -122,7 +122,7 @@ ConfigStore.instance().store(name="infer_settings", node=InferSettings)
 
 
 def in_sweep() -> bool:
-    """Return whether Hydra started this run as one of several."""
+    """Return True if Hydra started this run as one of several."""
     return bool(HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
 
 

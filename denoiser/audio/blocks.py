@@ -100,7 +100,7 @@ class Blocks:
 
 
 class Passthrough:
-    """Stands in for :class:`Blocks` where nothing is to be done to the signal."""
+    """Stand-in for :class:`Blocks` where nothing is to be done to the signal."""
 
     delay = 0
 

@@ -15,7 +15,7 @@ _OFFSET = -0.691  # dB, of BS.1770: a sine of 997 Hz at full scale in one channe
 class Meter:
     """Integrated loudness (ITU-R BS.1770-4) by pyloudnorm's filters, in memory that hardly grows.
 
-    Of five channels, the last two are surrounds and count 1.5 dB more; otherwise all are alike.
+    The last two of five channels are surrounds and count 1.5 dB more; otherwise all are alike.
     """
 
     def __init__(self, sample_rate: int, channels: int) -> None:

@@ -102,7 +102,8 @@ def build_page(checkpoints: dict[str, Path], device: str, folder: Path) -> Any:
         try:
             options = Options(dry, limit, int(iterations), full_band)
             done = load(name).enhance_file(source, target, options, loudness=loudness)
-            figure = figures.before_and_after(source, target)
+            with figures.drawing:
+                figure = figures.before_and_after(source, target)
         except DenoiserError as error:
             # The visitor knows the clip by its name, not by the folder that Gradio put it in.
             raise mistake(str(error).replace(f"{source.parent}{os.sep}", "")) from error

@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> None:
     rate = rate or denoiser.sample_rate
     options = Options(dry, limit, shifts=shifts)
     live = Live(denoiser, rate, max(1, rate * block_ms // 1000), options, keeps=bool(given["record"]))
-    # What was loaded stays: looking through it for garbage would take longer than a block.
+    # All that was loaded stays: looking through it for garbage would take longer than a block.
     gc.freeze()
     duplex = soundcard.Duplex(microphone, loudspeaker, rate, live.block, live, latency)
     _run(live, duplex, Path(given["record"]) if given["record"] else None)
@@ -104,7 +104,7 @@ def _run(live: "Live", duplex: "Duplex", record: Path | None) -> None:
             pass
         if not live.blocks:  # FLAC has no empty files
             live.process(live.silence)
-        # What could not be written will not be written now.
+        # A recording that could not be written will not be written now.
         if not isinstance(failure, AudioError):
             _keep(live, writers)
     if sys.stdout.isatty():

@@ -85,7 +85,8 @@ def _build(corpus: Corpus, infos: Sequence[audio.Info], sample_rate: int, folder
         index = {"version": VERSION, "sample_rate": sample_rate, "tracks": corpus.tracks, "utterances": utterances}
         (partial / "index.json").write_text(json.dumps(index))
         for path in partial.iterdir():
-            with open(path, "rb") as file:
+            # Windows flushes only files that are open for writing.
+            with open(path, "r+b") as file:
                 os.fsync(file.fileno())
         try:
             # A store that was damaged since is replaced.

@@ -83,5 +83,5 @@ def _pauses(waveform: Tensor, rate: int) -> float:
     """Return the power of the softest tenth of the frames of 20 ms against that of the loudest, in dB."""
     frames = waveform.unfold(0, rate // 50, rate // 50).square().mean(-1)
     low, high = torch.quantile(frames, torch.tensor([0.1, 0.9]))
-    # Of 16 bit, the last one is 90 dB below full scale.
+    # The last of 16 bits is 90 dB below full scale.
     return float(10 * torch.log10((low + 1e-9) / (high + 1e-9)))

@@ -18,8 +18,9 @@ from denoiser.audio.lag import LONGEST_LAG, advance, find_lag
 from denoiser.data.metadata import gather, read_logs
 from denoiser.errors import AudioError, ConfigError, DenoiserError
 from denoiser.evaluation import dnsmos, metrics, scoring, tables
-from denoiser.evaluation.page import Job, write_page
+from denoiser.evaluation.page import write_page
 from denoiser.evaluation.tables import Row
+from denoiser.inference.jobs import Job
 
 RATE = 16_000  # Hz; everything is resampled to it, so that files of any rates compare
 TOLERANCE = 0.1  # seconds that lengths may differ by; the longer is cut at its end
@@ -74,7 +75,7 @@ def evaluate(
     rows, unscored = score_files(triples, names=names, align=align) if triples else ([], [])
     problems += unscored
     if rows:
-        jobs = {triple.name: (triple.noisy, triple.enhanced) for triple in triples}
+        jobs = {triple.name: Job(triple.noisy, triple.enhanced) for triple in triples}
         scores = {jobs[row["name"]]: row for row in rows}
         lags = {row["name"]: row["lag_ms"] for row in rows if "lag_ms" in row}
         summary = tables.write_scores(rows, folder, aligned=align, lags_ms=lags)

@@ -16,8 +16,8 @@ from denoiser.audio import mp3, probe
 from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import METRICS
 from denoiser.filesystem import write_text
+from denoiser.inference.jobs import Job
 
-Job = tuple[Path, Path]  # a noisy file and its enhanced version
 EXCERPT = 30.0  # seconds of a file in its players and picture: half a megabyte of MP3
 LISTENED = 50  # files, the worst, that have players and a picture; the table has all
 

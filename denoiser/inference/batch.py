@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedReader
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -20,7 +19,7 @@ from denoiser import audio, figures
 from denoiser.audio import piped
 from denoiser.audio.libsndfile import STDERR
 from denoiser.audio.raw import Raw
-from denoiser.errors import DenoiserError, StopError, shown
+from denoiser.errors import DenoiserError, StopError, brief, shown
 from denoiser.inference.denoiser import Denoiser
 from denoiser.inference.jobs import Job, is_done
 from denoiser.inference.live_pipe import enhance_pipe
@@ -31,7 +30,6 @@ from denoiser.inference.recording import SHARED_BLOCK, Enhanced
 MAX_FILES_AT_ONCE = 16  # each takes about 300 MB
 MAX_BLOCKS_AT_ONCE = 4  # of one file
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}, {remaining} left]"
-_drawing = threading.Lock()  # matplotlib is not thread-safe
 
 
 @dataclass
@@ -43,9 +41,9 @@ class Outcome:
     failed: dict[Job, DenoiserError] = field(default_factory=dict)
 
     @property
-    def gains(self) -> dict[tuple[Path, Path], float]:
+    def gains(self) -> dict[Job, float]:
         """Gain of each job whose target exists; 1 where it was skipped."""
-        gains: dict[tuple[Path, Path], float] = dict.fromkeys(self.skipped, 1.0)
+        gains: dict[Job, float] = dict.fromkeys(self.skipped, 1.0)
         return gains | {job: enhanced.gain for job, enhanced in self.done.items()}
 
 
@@ -149,13 +147,14 @@ class _Work:
     def _attempt(self, job: Job) -> None:
         try:
             enhanced = self._enhance(job)
+        except DenoiserError as error:
+            self._fail(job, error)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            self._fail(job, DenoiserError(f"{job.source}: not enough memory ({brief(error)})"))
         except Exception as error:
             if self.is_alone:
                 raise
-            unforeseen = f"{job.source}: {type(error).__name__}: {error}"
-            failure = error if isinstance(error, DenoiserError) else DenoiserError(unforeseen)
-            self.outcome.failed[job] = failure
-            _complain(f"failed: {failure}")
+            self._fail(job, DenoiserError(f"{job.source}: {type(error).__name__}: {error}"))
         else:
             self.outcome.done[job] = enhanced
             gain = f", turned down to {enhanced.gain:.3f} to stay within full scale" if enhanced.gain < 1 else ""
@@ -167,6 +166,13 @@ class _Work:
                 _complain(f"{job.source}: {note}")
         # Also completes the bar for a failed file, or for one shorter than its header says.
         self._advance(job, math.inf)
+
+    def _fail(self, job: Job, failure: DenoiserError) -> None:
+        """Count a job as failed, and go on; raise the failure where it is the only job."""
+        if self.is_alone:
+            raise failure
+        self.outcome.failed[job] = failure
+        _complain(f"failed: {failure}")
 
     def _enhance(self, job: Job) -> Enhanced:
         read = b""
@@ -197,7 +203,7 @@ class _Work:
             if self.plot:
                 # talk.png for talk.wav, but talk.flac.png for talk.flac, so that both have one.
                 picture = job.target.with_name(f"{job.target.name.removesuffix('.wav')}.png")
-                with _drawing:
+                with figures.drawing:
                     figures.save_figure(picture, figures.before_and_after(source, target, source.name))
         return enhanced
 

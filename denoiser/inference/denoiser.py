@@ -52,10 +52,10 @@ class Denoiser(Estimator):
             start = torch.tensor(head.start).repeat_interleave(len(bias) // head.outputs)
             with torch.no_grad():
                 bias.copy_(start)
-        head.causal = representation.causal = bool(getattr(net, "causal", False))
-        if head.causal and representation.two_levels:
+        denoiser = cls(net, representation, head=head)
+        if denoiser.causal and representation.two_levels:
             raise ConfigError("spectral: two_levels=true: only for networks that look ahead, and this one is causal")
-        return cls(net, representation, head=head)
+        return denoiser
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str = "auto", precision: str = "auto") -> "Denoiser":
@@ -101,9 +101,11 @@ class Denoiser(Estimator):
 
     def level(self, waveform: Waveform, sample_rate: int) -> Level:
         """Return the level of ``[..., N]``; given to :meth:`stream`, it makes the result that of :meth:`enhance`."""
+        rate = int(sample_rate)
+        level_rate = self.at(rate).level_rate
         rows, _ = rows_of(waveform)
-        seconds = rows.to(self.device).split(int(sample_rate), dim=-1)
-        return measure_level(lambda: seconds, int(sample_rate), self.at(int(sample_rate)).level_rate)
+        seconds = rows.to(self.device).split(rate, dim=-1)
+        return measure_level(lambda: seconds, rate, level_rate)
 
     @torch.no_grad()
     def enhance(self, waveform: Waveform, sample_rate: int, options: Options | None = None) -> Waveform:

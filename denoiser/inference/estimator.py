@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from denoiser.errors import CheckpointError, brief
+from denoiser.audio.reader import MAX_RATE, MIN_RATE
+from denoiser.errors import AudioError, CheckpointError, brief
 from denoiser.inference import upper_band
 from denoiser.inference.options import Options
 from denoiser.inference.upper_band import UpperBand
@@ -38,6 +39,7 @@ class Estimator(nn.Module):
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.spectral = spectral
         self.head = head or heads.build()
+        self.head.causal = spectral.causal = self.causal
         self.block_seconds = block_seconds
 
     def load_weights(self, checkpoint: Mapping[str, Any], path: str | Path) -> None:
@@ -54,6 +56,8 @@ class Estimator(nn.Module):
 
     def at(self, sample_rate: int) -> "Estimator":
         """Return the estimator for recordings of this rate: they are not brought to one that only bands need."""
+        if not MIN_RATE <= sample_rate <= MAX_RATE:
+            raise AudioError(f"sample rate {sample_rate} Hz: expected {MIN_RATE} to {MAX_RATE}")
         spectral = self.spectral
         if sample_rate > spectral.narrow_rate or spectral.narrow_rate == spectral.sample_rate:
             return self
@@ -97,8 +101,8 @@ class Estimator(nn.Module):
         elif wanted is None:
             output = self.net(features)
         else:
-            narrows = getattr(self.net, "narrows", False)
-            output = self.net(features, wanted) if narrows else self.net(features)[..., wanted]
+            takes_wanted = getattr(self.net, "takes_wanted", False)
+            output = self.net(features, wanted) if takes_wanted else self.net(features)[..., wanted]
             noisy = noisy.frames(wanted)
         return self.head(self.head.activation(output.float()), noisy, memory)
 

@@ -149,7 +149,7 @@ class ShiftedFrames:
     def __init__(self, cores: Sequence[FrameByFrame]) -> None:
         self.cores = cores
         self.delay = cores[0].delay
-        # Of each core, the layers that wait for the others.
+        # Layers of each core that wait for the others.
         self._waiting: list[list[Tensor]] = [[] for _ in cores]
 
     def push(self, samples: Tensor) -> Iterable[Tensor]:

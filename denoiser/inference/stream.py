@@ -78,7 +78,8 @@ class Stream:
                 context=estimator.context(self.options) * spectral.hop + fade,
                 size=round(self._block_seconds * estimator.sample_rate),
                 fade=fade,
-                threads=self._threads,
+                # A level that is still measured has to be that of all before the block.
+                threads=self._threads if self._known is not None else 1,
             )
         self.up = self.band.upsampling(resampled)
         self.received = 0  # samples
@@ -91,7 +92,7 @@ class Stream:
         file = estimator.exported
         if file is None or not (estimator.causal and estimator.spectral.level_frames):
             return None
-        if self.band.kept or options.min_gain or options.phase_iters:
+        if self.band.kept or options.min_gain or options.phase_iters or estimator.precision != "32":
             return None
         if estimator.device.type != "cpu" or find_spec("onnxruntime") is None:
             return None
@@ -121,7 +122,7 @@ class Stream:
 
         Raises DenoiserError for NaN or infinity, or when the number of channels changes.
         """
-        rows, self._restore = rows_of(block)
+        rows, self._restore = rows_of(block, is_checked=self._waiting is not None)
         rows = rows.to(self.estimator.device)
         if self._waiting is None:
             self._waiting = rows.new_zeros(2, len(rows), 0)
@@ -177,9 +178,10 @@ class Stream:
         return torch.lerp(enhanced, noisy, self.options.dry) if self.options.dry else enhanced
 
 
-def rows_of(waveform: Waveform) -> tuple[Tensor, Callable[[Tensor], Waveform]]:
+def rows_of(waveform: Waveform, is_checked: bool = False) -> tuple[Tensor, Callable[[Tensor], Waveform]]:
     """Return ``[..., N]`` as float32 ``[rows, N]`` in ±1, and the function that reverses this.
 
+    ``is_checked`` says that the number of channels is known, so that few samples of many channels are no mistake.
     Raises DenoiserError for an invalid shape, type or value.
     """
     if isinstance(waveform, Tensor):
@@ -189,7 +191,8 @@ def rows_of(waveform: Waveform) -> tuple[Tensor, Callable[[Tensor], Waveform]]:
         given = torch.as_tensor(np.asarray(waveform, order="C"))
     if given.ndim == 0:
         raise DenoiserError("cannot enhance a single number; expected a waveform [..., samples]")
-    if given.ndim > 1 and given.shape[-2] >= FEWEST_FRAMES and given.shape[-2] > given.shape[-1] > 0:
+    looks_turned = given.ndim > 1 and given.shape[-2] >= FEWEST_FRAMES and given.shape[-2] > given.shape[-1] > 0
+    if looks_turned and not is_checked:
         shape = f"shape {list(given.shape)}: expected [channels, samples]"
         raise DenoiserError(f"cannot enhance a waveform of {shape}; transpose what soundfile and audio callbacks give")
     signed = given.dtype in (torch.int16, torch.int32)

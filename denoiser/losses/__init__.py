@@ -1,7 +1,7 @@
 """Losses between the estimated and the clean spectrum.
 
 Each is a module of ``(estimate, clean, noisy) -> scalar``, a mean over the batch; all three arguments are a
-:class:`~denoiser.spectral.Spectrum`. A loss whose value does not depend on the phase of the estimate says so by
+:class:`~denoiser.spectral.Spectrum`. A loss whose value hardly depends on the phase of the estimate says so by
 ``sees_phase = False``: under it a head that estimates the phase learns nothing about it.
 """
 

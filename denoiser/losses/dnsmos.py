@@ -78,7 +78,9 @@ class RatingNetwork(nn.Module):
         return {name: a + b * x + c * x.square() for (name, (a, b, c)), x in scaled}
 
 
+# Weights that are made in inference mode could not be trained through later.
 @lru_cache(maxsize=2)
+@torch.inference_mode(False)
 def rating_network(device: torch.device) -> RatingNetwork:
     """Return the network with the weights of the package ``speechmos``; ImportError without it or ``onnx``."""
     import onnx

@@ -52,7 +52,9 @@ class Pmsqe(nn.Module):
             return (lost * heard).sum() / heard.sum().clamp(min=1)
 
 
+# Tensors that are made in inference mode could not be trained through later.
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)
 def _bands(sample_rate: int, n_fft: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return the bins of each band ``[bands, F]``, thresholds of hearing ``[bands, 1]``, bins of speech ``[F, 1]``."""
     hertz = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * sample_rate / n_fft

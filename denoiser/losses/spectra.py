@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from denoiser.errors import ConfigError
 from denoiser.spectral import Spectrum
 
-# Of a spectrum whose signal has an RMS of 1. The slope of a power has no bound at 0, so it is linear below this.
+# Magnitude where the signal has an RMS of 1. The slope of a power has no bound at 0, so it is linear below this.
 LEAST = 1e-3
 
 

@@ -2,8 +2,8 @@
 
 A long signal is processed in blocks with the result of the whole: a block begins at a multiple of ``stride``, the
 frames of one step of the deepest level, and ``context``, a multiple of it, are frames on either side that can change
-the result inside. A network that has ``narrows`` can be called with a slice of the wanted frames, and computes little
-more than these.
+the result inside. A network that has ``takes_wanted`` can be called with a slice of the wanted frames, and computes
+little more than these.
 """
 
 import math

@@ -30,7 +30,7 @@ def missing(count: int, divisor: int) -> int:
 
 
 class CausalPad(nn.Module):
-    """Prepends the previous ``frames`` frames: ``[..., T]`` → ``[..., frames + T]``; zeros before the signal."""
+    """Padding by the previous ``frames`` frames: ``[..., T]`` → ``[..., frames + T]``; zeros before the signal."""
 
     def __init__(self, frames: int) -> None:
         super().__init__()

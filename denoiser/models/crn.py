@@ -147,7 +147,7 @@ class DualPathLayer(nn.Module):
 class DualPath(CRN):
     """:class:`CRN` with another bottleneck: all bands share one recurrence over time, and attend to each other.
 
-    Of the family of DPRNN (Luo, Chen and Yoshioka 2020), DPCRN (Le et al. 2021), GTCRN (Rong et al. 2024) and
+    It is of the family of DPRNN (Luo, Chen and Yoshioka 2020), DPCRN (Le et al. 2021), GTCRN (Rong et al. 2024) and
     FastEnhancer (Ahn et al. 2025): few parameters, each used many times. ``hidden`` are units for one band.
     """
 

@@ -21,7 +21,7 @@ class UNet(nn.Module):
     turns bins into channels, as in Shi et al., "Real-time single image and video super-resolution" (2016).
     """
 
-    narrows = True
+    takes_wanted = True
 
     def __init__(
         self,

@@ -84,7 +84,7 @@ def _trained(cfg: DictConfig, folder: Path) -> float | None:
 def _changes(before: Mapping[str, Any], cfg: DictConfig) -> list[str]:
     """Return a phrase for each setting that decides a run's result and differs from the earlier start."""
     asked = record.configuration(cfg)
-    # Of a configuration that cannot be resolved, the training raises the error.
+    # The training raises the error of a configuration that cannot be resolved.
     if asked is None:
         return []
     if before["config"] is None:

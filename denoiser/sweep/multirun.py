@@ -43,7 +43,7 @@ class Sweep(Callback):
                 # An exclusive lock is only given to the first process that works on this sweep.
                 with filesystem.locked(self.folder / LOCK) as alone:
                     study.resume(config, alone)
-                self.lock = filesystem.lock(self.folder / LOCK, shared=True)
+                self.lock = filesystem.lock(self.folder / LOCK, shared=True, wait=True)
         print(f"sweep folder: {os.path.relpath(self.folder)}; the same command goes on here, with new_sweep=true anew")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

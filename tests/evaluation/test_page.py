@@ -1,9 +1,20 @@
 """The report of a folder in a real browser."""
 
+import torch
+
 from browser import headless_browser, needs_browser  # noqa: F401
 from conftest import make_noise, make_voice
-from denoiser import audio
+from denoiser import audio, figures
 from denoiser.evaluation.page import write_page
+
+
+def test_a_source_of_another_rate_than_its_result_keeps_its_pitch(tmp_path):
+    tone = 0.3 * torch.sin(2 * torch.pi * 1_000 * torch.arange(22_050) / 44_100)[None]
+    audio.write(tmp_path / "a.wav", tone, 44_100)
+    audio.write(tmp_path / "b.wav", audio.resample(tone, 44_100, 48_000), 48_000)
+    before, after, rate = figures.beginnings(tmp_path / "a.wav", tmp_path / "b.wav", 0.4)
+    assert (rate, before.shape) == (48_000, after.shape)
+    assert torch.allclose(before, after, atol=0.02)
 
 
 @needs_browser

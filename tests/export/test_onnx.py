@@ -191,6 +191,11 @@ def test_a_stream_that_the_exported_step_does_not_serve_runs_in_torch(live, rate
     assert stream.process(changing_voice(1.0, rate)).shape[-1] > 0.9 * rate
 
 
+def test_a_stream_in_bfloat16_runs_in_torch(live, monkeypatch):
+    monkeypatch.setattr(live, "precision", "bf16")
+    assert isinstance(live.stream(48_000, options=Options(shifts=1)).core, Frames)
+
+
 class Differs(nn.Module):
     stride, context, causal = 1, 0, True
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from denoiser import Denoiser, audio
+from denoiser.errors import DenoiserError
 from denoiser.inference.batch import enhance_files
 from denoiser.inference.jobs import plan
 from untrained import files_in, noisy_voice, write_voices
@@ -62,10 +63,17 @@ def test_files_in_progress_end_when_the_command_is_interrupted(denoiser, here):
 
 def test_an_unforeseen_error_costs_one_file(denoiser, here, capsys):
     write_voices("a.wav", "b.wav", "c.wav")
-    outcome = enhance_files(failing(denoiser, "b.wav", MemoryError("no room")), plan(["*.wav"], "out"))
+    outcome = enhance_files(failing(denoiser, "b.wav", ArithmeticError("odd")), plan(["*.wav"], "out"))
     assert files_in("out") == ["a_enhanced.wav", "c_enhanced.wav"]
-    assert "b.wav: MemoryError: no room" in capsys.readouterr().err
+    assert "b.wav: ArithmeticError: odd" in capsys.readouterr().err
     assert [str(job.source) for job in outcome.failed] == ["b.wav"]
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), torch.OutOfMemoryError("no room")])
+def test_too_little_memory_is_one_line_for_a_file_alone_too(denoiser, here, error):
+    write_voices("a.wav")
+    with pytest.raises(DenoiserError, match=r"a\.wav: not enough memory \(no room\)"):
+        enhance_files(failing(denoiser, "a.wav", error), plan(["a.wav"], "out"))
 
 
 def test_several_files_at_once_give_the_same_results(denoiser, here):

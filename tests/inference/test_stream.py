@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from denoiser import Denoiser, models
-from denoiser.errors import DenoiserError
+from denoiser.errors import AudioError, DenoiserError
 from denoiser.inference.options import Options
 from denoiser.spectral import Spectral
 from untrained import centred
@@ -160,3 +160,17 @@ def test_the_arrays_of_an_audio_callback_are_refused_as_they_are(shape):
         with pytest.raises(DenoiserError, match=r"expected \[channels, samples\]; transpose"):
             call()
     assert WHOLE.stream(16_000).process(np.zeros((8, 4), np.float32)).shape == (8, 0)  # channels of a short block
+
+
+def test_blocks_of_many_channels_may_be_short_once_their_number_is_known():
+    stream = WHOLE.stream(16_000)
+    noisy = torch.rand(32, 4_000) - 0.5
+    parts = [stream.process(part) for part in noisy.split([100, 8, 1, 3_891], dim=1)]
+    assert torch.cat([*parts, stream.flush()], dim=1).shape == noisy.shape
+
+
+@pytest.mark.parametrize("rate", [0, -5, 10_000_000])
+def test_a_rate_of_no_recording_is_refused(rate):
+    for call in (lambda: WHOLE.enhance(torch.zeros(100), rate), lambda: WHOLE.stream(rate)):
+        with pytest.raises(AudioError, match="expected 1000 to 768000"):
+            call()

@@ -9,6 +9,7 @@ from denoiser.errors import ConfigError
 from denoiser.evaluation import dnsmos, metrics
 from denoiser.losses import Compressed, Dnsmos, MultiResolution, Pmsqe, SiSdr, UpperSdr, WeightedSum, sees_phase
 from denoiser.losses.dnsmos import rating_network
+from denoiser.losses.pmsqe import _bands
 from denoiser.spectral import Spectral, Spectrum
 
 NAMES = ["huber", "l1", "mse", "compressed", "mrstft", "si_sdr", "sum", "perceptual"]  # of conf/loss
@@ -33,6 +34,16 @@ def test_a_loss_that_says_so_does_not_depend_on_the_phase_of_the_estimate(name):
     difference = float(loss(turned, clean, noisy)) - float(loss(clean, clean, noisy))
     assert sees_phase(loss) == (name not in ("huber", "l1", "mse"))
     assert (difference > 1e-4) == sees_phase(loss)
+
+
+def test_a_loss_that_was_first_computed_in_inference_mode_can_be_trained_with():
+    _bands.cache_clear()
+    noisy, clean = spectra()
+    with torch.inference_mode():
+        Pmsqe()(noisy, clean, noisy)
+    magnitude = noisy.magnitude.clone().requires_grad_()
+    Pmsqe()(Spectrum(noisy.spectral, magnitude=magnitude, phase=noisy), clean, noisy).backward()
+    assert magnitude.grad.abs().sum() > 0
 
 
 def test_si_sdr_is_that_of_the_metric():

@@ -62,12 +62,12 @@ def mix(batch: Batch, length: int, sample_rate: int, rooms: Tensor | None = None
     Args:
         batch: ``crops`` int16 ``[R, M]``, of which the last N samples become the mixture: the first B are speech, the
             others noises.
-            Of each utterance: ``first`` and ``last``, the samples of the crop where it begins and ends; ``power``, its
+            For each utterance: ``first`` and ``last``, the samples of the crop where it begins and ends; ``power``, its
             mean power; ``active``, its active power.
-            Of each noise: ``owner``, its mixture; ``gain``, dB. ``short`` lists the noises that are repeated after
+            For each noise: ``owner``, its mixture; ``gain``, dB. ``short`` lists the noises that are repeated after
             ``period`` samples, begun ``shift`` samples in.
-            Of each mixture: ``snr``, dB; ``loudness``, dBFS of active speech; ``speechless``, 0 or 1; ``highpass``, Hz,
-            of the speech; ``filters`` ``[B, 2, 4]`` of :func:`~.responses.microphone` for speech and noise;
+            For each mixture: ``snr``, dB; ``loudness``, dBFS of active speech; ``speechless``, 0 or 1; ``highpass`` of
+            the speech, Hz; ``filters`` ``[B, 2, 4]`` of :func:`~.responses.microphone` for speech and noise;
             ``band`` ``[B, 2]`` of :func:`~.responses.channel`; ``room``, a number or -1.
         rooms: ``[rooms, 2, H]``: the impulse response of each room, and of what the target keeps; H at most M - N.
     """

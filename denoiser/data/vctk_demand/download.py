@@ -93,7 +93,7 @@ def _open(url: str, start: int) -> Any:
         if error.code == 416:
             return error
         problem = f"HTTP {error.code} {error.reason}"
-        # Of the client errors these pass: timeout, too early, too many requests.
+        # These client errors pass: timeout, too early, too many requests.
         if error.code >= 500 or error.code in (408, 425, 429):
             raise _TransientError(problem) from error
         raise CorpusError(f"{url}: {problem}; check the address, or name a mirror by url=") from error
