@@ -21,7 +21,7 @@ NO_HANDLERS = (None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler,
 
 
 class Interruption(Callback):
-    """On SIGTERM, Ctrl-C or SLURM's USR1, writes ``last.ckpt`` after the current step and ends by StopError.
+    """Stop by SIGTERM, Ctrl-C or SLURM's USR1: writes ``last.ckpt`` after the current step and ends by StopError.
 
     Anything due after the step comes first, so that a resumed run takes the same steps as one that was never stopped:
     the rest of an accumulated batch, a validation, the end of an epoch. A signal that another program handles, as

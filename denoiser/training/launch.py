@@ -67,7 +67,7 @@ def _end_with(parent: int) -> None:
 
 
 class DataWorkers(Callback):
-    """Remembers the processes that read the data: one that died is in no list any more."""
+    """Memory of the processes that read the data: one that died is in no list any more."""
 
     processes: Sequence[Any] = ()
 

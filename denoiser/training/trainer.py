@@ -30,7 +30,7 @@ IRRELEVANT_WARNINGS = (
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside and renames, so that a crash leaves the previous checkpoint."""
+    """Checkpoints that are written beside their name and renamed, so that a crash leaves the previous one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         try:
