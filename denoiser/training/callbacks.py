@@ -40,6 +40,7 @@ class EMA(WeightAveraging):
         if not 0 <= decay < 1:
             raise ConfigError(f"callbacks.ema.decay={decay}: expected 0 or more, below 1")
         super().__init__(avg_fn=partial(_averaged, decay=decay))
+        self.decay = decay
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         # Lightning would put the raw weights, with which a fit goes on, in the place of the average that a test is of.

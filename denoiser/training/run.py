@@ -19,6 +19,7 @@ from denoiser.evaluation.metrics import check_names, missing_package
 from denoiser.inference.denoiser import Denoiser
 from denoiser.settings import check_range, in_sweep
 from denoiser.training import card, clips, components, history, launch, record
+from denoiser.training.callbacks import EMA
 from denoiser.training.folder import RunFolder, resume_from
 from denoiser.training.interruption import Interruption
 from denoiser.training.layout import CHECKPOINTS, SPLIT, run_folder
@@ -129,6 +130,8 @@ def _settings(plain: Mapping[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
     training = {key: data.get(key) for key in ("batch_size", "frames", "shuffle", "seed", "mix", "rooms")}
     training |= {key: options.get(key) for key in ("gradient_clip_val", "accumulate_grad_batches")}
     training |= {"precision": trainer.precision, "augment": plain.get("augment") or None}
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    training["ema"] = next((callback.decay for callback in callbacks if isinstance(callback, EMA)), None)
     kept = {key: plain[key] for key in ("model", "spectral", "loss", "optimizer", "scheduler", "seed")}
     return {**kept, "training": training}
 

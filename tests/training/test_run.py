@@ -210,6 +210,26 @@ def test_resuming_with_other_settings_or_files_is_refused_and_init_from_is_not(t
         train_here(run, *arguments, "data.batch_size=2", "optimizer.lr=4e-3", other, "ckpt_path=last")
 
 
+@pytest.mark.parametrize("averages", [True, False])
+def test_a_resumed_run_goes_on_with_its_average_or_without_one(vctk, tmp_path, averages):
+    quick = ("test=false", "metrics=[si_sdr]", "callbacks.clips=null", "clips=0", f"data.cache={tmp_path}/cache")
+    arguments = {name: options(vctk, *quick, f"callbacks={name}") for name in ("ema", "default")}
+    same, other = ("ema", "default") if averages else ("default", "ema")
+    train_here(tmp_path / "run", *arguments[same], "trainer.max_epochs=1")
+    path = tmp_path / "run/checkpoints/last.ckpt"
+    change = {"ema": r"training\.ema was 0\.999, is None", "default": r"training\.ema was None, is 0\.999"}[same]
+    with pytest.raises(CheckpointError, match=f"settings differ: {change}"):
+        train_here(tmp_path / "run", *arguments[other], "trainer.max_epochs=2", "ckpt_path=last")
+    # An older version did not say so in its settings.
+    older = torch.load(path, weights_only=True)
+    del older["hyper_parameters"]["training"]["ema"]
+    torch.save(older, path)
+    with pytest.raises(CheckpointError, match=r"settings differ: training\.ema"):
+        train_here(tmp_path / "run", *arguments[other], "trainer.max_epochs=2", "ckpt_path=last")
+    train_here(tmp_path / "run", *arguments[same], "trainer.max_epochs=2", "ckpt_path=last")
+    assert [row["epoch"] for row in record.read(tmp_path / "run")["curve"]] == [1, 2]
+
+
 def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
     more = (f"data.root={vctk}", f"data.cache={tmp_path}/cache", "trainer.max_epochs=100", "logger=csv")
     train_here(tmp_path, "debug=overfit", "model=unet6", "optimizer.lr=3e-3", "trainer.gpus=0", *more)
