@@ -72,7 +72,7 @@ def test_a_corpus_that_is_not_there_is_one_line_with_three_ways_out(here):
 
 def test_any_optimizer_and_scheduler_of_torch_can_be_named():
     overrides = ["optimizer._target_=torch.optim.SGD", "optimizer.lr=0.1", "+optimizer.momentum=0.9"]
-    overrides += ["scheduler._target_=torch.optim.lr_scheduler.StepLR", "~scheduler.factor", "+scheduler.step_size=5"]
+    overrides += ["scheduler._target_=torch.optim.lr_scheduler.StepLR", "+scheduler.step_size=5"]
     module = build_module(OmegaConf.to_container(composed(*overrides), resolve=True), {})
     module.trainer = SimpleNamespace(estimated_stepping_batches=10)
     found = module.configure_optimizers()
@@ -87,6 +87,9 @@ def test_any_optimizer_and_scheduler_of_torch_can_be_named():
         (["optimizer._target_=torch.optim.SDG"], "optimizer: "),
         (["optimizer.lr=-1"], "optimizer: .*-1"),
         (["+loss.epsilon=1"], "loss: .*epsilon"),
+        (["scheduler._target_=torch.optim.lr_scheduler.StepLR"], "scheduler: .*step_size"),
+        (["scheduler=cosine", "scheduler.warmup=some"], "scheduler: "),
+        (["scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau"], "needs a metric at each step"),
         (["loss={delta: 1}", "~loss._target_"], "loss=.*expected the settings of a class"),
         # Losses of magnitudes alone.
         (["model/head=complex", "loss=huber"], "this model/head estimates the phase"),

@@ -110,7 +110,8 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
     checkpoint = load_checkpoint(path)
     if "loops" not in checkpoint:
         raise CheckpointError(f"{path}: cannot be resumed, it holds weights only; use init_from=")
-    before, now = ({**found, "spectral": of_spectra(found)} for found in (checkpoint["hyper_parameters"], settings))
+    stored = checkpoint["hyper_parameters"]
+    before, now = ({**record.as_now(found), "spectral": of_spectra(found)} for found in (stored, settings))
     before["training"] = _of_training(checkpoint, now["training"]["ema"])
     if changes := differences(before, now):
         advice = "give the same, or init_from= to take the weights alone"

@@ -1,9 +1,8 @@
 """Training of a denoiser: the step that training and validation share, and the scores of whole utterances."""
 
-import inspect
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,7 +19,7 @@ from denoiser.evaluation import metrics
 from denoiser.evaluation.metrics import missing_package
 from denoiser.evaluation.scoring import Scores, Scoring, result
 from denoiser.inference.denoiser import Denoiser
-from denoiser.training.components import MakeOptimizer
+from denoiser.training.components import MakeOptimizer, MakeScheduler, wants_total_steps
 from denoiser.training.folder import differences, of_spectra
 from denoiser.training.trainer import total_steps
 
@@ -43,7 +42,7 @@ class DenoisingModule(LightningModule):
         denoiser: Denoiser,
         loss: nn.Module,
         optimizer: MakeOptimizer,
-        scheduler: Callable[..., Any] | None = None,
+        scheduler: MakeScheduler | None = None,
         metrics: Sequence[str] = ("pesq", "stoi", "si_sdr"),
         seed: int = 0,
         metric_workers: int | None = None,
@@ -193,8 +192,7 @@ class DenoisingModule(LightningModule):
         if self.scheduler is None:
             return optimizer
         steps = {}
-        given = getattr(self.scheduler, "keywords", {})
-        if "total_steps" in inspect.signature(self.scheduler).parameters and "total_steps" not in given:
+        if wants_total_steps(self.scheduler):
             steps["total_steps"] = total_steps(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
         schedule = self.scheduler(optimizer, **steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -118,7 +118,7 @@ def build_module(plain: Mapping[str, Any], settings: Mapping[str, Any]) -> Denoi
     optimizer = components.build_optimizer(plain["optimizer"])
     denoiser = Denoiser.build(plain["model"], plain["spectral"])
     loss = components.build_loss(plain["loss"], denoiser.head)
-    scheduler = plain["scheduler"] and components.build("scheduler", plain["scheduler"], _partial_=True)
+    scheduler = components.build_scheduler(plain["scheduler"], optimizer)
     more = {key: plain[key] for key in ("metrics", "seed", "metric_workers")}
     return DenoisingModule(denoiser, loss, optimizer, scheduler, settings=settings, **more)
 

@@ -230,6 +230,18 @@ def test_a_resumed_run_goes_on_with_its_average_or_without_one(vctk, tmp_path, a
     assert [row["epoch"] for row in record.read(tmp_path / "run")["curve"]] == [1, 2]
 
 
+def test_a_run_of_an_older_version_s_default_scheduler_goes_on(vctk, tmp_path):
+    quick = ("test=false", "metrics=[si_sdr]", "callbacks.clips=null", "clips=0", f"data.cache={tmp_path}/cache")
+    older = (f"scheduler._target_={record.OLD_CONSTANT['_target_']}", "+scheduler.factor=1.0")
+    train_here(tmp_path / "run", *options(vctk, *quick, *older, "trainer.max_epochs=1"))
+    path = tmp_path / "run/checkpoints/last.ckpt"
+    assert torch.load(path, weights_only=True)["hyper_parameters"]["scheduler"] == record.OLD_CONSTANT
+    train_here(tmp_path / "run", *options(vctk, *quick, "trainer.max_epochs=2", "ckpt_path=last"))
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == 1e-3
+    assert [row["epoch"] for row in record.read(tmp_path / "run")["curve"]] == [1, 2]
+
+
 def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
     more = (f"data.root={vctk}", f"data.cache={tmp_path}/cache", "trainer.max_epochs=100", "logger=csv")
     train_here(tmp_path, "debug=overfit", "model=unet6", "optimizer.lr=3e-3", "trainer.gpus=0", *more)
