@@ -24,7 +24,7 @@ from denoiser.training.folder import RunFolder, resume_from
 from denoiser.training.interruption import Interruption
 from denoiser.training.layout import CHECKPOINTS, SPLIT, run_folder
 from denoiser.training.module import DenoisingModule
-from denoiser.training.trainer import batches_per_epoch, build_trainer
+from denoiser.training.trainer import batches_per_epoch, build_trainer, check_validation
 
 
 def train(cfg: DictConfig, folder: Path, locked: bool = False) -> float | None:
@@ -188,9 +188,7 @@ def _prepare(data: Any, trainer: pl.Trainer, folder: Path, resume: Path | None) 
     say(data.describe())
     if resume and not data.same_split(folder / SPLIT):
         raise CorpusError(f"{folder / SPLIT}: this run had other files; resume with the same, or use init_from=")
-    interval, batches = trainer.val_check_interval, batches_per_epoch(trainer, data)
-    if isinstance(interval, int) and trainer.check_val_every_n_epoch is not None and interval > batches:
-        raise ConfigError(f"trainer.val_check_interval={interval}: an epoch has {batches} batches")
+    check_validation(trainer, batches_per_epoch(trainer, data))
 
 
 def _write_scores(found: Mapping[str, Any], module: DenoisingModule, data: Any, folder: Path) -> dict[str, Any]:

@@ -259,6 +259,18 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
         (["seed=-1"], "seed"),
         (["trainer.max_epochs=-1", "scheduler=cosine"], "needs the number of steps"),
         (["trainer.val_check_interval=500"], "val_check_interval"),
+        # Of a batch an epoch, and of four whose gradients are accumulated by threes.
+        (["trainer.max_steps=4", "trainer.check_val_every_n_epoch=5"], "=5: .*after 5 batches, .*ends after 4; give"),
+        (["trainer.max_epochs=9", "trainer.val_check_interval=10", "trainer.check_val_every_n_epoch=null"], "after 10"),
+        (
+            [
+                "trainer.max_steps=3",
+                "trainer.accumulate_grad_batches=3",
+                "data.batch_size=1",
+                "trainer.check_val_every_n_epoch=2",
+            ],
+            "after 8 batches, .*ends after 7",
+        ),
         (["data.cache=/proc/nowhere"], "cannot be written"),
         (["data.root=nowhere"], "not VCTK-DEMAND"),
         (["data.shuffle=off"], "expected true or false"),
@@ -290,6 +302,16 @@ def test_variants_run_from_end_to_end(vctk, tmp_path, overrides):
     assert json.loads((tmp_path / "run/scores.json").read_text())["n"] == 1
     denoiser = Denoiser.from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", "cpu")
     assert denoiser.enhance(make_noise(0.1, 44_100), 44_100).any()
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_validation_by_batches_comes_in_small_and_large_corpora(vctk, tmp_path, capsys, batch):
+    every = ("trainer.val_check_interval=3", "trainer.check_val_every_n_epoch=null", "trainer.max_steps=6")
+    quick = ("test=false", "metrics=[si_sdr]", "callbacks.clips=null", "clips=0", f"data.cache={tmp_path}/cache")
+    train_here(tmp_path / "run", *options(vctk, *quick, *every, f"data.batch_size={batch}"))
+    assert [row["step"] for row in record.read(tmp_path / "run")["curve"]] == [3, 6]
+    assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
+    assert sum(line.startswith("epoch ") for line in capsys.readouterr().out.splitlines()) == 2
 
 
 def test_the_demo_experiment_runs_on_a_corpus_it_writes_itself(tmp_path):
