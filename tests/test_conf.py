@@ -163,6 +163,7 @@ def test_a_run_goes_on_in_the_folder_of_its_checkpoint(tmp_path):
     (parent / "2023-01-01_00-00-00/.hydra").mkdir(parents=True)  # a start that failed, of a misspelt setting say
     assert Path(run_folder(str(parent), "last")) == killed
     assert Path(run_folder(str(parent), str(new / "checkpoints/best.ckpt"))) == new
+    assert Path(run_folder(str(parent), f"{new}/")) == new
     fresh = Path(run_folder(str(parent), None))
     assert not fresh.exists()
     fresh.mkdir()

@@ -97,6 +97,7 @@ class RunFolder:
 def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]) -> Path | None:
     """Return the checkpoint to resume, for ``last`` the folder's own; None for a fresh start, as where it has none yet.
 
+    A run's folder means its newest checkpoint.
     Raises CheckpointError for one that is missing, unusable or of other settings.
     """
     if not ckpt_path:
@@ -107,6 +108,8 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
         if not path.is_file():
             distributed.say(f"ckpt_path=last: no earlier checkpoint under {folder.parent}, starting anew")
             return None
+    elif path.is_dir():
+        path = path / CHECKPOINTS / "last.ckpt"
     checkpoint = load_checkpoint(path)
     if "loops" not in checkpoint:
         raise CheckpointError(f"{path}: cannot be resumed, it holds weights only; use init_from=")

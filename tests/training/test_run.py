@@ -236,7 +236,8 @@ def test_a_run_of_an_older_version_s_default_scheduler_goes_on(vctk, tmp_path):
     train_here(tmp_path / "run", *options(vctk, *quick, *older, "trainer.max_epochs=1"))
     path = tmp_path / "run/checkpoints/last.ckpt"
     assert torch.load(path, weights_only=True)["hyper_parameters"]["scheduler"] == record.OLD_CONSTANT
-    train_here(tmp_path / "run", *options(vctk, *quick, "trainer.max_epochs=2", "ckpt_path=last"))
+    # The folder of a run means its last checkpoint.
+    train_here(tmp_path / "run", *options(vctk, *quick, "trainer.max_epochs=2", f"ckpt_path={tmp_path}/run"))
     checkpoint = torch.load(path, weights_only=True)
     assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == 1e-3
     assert [row["epoch"] for row in record.read(tmp_path / "run")["curve"]] == [1, 2]
