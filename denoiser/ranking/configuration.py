@@ -74,7 +74,9 @@ def value(run: Record, name: str) -> Any:
         return run.get("best")
     if name == "audio_hours":
         steps = max((row.get("step") or 0 for row in run.get("curve") or ()), default=0)
-        return steps * (run.get("batch_audio_seconds") or 0) / 3600 or None
+        options = (run.get("config") or {}).get("trainer") or {}
+        batches = steps * (options.get("accumulate_grad_batches") or 1)
+        return batches * (run.get("batch_audio_seconds") or 0) / 3600 or None
     return (scores[part] or {}).get(metric) if part in scores else run.get(name)
 
 
