@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from conftest import ROOT, composed
+from denoiser import console
 from denoiser.console import one_line
 from denoiser.data.datamodule import PairedData
 from denoiser.errors import ConfigError, CorpusError
@@ -130,6 +132,25 @@ def test_a_wrong_setting_is_one_line(script, setting, line, monkeypatch, capsys)
         composed(setting, config=script.removesuffix(".py"))
     assert end.value.code == 2
     assert re.fullmatch(rf"error: {line}.*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("logger=null", "logger=null: a group is left out by '~logger'; its options: csv, tensorboard"),
+        ("scheduler=null", "scheduler=null: a group is left out by '~scheduler'; its options: constant, cosine"),
+        ("model/head=null", "model/head=null: cannot be left out; expected complex, filter, .*"),
+        ("debug=null", "debug=null: there is none unless it is given; leave this out"),
+    ],
+)
+def test_a_group_without_an_option_is_one_line(setting, line, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), setting])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # The tests keep their handlers.
+    with pytest.raises(SystemExit) as end:
+        console.run(lambda: composed(setting), list)
+    assert end.value.code == 2
+    assert re.fullmatch(rf"error: {line}\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("monitor", ["val/si_sdr", "val/loss", "val/lsd"])
