@@ -13,7 +13,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from denoiser import distributed
-from denoiser.checkpoint import load_checkpoint
+from denoiser.checkpoint import SHIPPED, load_checkpoint
 from denoiser.errors import CheckpointError
 from denoiser.evaluation import metrics
 from denoiser.evaluation.metrics import missing_package
@@ -70,12 +70,13 @@ class DenoisingModule(LightningModule):
         Raises CheckpointError where it was trained on other spectra, or has the weights of another network.
         """
         checkpoint = load_checkpoint(path)
+        advice = f"; with experiment={path}" if path in SHIPPED else ""
         trained, model = checkpoint["hyper_parameters"], self.hparams["model"]
         # The weights do not depend on the number of results that are averaged.
         before, now = ({"spectral": {**of_spectra(found), "shifts": None}} for found in (trained, self.hparams))
         if changes := differences(before, now):
             # The scale belongs both to the weights and to these settings.
-            raise CheckpointError(f"init_from={path}: was trained on other spectra: {', '.join(changes)}")
+            raise CheckpointError(f"init_from={path}: was trained on other spectra: {', '.join(changes)}{advice}")
         if {**trained["model"], "head": None} == {**model, "head": None}:
             _pad_with_zeros(checkpoint["state_dict"], self.state_dict())
         try:
@@ -84,7 +85,8 @@ class DenoisingModule(LightningModule):
             changed = ", ".join(differences(trained, {"model": model}))
             if not changed:
                 raise
-            raise CheckpointError(f"init_from={path}: its weights are of another network: {changed}") from error
+            problem = f"init_from={path}: its weights are of another network: {changed}{advice}"
+            raise CheckpointError(problem) from error
 
     def on_fit_start(self) -> None:
         spectral = self.denoiser.spectral

@@ -280,6 +280,8 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
         (["data.root=null"], r"data\.root missing"),
         (["data=folders", "data.root=null"], r"data\.root missing"),
         (["ckpt_path=nowhere.ckpt"], "no such checkpoint"),
+        (["init_from=small"], r"other spectra: .*; with experiment=small$"),
+        (["experiment=small", "data=vctk_demand", "init_from=small", "model=unet6"], r"network: .*experiment=small$"),
         (["trainer.precision=12"], "precision"),
     ],
 )
