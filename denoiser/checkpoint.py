@@ -43,7 +43,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if (path / "checkpoints/best.ckpt").is_file():
         path = path / "checkpoints/best.ckpt"
     if path.is_dir():
-        raise CheckpointError(f"{path}: a folder without checkpoints/best.ckpt in it")
+        last = path / "checkpoints/last.ckpt"
+        advice = f"; there is {last}" if last.is_file() else ""
+        raise CheckpointError(f"{path}: a folder without checkpoints/best.ckpt in it{advice}")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
     if path.suffix.lower() == ".onnx":

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,6 +21,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from denoiser import distributed
 from denoiser.errors import ConfigError, DenoiserError, StopError, UnfinishedError, shown
+from denoiser.settings import CONF
 
 # Errors of a disk, which need not name a file.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
@@ -35,6 +37,8 @@ RENAMED = {
     "optimizer.name": "is no setting: choose by optimizer=NAME or optimizer._target_=",
     "scheduler.name": "is no setting: choose by scheduler=NAME or scheduler._target_=",
 }
+# Groups that a run can do without, and those that it does without by default.
+OPTIONAL, EXTRA = ("logger", "scheduler"), ("experiment", "sweep", "debug")
 
 
 @contextmanager
@@ -100,11 +104,12 @@ def run(main: Callable[[], Any], read: Callable[[Sequence[str]], list[str]]) -> 
         try:
             main()
         except ValueError as error:
-            # Hydra raises a plain one for some overrides, for example scheduler=null.
+            # Hydra raises a plain one for some overrides, as of a group by null.
             *_, (raising, _) = traceback.walk_tb(error.__traceback__)
             if not raising.f_globals.get("__name__", "").startswith("hydra."):
                 raise
-            raise ConfigError(f"{error}, in: {' '.join(sys.argv[1:])}") from error
+            line = _explain_null(sys.argv[1:]) or f"{error}, in: {' '.join(sys.argv[1:])}"
+            raise ConfigError(line) from error
 
 
 def stop(number: int, frame: FrameType | None) -> None:
@@ -142,6 +147,21 @@ def _explain(error: BaseException) -> str:
             reason = problem.msg.splitlines()[0]
             return f"{problem.full_key}={problem.value}: {reason[:1].lower()}{reason[1:]}"
     return " ".join(str(error).split())
+
+
+def _explain_null(arguments: Sequence[str]) -> str:
+    """Say how a group of settings is left out, of the first argument that sets one to null; nothing without one."""
+    for argument in arguments:
+        group, _, value = argument.lstrip("+").partition("=")
+        options = sorted(path.stem for path in Path(CONF, group).glob("*.yaml"))
+        if value != "null" or not group or not options:
+            continue
+        if group in OPTIONAL:
+            return f"{argument}: a group is left out by '~{group}'; its options: {', '.join(options)}"
+        if group in EXTRA:
+            return f"{argument}: there is none unless it is given; leave this out"
+        return f"{argument}: cannot be left out; expected {', '.join(options)}"
+    return ""
 
 
 def _explain_unknown(key: str, parent: Any) -> str:

@@ -50,6 +50,15 @@ def test_shipped_weights_are_found_by_name_whatever_the_current_folder_holds(tra
         Denoiser.from_checkpoint("./small", "cpu")
 
 
+def test_a_run_without_a_best_checkpoint_names_its_last(tmp_path):
+    with pytest.raises(CheckpointError, match=r"a folder without checkpoints/best\.ckpt in it$"):
+        checkpoint.load_checkpoint(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/last.ckpt").touch()
+    with pytest.raises(CheckpointError, match=r"best\.ckpt in it; there is .*checkpoints/last\.ckpt$"):
+        checkpoint.load_checkpoint(tmp_path)
+
+
 def test_an_onnx_file_is_no_checkpoint(tmp_path):
     (tmp_path / "net.onnx").touch()
     with pytest.raises(CheckpointError, match=r"net\.onnx: .* give the checkpoint it was exported from"):

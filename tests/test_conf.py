@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from conftest import ROOT, composed
+from denoiser import console
 from denoiser.console import one_line
 from denoiser.data.datamodule import PairedData
 from denoiser.errors import ConfigError, CorpusError
@@ -72,7 +74,7 @@ def test_a_corpus_that_is_not_there_is_one_line_with_three_ways_out(here):
 
 def test_any_optimizer_and_scheduler_of_torch_can_be_named():
     overrides = ["optimizer._target_=torch.optim.SGD", "optimizer.lr=0.1", "+optimizer.momentum=0.9"]
-    overrides += ["scheduler._target_=torch.optim.lr_scheduler.StepLR", "~scheduler.factor", "+scheduler.step_size=5"]
+    overrides += ["scheduler._target_=torch.optim.lr_scheduler.StepLR", "+scheduler.step_size=5"]
     module = build_module(OmegaConf.to_container(composed(*overrides), resolve=True), {})
     module.trainer = SimpleNamespace(estimated_stepping_batches=10)
     found = module.configure_optimizers()
@@ -87,6 +89,9 @@ def test_any_optimizer_and_scheduler_of_torch_can_be_named():
         (["optimizer._target_=torch.optim.SDG"], "optimizer: "),
         (["optimizer.lr=-1"], "optimizer: .*-1"),
         (["+loss.epsilon=1"], "loss: .*epsilon"),
+        (["scheduler._target_=torch.optim.lr_scheduler.StepLR"], "scheduler: .*step_size"),
+        (["scheduler=cosine", "scheduler.warmup=some"], "scheduler: "),
+        (["scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau"], "needs a metric at each step"),
         (["loss={delta: 1}", "~loss._target_"], "loss=.*expected the settings of a class"),
         # Losses of magnitudes alone.
         (["model/head=complex", "loss=huber"], "this model/head estimates the phase"),
@@ -129,6 +134,25 @@ def test_a_wrong_setting_is_one_line(script, setting, line, monkeypatch, capsys)
     assert re.fullmatch(rf"error: {line}.*\n", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("logger=null", "logger=null: a group is left out by '~logger'; its options: csv, tensorboard"),
+        ("scheduler=null", "scheduler=null: a group is left out by '~scheduler'; its options: constant, cosine"),
+        ("model/head=null", "model/head=null: cannot be left out; expected complex, filter, .*"),
+        ("debug=null", "debug=null: there is none unless it is given; leave this out"),
+    ],
+)
+def test_a_group_without_an_option_is_one_line(setting, line, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), setting])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # The tests keep their handlers.
+    with pytest.raises(SystemExit) as end:
+        console.run(lambda: composed(setting), list)
+    assert end.value.code == 2
+    assert re.fullmatch(rf"error: {line}\n", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("monitor", ["val/si_sdr", "val/loss", "val/lsd"])
 def test_the_best_checkpoint_is_the_highest_or_the_lowest_as_the_monitor_has_it(monitor):
     cfg = composed(f"monitor={monitor}", "metrics=[si_sdr,lsd]")
@@ -160,6 +184,7 @@ def test_a_run_goes_on_in_the_folder_of_its_checkpoint(tmp_path):
     (parent / "2023-01-01_00-00-00/.hydra").mkdir(parents=True)  # a start that failed, of a misspelt setting say
     assert Path(run_folder(str(parent), "last")) == killed
     assert Path(run_folder(str(parent), str(new / "checkpoints/best.ckpt"))) == new
+    assert Path(run_folder(str(parent), f"{new}/")) == new
     fresh = Path(run_folder(str(parent), None))
     assert not fresh.exists()
     fresh.mkdir()

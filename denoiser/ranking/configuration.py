@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from denoiser.training.record import as_now
+
 Record = dict[str, Any]  # the content of a run's run.json, and its folder
 MAIN_METRICS = ("pesq", "stoi", "si_sdr")  # shown together or not at all: each alone can be deceived
 
@@ -72,7 +74,9 @@ def value(run: Record, name: str) -> Any:
         return run.get("best")
     if name == "audio_hours":
         steps = max((row.get("step") or 0 for row in run.get("curve") or ()), default=0)
-        return steps * (run.get("batch_audio_seconds") or 0) / 3600 or None
+        options = (run.get("config") or {}).get("trainer") or {}
+        batches = steps * (options.get("accumulate_grad_batches") or 1)
+        return batches * (run.get("batch_audio_seconds") or 0) / 3600 or None
     return (scores[part] or {}).get(metric) if part in scores else run.get(name)
 
 
@@ -90,7 +94,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def group(runs: Sequence[Record], notes: Mapping[str, str]) -> list[Configuration]:
     """Group runs by their settings but the seed, and by their folder's note; of one seed, the last run counts."""
     runs = sorted(runs, key=lambda run: str(run.get("ended")))
-    flats = [flatten(run["config"]) for run in runs]
+    flats = [flatten(as_now(run["config"])) for run in runs]
     # data.seed and its like follow the seed, unless a run held them while the seed changed.
     seeds = {key for flat in flats for key in flat if key.endswith(".seed")}
     tied = {key for key in seeds if all(flat.get(key) == flat.get("seed") for flat in flats)}

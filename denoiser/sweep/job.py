@@ -89,7 +89,8 @@ def _changes(before: Mapping[str, Any], cfg: DictConfig) -> list[str]:
         return []
     if before["config"] is None:
         return ["its settings are not known"]
-    return [change for change in differences(before["config"], asked) if not change.startswith(INCIDENTAL)]
+    changes = differences(record.as_now(before["config"]), record.as_now(asked))
+    return [change for change in changes if not change.startswith(INCIDENTAL)]
 
 
 def _set_aside(folder: Path) -> Path:

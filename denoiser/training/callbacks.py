@@ -40,6 +40,7 @@ class EMA(WeightAveraging):
         if not 0 <= decay < 1:
             raise ConfigError(f"callbacks.ema.decay={decay}: expected 0 or more, below 1")
         super().__init__(avg_fn=partial(_averaged, decay=decay))
+        self.decay = decay
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         # Lightning would put the raw weights, with which a fit goes on, in the place of the average that a test is of.
@@ -130,6 +131,7 @@ class Progress(TQDMProgressBar):
     def __init__(self, refresh_rate: int = 1) -> None:
         super().__init__(refresh_rate=refresh_rate if sys.stderr.isatty() else 0)
         self.audio = self.seconds = self.begin = 0.0
+        self.has_validated = False  # since the last line
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
@@ -152,6 +154,10 @@ class Progress(TQDMProgressBar):
         # Taken here, since validation comes after the last batch.
         self.seconds = time.perf_counter() - self.begin
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        self.has_validated = True
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         rate = ""
@@ -160,8 +166,11 @@ class Progress(TQDMProgressBar):
             rate = f"  {speed:.1f} audio-s/s"
             pl_module.log("train/audio_seconds_per_second", speed)
         epoch, every = trainer.current_epoch + 1, trainer.check_val_every_n_epoch
-        if (every and epoch % every) or not trainer.is_global_zero:
+        # Validations that are counted in batches come in any epoch.
+        is_due = epoch % every == 0 if every else self.has_validated
+        if not is_due or not trainer.is_global_zero:
             return
+        self.has_validated = False
         metrics = trainer.callback_metrics
         names = ["train/loss_epoch", *(name for name in metrics if name.startswith("val/"))]
         values = [f"{name.removesuffix('_epoch')} {float(metrics[name]):.4g}" for name in names if name in metrics]

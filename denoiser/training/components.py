@@ -1,5 +1,6 @@
 """Parts of a training that a configuration names by ``_target_``: loss, optimizer, scheduler, augmentation."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from denoiser.data.augment import Augment
 from denoiser.errors import ConfigError, DenoiserError, brief
@@ -15,6 +17,7 @@ from denoiser.losses import sees_phase
 from denoiser.models.heads import Head
 
 MakeOptimizer = Callable[..., Optimizer]  # of the parameters
+MakeScheduler = Callable[..., Any]  # of the optimizer, and of total_steps if it has that argument
 
 
 def build(kind: str, settings: Mapping[str, Any], **more: Any) -> Any:
@@ -50,6 +53,29 @@ def build_optimizer(settings: Mapping[str, Any]) -> MakeOptimizer:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"optimizer: {brief(error)}") from error
     return optimizer
+
+
+def build_scheduler(settings: Mapping[str, Any] | None, optimizer: MakeOptimizer) -> MakeScheduler | None:
+    """Return the scheduler, still to be given its optimizer, or None; ConfigError where it refuses its settings."""
+    if not settings:
+        return None
+    scheduler: MakeScheduler = build("scheduler", settings, _partial_=True)
+    # Tried before any data is prepared, which alone tells the number of steps.
+    steps = {"total_steps": 1000} if wants_total_steps(scheduler) else {}
+    try:
+        made = scheduler(optimizer([nn.Parameter(torch.zeros(1))]), **steps)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"scheduler: {brief(error)}") from error
+    if isinstance(made, ReduceLROnPlateau):
+        target = settings["_target_"]
+        raise ConfigError(f"scheduler._target_={target}: needs a metric at each step; choose one that counts steps")
+    return scheduler
+
+
+def wants_total_steps(scheduler: MakeScheduler) -> bool:
+    """Return True where the scheduler takes the number of steps, and its settings do not give it."""
+    given = getattr(scheduler, "keywords", {})
+    return "total_steps" in inspect.signature(scheduler).parameters and "total_steps" not in given
 
 
 def build_augment(settings: Mapping[str, Any] | None) -> Augment:

@@ -97,6 +97,7 @@ class RunFolder:
 def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]) -> Path | None:
     """Return the checkpoint to resume, for ``last`` the folder's own; None for a fresh start, as where it has none yet.
 
+    A run's folder means its newest checkpoint.
     Raises CheckpointError for one that is missing, unusable or of other settings.
     """
     if not ckpt_path:
@@ -107,10 +108,14 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
         if not path.is_file():
             distributed.say(f"ckpt_path=last: no earlier checkpoint under {folder.parent}, starting anew")
             return None
+    elif path.is_dir():
+        path = path / CHECKPOINTS / "last.ckpt"
     checkpoint = load_checkpoint(path)
     if "loops" not in checkpoint:
         raise CheckpointError(f"{path}: cannot be resumed, it holds weights only; use init_from=")
-    before, now = ({**found, "spectral": of_spectra(found)} for found in (checkpoint["hyper_parameters"], settings))
+    stored = checkpoint["hyper_parameters"]
+    before, now = ({**record.as_now(found), "spectral": of_spectra(found)} for found in (stored, settings))
+    before["training"] = _of_training(checkpoint, now["training"]["ema"])
     if changes := differences(before, now):
         advice = "give the same, or init_from= to take the weights alone"
         raise CheckpointError(f"{path}: cannot be resumed, its settings differ: {', '.join(changes)}; {advice}")
@@ -133,6 +138,19 @@ def of_spectra(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of the spectra, with the usual values of those that an older version did not know."""
     usual = {name: setting.default for name, setting in inspect.signature(Spectral).parameters.items()}
     return {**usual, **settings["spectral"]}
+
+
+def _of_training(checkpoint: Mapping[str, Any], decay: float | None) -> Any:
+    """Return the ``training`` settings of a checkpoint; an older one, which has no decay of its average, has the asked.
+
+    The average itself shows in any checkpoint.
+    """
+    stored = checkpoint["hyper_parameters"].get("training")
+    if not isinstance(stored, Mapping) or "ema" in stored:
+        return stored
+    if "averaging_state" not in checkpoint:
+        return {**stored, "ema": None}
+    return {**stored, "ema": "on" if decay is None else decay}
 
 
 def how_to_resume() -> str:

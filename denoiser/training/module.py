@@ -1,9 +1,8 @@
 """Training of a denoiser: the step that training and validation share, and the scores of whole utterances."""
 
-import inspect
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -14,13 +13,13 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from denoiser import distributed
-from denoiser.checkpoint import load_checkpoint
+from denoiser.checkpoint import SHIPPED, load_checkpoint
 from denoiser.errors import CheckpointError
 from denoiser.evaluation import metrics
 from denoiser.evaluation.metrics import missing_package
 from denoiser.evaluation.scoring import Scores, Scoring, result
 from denoiser.inference.denoiser import Denoiser
-from denoiser.training.components import MakeOptimizer
+from denoiser.training.components import MakeOptimizer, MakeScheduler, wants_total_steps
 from denoiser.training.folder import differences, of_spectra
 from denoiser.training.trainer import total_steps
 
@@ -43,7 +42,7 @@ class DenoisingModule(LightningModule):
         denoiser: Denoiser,
         loss: nn.Module,
         optimizer: MakeOptimizer,
-        scheduler: Callable[..., Any] | None = None,
+        scheduler: MakeScheduler | None = None,
         metrics: Sequence[str] = ("pesq", "stoi", "si_sdr"),
         seed: int = 0,
         metric_workers: int | None = None,
@@ -71,12 +70,13 @@ class DenoisingModule(LightningModule):
         Raises CheckpointError where it was trained on other spectra, or has the weights of another network.
         """
         checkpoint = load_checkpoint(path)
+        advice = f"; with experiment={path}" if path in SHIPPED else ""
         trained, model = checkpoint["hyper_parameters"], self.hparams["model"]
         # The weights do not depend on the number of results that are averaged.
         before, now = ({"spectral": {**of_spectra(found), "shifts": None}} for found in (trained, self.hparams))
         if changes := differences(before, now):
             # The scale belongs both to the weights and to these settings.
-            raise CheckpointError(f"init_from={path}: was trained on other spectra: {', '.join(changes)}")
+            raise CheckpointError(f"init_from={path}: was trained on other spectra: {', '.join(changes)}{advice}")
         if {**trained["model"], "head": None} == {**model, "head": None}:
             _pad_with_zeros(checkpoint["state_dict"], self.state_dict())
         try:
@@ -85,7 +85,8 @@ class DenoisingModule(LightningModule):
             changed = ", ".join(differences(trained, {"model": model}))
             if not changed:
                 raise
-            raise CheckpointError(f"init_from={path}: its weights are of another network: {changed}") from error
+            problem = f"init_from={path}: its weights are of another network: {changed}{advice}"
+            raise CheckpointError(problem) from error
 
     def on_fit_start(self) -> None:
         spectral = self.denoiser.spectral
@@ -193,8 +194,7 @@ class DenoisingModule(LightningModule):
         if self.scheduler is None:
             return optimizer
         steps = {}
-        given = getattr(self.scheduler, "keywords", {})
-        if "total_steps" in inspect.signature(self.scheduler).parameters and "total_steps" not in given:
+        if wants_total_steps(self.scheduler):
             steps["total_steps"] = total_steps(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
         schedule = self.scheduler(optimizer, **steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -22,6 +22,9 @@ KEYS = (
     "batch_audio_seconds fit_seconds audio_seconds_per_second real_time_factor monitor mode best best_epoch checkpoint "
     "validation test curve split versions hardware started ended"
 ).split()
+# The default scheduler, and what it was before it had a function of its own.
+CONSTANT = {"_target_": "denoiser.training.schedules.constant"}
+OLD_CONSTANT = {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 1.0}
 STATUSES = ("finished", "failed", "diverged", "pruned", "interrupted", "running")
 
 
@@ -81,6 +84,12 @@ def configuration(cfg: DictConfig) -> dict[str, Any] | None:
         return dict(_plain(_relative(OmegaConf.to_container(cfg, resolve=True))))
     except OmegaConfBaseException:
         return None
+
+
+def as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run or a checkpoint with the present name of what an older version called otherwise."""
+    is_old = settings.get("scheduler") == OLD_CONSTANT
+    return {**settings, "scheduler": CONSTANT} if is_old else dict(settings)
 
 
 def outcome(error: BaseException) -> dict[str, str]:

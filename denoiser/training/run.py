@@ -19,11 +19,12 @@ from denoiser.evaluation.metrics import check_names, missing_package
 from denoiser.inference.denoiser import Denoiser
 from denoiser.settings import check_range, in_sweep
 from denoiser.training import card, clips, components, history, launch, record
+from denoiser.training.callbacks import EMA
 from denoiser.training.folder import RunFolder, resume_from
 from denoiser.training.interruption import Interruption
 from denoiser.training.layout import CHECKPOINTS, SPLIT, run_folder
 from denoiser.training.module import DenoisingModule
-from denoiser.training.trainer import batches_per_epoch, build_trainer
+from denoiser.training.trainer import batches_per_epoch, build_trainer, check_validation
 
 
 def train(cfg: DictConfig, folder: Path, locked: bool = False) -> float | None:
@@ -117,7 +118,7 @@ def build_module(plain: Mapping[str, Any], settings: Mapping[str, Any]) -> Denoi
     optimizer = components.build_optimizer(plain["optimizer"])
     denoiser = Denoiser.build(plain["model"], plain["spectral"])
     loss = components.build_loss(plain["loss"], denoiser.head)
-    scheduler = plain["scheduler"] and components.build("scheduler", plain["scheduler"], _partial_=True)
+    scheduler = components.build_scheduler(plain["scheduler"], optimizer)
     more = {key: plain[key] for key in ("metrics", "seed", "metric_workers")}
     return DenoisingModule(denoiser, loss, optimizer, scheduler, settings=settings, **more)
 
@@ -129,6 +130,8 @@ def _settings(plain: Mapping[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
     training = {key: data.get(key) for key in ("batch_size", "frames", "shuffle", "seed", "mix", "rooms")}
     training |= {key: options.get(key) for key in ("gradient_clip_val", "accumulate_grad_batches")}
     training |= {"precision": trainer.precision, "augment": plain.get("augment") or None}
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    training["ema"] = next((callback.decay for callback in callbacks if isinstance(callback, EMA)), None)
     kept = {key: plain[key] for key in ("model", "spectral", "loss", "optimizer", "scheduler", "seed")}
     return {**kept, "training": training}
 
@@ -185,9 +188,7 @@ def _prepare(data: Any, trainer: pl.Trainer, folder: Path, resume: Path | None) 
     say(data.describe())
     if resume and not data.same_split(folder / SPLIT):
         raise CorpusError(f"{folder / SPLIT}: this run had other files; resume with the same, or use init_from=")
-    interval, batches = trainer.val_check_interval, batches_per_epoch(trainer, data)
-    if isinstance(interval, int) and trainer.check_val_every_n_epoch is not None and interval > batches:
-        raise ConfigError(f"trainer.val_check_interval={interval}: an epoch has {batches} batches")
+    check_validation(trainer, batches_per_epoch(trainer, data))
 
 
 def _write_scores(found: Mapping[str, Any], module: DenoisingModule, data: Any, folder: Path) -> dict[str, Any]:

@@ -3,7 +3,13 @@
 import math
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import ConstantLR, LambdaLR
+
+
+def constant(optimizer: Optimizer) -> ConstantLR:
+    """Return a schedule that leaves the learning rate as it is."""
+    # Its state is that of the checkpoints of version 0.1.0 on.
+    return ConstantLR(optimizer, factor=1.0)
 
 
 def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05, floor: float = 0.01) -> LambdaLR:

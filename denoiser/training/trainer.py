@@ -56,7 +56,10 @@ def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, 
     for message in IRRELEVANT_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     accelerator, devices = trainer_devices(gpus, processes)
-    options = {key: value for key, value in options.items() if value is not None}
+    counts_batches = isinstance(options.get("val_check_interval"), int)
+    # Lightning then counts them over the epochs; any other null is its default.
+    kept = ("check_val_every_n_epoch",) if counts_batches else ()
+    options = {key: value for key, value in options.items() if value is not None or key in kept}
     nodes = options.get("num_nodes", 1)
     count = nodes * (devices if isinstance(devices, int) else len(devices))
     launch.check_processes(count, nodes, f"trainer.gpus={gpus} trainer.processes={processes}")
@@ -83,6 +86,39 @@ def batches_per_epoch(trainer: Trainer, data: Any) -> int:
     batches = math.ceil(len(data.training_set(read=False)) / data.batch_size)
     limit = trainer.limit_train_batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def check_validation(trainer: Trainer, batches: int) -> None:
+    """Raise ConfigError where no validation falls within the training; ``batches`` are those of an epoch.
+
+    A run that is to have none, and a trial of a single batch, as of debug=fast, pass.
+    """
+    interval, every = trainer.val_check_interval, trainer.check_val_every_n_epoch
+    if isinstance(interval, int) and every is not None and interval > batches:
+        raise ConfigError(f"trainer.val_check_interval={interval}: an epoch has {batches} batches")
+    limit = _total_batches(trainer, batches)
+    if trainer.limit_val_batches == 0 or limit <= 1 or not isinstance(interval, int | float):
+        return
+    within = interval if isinstance(interval, int) else max(1, int(batches * interval))
+    first = within if every is None else (every - 1) * batches + within
+    if first > limit:
+        setting = f"val_check_interval={interval}" if every is None else f"check_val_every_n_epoch={every}"
+        cure = f"trainer.check_val_every_n_epoch=null trainer.val_check_interval={limit}, in batches, or less"
+        problem = f"the first validation is due after {first} batches, and the training ends after {limit}"
+        raise ConfigError(f"trainer.{setting}: {problem}; give {cure}; for none at all: trainer.limit_val_batches=0")
+
+
+def _total_batches(trainer: Trainer, batches: int) -> float:
+    """Return the number of batches in the whole training, infinite where no number of steps or epochs ends it."""
+    ends = [math.inf]
+    if trainer.max_epochs not in (None, -1):
+        ends.append(trainer.max_epochs * batches)
+    if trainer.max_steps != -1:
+        # The last step of an epoch takes the batches that are left.
+        accumulated = trainer.accumulate_grad_batches
+        epochs, steps = divmod(trainer.max_steps, math.ceil(batches / accumulated) or 1)
+        ends.append(epochs * batches + steps * accumulated)
+    return min(ends)
 
 
 def total_steps(trainer: Trainer, data: Any) -> int:

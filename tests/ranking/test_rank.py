@@ -12,11 +12,13 @@ import pytest
 
 from denoiser.cli import rank as command
 from denoiser.errors import ConfigError
+from denoiser.ranking import configuration
 from denoiser.ranking.bootstrap import average, compare, paired_bootstrap, read_scores
 from denoiser.ranking.configuration import SeedStatistics
 from denoiser.ranking.rank import rank
 from denoiser.ranking.ranking import build
 from denoiser.ranking.tables import main_names, report, summary
+from denoiser.training.record import CONSTANT, OLD_CONSTANT
 from records import record, write, write_sweep
 
 
@@ -44,6 +46,19 @@ def test_seeds_of_a_configuration_are_one_row():
     *_, first, second, _ = shown(ranking)
     assert "13.10 ± 0.10" in first
     assert "±" not in second
+
+
+def test_hours_of_audio_count_accumulated_batches():
+    run = record(batch_audio_seconds=36.0)  # of 20 steps
+    assert configuration.value(run, "audio_hours") == pytest.approx(0.2)
+    run["config"]["trainer"] = {"accumulate_grad_batches": 4}
+    assert configuration.value(run, "audio_hours") == pytest.approx(0.8)
+
+
+def test_an_older_name_of_the_default_scheduler_is_no_difference():
+    old, new = record(seed=0), record(seed=1)
+    old["config"]["scheduler"], new["config"]["scheduler"] = OLD_CONSTANT, CONSTANT
+    assert len(build([old, new]).configurations) == 1
 
 
 def test_a_seed_that_ran_twice_counts_once():

@@ -210,6 +210,39 @@ def test_resuming_with_other_settings_or_files_is_refused_and_init_from_is_not(t
         train_here(run, *arguments, "data.batch_size=2", "optimizer.lr=4e-3", other, "ckpt_path=last")
 
 
+@pytest.mark.parametrize("averages", [True, False])
+def test_a_resumed_run_goes_on_with_its_average_or_without_one(vctk, tmp_path, averages):
+    quick = ("test=false", "metrics=[si_sdr]", "callbacks.clips=null", "clips=0", f"data.cache={tmp_path}/cache")
+    arguments = {name: options(vctk, *quick, f"callbacks={name}") for name in ("ema", "default")}
+    same, other = ("ema", "default") if averages else ("default", "ema")
+    train_here(tmp_path / "run", *arguments[same], "trainer.max_epochs=1")
+    path = tmp_path / "run/checkpoints/last.ckpt"
+    change = {"ema": r"training\.ema was 0\.999, is None", "default": r"training\.ema was None, is 0\.999"}[same]
+    with pytest.raises(CheckpointError, match=f"settings differ: {change}"):
+        train_here(tmp_path / "run", *arguments[other], "trainer.max_epochs=2", "ckpt_path=last")
+    # An older version did not say so in its settings.
+    older = torch.load(path, weights_only=True)
+    del older["hyper_parameters"]["training"]["ema"]
+    torch.save(older, path)
+    with pytest.raises(CheckpointError, match=r"settings differ: training\.ema"):
+        train_here(tmp_path / "run", *arguments[other], "trainer.max_epochs=2", "ckpt_path=last")
+    train_here(tmp_path / "run", *arguments[same], "trainer.max_epochs=2", "ckpt_path=last")
+    assert [row["epoch"] for row in record.read(tmp_path / "run")["curve"]] == [1, 2]
+
+
+def test_a_run_of_an_older_version_s_default_scheduler_goes_on(vctk, tmp_path):
+    quick = ("test=false", "metrics=[si_sdr]", "callbacks.clips=null", "clips=0", f"data.cache={tmp_path}/cache")
+    older = (f"scheduler._target_={record.OLD_CONSTANT['_target_']}", "+scheduler.factor=1.0")
+    train_here(tmp_path / "run", *options(vctk, *quick, *older, "trainer.max_epochs=1"))
+    path = tmp_path / "run/checkpoints/last.ckpt"
+    assert torch.load(path, weights_only=True)["hyper_parameters"]["scheduler"] == record.OLD_CONSTANT
+    # The folder of a run means its last checkpoint.
+    train_here(tmp_path / "run", *options(vctk, *quick, "trainer.max_epochs=2", f"ckpt_path={tmp_path}/run"))
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == 1e-3
+    assert [row["epoch"] for row in record.read(tmp_path / "run")["curve"]] == [1, 2]
+
+
 def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
     more = (f"data.root={vctk}", f"data.cache={tmp_path}/cache", "trainer.max_epochs=100", "logger=csv")
     train_here(tmp_path, "debug=overfit", "model=unet6", "optimizer.lr=3e-3", "trainer.gpus=0", *more)
@@ -227,6 +260,18 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
         (["seed=-1"], "seed"),
         (["trainer.max_epochs=-1", "scheduler=cosine"], "needs the number of steps"),
         (["trainer.val_check_interval=500"], "val_check_interval"),
+        # Of a batch an epoch, and of four whose gradients are accumulated by threes.
+        (["trainer.max_steps=4", "trainer.check_val_every_n_epoch=5"], "=5: .*after 5 batches, .*ends after 4; give"),
+        (["trainer.max_epochs=9", "trainer.val_check_interval=10", "trainer.check_val_every_n_epoch=null"], "after 10"),
+        (
+            [
+                "trainer.max_steps=3",
+                "trainer.accumulate_grad_batches=3",
+                "data.batch_size=1",
+                "trainer.check_val_every_n_epoch=2",
+            ],
+            "after 8 batches, .*ends after 7",
+        ),
         (["data.cache=/proc/nowhere"], "cannot be written"),
         (["data.root=nowhere"], "not VCTK-DEMAND"),
         (["data.shuffle=off"], "expected true or false"),
@@ -235,6 +280,8 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
         (["data.root=null"], r"data\.root missing"),
         (["data=folders", "data.root=null"], r"data\.root missing"),
         (["ckpt_path=nowhere.ckpt"], "no such checkpoint"),
+        (["init_from=small"], r"other spectra: .*; with experiment=small$"),
+        (["experiment=small", "data=vctk_demand", "init_from=small", "model=unet6"], r"network: .*experiment=small$"),
         (["trainer.precision=12"], "precision"),
     ],
 )
@@ -258,6 +305,16 @@ def test_variants_run_from_end_to_end(vctk, tmp_path, overrides):
     assert json.loads((tmp_path / "run/scores.json").read_text())["n"] == 1
     denoiser = Denoiser.from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", "cpu")
     assert denoiser.enhance(make_noise(0.1, 44_100), 44_100).any()
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_validation_by_batches_comes_in_small_and_large_corpora(vctk, tmp_path, capsys, batch):
+    every = ("trainer.val_check_interval=3", "trainer.check_val_every_n_epoch=null", "trainer.max_steps=6")
+    quick = ("test=false", "metrics=[si_sdr]", "callbacks.clips=null", "clips=0", f"data.cache={tmp_path}/cache")
+    train_here(tmp_path / "run", *options(vctk, *quick, *every, f"data.batch_size={batch}"))
+    assert [row["step"] for row in record.read(tmp_path / "run")["curve"]] == [3, 6]
+    assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
+    assert sum(line.startswith("epoch ") for line in capsys.readouterr().out.splitlines()) == 2
 
 
 def test_the_demo_experiment_runs_on_a_corpus_it_writes_itself(tmp_path):
