@@ -30,7 +30,10 @@ def build(kind: str, settings: Mapping[str, Any], **more: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, DenoiserError):
             raise cause from error
-        raise ConfigError(f"{kind}: {brief(cause or error)}") from error
+        advice = ""
+        if "unexpected keyword argument" in str(cause):
+            advice = f"; a setting of the default {kind} goes by '~{kind}.NAME', or give a yaml of your own"
+        raise ConfigError(f"{kind}: {brief(cause or error)}{advice}") from error
 
 
 def build_loss(settings: Mapping[str, Any], head: Head) -> nn.Module:
