@@ -86,7 +86,8 @@ class PairedData(LightningDataModule):
             vctk_demand.fetch(self.root)
         folders = pairs.LAYOUTS[self.layout](self.root)
         sides = {"train": folders.train, "test": folders.test, "val": folders.val}
-        matched = {part: pairs.match(*side, self.pair) for part, side in sides.items() if side}
+        without = {"train": folders.without}
+        matched = {part: pairs.match(*side, self.pair, without.get(part, ())) for part, side in sides.items() if side}
         corpora, problems = zip(*matched.values(), strict=True)
         stores = prepare(corpora, self.spectral.sample_rate, self.cache, list(chain.from_iterable(problems)))
         self._stores = dict(zip(matched, stores, strict=True))
