@@ -74,9 +74,12 @@ class MixtureData(PairedData):
         """Find, check and prepare speech and noise; CorpusError, one for all that is wrong with them."""
         if self._prepared:
             return
-        for inner, outer in product(self.noise, self.speech):
-            if inner.resolve().is_relative_to(outer.resolve()):
-                raise CorpusError(f"data.noise={inner}: lies in data.speech={outer}; name folders that lie apart")
+        for noise, speech in product(self.noise, self.speech):
+            if noise.resolve().is_relative_to(speech.resolve()):
+                raise CorpusError(f"data.noise={noise}: lies in data.speech={speech}; name folders that lie apart")
+            # The speech of validation and test speakers would be noise to train on.
+            if speech.resolve().is_relative_to(noise.resolve()):
+                raise CorpusError(f"data.noise={noise}: holds data.speech={speech}; name folders that lie apart")
         problems: list[str] = []
         rate = self.spectral.sample_rate
         corpora: dict[str, list[pairs.Corpus]] = {kind: [] for kind in (*KINDS, "tests")}

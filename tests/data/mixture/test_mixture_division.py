@@ -143,6 +143,7 @@ def test_it_trains_from_the_command_to_a_tested_checkpoint(corpus, cache, few, t
         (["data.speech=empty"], "data.speech: empty: no sound files in this folder"),
         (["data.speech=all"], "1 problem in the corpus, mend or remove these files: all/bad.wav: not readable"),
         (["data.speech=all", "data.noise=all/noise"], "data.noise=all/noise: lies in data.speech=all"),
+        (["data.speech=all/noise", "data.noise=all"], "data.noise=all: holds data.speech=all/noise"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, monkeypatch, few, options, said):
