@@ -61,9 +61,11 @@ class PairedData(LightningDataModule):
             raise ConfigError(f"data.layout={self.layout} is unknown; there are: {', '.join(pairs.LAYOUTS)}")
         if not isinstance(self.download, bool) or (self.download and self.layout != "vctk_demand"):
             raise ConfigError(f"data.download={self.download}: expected true or false, and true only for VCTK-DEMAND")
-        if self.batch_size < 1 or self.frames < 1 or (self.workers or 0) < 0:
-            given = f"batch_size={self.batch_size}, frames={self.frames}, workers={self.workers}"
-            raise ConfigError(f"data: {given}; expected at least 1, 1 and 0")
+        check_whole("batch_size", self.batch_size, 1)
+        check_whole("frames", self.frames, 1)
+        check_whole("seed", self.seed, 0)
+        check_whole("workers", self.workers, 0, optional=True)
+        check_whole("val_limit", self.val_limit, 0, optional=True)
         if self.device not in ("auto", "cpu", "gpu"):
             raise ConfigError(f"data.device={self.device}: expected auto, cpu, gpu")
         self.root, self.cache = Path(self.root).expanduser(), Path(self.cache).expanduser()
@@ -199,6 +201,15 @@ class PairedData(LightningDataModule):
         """Return the spectra ``[B, F, T]`` of waveform crops ``[B, N]``."""
         spectra = self.spectral.spectra(batch["noisy"], batch["clean"], batch["level"], center=False)
         return {**spectra, "bandwidth": batch["bandwidth"].amin(1)}
+
+
+def check_whole(name: str, value: Any, low: int, optional: bool = False) -> None:
+    """Raise ConfigError unless ``data.<name>`` is a whole number of ``low`` or more, or None where it is optional."""
+    if value is None and optional:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        expected = f"expected {'null, or ' if optional else ''}a whole number, {low} or more"
+        raise ConfigError(f"data.{name}={value}: {expected}")
 
 
 def utterance_loader(dataset: Dataset[Batch]) -> DataLoader[Batch]:

@@ -3,6 +3,7 @@
 import logging
 import math
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,9 @@ def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, 
         warnings.filterwarnings("ignore", message=message)
     accelerator, devices = trainer_devices(gpus, processes)
     options = {key: value for key, value in options.items() if value is not None}
+    # YAML reads digits between colons as one number, unless they are quoted.
+    if not isinstance(options.get("max_time", ""), str | dict | timedelta):
+        raise ConfigError(f"trainer.max_time={options['max_time']}: expected DAYS:HOURS:MINUTES:SECONDS")
     nodes = options.get("num_nodes", 1)
     count = nodes * (devices if isinstance(devices, int) else len(devices))
     launch.check_processes(count, nodes, f"trainer.gpus={gpus} trainer.processes={processes}")

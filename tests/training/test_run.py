@@ -236,6 +236,14 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
         (["data=folders", "data.root=null"], r"data\.root missing"),
         (["ckpt_path=nowhere.ckpt"], "no such checkpoint"),
         (["trainer.precision=12"], "precision"),
+        (["trainer.max_time=1"], r"^trainer\.max_time=1: expected DAYS:HOURS"),
+        (["data.val_limit=many"], r"^data\.val_limit=many: expected null, or a whole number"),
+        (["data.batch_size=abc"], r"^data\.batch_size=abc: expected a whole number, 1 or more"),
+        (["data.batch_size=2.5"], r"^data\.batch_size=2\.5: expected a whole number"),
+        (["data.frames=1.5"], r"^data\.frames=1\.5: expected a whole number"),
+        (["data.seed=-1"], r"^data\.seed=-1: expected a whole number, 0 or more"),
+        (["data=synthetic", "data.corpus_seed=-1"], r"^data\.corpus_seed=-1: expected a whole"),
+        (["data=synthetic", "data.minutes=many"], "minutes=many, expected 0 or more"),
     ],
 )
 def test_a_mistake_is_named_and_leaves_nothing(vctk, tmp_path, overrides, message):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from denoiser.data import pairs, split
 from denoiser.data.crops import Batch, Utterances
-from denoiser.data.datamodule import PairedData
+from denoiser.data.datamodule import PairedData, check_whole
 from denoiser.data.metadata import gather, read_logs
 from denoiser.data.mixture import rooms
 from denoiser.data.mixture.draw import OTHERS, Mixtures, Recipe, crop_length
@@ -60,6 +60,8 @@ class MixtureData(PairedData):
         if not self.speech:
             raise ConfigError("data.speech missing; give it as data.speech=FOLDER, a folder of clean speech")
         super().__init__(spectral, self.speech[0], "folders", **options)
+        check_whole("corpus_seed", corpus_seed, 0)
+        check_whole("test_limit", test_limit, 0, optional=True)
         self.rooms = rooms
         self.test_root = None if test_root is None else Path(test_root).expanduser()
         self.speaker, self.recording = speaker, recording
