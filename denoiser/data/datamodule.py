@@ -65,7 +65,7 @@ class PairedData(LightningDataModule):
         check_whole("frames", self.frames, 1)
         check_whole("seed", self.seed, 0)
         check_whole("workers", self.workers, 0, optional=True)
-        check_whole("val_limit", self.val_limit, 0, optional=True)
+        check_whole("val_limit", self.val_limit, 1, optional=True)
         if self.device not in ("auto", "cpu", "gpu"):
             raise ConfigError(f"data.device={self.device}: expected auto, cpu, gpu")
         self.root, self.cache = Path(self.root).expanduser(), Path(self.cache).expanduser()

@@ -238,6 +238,7 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
         (["trainer.precision=12"], "precision"),
         (["trainer.max_time=1"], r"^trainer\.max_time=1: expected DAYS:HOURS"),
         (["data.val_limit=many"], r"^data\.val_limit=many: expected null, or a whole number"),
+        (["data.val_limit=0"], r"^data\.val_limit=0: expected null, or a whole number, 1 or more"),
         (["data.batch_size=abc"], r"^data\.batch_size=abc: expected a whole number, 1 or more"),
         (["data.batch_size=2.5"], r"^data\.batch_size=2\.5: expected a whole number"),
         (["data.frames=1.5"], r"^data\.frames=1\.5: expected a whole number"),

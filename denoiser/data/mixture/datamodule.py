@@ -61,7 +61,7 @@ class MixtureData(PairedData):
             raise ConfigError("data.speech missing; give it as data.speech=FOLDER, a folder of clean speech")
         super().__init__(spectral, self.speech[0], "folders", **options)
         check_whole("corpus_seed", corpus_seed, 0)
-        check_whole("test_limit", test_limit, 0, optional=True)
+        check_whole("test_limit", test_limit, 1, optional=True)
         self.rooms = rooms
         self.test_root = None if test_root is None else Path(test_root).expanduser()
         self.speaker, self.recording = speaker, recording

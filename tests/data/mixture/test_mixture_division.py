@@ -146,6 +146,7 @@ def test_it_trains_from_the_command_to_a_tested_checkpoint(corpus, cache, few, t
         (["data.speech=all/noise", "data.noise=all"], "data.noise=all: holds data.speech=all/noise"),
         (["data.speech=empty", "data.corpus_seed=abc"], "data.corpus_seed=abc: expected a whole number, 0 or more"),
         (["data.speech=empty", "data.corpus_seed=-1"], "data.corpus_seed=-1: expected a whole number"),
+        (["data.speech=empty", "data.test_limit=0"], "data.test_limit=0: expected null, or a whole number, 1 or more"),
         (["data.speech=empty", "data.test_limit=many"], "data.test_limit=many: expected null, or a whole number"),
     ],
 )
