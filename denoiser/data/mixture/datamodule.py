@@ -21,6 +21,7 @@ from denoiser.data.preparation import prepare
 from denoiser.data.split import PARTS, divide, hashed
 from denoiser.data.store import Store
 from denoiser.data.synthesis.generated import write_noises
+from denoiser.distributed import say
 from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
 
@@ -107,7 +108,7 @@ class MixtureData(PairedData):
         names: dict[str, dict[int, str]] = {}
         for kind in KINDS:
             count = sum(len(store.names) for store in self._prepared[kind])
-            names[kind] = dict(islice(rows, count))
+            names[kind] = self._with_sound(kind, dict(islice(rows, count)))
 
         tests = self._prepared["tests"]
         self.material = {part: {} for part in (PARTS[:2] if tests else PARTS)}
@@ -143,6 +144,18 @@ class MixtureData(PairedData):
                 self.utterances[part] = mixtures
                 self._facts |= mixtures.facts
 
+    def _with_sound(self, kind: str, names: dict[int, str]) -> dict[int, str]:
+        """Return the rows that can be mixed, and say how many are left out. Raises CorpusError if all of them are."""
+        has_sound = self.collection.has_sound()
+        silent = [name for row, name in names.items() if not has_sound[row]]
+        if silent:
+            found = f"{len(silent)} of {len(names)} files without a sound of {SHORTEST} s or more, first {silent[0]}"
+            if len(silent) == len(names):
+                raise CorpusError(f"data.{kind}: {found}")
+            say(f"warning: data.{kind}: left out {found}")
+        self.left_out |= set(silent)
+        return {row: name for row, name in names.items() if has_sound[row]}
+
     def _divide(self, kind: str, groups: Mapping[int, str], what: str, longest: float = math.inf) -> str:
         """Divide rows among the parts by their ``groups``, each the ``what`` of a row; returns the rule."""
         rows, labels = list(groups), list(groups.values())
@@ -151,7 +164,8 @@ class MixtureData(PairedData):
         for part, chosen in cuts.items():
             found = Segments(self.collection, [(rows[i], a, b) for i, a, b in chosen], groups, longest)
             if not len(found):
-                raise CorpusError(f"data.{kind}: no sound of {SHORTEST} s or more in {part}'s share ({rule})")
+                share = f"{part}'s share of {', '.join(names)}"
+                raise CorpusError(f"data.{kind}: no sound of {SHORTEST} s or more in {share} ({rule})")
             self.material[part][kind] = found
             label = part if kind == "speech" else f"{part} {kind}"
             self.names[label] = [names[i] + ("" if b - a == 1 else f" {a:.0%} to {b:.0%}") for i, a, b in chosen]
