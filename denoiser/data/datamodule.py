@@ -20,7 +20,7 @@ from denoiser.data.crops import Batch, Crops, DistributedBatchSampler, EpochSamp
 from denoiser.data.preparation import prepare
 from denoiser.data.split import PARTS
 from denoiser.data.store import Resident, Store, fits, to_float
-from denoiser.errors import ConfigError
+from denoiser.errors import ConfigError, CorpusError, brief
 from denoiser.filesystem import write_text
 from denoiser.spectral import Spectral
 
@@ -132,14 +132,21 @@ class PairedData(LightningDataModule):
         write_text(path, json.dumps({"rule": self.rule, **self.names}, indent=1))
 
     def same_split(self, path: Path) -> bool:
-        """Return True if the split written there has the same utterances, or if there is none."""
-        written = json.loads(path.read_text()) if path.is_file() else self.names
-        for part, names in self.names.items():
-            # Speech and noise may have names in common.
-            gone = self.left_out.difference(names)
-            if [name for name in written.get(part, ()) if name not in gone] != names:
-                return False
-        return True
+        """Return True if the split written there has the same utterances, or if there is none.
+
+        Raises CorpusError where what is there cannot be read.
+        """
+        kept: dict[str, list[str]] = {}
+        try:
+            written = json.loads(path.read_text()) if path.is_file() else self.names
+            for part, names in self.names.items():
+                # Speech and noise may have names in common.
+                gone = self.left_out.difference(names)
+                kept[part] = [name for name in written.get(part, ()) if name not in gone]
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            remedy = "if the corpus is as it was, delete this file to resume without it"
+            raise CorpusError(f"{path}: damaged ({brief(error)}); {remedy}") from error
+        return kept == self.names
 
     def describe(self) -> str:
         counts = ", ".join(f"{part} {len(names)}" for part, names in self.names.items())
