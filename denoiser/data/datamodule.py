@@ -20,7 +20,7 @@ from denoiser.data.crops import Batch, Crops, DistributedBatchSampler, EpochSamp
 from denoiser.data.preparation import prepare
 from denoiser.data.split import PARTS
 from denoiser.data.store import Resident, Store, fits, to_float
-from denoiser.errors import ConfigError
+from denoiser.errors import ConfigError, CorpusError, brief
 from denoiser.filesystem import write_text
 from denoiser.spectral import Spectral
 
@@ -61,13 +61,16 @@ class PairedData(LightningDataModule):
             raise ConfigError(f"data.layout={self.layout} is unknown; there are: {', '.join(pairs.LAYOUTS)}")
         if not isinstance(self.download, bool) or (self.download and self.layout != "vctk_demand"):
             raise ConfigError(f"data.download={self.download}: expected true or false, and true only for VCTK-DEMAND")
-        if self.batch_size < 1 or self.frames < 1 or (self.workers or 0) < 0:
-            given = f"batch_size={self.batch_size}, frames={self.frames}, workers={self.workers}"
-            raise ConfigError(f"data: {given}; expected at least 1, 1 and 0")
+        check_whole("batch_size", self.batch_size, 1)
+        check_whole("frames", self.frames, 1)
+        check_whole("seed", self.seed, 0)
+        check_whole("workers", self.workers, 0, optional=True)
+        check_whole("val_limit", self.val_limit, 1, optional=True)
         if self.device not in ("auto", "cpu", "gpu"):
             raise ConfigError(f"data.device={self.device}: expected auto, cpu, gpu")
         self.root, self.cache = Path(self.root).expanduser(), Path(self.cache).expanduser()
         self.names: dict[str, list[str]] = {}  # of the utterances by split, after setup
+        self.left_out: set[str] = set()  # names that no split has, though older versions had them in one
         self.rule = ""
         self.resident: Resident | None = None
         self.sources: list[Store] = []  # of what training reads
@@ -86,7 +89,8 @@ class PairedData(LightningDataModule):
             vctk_demand.fetch(self.root)
         folders = pairs.LAYOUTS[self.layout](self.root)
         sides = {"train": folders.train, "test": folders.test, "val": folders.val}
-        matched = {part: pairs.match(*side, self.pair) for part, side in sides.items() if side}
+        without = {"train": folders.without}
+        matched = {part: pairs.match(*side, self.pair, without.get(part, ())) for part, side in sides.items() if side}
         corpora, problems = zip(*matched.values(), strict=True)
         stores = prepare(corpora, self.spectral.sample_rate, self.cache, list(chain.from_iterable(problems)))
         self._stores = dict(zip(matched, stores, strict=True))
@@ -128,9 +132,21 @@ class PairedData(LightningDataModule):
         write_text(path, json.dumps({"rule": self.rule, **self.names}, indent=1))
 
     def same_split(self, path: Path) -> bool:
-        """Return True if the split written there has the same utterances, or if there is none."""
-        written = json.loads(path.read_text()) if path.is_file() else self.names
-        return all(written.get(part) == names for part, names in self.names.items())
+        """Return True if the split written there has the same utterances, or if there is none.
+
+        Raises CorpusError where what is there cannot be read.
+        """
+        kept: dict[str, list[str]] = {}
+        try:
+            written = json.loads(path.read_text()) if path.is_file() else self.names
+            for part, names in self.names.items():
+                # Speech and noise may have names in common.
+                gone = self.left_out.difference(names)
+                kept[part] = [name for name in written.get(part, ()) if name not in gone]
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            remedy = "if the corpus is as it was, delete this file to resume without it"
+            raise CorpusError(f"{path}: damaged ({brief(error)}); {remedy}") from error
+        return kept == self.names
 
     def describe(self) -> str:
         counts = ", ".join(f"{part} {len(names)}" for part, names in self.names.items())
@@ -198,6 +214,15 @@ class PairedData(LightningDataModule):
         """Return the spectra ``[B, F, T]`` of waveform crops ``[B, N]``."""
         spectra = self.spectral.spectra(batch["noisy"], batch["clean"], batch["level"], center=False)
         return {**spectra, "bandwidth": batch["bandwidth"].amin(1)}
+
+
+def check_whole(name: str, value: Any, low: int, optional: bool = False) -> None:
+    """Raise ConfigError unless ``data.<name>`` is a whole number of ``low`` or more, or None where it is optional."""
+    if value is None and optional:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        expected = f"expected {'null, or ' if optional else ''}a whole number, {low} or more"
+        raise ConfigError(f"data.{name}={value}: {expected}")
 
 
 def utterance_loader(dataset: Dataset[Batch]) -> DataLoader[Batch]:

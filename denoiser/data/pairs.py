@@ -47,12 +47,16 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Folders:
-    """The noisy and clean folders of a corpus for each part; ``test`` or ``val`` is None if it has none of its own."""
+    """The noisy and clean folders of a corpus for each part; ``test`` or ``val`` is None if it has none of its own.
+
+    Folders inside those of ``train`` whose names, in lower case, are in ``without`` are of other parts.
+    """
 
     train: Sides
     test: Sides | None
     held_out: tuple[str, ...] = ()
     val: Sides | None = None
+    without: tuple[str, ...] = ()
 
 
 def vctk_demand(root: Path) -> Folders:
@@ -76,24 +80,51 @@ def vctk_demand(root: Path) -> Folders:
 
 
 def folders(root: Path) -> Folders:
-    """Return ``noisy/`` and ``clean/`` under ``root``, or those of each part, as ``train/noisy`` or ``noisy/train``."""
+    """Return the folders of each part under ``root``, as ``train/noisy`` or ``noisy/train``; case does not matter.
+
+    Training pairs may also lie in ``noisy/`` and ``clean/`` themselves, beside the folders of other parts. Raises
+    CorpusError where a part has one side alone.
+    """
     if not root.is_dir():
         raise CorpusError(f"data.root={root}: not there; name a folder that holds noisy/ and clean/")
-
-    def own(*places: str) -> Sides | None:
-        """Return the first of these places, in which * is a side, that has both of them."""
-        pairs = [(root / place.replace("*", "noisy"), root / place.replace("*", "clean")) for place in places]
-        return next((pair for pair in pairs if all(side.is_dir() for side in pair)), None)
-
-    inside = {part: own(*(f"*/{name}" for name in names)) for part, names in PARTS.items()}
-    beside = {part: own(*(f"{name}/*" for name in names)) for part, names in PARTS.items()}
-    train = inside["train"] or own("*") or beside["train"]
-    if train is None:
+    noisy, clean = whole = (root / "noisy", root / "clean")
+    held, of_noisy, of_clean = map(_subfolders, (root, *whole))
+    inside: dict[str, Sides | None] = {}
+    beside: dict[str, Sides | None] = {}
+    for part, names in PARTS.items():
+        pairs = [(noisy / of_noisy.get(name, name), clean / of_clean.get(name, name)) for name in names]
+        inside[part] = _first(root, pairs)
+        places = [root / held.get(name, name) for name in names]
+        beside[part] = _first(root, [(place / "noisy", place / "clean") for place in places])
+    train = inside["train"] or beside["train"]
+    if train is None and not all(side.is_dir() for side in whole):
         problem = f"no noisy/ and clean/ in it, nor in train/; {_missing(root, ['noisy', 'clean'])}"
         remedy = "put files and clean twins there; for folders named as noisy_trainset_wav: data=vctk_demand"
         raise CorpusError(f"data.root={root}: {problem}; {remedy}")
-    found = inside if inside["train"] else beside
-    return Folders(train, found["test"], val=found["val"])
+    form, other = (inside, beside) if inside["train"] else (beside, inside)
+    val, test = (form[part] or other[part] for part in ("val", "test"))
+    without = () if train else (*PARTS["val"], *PARTS["test"])
+    return Folders(train or whole, test, val=val, without=without)
+
+
+def _subfolders(folder: Path) -> dict[str, str]:
+    """Return the names of the folders in a folder, if it is there, by their lower case."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        return {entry.name.lower(): entry.name for entry in entries if entry.is_dir()}
+
+
+def _first(root: Path, pairs: Sequence[Sides]) -> Sides | None:
+    """Return the first of these pairs of folders that is there. Raises CorpusError where one of them lacks a side."""
+    found = [pair for pair in pairs if any(side.is_dir() for side in pair)]
+    for noisy, clean in found:
+        there, absent = (noisy, clean) if noisy.is_dir() else (clean, noisy)
+        if not absent.is_dir():
+            problem = f"{there.relative_to(root)} has no twin {absent.relative_to(root)}"
+            remedy = "name both sides alike, or move it away"
+            raise CorpusError(f"data.root={root}: {problem}; {_missing(absent.parent, [absent.name])}; {remedy}")
+    return found[0] if found else None
 
 
 LAYOUTS = {"vctk_demand": vctk_demand, "folders": folders}
@@ -113,8 +144,10 @@ def unnest(folder: Path) -> Path:
     return inner if inner.is_dir() else folder
 
 
-def match(noisy: Path, clean: Path, pattern: str | None = None) -> tuple[Corpus, list[str]]:
-    """Return pairs of sound files, sorted by name, and a line a problem.
+def match(
+    noisy: Path, clean: Path, pattern: str | None = None, without: Sequence[str] = ()
+) -> tuple[Corpus, list[str]]:
+    """Return pairs of sound files, sorted by name, and a line a problem; none of the folders called ``without``.
 
     Twins have one relative name without extension, or agree in what ``pattern`` finds in it; the noisy file's is that
     of the pair. Raises CorpusError where all names differ by a scheme that a pattern can tell, ConfigError where the
@@ -128,6 +161,9 @@ def match(noisy: Path, clean: Path, pattern: str | None = None) -> tuple[Corpus,
             files = audio.list_files(folder)
         except AudioError as error:
             return Corpus(("noisy", "clean"), [], []), [str(error)]
+        files = [path for path in files if path.relative_to(folder).parts[0].lower() not in without]
+        if not files:
+            return Corpus(("noisy", "clean"), [], []), [f"{folder}: no sound files beside those of other parts"]
         for path in files:
             name = path.relative_to(folder).with_suffix("").as_posix()
             purpose = "find what twins share in every name"

@@ -2,18 +2,19 @@
 
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from denoiser import distributed, models
 from denoiser.distributed import say
-from denoiser.errors import ConfigError, CorpusError, DenoiserError, building
+from denoiser.errors import ConfigError, CorpusError, DenoiserError, brief, building
 from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import check_names, missing_package
 from denoiser.inference.denoiser import Denoiser
@@ -168,7 +169,8 @@ def _trainer(cfg: DictConfig, options: dict[str, Any], run: RunFolder) -> pl.Tra
     callbacks += [launch.DataWorkers(), Interruption(run), history.History()]
     trainer = build_trainer(run.path, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps)
     size, processes = cfg.data.batch_size, trainer.num_devices * trainer.num_nodes
-    if size < processes:
+    # What is no number is refused by the class of the data.
+    if isinstance(size, int) and size < processes:
         raise ConfigError(f"data.batch_size={size}: expected at least one for each of {processes} processes")
     return trainer
 
@@ -176,8 +178,15 @@ def _trainer(cfg: DictConfig, options: dict[str, Any], run: RunFolder) -> pl.Tra
 def _data(settings: Mapping[str, Any], **more: Any) -> Any:
     """Return the data module; instantiate() would look for interpolations again in a folder that is called ``${x}``."""
     arguments = {key: value for key, value in settings.items() if key not in ("_target_", "_convert_")}
-    target = settings["_target_"]
-    with building("data", {target: get_class(target)}, target, {}) as build:
+    target = str(settings.get("_target_"))
+    module, _, name = target.rpartition(".")
+    try:
+        # Hydra's get_class() would print lines of its own.
+        kind = getattr(import_module(module), name)
+    except (ImportError, ValueError, AttributeError) as error:
+        advice = "expected the name of a class, as in conf/data"
+        raise ConfigError(f"data._target_={target}: {brief(error)}; {advice}") from error
+    with building("data", {target: kind}, target, {}) as build:
         return build(**arguments, **more)
 
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,9 @@ def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, 
     # Lightning then counts them over the epochs; any other null is its default.
     kept = ("check_val_every_n_epoch",) if counts_batches else ()
     options = {key: value for key, value in options.items() if value is not None or key in kept}
+    # YAML reads digits between colons as one number, unless they are quoted.
+    if not isinstance(options.get("max_time", ""), str | dict | timedelta):
+        raise ConfigError(f"trainer.max_time={options['max_time']}: expected DAYS:HOURS:MINUTES:SECONDS")
     nodes = options.get("num_nodes", 1)
     count = nodes * (devices if isinstance(devices, int) else len(devices))
     launch.check_processes(count, nodes, f"trainer.gpus={gpus} trainer.processes={processes}")

@@ -113,3 +113,19 @@ def test_a_validation_set_of_its_own_is_used_and_said(tmp_path):
     assert "validation: its own, valid/noisy" in data.describe()
     noisy = next(iter(data.val_dataloader()))["noisy"][0]
     assert torch.allclose(noisy, audio.read(tmp_path / "valid/noisy/valid0.wav")[0], atol=2e-2)
+
+
+@pytest.mark.parametrize("written", [b'{"rule": "x", "train": ["a"', b"[]", b"\xff\xff", b'{"train": 1}'])
+def test_a_damaged_split_is_one_line(vctk, tmp_path, written):
+    data = make_data(vctk, tmp_path)
+    (tmp_path / "split.json").write_bytes(written)
+    with pytest.raises(CorpusError, match=r"split\.json: damaged \(.*\); .*delete this file"):
+        data.same_split(tmp_path / "split.json")
+
+
+def test_test_files_within_the_folders_of_training_are_not_trained_on(tmp_path):
+    for name in ("a", "b", "c", "test/x", "test/y"):
+        write_pair(tmp_path / f"noisy/{name}.wav", tmp_path / f"clean/{name}.wav", 0.5, 16_000, ord(name[-1]))
+    data = make_data(tmp_path, tmp_path, layout="folders")
+    assert data.names["test"] == ["x", "y"]
+    assert sorted(data.names["train"] + data.names["val"]) == ["a", "b", "c"]

@@ -61,6 +61,47 @@ def test_a_split_of_its_own_is_found_under_the_names_that_people_give_it(tmp_pat
         assert sides == tuple(tmp_path / place.format(part=part, side=side) for side in ("noisy", "clean"))
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("{side}", "{side}/Test"),
+        ("{side}/train", "test/{side}"),
+        ("Train/{side}", "{side}/test"),
+        ("{side}", "TEST/{side}"),
+    ],
+)
+def test_each_part_of_a_corpus_may_have_either_form(tmp_path, train, test):
+    places = [[tmp_path / place.format(side=side) for side in ("noisy", "clean")] for place in (train, test)]
+    for part, sides in zip(("train", "test"), places, strict=True):
+        for side in sides:
+            write_sounds(side, f"{part}.wav")
+    found = pairs.folders(tmp_path)
+    assert [list(found.train), list(found.test), found.val] == [*places, None]
+    matched, problems = pairs.match(*found.train, without=found.without)
+    assert (matched.names, problems) == (["train"], [])
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (["valid/noisy", "valid/cleann"], "valid/noisy has no twin valid/clean; missing: clean; it holds clean"),
+        (["noisy/test"], "noisy/test has no twin clean/test; missing: test;"),
+        (["clean/Dev", "noisy/develop"], "clean/Dev has no twin noisy/dev; missing: dev; it holds a, develop;"),
+    ],
+)
+def test_a_part_of_one_side_is_refused(tmp_path, folders, said):
+    for folder in (*folders, "noisy/a", "clean/a"):
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(CorpusError, match=f"^data.root={tmp_path}: {said}"):
+        pairs.folders(tmp_path)
+
+
+def test_a_corpus_of_test_files_alone_is_refused(tmp_path):
+    write_sounds(tmp_path, "noisy/test/a.wav", "clean/test/a.wav")
+    found = pairs.folders(tmp_path)
+    assert "no sound files beside those of other parts" in pairs.match(*found.train, without=found.without)[1][0]
+
+
 def write_sounds(root, *names):
     for name in names:
         audio.write(root / name, torch.full((1, 10), 0.1), 16_000)

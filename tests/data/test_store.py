@@ -136,6 +136,18 @@ def test_prepared_once_and_again_when_something_changes_or_is_cut_short(root, mo
     assert prepare(root).folder not in (first.folder, again.folder)
 
 
+def test_corpora_that_differ_in_their_sound_alone_share_no_store_and_one_that_moved_keeps_its_own(tmp_path):
+    folders = []
+    for seed in range(2):
+        path = tmp_path / f"{seed}/noise/a.wav"
+        audio.write(path, make_noise(0.5, 16_000, seed), 16_000)
+        os.utime(path, (1, 1))
+        folders.append(prepare_clips(tmp_path / f"{seed}", "../cache").folder.resolve())
+    assert folders[0] != folders[1]
+    (tmp_path / "1").rename(tmp_path / "moved")
+    assert prepare_clips(tmp_path / "moved", "../cache").folder.resolve() == folders[1]
+
+
 @pytest.mark.parametrize(
     ("place", "content", "said"),
     [

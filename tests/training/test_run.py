@@ -283,6 +283,18 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
         (["init_from=small"], r"other spectra: .*; with experiment=small$"),
         (["experiment=small", "data=vctk_demand", "init_from=small", "model=unet6"], r"network: .*experiment=small$"),
         (["trainer.precision=12"], "precision"),
+        (["data._target_=denoiser.data.typo.X"], r"^data\._target_=denoiser\.data\.typo\.X: .*No module named"),
+        (["data._target_=denoiser.data.pairs.Paris"], r"^data\._target_=denoiser\.data\.pairs\.Paris: .*no attribute"),
+        (["~data._target_"], r"^data\._target_=None: "),
+        (["trainer.max_time=1"], r"^trainer\.max_time=1: expected DAYS:HOURS"),
+        (["data.val_limit=many"], r"^data\.val_limit=many: expected null, or a whole number"),
+        (["data.val_limit=0"], r"^data\.val_limit=0: expected null, or a whole number, 1 or more"),
+        (["data.batch_size=abc"], r"^data\.batch_size=abc: expected a whole number, 1 or more"),
+        (["data.batch_size=2.5"], r"^data\.batch_size=2\.5: expected a whole number"),
+        (["data.frames=1.5"], r"^data\.frames=1\.5: expected a whole number"),
+        (["data.seed=-1"], r"^data\.seed=-1: expected a whole number, 0 or more"),
+        (["data=synthetic", "data.corpus_seed=-1"], r"^data\.corpus_seed=-1: expected a whole"),
+        (["data=synthetic", "data.minutes=many"], "minutes=many, expected 0 or more"),
     ],
 )
 def test_a_mistake_is_named_and_leaves_nothing(vctk, tmp_path, overrides, message):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from denoiser.data import pairs, split
 from denoiser.data.crops import Batch, Utterances
-from denoiser.data.datamodule import PairedData
+from denoiser.data.datamodule import PairedData, check_whole
 from denoiser.data.metadata import gather, read_logs
 from denoiser.data.mixture import rooms
 from denoiser.data.mixture.draw import OTHERS, Mixtures, Recipe, crop_length
@@ -21,6 +21,7 @@ from denoiser.data.preparation import prepare
 from denoiser.data.split import PARTS, divide, hashed
 from denoiser.data.store import Store
 from denoiser.data.synthesis.generated import write_noises
+from denoiser.distributed import say
 from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
 
@@ -60,6 +61,8 @@ class MixtureData(PairedData):
         if not self.speech:
             raise ConfigError("data.speech missing; give it as data.speech=FOLDER, a folder of clean speech")
         super().__init__(spectral, self.speech[0], "folders", **options)
+        check_whole("corpus_seed", corpus_seed, 0)
+        check_whole("test_limit", test_limit, 1, optional=True)
         self.rooms = rooms
         self.test_root = None if test_root is None else Path(test_root).expanduser()
         self.speaker, self.recording = speaker, recording
@@ -74,9 +77,12 @@ class MixtureData(PairedData):
         """Find, check and prepare speech and noise; CorpusError, one for all that is wrong with them."""
         if self._prepared:
             return
-        for inner, outer in product(self.noise, self.speech):
-            if inner.resolve().is_relative_to(outer.resolve()):
-                raise CorpusError(f"data.noise={inner}: lies in data.speech={outer}; name folders that lie apart")
+        for noise, speech in product(self.noise, self.speech):
+            if noise.resolve().is_relative_to(speech.resolve()):
+                raise CorpusError(f"data.noise={noise}: lies in data.speech={speech}; name folders that lie apart")
+            # The speech of validation and test speakers would be noise to train on.
+            if speech.resolve().is_relative_to(noise.resolve()):
+                raise CorpusError(f"data.noise={noise}: holds data.speech={speech}; name folders that lie apart")
         problems: list[str] = []
         rate = self.spectral.sample_rate
         corpora: dict[str, list[pairs.Corpus]] = {kind: [] for kind in (*KINDS, "tests")}
@@ -102,7 +108,7 @@ class MixtureData(PairedData):
         names: dict[str, dict[int, str]] = {}
         for kind in KINDS:
             count = sum(len(store.names) for store in self._prepared[kind])
-            names[kind] = dict(islice(rows, count))
+            names[kind] = self._with_sound(kind, dict(islice(rows, count)))
 
         tests = self._prepared["tests"]
         self.material = {part: {} for part in (PARTS[:2] if tests else PARTS)}
@@ -138,6 +144,18 @@ class MixtureData(PairedData):
                 self.utterances[part] = mixtures
                 self._facts |= mixtures.facts
 
+    def _with_sound(self, kind: str, names: dict[int, str]) -> dict[int, str]:
+        """Return the rows that can be mixed, and say how many are left out. Raises CorpusError if all of them are."""
+        has_sound = self.collection.has_sound()
+        silent = [name for row, name in names.items() if not has_sound[row]]
+        if silent:
+            found = f"{len(silent)} of {len(names)} files without a sound of {SHORTEST} s or more, first {silent[0]}"
+            if len(silent) == len(names):
+                raise CorpusError(f"data.{kind}: {found}")
+            say(f"warning: data.{kind}: left out {found}")
+        self.left_out |= set(silent)
+        return {row: name for row, name in names.items() if has_sound[row]}
+
     def _divide(self, kind: str, groups: Mapping[int, str], what: str, longest: float = math.inf) -> str:
         """Divide rows among the parts by their ``groups``, each the ``what`` of a row; returns the rule."""
         rows, labels = list(groups), list(groups.values())
@@ -146,7 +164,8 @@ class MixtureData(PairedData):
         for part, chosen in cuts.items():
             found = Segments(self.collection, [(rows[i], a, b) for i, a, b in chosen], groups, longest)
             if not len(found):
-                raise CorpusError(f"data.{kind}: no sound of {SHORTEST} s or more in {part}'s share ({rule})")
+                share = f"{part}'s share of {', '.join(names)}"
+                raise CorpusError(f"data.{kind}: no sound of {SHORTEST} s or more in {share} ({rule})")
             self.material[part][kind] = found
             label = part if kind == "speech" else f"{part} {kind}"
             self.names[label] = [names[i] + ("" if b - a == 1 else f" {a:.0%} to {b:.0%}") for i, a, b in chosen]

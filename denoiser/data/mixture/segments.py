@@ -45,6 +45,11 @@ class Collection:
         floor = np.maximum(ACTIVE * loudest, FULL_SCALE**-2)  # below a step of 16 bits is silence
         self.active_frames = np.flatnonzero(self.powers >= np.repeat(floor, np.diff(self.frames)))
 
+    def has_sound(self) -> NDArray[np.bool_]:
+        """Return of each row whether it is long enough, and not silent throughout, for :class:`Segments` to take it."""
+        active = np.diff(np.searchsorted(self.active_frames, self.frames))
+        return (active > 0) & (np.diff(self.frames) >= SHORTEST * FRAMES_PER_SECOND)
+
     def gather(self, rows: Ints, offsets: Ints, length: int) -> Tensor:
         """Return int16 crops ``[R, length]``, each from its offset in its row on, with zeros beyond the row's ends."""
         crops = torch.empty(len(rows), length, dtype=torch.int16)

@@ -156,7 +156,7 @@ def write_corpus(root: Path, minutes: float, test_minutes: float, seed: int = 0,
     be written, and DenoiserError if espeak-ng is missing or does not work.
     """
     for name, value in (("minutes", minutes), ("test_minutes", test_minutes), ("seed", seed)):
-        if not 0 <= value < math.inf:
+        if not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise ConfigError(f"{name}={value}, expected 0 or more")
     settings = {"corpus": CORPUS, "format": FORMAT, "seed": seed, "sample_rate": RATE}
     settings |= {"minutes": minutes, "test_minutes": test_minutes}

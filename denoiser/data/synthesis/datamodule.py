@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from denoiser.data.datamodule import PairedData
+from denoiser.data.datamodule import PairedData, check_whole
 from denoiser.data.synthesis import corpus
 from denoiser.errors import ConfigError
 
@@ -19,6 +19,7 @@ class SyntheticData(PairedData):
         if self.download:
             raise ConfigError("data.download=true: the embedded corpus needs no download; leave it out")
         super().__post_init__()
+        check_whole("corpus_seed", self.corpus_seed, 0)
 
     def prepare_data(self) -> None:
         corpus.write_corpus(self.root, self.minutes, self.test_minutes, self.corpus_seed)

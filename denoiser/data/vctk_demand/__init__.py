@@ -81,9 +81,8 @@ def fetch(
             with filesystem.locked(lock, wait=True):
                 work.mkdir(exist_ok=True)
                 _fetch_missing(root, work, wanted, url)
-                # Another process that waited for this one has the same lock.
-                lock.unlink(missing_ok=True)
-                # Parts of other archives stay.
+                # The lock stays: of two processes, one could wait for the deleted file while another locks a new one.
+                # Parts of other archives stay, too.
                 with suppress(OSError):
                     work.rmdir()
     except OSError as error:

@@ -66,6 +66,31 @@ def test_long_files_are_several_utterances(tmp_path, make):
     assert sum(lengths) == 25 * RATE
 
 
+def test_files_without_sound_are_left_out_before_the_split_and_named(tmp_path, make, capsys):
+    for i in range(12):
+        # Of one in each three no sound is long enough.
+        voice = make_voice(0.05 if i == 0 else 0.5, RATE, i) * (i not in (3, 6, 9))
+        for kind in ("speech", "noise"):
+            audio.write(tmp_path / f"{kind}/p{i:03d}_1.wav", voice, RATE)
+    data = make(tmp_path / "speech", tmp_path / "noise")
+    lines = capsys.readouterr().out.splitlines()
+    for kind in ("speech", "noise"):
+        said = "left out 4 of 12 files without a sound of 0.1 s or more, first p000_1.wav"
+        assert f"warning: data.{kind}: {said}" in lines
+    assert "speech: 1 of 8 speakers each for val and test" in data.describe()
+    assert "noise: 1 of 8 recordings each for val and test" in data.describe()
+    for names in data.names.values():
+        assert names
+        assert not {"p000_1.wav", "p003_1.wav", "p006_1.wav", "p009_1.wav"} & set(names)
+    # A run that began when they were in a part of the split goes on.
+    older = {part: sorted([*names, "p003_1.wav"]) for part, names in data.names.items()}
+    (tmp_path / "split.json").write_text(json.dumps(older))
+    assert data.same_split(tmp_path / "split.json")
+    audio.write(tmp_path / "silent/a.wav", torch.zeros(1, RATE), RATE)
+    with pytest.raises(CorpusError, match=r"^data\.noise: 1 of 1 files without a sound .* first a\.wav$"):
+        make(noise=tmp_path / "silent")
+
+
 @pytest.mark.parametrize(
     ("group", "name", "expected"),
     [
@@ -143,6 +168,11 @@ def test_it_trains_from_the_command_to_a_tested_checkpoint(corpus, cache, few, t
         (["data.speech=empty"], "data.speech: empty: no sound files in this folder"),
         (["data.speech=all"], "1 problem in the corpus, mend or remove these files: all/bad.wav: not readable"),
         (["data.speech=all", "data.noise=all/noise"], "data.noise=all/noise: lies in data.speech=all"),
+        (["data.speech=all/noise", "data.noise=all"], "data.noise=all: holds data.speech=all/noise"),
+        (["data.speech=empty", "data.corpus_seed=abc"], "data.corpus_seed=abc: expected a whole number, 0 or more"),
+        (["data.speech=empty", "data.corpus_seed=-1"], "data.corpus_seed=-1: expected a whole number"),
+        (["data.speech=empty", "data.test_limit=0"], "data.test_limit=0: expected null, or a whole number, 1 or more"),
+        (["data.speech=empty", "data.test_limit=many"], "data.test_limit=many: expected null, or a whole number"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, monkeypatch, few, options, said):

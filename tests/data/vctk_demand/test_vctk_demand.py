@@ -1,5 +1,6 @@
 """VCTK-DEMAND from a server: downloaded, verified, unpacked, and continued after a kill."""
 
+import fcntl
 import functools
 import hashlib
 import itertools
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from conftest import composed, largest_file, train_here
+from denoiser import filesystem
 from denoiser.cli import download as command
 from denoiser.data import vctk_demand
 from denoiser.data.datamodule import PairedData
@@ -64,11 +66,12 @@ def fetch(server, archives, root):
 
 
 def assert_complete(root: Path, corpus: dict[str, dict[str, bytes]]) -> None:
-    """All of the corpus, and nothing else."""
+    """All of the corpus, and nothing else but a lock."""
     expected = {f"{name}/{file}": data for name, files in corpus.items() for file, data in files.items()}
     found = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    found.pop(".download.lock", None)
     assert found == expected
-    assert sorted(path.name for path in root.iterdir()) == sorted(corpus)
+    assert sorted(path.name for path in root.iterdir() if path.name != ".download.lock") == sorted(corpus)
 
 
 def test_one_command_downloads_the_corpus_and_then_has_nothing_to_do(server, archives, corpus, root, capsys):
@@ -81,7 +84,8 @@ def test_one_command_downloads_the_corpus_and_then_has_nothing_to_do(server, arc
 
 def test_only_the_parts_asked_for_are_downloaded(fetch, root):
     fetch(part="test")
-    assert sorted(path.name for path in root.iterdir()) == ["clean_testset_wav", "logfiles", "noisy_testset_wav"]
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir())
+    assert folders == ["clean_testset_wav", "logfiles", "noisy_testset_wav"]
     for speakers, others in ((28, 56), (56, 28)):
         names = [archive.name for archive in vctk_demand.select(speakers, "all")]
         assert len(names) == 5
@@ -176,6 +180,15 @@ def test_two_processes_share_the_work(server, archives, corpus, root):
         assert process.exitcode == 0
     assert_complete(root, corpus)
     assert len(server.requests) == 5
+
+
+def test_a_process_that_waited_and_one_that_comes_later_share_one_lock(fetch, root):
+    root.mkdir()
+    waiting = os.open(root / ".download.lock", os.O_RDWR | os.O_CREAT)
+    fetch(part="test")
+    fcntl.flock(waiting, fcntl.LOCK_EX)
+    assert filesystem.lock(root / ".download.lock") is None
+    os.close(waiting)
 
 
 # From the command line, and in training
