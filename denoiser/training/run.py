@@ -155,7 +155,7 @@ def _check_settings(cfg: DictConfig) -> None:
 
 def _trainer(cfg: DictConfig, options: dict[str, Any], run: RunFolder) -> pl.Trainer:
     logger = instantiate(cfg.logger, save_dir=str(run.path)) if cfg.get("logger") else False
-    callbacks = [instantiate(callback) for callback in cfg.callbacks.values() if callback]
+    callbacks = [instantiate(callback) for callback in (cfg.get("callbacks") or {}).values() if callback]
     for callback in callbacks:
         monitor = getattr(callback, "monitor", None) or ""
         if monitor.startswith("test"):
