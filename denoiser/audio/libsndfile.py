@@ -64,6 +64,8 @@ class Source(Sound):
     ``info`` holds the facts of its header, of which the length of some MP3s ``is_guessed``.
     """
 
+    notes: tuple[str, ...] = ()  # that come while it is read
+
     def __init__(self, path: Path, kind: str | None) -> None:
         found = chunks.survey(path) or chunks.Survey(0)
         # The place in a FLAC tells whether it is damaged or cut off.

@@ -114,6 +114,32 @@ def test_a_container_that_was_cut_off_is_read_as_far_as_it_goes_and_says_so(tmp_
     assert "cut off" in note
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("a.aac", "cut off: it ends amid"), ("a.ac3", "cut off: it ends amid"), ("a.wv", "promises")]
+)
+def test_a_stream_that_was_cut_off_is_read_as_far_as_it_goes_and_one_with_a_hole_is_refused(
+    tmp_path, voice, name, said
+):
+    path = tmp_path / name
+    convert(voice, path)
+    whole = path.read_bytes()
+    middle = len(whole) // 2 + 1
+    sound, _ = audio.read(path)
+    path.write_bytes(whole[:middle])
+    with audio.Reader(path) as reader:
+        # In pieces, as the decoder starts anew where it fails.
+        cut = torch.cat([reader.read(5_000) for _ in range(30)], dim=1)
+        (note,) = reader.notes
+    assert said in note
+    assert 0.2 * sound.shape[1] < cut.shape[1] < 0.7 * sound.shape[1]
+    # Up to the last packet.
+    same = cut.shape[1] - 6_000
+    assert torch.allclose(cut[:, :same], sound[:, :same], atol=1e-4)
+    path.write_bytes(whole[:middle] + b"noise" * 120 + whole[middle + 600 :])
+    with pytest.raises(AudioError, match="damaged"):
+        audio.read(path)
+
+
 @pytest.mark.usefixtures("voice")
 @pytest.mark.parametrize("cut", [0, 20])
 def test_an_mp3_without_an_index_is_read_to_its_end(tmp_path, cut):
