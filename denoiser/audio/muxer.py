@@ -51,7 +51,8 @@ class ContainerWriter:
         if rate != like.sample_rate:
             self.notes.append(resampled("Opus", like.sample_rate, rate))
         if like.container is not None:
-            self._inputs = input_options(like.container.path, like.container.demuxer)
+            # An MPEG program stream has no time at some of its packets, and Matroska needs all.
+            self._inputs = ["-fflags", "+genpts", *input_options(like.container.path, like.container.demuxer)]
             self._options = self._from(like.container, codec)
             self._start += like.container.shift
             self._clock = _clock(like.container)
@@ -70,7 +71,11 @@ class ContainerWriter:
         codec = str(like.container.sound["codec_name"])
         if self._muxer.holds(codec):
             return codec
-        self.notes.append(f"its sound becomes {self._muxer.usual}: {codec} cannot be written into {self._path.suffix}")
+        reason = f"cannot be written into {self._path.suffix}"
+        if self._muxer.name == "matroska":
+            # It holds any codec, of which some have no encoder.
+            reason = "is not encoded here"
+        self.notes.append(f"its sound becomes {self._muxer.usual}: {codec} {reason}")
         return self._muxer.usual
 
     def _from(self, source: Container, kept: str) -> list[str]:
