@@ -130,6 +130,14 @@ def test_a_program_stream_whose_packets_lack_times_becomes_matroska_and_a_codec_
     assert done.notes == ("its sound becomes flac: dts is not encoded here",)
 
 
+def test_flac_inside_of_ogg_becomes_lossy_with_a_line(denoiser, here):
+    audio.write("noisy.wav", NOISY, RATE)
+    ffmpeg("-i", "noisy.wav", "-c:a", "flac", "-f", "ogg", "a.oga")
+    (note,) = denoiser.enhance_file("a.oga", "clean.oga").notes
+    assert note.startswith("its sound becomes lossy: flac cannot be written into .oga")
+    assert denoiser.enhance_file("a.oga", "clean.flac").notes == ()
+
+
 def test_a_hole_in_the_sound_stays_a_hole(here):
     audio.write("noisy.wav", NOISY, RATE)
     late = ["-i", "noisy.wav", "-af", "asetpts='PTS+gte(T,1)*0.5/TB'", "-c:a", "pcm_s16le"]
