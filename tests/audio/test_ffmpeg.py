@@ -103,6 +103,14 @@ def test_a_damaged_container_is_refused_in_one_line(tmp_path, voice):
         assert "\n" not in str(error.value)
 
 
+def test_a_recording_without_its_index_is_said_to_be_unfinished(tmp_path, voice):
+    convert(voice, tmp_path / "a.m4a")
+    whole = (tmp_path / "a.m4a").read_bytes()
+    (tmp_path / "a.m4a").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(AudioError, match=r"a\.m4a: the recorder did not finish it.*untrunc"):
+        audio.read(tmp_path / "a.m4a")
+
+
 def test_a_container_that_was_cut_off_is_read_as_far_as_it_goes_and_says_so(tmp_path, voice):
     convert(voice, tmp_path / "a.m4a", "-movflags", "faststart")
     whole = (tmp_path / "a.m4a").read_bytes()
