@@ -58,6 +58,7 @@ class Reader:
             if not came or not is_cut:
                 raise self.failure from error
             self._is_at_end = True
+            blocks.append(libsndfile.last_samples(self.info.path, came))
         waveform = torch.from_numpy(np.concatenate(blocks).T.copy())
         if not peak(waveform) <= LARGEST:
             raise AudioError(f"{self.info.path}: holds NaN, infinite or absurd samples (over {LARGEST:g})")
