@@ -33,6 +33,18 @@ def test_arrays_keep_their_type_and_scale(denoiser, dtype):
     assert np.allclose(backwards / scale, copied / scale, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [">f4", ">i2"])
+def test_arrays_of_another_byte_order_and_those_that_are_read_only_are_enhanced(denoiser, dtype):
+    noisy = noisy_voice(0.2, 16_000).numpy() * (1 if dtype == ">f4" else 3_000)
+    array = noisy.astype(dtype)
+    array.setflags(write=False)
+    enhanced = denoiser.enhance(array, 16_000)
+    assert enhanced.dtype.str == dtype
+    native = array.astype(array.dtype.newbyteorder("="))
+    assert np.array_equal(enhanced, denoiser.enhance(native, 16_000))
+
+
 def test_full_scale_integers_do_not_wrap():
     signs = torch.arange(8_000).div(20).floor().remainder(2).mul(2).sub(1)
     square = (torch.iinfo(torch.int32).max * signs.double()).to(torch.int32)
