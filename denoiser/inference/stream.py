@@ -11,7 +11,7 @@ from torch import Tensor
 
 from denoiser.audio.blocks import RESAMPLING_SECONDS, Blocks, resampling
 from denoiser.audio.reader import peak
-from denoiser.errors import ConfigError, DenoiserError
+from denoiser.errors import ConfigError, DenoiserError, brief
 from denoiser.inference.estimator import Estimator
 from denoiser.inference.exported import ExportedFrames, ExportedStep, open_step
 from denoiser.inference.frames import FrameByFrame, Frames, ShiftedFrames
@@ -187,7 +187,11 @@ def rows_of(waveform: Waveform, is_checked: bool = False) -> tuple[Tensor, Calla
     if isinstance(waveform, Tensor):
         given: Tensor = waveform
     else:
-        given = torch.as_tensor(_native(np.asarray(waveform)))
+        try:
+            given = torch.as_tensor(_native(np.asarray(waveform)))
+        except (TypeError, ValueError) as error:
+            kind = type(waveform).__name__
+            raise DenoiserError(f"cannot enhance a {kind} ({brief(error)}); give a tensor or an array") from error
     if given.ndim == 0:
         raise DenoiserError("cannot enhance a single number; expected a waveform [..., samples]")
     looks_turned = given.ndim > 1 and given.shape[-2] >= FEWEST_FRAMES and given.shape[-2] > given.shape[-1] > 0
