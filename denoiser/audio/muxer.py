@@ -51,8 +51,10 @@ class ContainerWriter:
         if rate != like.sample_rate:
             self.notes.append(resampled("Opus", like.sample_rate, rate))
         if like.container is not None:
-            # An MPEG program stream has no time at some of its packets, and Matroska needs all.
-            self._inputs = ["-fflags", "+genpts", *input_options(like.container.path, like.container.demuxer)]
+            self._inputs = input_options(like.container.path, like.container.demuxer)
+            if like.container.demuxer == "mpeg":
+                # A program stream has no time at some of its packets, and Matroska needs all.
+                self._inputs = ["-fflags", "+genpts", *self._inputs]
             self._options = self._from(like.container, codec)
             self._start += like.container.shift
             self._clock = _clock(like.container)
