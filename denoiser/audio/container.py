@@ -14,6 +14,9 @@ from denoiser.errors import AudioError
 
 _OPUS_DELAY = 312 / 48_000  # seconds that ffmpeg counts though it cuts them off
 
+_LAST = 0.2  # seconds that a decoder may make of a packet that is cut
+_FRAME = re.compile(rb"rate:(\d+) nb_samples:(\d+)")  # in a line of the filter ashowinfo
+
 
 @dataclass(frozen=True)
 class Container:
@@ -59,6 +62,9 @@ def examine(path: Path, demuxer: str, track: int | None) -> Container:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
     except subprocess.TimeoutExpired as error:
         raise AudioError(f"{path}: ffprobe does not get through it") from error
+    if b"moov atom not found" in done.stderr:
+        lack = "the recorder did not finish it, and its index (moov) is missing"
+        raise AudioError(f"{path}: {lack}; a repair tool such as untrunc may help")
     if done.returncode:
         raise AudioError(f"{path}: not readable as {demuxer} by ffmpeg ({first_line(done.stderr)})")
     found = json.loads(done.stdout.decode(errors="replace"))
@@ -89,6 +95,22 @@ def is_cut_off(path: Path, demuxer: str) -> bool:
             # 0 stands for all that follows, and 1 for a size in 8 bytes.
             place += {0: length - place, 1: max(large, 16)}.get(size, max(size, 8))
     return place > length
+
+
+def breaks_at_end(path: Path, demuxer: str, index: int) -> bool:
+    """Return True if decoding a stream fails only where the file ends: nearly no sound comes after the first error."""
+    # One thread, so that its lines come in the order of the frames.
+    reading = ["ffmpeg", "-v", "level+info", "-nostdin", "-threads", "1", *input_options(path, demuxer)]
+    command = [*reading, "-map", f"0:{index}", "-af", "ashowinfo", "-f", "null", "-"]
+    before, after, is_broken = 0.0, 0.0, False
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            is_broken = is_broken or b"[error]" in line or b"[fatal]" in line
+            if found := _FRAME.search(line):
+                seconds = int(found[2]) / int(found[1])
+                before, after = (before, after + seconds) if is_broken else (before + seconds, after)
+    return is_broken and before + after > 0 and after <= _LAST
 
 
 def is_cover(stream: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 
 from denoiser.audio.container import (
     Container,
+    breaks_at_end,
     examine,
     first_line,
     input_options,
@@ -42,6 +43,9 @@ _LAYOUTS = {
     "7.0": 0x637, "7.0(front)": 0x6C7, "7.1": 0x63F, "7.1(wide)": 0xFF, "7.1(wide-side)": 0x6CF, "octagonal": 0x737,
 }  # fmt: skip
 _WIDTHS = {"u8": 8, "s16": 16, "s32": 32, "flt": 32, "dbl": 64}  # bits of ffmpeg's sample formats
+_STATING = ("mov", "matroska", "wv", "tta")  # formats that state how long they are
+_CUT_OFF = "cut off: it ends amid a packet"
+_SKIPPED = 1 << 16  # samples per channel at once
 _LOSSLESS = ("alac", "flac", "wavpack", "tta", "ape", "tak", "shorten", "truehd", "mlp", "wmalossless")
 
 
@@ -64,8 +68,11 @@ class Source:
             self.info = _info(self._container)
         except (KeyError, ValueError) as error:
             raise AudioError(f"{path}: ffmpeg finds no sound in it") from error
+        self._is_strict = not is_cut_off(path, self._demuxer)  # any error is damage
+        self._given = 0  # samples per channel
+        self.notes: list[str] = []
         # Seconds, 0 if unknown: other formats state none, and ffprobe guesses.
-        self.promised = self.info.seconds if self._demuxer in ("mov", "matroska") else 0.0
+        self.promised = self.info.seconds if self._demuxer in _STATING else 0.0
 
     def block(self, samples: int) -> np.ndarray:
         """Return the next ``[n, C]`` float32 samples, ``n <= samples``; AudioError if the stream is damaged."""
@@ -74,9 +81,24 @@ class Source:
         size = 4 * self.info.channels
         data = process.stdout.read(samples * size)
         if len(data) < samples * size and process.wait():
-            raise AudioError(f"{self.info.path}: damaged, says ffmpeg ({first_line(self._errors)})")
+            why = first_line(self._errors)
+            index = int(self._container.sound["index"])
+            if not (self._is_strict and breaks_at_end(self.info.path, self._demuxer, index)):
+                raise AudioError(f"{self.info.path}: damaged, says ffmpeg ({why})")
+            self.notes.append(_CUT_OFF)
+            self._is_strict = False
+            self._skip_given()
+            return self.block(samples)
         whole = len(data) // size
+        self._given += whole
         return np.frombuffer(data, "<f4", whole * self.info.channels).reshape(whole, self.info.channels)
+
+    def _skip_given(self) -> None:
+        """Start once more, and leave out what was given: a decoder that stops at an error loses what it had ready."""
+        self.close()
+        left, self._given = self._given, 0
+        while left and len(block := self.block(min(left, _SKIPPED))):
+            left -= len(block)
 
     def close(self) -> None:
         if self._process is not None:
@@ -91,7 +113,7 @@ class Source:
             options += ["-af", "aresample=async=1"]
         source = input_options(self.info.path, self._demuxer)
         output = [*options, "-c:a", "pcm_f32le", "-f", "f32le", "pipe:1"]
-        strictness = [] if is_cut_off(self.info.path, self._demuxer) else ["-xerror"]
+        strictness = ["-xerror"] if self._is_strict else []
         command = ["ffmpeg", "-v", "error", "-nostdin", *strictness, *source, *output]
         # Errors go to a file: a pipe that nobody reads fills up, and the program waits.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115

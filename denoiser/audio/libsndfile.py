@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,8 @@ class Source(Sound):
     ``info`` holds the facts of its header, of which the length of some MP3s ``is_guessed``.
     """
 
+    notes: tuple[str, ...] = ()  # that come while it is read
+
     def __init__(self, path: Path, kind: str | None) -> None:
         found = chunks.survey(path) or chunks.Survey(0)
         # The place in a FLAC tells whether it is damaged or cut off.
@@ -113,6 +115,19 @@ class Source(Sound):
         super().close()
         if self._mended is not None:
             self._mended.close()
+
+
+def last_samples(path: Path, count: int) -> np.ndarray:
+    """Return the ``[n, C]`` samples of a FLAC that is cut off which come after the first ``count``."""
+    with Source(path, "flac") as source:
+        while count > 0:
+            count -= len(source.block(count))
+        # One by one, as those of the call that fails are lost.
+        samples = [np.empty((0, source.channels), np.float32)]
+        with suppress(*ERRORS):
+            while len(sample := source.block(1)):
+                samples.append(sample)
+    return np.concatenate(samples)
 
 
 def _notes(found: chunks.Survey, seconds: float) -> Iterator[str]:

@@ -22,6 +22,7 @@ _BEST_BIT_RATES = {"opus": 128_000, "aac": 192_000, "mp3": 192_000, "vorbis": 16
 _CODECS_OF_SNDFILE = ("VORBIS", "OPUS", "MPEG_LAYER_III")  # lossy ones
 _TEXTS = ("subrip", "ass", "ssa", "webvtt", "mov_text", "text")  # subtitles that can be rewritten
 _COVERS = ("mjpeg", "png")
+_JUMPING = ("mpegts", "mpeg", "ogg")  # formats in which times may begin anew
 
 
 class ContainerWriter:
@@ -40,6 +41,7 @@ class ContainerWriter:
         self._muxer = MUXERS[path.suffix.lower()]
         self._start = like.start
         self.notes: list[str] = []
+        self._clock: list[str] = []
         codec = self._codec(like)
         # AAC has one 5.1, and does not know the side from the back.
         mask = 0x3F if (codec, like.mask) == ("aac", 0x60F) else like.mask or 0
@@ -50,8 +52,12 @@ class ContainerWriter:
             self.notes.append(resampled("Opus", like.sample_rate, rate))
         if like.container is not None:
             self._inputs = input_options(like.container.path, like.container.demuxer)
+            if like.container.demuxer == "mpeg":
+                # A program stream has no time at some of its packets, and Matroska needs all.
+                self._inputs = ["-fflags", "+genpts", *self._inputs]
             self._options = self._from(like.container, codec)
             self._start += like.container.shift
+            self._clock = _clock(like.container)
             return
         if like.extras.names:
             self.notes.append(lost(like.extras.names, path.suffix))
@@ -67,7 +73,11 @@ class ContainerWriter:
         codec = str(like.container.sound["codec_name"])
         if self._muxer.holds(codec):
             return codec
-        self.notes.append(f"its sound becomes {self._muxer.usual}: {codec} cannot be written into {self._path.suffix}")
+        reason = f"cannot be written into {self._path.suffix}"
+        if self._muxer.name == "matroska":
+            # It holds any codec, of which some have no encoder.
+            reason = "is not encoded here"
+        self.notes.append(f"its sound becomes {self._muxer.usual}: {codec} {reason}")
         return self._muxer.usual
 
     def _from(self, source: Container, kept: str) -> list[str]:
@@ -122,6 +132,7 @@ class ContainerWriter:
             name = b"file:" + os.fsencode(self._partial.absolute())
             output: list[str | bytes] = ["-f", self._muxer.name, "-strict", "experimental", name]
             command: list[str | bytes] = ["ffmpeg", "-v", "error", "-y", *sound, *self._inputs, *self._options, *output]
+            command += self._clock
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self._errors)
             stack.callback(self._end)
             self._stack = stack.pop_all()
@@ -160,6 +171,16 @@ class ContainerWriter:
         self._process.kill()
         # Not communicate(), which would send the rest of a buffer.
         self._process.wait()
+
+
+def _clock(source: Container) -> list[str]:
+    """Return the options of an output to nowhere for the stream of a source that begins first."""
+    timed = [stream for stream in source.streams if "start_time" in stream]
+    if source.demuxer not in _JUMPING or not timed:
+        return []
+    # In these formats ffmpeg counts from the first stream that it uses, and the old sound is used by no other output.
+    first = min(timed, key=lambda stream: float(stream["start_time"]))
+    return ["-map", f"1:{first['index']}", "-c", "copy", "-f", "null", "-"]
 
 
 def _encoding(place: int, codec: str, bit_rate: int) -> list[str]:

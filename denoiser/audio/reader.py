@@ -58,6 +58,7 @@ class Reader:
             if not came or not is_cut:
                 raise self.failure from error
             self._is_at_end = True
+            blocks.append(libsndfile.last_samples(self.info.path, came))
         waveform = torch.from_numpy(np.concatenate(blocks).T.copy())
         if not peak(waveform) <= LARGEST:
             raise AudioError(f"{self.info.path}: holds NaN, infinite or absurd samples (over {LARGEST:g})")
@@ -69,7 +70,7 @@ class Reader:
         """Sentences on what is wrong with the file though it can be read; all of them once its end is reached."""
         missing = self._source.promised - self._done / self.info.sample_rate
         is_short = self._is_at_end and missing >= libsndfile.LEAST_MISSING
-        return [*self.info.notes, *([libsndfile.cut_off(missing)] if is_short else [])]
+        return [*self.info.notes, *([libsndfile.cut_off(missing)] if is_short else self._source.notes)]
 
     def rewind(self) -> None:
         if self._done:

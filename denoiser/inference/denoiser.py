@@ -101,7 +101,7 @@ class Denoiser(Estimator):
 
     def level(self, waveform: Waveform, sample_rate: int) -> Level:
         """Return the level of ``[..., N]``; given to :meth:`stream`, it makes the result that of :meth:`enhance`."""
-        rate = int(sample_rate)
+        rate = _whole(sample_rate)
         level_rate = self.at(rate).level_rate
         rows, _ = rows_of(waveform)
         seconds = rows.to(self.device).split(rate, dim=-1)
@@ -114,7 +114,7 @@ class Denoiser(Estimator):
         Leading dimensions (channels, batch) are independent signals, each with its own level. The range of int16
         and int32 is full scale. An offset (DC) is removed. DenoiserError for NaN or no samples.
         """
-        rate = int(sample_rate)
+        rate = _whole(sample_rate)
         rows, restore = rows_of(waveform)
         if not rows.numel():
             raise DenoiserError(f"cannot enhance a waveform of shape {list(waveform.shape)}: it holds no samples")
@@ -134,7 +134,7 @@ class Denoiser(Estimator):
         ``block_seconds`` are enhanced at once: fewer for a shorter delay, more for less work; by default 2 s. A causal
         network goes frame by frame, and they are those of resampling alone: 10 ms.
         """
-        return Stream(self, int(sample_rate), level, options, block_seconds)
+        return Stream(self, _whole(sample_rate), level, options, block_seconds)
 
     @torch.no_grad()
     def enhance_file(
@@ -167,3 +167,15 @@ class Denoiser(Estimator):
         with Reader(source, track) as reader:
             recording = Recording(self, reader, options or Options(), progress, blocks_at_once)
             return recording.enhance_into(target, loudness)
+
+
+def _whole(sample_rate: Any) -> int:
+    """Return a rate as other libraries give it, a float or an array of one, as an int; DenoiserError for no rate."""
+    try:
+        rate = float(sample_rate)
+    except (TypeError, ValueError, RuntimeError):
+        given = type(sample_rate).__name__
+        raise DenoiserError(f"sample_rate is a {given}: expected Hz, after the waveform") from None
+    if not rate.is_integer():
+        raise DenoiserError(f"sample_rate={rate:g}: expected a whole number of Hz")
+    return int(rate)

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +24,12 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
     """Return the jobs of a command.
 
     A file, or each file of a glob, becomes ``<name>_enhanced.<ext>`` in the current folder. A folder becomes
-    ``<folder>_enhanced/`` with the same tree and names inside. ``output`` names the file or folder instead; it is a
-    folder if it exists as one, ends in a slash, or has no extension. ``-`` is standard input or output; the
-    input ``-``, and any other pipe, goes to the output ``-`` by default.
+    ``<folder>_enhanced/`` with the same tree and names inside. Where a command skips what is done, so for all but one
+    named file, a format that cannot be written keeps its extension: talk.m4a becomes ``talk.m4a.wav``.
+
+    ``output`` names the file or folder instead; it is a folder if it exists as one, ends in a slash, or has no
+    extension. ``-`` is standard input or output; the input ``-``, and any other pipe, goes to the output ``-`` by
+    default.
 
     Results of an earlier run of the command are not inputs: files in the output folder of a folder, and files
     that are the target of another job. Raises AudioError where there is no input, or two jobs share a target.
@@ -52,19 +55,19 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
             raise AudioError(f"output={output}: one file for {count} results of {', '.join(found)}; give a folder")
         return [Job(found[sources[0]][0], target)]
 
-    inputs = {file for files in found.values() for file in files}
-    counts = Counter(file.with_suffix(audio.output_suffix(file)) for file in inputs)
+    is_alone = len(sources) == 1 and os.path.isfile(sources[0])
     jobs: list[Job] = []
     for source, files in found.items():
         folder, path = Path(output or ""), Path(source)
         if not path.is_dir():
-            jobs += [Job(file, folder / f"{file.stem}_enhanced{_suffix(file, counts)}") for file in files]
+            suffix = audio.output_suffix if is_alone else _full_suffix
+            jobs += [Job(file, folder / f"{file.stem}_enhanced{suffix(file)}") for file in files]
             continue
         if len(found) > 1 or not output:
             folder /= f"{path.resolve().name}_enhanced"
         for file in _without_outputs(path, files, folder):
-            name = file.relative_to(path).with_suffix(_suffix(file, counts))
-            jobs.append(Job(file, folder / name))
+            name = f"{file.stem}{_full_suffix(file)}"
+            jobs.append(Job(file, folder / file.relative_to(path).with_name(name)))
     jobs = list(dict.fromkeys(jobs))
 
     sources_of: dict[str, Path] = {}
@@ -108,9 +111,8 @@ def _without_outputs(source: Path, files: Sequence[Path], folder: Path) -> list[
     return inputs
 
 
-def _suffix(file: Path, counts: Mapping[Path, int]) -> str:
-    """Return the extension for the enhanced version: ``.m4a.wav`` for talk.m4a if there is a talk.wav as well."""
+def _full_suffix(file: Path) -> str:
+    """Return the extension for the enhanced version: ``.m4a.wav`` for talk.m4a."""
     suffix = audio.output_suffix(file)
-    if suffix != file.suffix and counts[file.with_suffix(suffix)] > 1:
-        return f"{file.suffix}{suffix}"
-    return suffix
+    # Without regard to other files: a talk.wav that comes later must not find its result there, made of talk.m4a.
+    return suffix if suffix == file.suffix else f"{file.suffix}{suffix}"

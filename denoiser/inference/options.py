@@ -1,6 +1,7 @@
 """Settings of the enhanced sound."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 from denoiser.errors import ConfigError
 from denoiser.spectral import MAX_SHIFTS
@@ -27,10 +28,11 @@ class Options:
     shifts: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dry <= 1:
-            raise ConfigError(f"dry={self.dry}: expected a share from 0 (enhanced only) to 1 (input only)")
-        if self.max_attenuation_db is not None and not self.max_attenuation_db >= 0:
-            raise ConfigError(f"max_attenuation_db={self.max_attenuation_db}: expected 0 dB or more, or null")
+        if not isinstance(self.dry, Real) or not 0 <= self.dry <= 1:
+            raise ConfigError(f"dry={self.dry!r}: expected a share from 0 (enhanced only) to 1 (input only)")
+        limit = self.max_attenuation_db
+        if limit is not None and not (isinstance(limit, Real) and limit >= 0):
+            raise ConfigError(f"max_attenuation_db={limit!r}: expected 0 dB or more, or null")
         if self.shifts is not None and (type(self.shifts) is not int or not 1 <= self.shifts <= MAX_SHIFTS):
             raise ConfigError(f"shifts={self.shifts}: expected a whole number from 1 to {MAX_SHIFTS}")
         if not isinstance(self.phase_iters, int) or not 0 <= self.phase_iters <= MAX_PHASE_ITERS:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from denoiser.audio import Info, Reader, Writer
-from denoiser.audio.formats import MUXERS
+from denoiser.audio.formats import FORMATS, MUXERS
 from denoiser.audio.loudness import Meter
 from denoiser.audio.muxer import ContainerWriter
 from denoiser.audio.reader import peak
@@ -125,7 +125,7 @@ class Recording:
         if target.suffix.lower() in MUXERS:
             return ContainerWriter(target, info)
         same_format = target.suffix.lower() == info.path.suffix.lower()
-        return Writer(
+        writer = Writer(
             target,
             info.sample_rate,
             info.channels,
@@ -136,6 +136,11 @@ class Recording:
             mask=info.mask,
             extras=info.extras,
         )
+        codec = info.container.sound["codec_name"] if info.container else ""
+        if same_format and codec == "flac" and FORMATS[target.suffix.lower()] == "OGG":
+            kept = f"flac cannot be written into {target.suffix}, and a .flac would keep all of it"
+            writer.notes.append(f"its sound becomes lossy: {kept}")
+        return writer
 
 
 class _ClippedError(Exception):

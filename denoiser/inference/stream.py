@@ -11,7 +11,7 @@ from torch import Tensor
 
 from denoiser.audio.blocks import RESAMPLING_SECONDS, Blocks, resampling
 from denoiser.audio.reader import peak
-from denoiser.errors import ConfigError, DenoiserError
+from denoiser.errors import ConfigError, DenoiserError, brief
 from denoiser.inference.estimator import Estimator
 from denoiser.inference.exported import ExportedFrames, ExportedStep, open_step
 from denoiser.inference.frames import FrameByFrame, Frames, ShiftedFrames
@@ -187,8 +187,11 @@ def rows_of(waveform: Waveform, is_checked: bool = False) -> tuple[Tensor, Calla
     if isinstance(waveform, Tensor):
         given: Tensor = waveform
     else:
-        # Copies if needed: torch takes no negative strides, as in x[::-1].
-        given = torch.as_tensor(np.asarray(waveform, order="C"))
+        try:
+            given = torch.as_tensor(_native(np.asarray(waveform)))
+        except (TypeError, ValueError) as error:
+            kind = type(waveform).__name__
+            raise DenoiserError(f"cannot enhance a {kind} ({brief(error)}); give a tensor or an array") from error
     if given.ndim == 0:
         raise DenoiserError("cannot enhance a single number; expected a waveform [..., samples]")
     looks_turned = given.ndim > 1 and given.shape[-2] >= FEWEST_FRAMES and given.shape[-2] > given.shape[-1] > 0
@@ -209,6 +212,13 @@ def rows_of(waveform: Waveform, is_checked: bool = False) -> tuple[Tensor, Calla
             # In float64, as float32 rounds the largest int32 up, and it would wrap around.
             result = (result.double() * full_scale).round().clamp(-full_scale, full_scale - 1)
         result = result.to(given.dtype)
-        return result if isinstance(waveform, Tensor) else result.numpy()
+        return result if isinstance(waveform, Tensor) else result.numpy().astype(np.asarray(waveform).dtype, copy=False)
 
     return rows, restore
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """Return an array that torch takes: of this machine's order of bytes, in order, and writable; a copy if needed."""
+    # No negative strides, as in x[::-1].
+    array = np.asarray(array, array.dtype.newbyteorder("="), order="C")
+    return array if array.flags.writeable else array.copy()

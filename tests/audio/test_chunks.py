@@ -134,6 +134,21 @@ def test_a_stream_that_was_cut_off_is_read_as_far_as_it_goes_with_a_line(tmp_pat
             audio.read(path)
 
 
+def test_a_flac_that_was_cut_off_gives_all_of_its_whole_frames(tmp_path):
+    path = tmp_path / "a.flac"
+    content = written(path, "FLAC")
+    whole = audio.read(path)[0]
+    os.truncate(path, len(content) * 58 // 100)
+    lengths = []
+    for first in (4096, 1000):
+        with audio.Reader(path) as reader:
+            # Frames of 4096 samples, of which the second time each call begins amid one.
+            sound = torch.cat([reader.read(first), reader.read(1 << 20)], dim=1)
+        assert torch.equal(sound, whole[:, : sound.shape[1]])
+        lengths.append(sound.shape[1])
+    assert lengths[0] == lengths[1]
+
+
 def test_a_flac_that_is_damaged_in_its_middle_is_an_error(tmp_path):
     path = tmp_path / "a.flac"
     content = written(path, "FLAC")

@@ -103,6 +103,14 @@ def test_a_damaged_container_is_refused_in_one_line(tmp_path, voice):
         assert "\n" not in str(error.value)
 
 
+def test_a_recording_without_its_index_is_said_to_be_unfinished(tmp_path, voice):
+    convert(voice, tmp_path / "a.m4a")
+    whole = (tmp_path / "a.m4a").read_bytes()
+    (tmp_path / "a.m4a").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(AudioError, match=r"a\.m4a: the recorder did not finish it.*untrunc"):
+        audio.read(tmp_path / "a.m4a")
+
+
 def test_a_container_that_was_cut_off_is_read_as_far_as_it_goes_and_says_so(tmp_path, voice):
     convert(voice, tmp_path / "a.m4a", "-movflags", "faststart")
     whole = (tmp_path / "a.m4a").read_bytes()
@@ -112,6 +120,32 @@ def test_a_container_that_was_cut_off_is_read_as_far_as_it_goes_and_says_so(tmp_
         assert 0.2 * length < reader.read(2 * length).shape[1] < 0.9 * length
         (note,) = reader.notes
     assert "cut off" in note
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("a.aac", "cut off: it ends amid"), ("a.ac3", "cut off: it ends amid"), ("a.wv", "promises")]
+)
+def test_a_stream_that_was_cut_off_is_read_as_far_as_it_goes_and_one_with_a_hole_is_refused(
+    tmp_path, voice, name, said
+):
+    path = tmp_path / name
+    convert(voice, path)
+    whole = path.read_bytes()
+    middle = len(whole) // 2 + 1
+    sound, _ = audio.read(path)
+    path.write_bytes(whole[:middle])
+    with audio.Reader(path) as reader:
+        # In pieces, as the decoder starts anew where it fails.
+        cut = torch.cat([reader.read(5_000) for _ in range(30)], dim=1)
+        (note,) = reader.notes
+    assert said in note
+    assert 0.2 * sound.shape[1] < cut.shape[1] < 0.7 * sound.shape[1]
+    # Up to the last packet.
+    same = cut.shape[1] - 6_000
+    assert torch.allclose(cut[:, :same], sound[:, :same], atol=1e-4)
+    path.write_bytes(whole[:middle] + b"noise" * 120 + whole[middle + 600 :])
+    with pytest.raises(AudioError, match="damaged"):
+        audio.read(path)
 
 
 @pytest.mark.usefixtures("voice")

@@ -61,7 +61,8 @@ def test_any_name_is_found_and_given_back(denoiser, checkpoint, here, capsys):
     os.chdir("in")
     infer("ckpt=my best (1), ${x}.ckpt", "output=../a (${b}) 'c'", "--", *NAMES)
     os.chdir("..")
-    expected = [f"{Path(name).stem}_enhanced{audio.output_suffix(name)}" for name in NAMES]
+    suffixes = {name: Path(name).suffix.removesuffix(audio.output_suffix(name)) for name in NAMES}
+    expected = [f"{Path(name).stem}_enhanced{suffixes[name]}{audio.output_suffix(name)}" for name in NAMES]
     assert files_in("a (${b}) 'c'") == sorted(expected)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(NAMES) + 1  # a line each, whatever is in the name

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from conftest import MODEL, checkpoint_of
-from denoiser import Denoiser
-from denoiser.errors import CheckpointError, DenoiserError
+from denoiser import Denoiser, Options
+from denoiser.errors import CheckpointError, ConfigError, DenoiserError
 from denoiser.spectral import Spectral
 from untrained import Answer, noisy_voice
 
@@ -31,6 +31,18 @@ def test_arrays_keep_their_type_and_scale(denoiser, dtype):
     backwards = denoiser.enhance(array[..., ::-1], 16_000.0)
     copied = denoiser.enhance(array[..., ::-1].copy(), 16_000)
     assert np.allclose(backwards / scale, copied / scale, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [">f4", ">i2"])
+def test_arrays_of_another_byte_order_and_those_that_are_read_only_are_enhanced(denoiser, dtype):
+    noisy = noisy_voice(0.2, 16_000).numpy() * (1 if dtype == ">f4" else 3_000)
+    array = noisy.astype(dtype)
+    array.setflags(write=False)
+    enhanced = denoiser.enhance(array, 16_000)
+    assert enhanced.dtype.str == dtype
+    native = array.astype(array.dtype.newbyteorder("="))
+    assert np.array_equal(enhanced, denoiser.enhance(native, 16_000))
 
 
 def test_full_scale_integers_do_not_wrap():
@@ -62,11 +74,30 @@ def test_threads_share_a_denoiser(denoiser):
         torch.tensor([0.0, float("nan")]),
         torch.zeros(9, dtype=torch.uint8),
         np.zeros((16_000, 2)),  # as soundfile reads stereo: 16000 signals of 2 samples otherwise
+        None,
     ],
 )
 def test_a_waveform_that_is_none_is_refused(denoiser, bad):
     with pytest.raises(DenoiserError, match="cannot enhance"):
         denoiser.enhance(bad, 16_000)
+
+
+@pytest.mark.parametrize("rate", [None, 44_100.7, float("nan"), torch.zeros(1, 100), "CD"])
+def test_a_sample_rate_that_is_no_whole_number_is_refused(denoiser, rate):
+    noisy = torch.zeros(1, 100)
+    for call in (denoiser.enhance, denoiser.level):
+        with pytest.raises(DenoiserError, match=r"sample_rate.* expected"):
+            call(noisy, rate)
+    with pytest.raises(DenoiserError, match=r"sample_rate.* expected"):
+        denoiser.stream(rate)
+
+
+@pytest.mark.parametrize(
+    "options", [{"dry": "0.5"}, {"dry": None}, {"max_attenuation_db": "6"}, {"max_attenuation_db": [6]}]
+)
+def test_options_that_are_no_numbers_are_refused(options):
+    with pytest.raises(ConfigError, match=f"{next(iter(options))}=.*expected"):
+        Options(**options)
 
 
 def test_a_checkpoint_is_all_that_is_needed(denoiser, checkpoint):

@@ -103,6 +103,41 @@ def test_a_sound_that_begins_first_is_not_moved(denoiser, here):
     assert audio.probe("a_enhanced.wav").frames == NOISY.shape[1]
 
 
+@pytest.mark.parametrize("target", ["clean.mkv", "clean.mp4"])
+def test_a_picture_that_begins_after_the_sound_of_a_broadcast_stays_as_late(denoiser, here, target):
+    audio.write("noisy.wav", NOISY, RATE)
+    picture = ["-itsoffset", 0.8, "-f", "lavfi", "-i", "testsrc=d=2:s=64x64:r=25"]
+    ffmpeg(*picture, "-i", "noisy.wav", "-c:v", "mpeg2video", "-c:a", "mp2", "a.ts")
+    denoiser.enhance_file("a.ts", target)
+    late = []
+    for name in ("a.ts", target):
+        starts = {stream["codec_type"]: float(stream["start_time"]) for stream in streams(name)["streams"]}
+        late.append(starts["video"] - starts["audio"])
+    assert late[0] > 0.7
+    assert late[1] == pytest.approx(late[0], abs=0.03)
+
+
+def test_a_program_stream_whose_packets_lack_times_becomes_matroska_and_a_codec_without_an_encoder_is_named(
+    denoiser, here
+):
+    audio.write("noisy.wav", NOISY, RATE)
+    picture = ["-f", "lavfi", "-i", "testsrc=d=2:s=64x64:r=25", "-i", "noisy.wav"]
+    ffmpeg(*picture, "-c:v", "mpeg2video", "-bf", 2, "-c:a", "mp2", "a.mpg")
+    denoiser.enhance_file("a.mpg", "clean.mkv")
+    assert len(streams("clean.mkv")["streams"]) == 2
+    ffmpeg("-i", "noisy.wav", "-c:a", "dca", "-strict", -2, "a.mka")
+    done = denoiser.enhance_file("a.mka", "clean.mka")
+    assert done.notes == ("its sound becomes flac: dts is not encoded here",)
+
+
+def test_flac_inside_of_ogg_becomes_lossy_with_a_line(denoiser, here):
+    audio.write("noisy.wav", NOISY, RATE)
+    ffmpeg("-i", "noisy.wav", "-c:a", "flac", "-f", "ogg", "a.oga")
+    (note,) = denoiser.enhance_file("a.oga", "clean.oga").notes
+    assert note.startswith("its sound becomes lossy: flac cannot be written into .oga")
+    assert denoiser.enhance_file("a.oga", "clean.flac").notes == ()
+
+
 def test_a_hole_in_the_sound_stays_a_hole(here):
     audio.write("noisy.wav", NOISY, RATE)
     late = ["-i", "noisy.wav", "-af", "asetpts='PTS+gte(T,1)*0.5/TB'", "-c:a", "pcm_s16le"]

@@ -28,8 +28,10 @@ def targets(*arguments) -> list[str]:
         (["in"], "out", ["out/a.wav", "out/deep/b.flac"]),
         (["in/*.wav"], None, ["a_enhanced.wav"]),
         (["takes", "c.mp3", "c.mp3"], "out", ["out/takes_enhanced/d.wav", "out/c_enhanced.mp3"]),
-        (["m4a"], "out", ["out/x.m4a.wav", "out/x.mp4.wav", "out/x.wav", "out/y.wav"]),
+        (["m4a"], "out", ["out/x.m4a.wav", "out/x.mp4.wav", "out/x.wav", "out/y.m4a.wav"]),
         (["m4a/x.m4a", "m4a/x.wav"], None, ["x_enhanced.m4a.wav", "x_enhanced.wav"]),
+        (["m4a/y*"], None, ["y_enhanced.m4a.wav"]),
+        (["m4a/y.m4a"], None, ["y_enhanced.wav"]),
     ],
 )
 def test_targets_follow_from_sources_and_output(here, sources, output, expected):
@@ -95,3 +97,11 @@ def test_a_job_is_done_if_its_target_is_no_older_than_its_source(here, age, done
     touch("a.wav", "out.wav")
     os.utime("out.wav", (0, os.stat("a.wav").st_mtime + age))
     assert is_done(Job(Path("a.wav"), Path("out.wav"))) == done
+
+
+def test_a_result_of_one_file_is_not_taken_for_that_of_another_which_comes_later(here):
+    touch("in/talk.m4a")
+    touch(*(str(job.target) for job in plan(["in"], "out")))
+    touch("in/talk.wav")
+    os.utime("in/talk.wav", (0, 0))
+    assert [(job.source.name, is_done(job)) for job in plan(["in"], "out")] == [("talk.m4a", True), ("talk.wav", False)]
