@@ -38,7 +38,7 @@ RENAMED = {
     "scheduler.name": "is no setting: choose by scheduler=NAME or scheduler._target_=",
 }
 # Groups that a run can do without, and those that it does without by default.
-OPTIONAL, EXTRA = ("logger", "scheduler"), ("experiment", "sweep", "debug")
+OPTIONAL, EXTRA = ("augment", "callbacks", "logger", "scheduler"), ("experiment", "sweep", "debug")
 
 
 @contextmanager

@@ -35,7 +35,7 @@ class Crops(Dataset[Batch]):
         offsets = np.array([rng.integers(last + 1) for rng, last in zip(generators, room, strict=True)])
         batch: Batch = {
             "level": torch.from_numpy(self.store.levels[rows])[:, None],
-            "bandwidth": torch.from_numpy(self.store.bandwidths[rows])[:, None].expand(-1, 2),
+            "bandwidth": torch.from_numpy(self.store.bandwidths[rows])[:, None].repeat(1, 2),
             "drawn": tuple(items[0]),
         }
         if self.read:

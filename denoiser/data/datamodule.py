@@ -70,7 +70,6 @@ class PairedData(LightningDataModule):
             raise ConfigError(f"data.device={self.device}: expected auto, cpu, gpu")
         self.root, self.cache = Path(self.root).expanduser(), Path(self.cache).expanduser()
         self.names: dict[str, list[str]] = {}  # of the utterances by split, after setup
-        self.left_out: set[str] = set()  # names that no split has, though older versions had them in one
         self.rule = ""
         self.resident: Resident | None = None
         self.sources: list[Store] = []  # of what training reads
@@ -136,17 +135,14 @@ class PairedData(LightningDataModule):
 
         Raises CorpusError where what is there cannot be read.
         """
-        kept: dict[str, list[str]] = {}
+        if not path.is_file():
+            return True
         try:
-            written = json.loads(path.read_text()) if path.is_file() else self.names
-            for part, names in self.names.items():
-                # Speech and noise may have names in common.
-                gone = self.left_out.difference(names)
-                kept[part] = [name for name in written.get(part, ()) if name not in gone]
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+            written = json.loads(path.read_text())
+            return all(written.get(part, []) == names for part, names in self.names.items())
+        except (OSError, ValueError, AttributeError) as error:
             remedy = "if the corpus is as it was, delete this file to resume without it"
             raise CorpusError(f"{path}: damaged ({brief(error)}); {remedy}") from error
-        return kept == self.names
 
     def describe(self) -> str:
         counts = ", ".join(f"{part} {len(names)}" for part, names in self.names.items())

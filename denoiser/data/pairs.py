@@ -80,7 +80,7 @@ def vctk_demand(root: Path) -> Folders:
 
 
 def folders(root: Path) -> Folders:
-    """Return the folders of each part under ``root``, as ``train/noisy`` or ``noisy/train``; case does not matter.
+    """Return the folders of each part under ``root``, as ``train/noisy`` or ``noisy/train``, or ``Train``.
 
     Training pairs may also lie in ``noisy/`` and ``clean/`` themselves, beside the folders of other parts. Raises
     CorpusError where a part has one side alone.

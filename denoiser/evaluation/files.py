@@ -18,9 +18,8 @@ from denoiser.audio.lag import LONGEST_LAG, advance, find_lag
 from denoiser.data.metadata import gather, read_logs
 from denoiser.errors import AudioError, ConfigError, DenoiserError
 from denoiser.evaluation import dnsmos, metrics, scoring, tables
-from denoiser.evaluation.page import write_page
+from denoiser.evaluation.page import Files, write_page
 from denoiser.evaluation.tables import Row
-from denoiser.inference.jobs import Job
 
 RATE = 16_000  # Hz; everything is resampled to it, so that files of any rates compare
 TOLERANCE = 0.1  # seconds that lengths may differ by; the longer is cut at its end
@@ -41,7 +40,7 @@ class Triple(NamedTuple):
 
 
 def evaluate(
-    gains: Mapping[Job, float],
+    gains: Mapping[Files, float],
     reference: Path | None = None,
     root: Path | None = None,
     page: bool = False,
@@ -61,7 +60,7 @@ def evaluate(
     if not gains:
         return 0
     folder = folder or folder_of(list(gains))
-    scores: dict[Job, Row] = {}
+    scores: dict[Files, Row] = {}
     problems: list[str] = []
     triples: list[Triple] = []
     names: Sequence[str] = NAMES
@@ -75,7 +74,7 @@ def evaluate(
     rows, unscored = score_files(triples, names=names, align=align) if triples else ([], [])
     problems += unscored
     if rows:
-        jobs = {triple.name: Job(triple.noisy, triple.enhanced) for triple in triples}
+        jobs = {triple.name: (triple.noisy, triple.enhanced) for triple in triples}
         scores = {jobs[row["name"]]: row for row in rows}
         lags = {row["name"]: row["lag_ms"] for row in rows if "lag_ms" in row}
         summary = tables.write_scores(rows, folder, aligned=align, lags_ms=lags)
@@ -103,12 +102,14 @@ def _lags(rows: Sequence[Row], align: bool) -> str:
     return f"{len(apart)} of {len(rows)} references are apart in time, by up to {lag}: {end}"
 
 
-def folder_of(jobs: Sequence[Job]) -> Path:
+def folder_of(jobs: Sequence[Files]) -> Path:
     """Return the folder that holds all outputs, relative to the working folder."""
     return Path(os.path.relpath(os.path.commonpath([target.parent.resolve() for _, target in jobs])))
 
 
-def match_references(jobs: Sequence[Job], reference: Path, root: Path | None = None) -> tuple[list[Triple], list[str]]:
+def match_references(
+    jobs: Sequence[Files], reference: Path, root: Path | None = None
+) -> tuple[list[Triple], list[str]]:
     """Find the reference of each (noisy, enhanced) pair of paths; neither has to exist yet.
 
     ``reference`` is the file of the only job, or a folder: there, a reference has the path of the noisy file relative
@@ -139,13 +140,13 @@ def match_references(jobs: Sequence[Job], reference: Path, root: Path | None = N
     return triples, problems
 
 
-def _paths(jobs: Sequence[Job], root: Path | None) -> list[Path]:
+def _paths(jobs: Sequence[Files], root: Path | None) -> list[Path]:
     """Return the path of each noisy file relative to ``root``, or else its name, without extension."""
     inside = [root if root and noisy.is_relative_to(root) else noisy.parent for noisy, _ in jobs]
     return [noisy.relative_to(folder).with_suffix("") for folder, (noisy, _) in zip(inside, jobs, strict=True)]
 
 
-def _names(jobs: Sequence[Job], root: Path | None) -> list[str]:
+def _names(jobs: Sequence[Files], root: Path | None) -> list[str]:
     """Return the paths of :func:`_paths`, or the whole ones if two of these are equal."""
     paths = _paths(jobs, root)
     return [path.as_posix() for path in (paths if len(set(paths)) == len(paths) else [noisy for noisy, _ in jobs])]

@@ -16,16 +16,16 @@ from denoiser.audio import mp3, probe
 from denoiser.evaluation import tables
 from denoiser.evaluation.metrics import METRICS
 from denoiser.filesystem import write_text
-from denoiser.inference.jobs import Job
 
+Files = tuple[Path, Path]  # a noisy one and its enhanced version
 EXCERPT = 30.0  # seconds of a file in its players and picture: half a megabyte of MP3
 LISTENED = 50  # files, the worst, that have players and a picture; the table has all
 
 
 def write_page(
     path: Path,
-    gains: Mapping[Job, float],
-    scores: Mapping[Job, tables.Row],
+    gains: Mapping[Files, float],
+    scores: Mapping[Files, tables.Row],
     settings: str = "",
     failures: Sequence[str] = (),
 ) -> None:
@@ -64,7 +64,7 @@ def render(path: Path, template: str, **values: Any) -> None:
     write_text(path, environment.get_template(template).render(**values))
 
 
-def _entry(job: Job, gain: float, scores: tables.Row, folder: Path) -> dict[str, Any]:
+def _entry(job: Files, gain: float, scores: tables.Row, folder: Path) -> dict[str, Any]:
     before, after, rate = figures.beginnings(*job, EXCERPT)
     powers = [max(float(w.square().mean()), 1e-12) if w.numel() else 1e-12 for w in (before, after)]
     removed = 10 * math.log10(powers[0] / powers[1])
@@ -81,7 +81,7 @@ def _entry(job: Job, gain: float, scores: tables.Row, folder: Path) -> dict[str,
     return {"job": job, "name": name, "cells": cells, "facts": facts, "link": link, "order": order}
 
 
-def _players_and_picture(job: Job) -> dict[str, Any]:
+def _players_and_picture(job: Files) -> dict[str, Any]:
     before, after, rate = figures.beginnings(*job, EXCERPT)
     waveforms = {"before": before, "after": after}
     picture = io.BytesIO()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedReader
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -41,9 +42,9 @@ class Outcome:
     failed: dict[Job, DenoiserError] = field(default_factory=dict)
 
     @property
-    def gains(self) -> dict[Job, float]:
+    def gains(self) -> dict[tuple[Path, Path], float]:
         """Gain of each job whose target exists; 1 where it was skipped."""
-        gains: dict[Job, float] = dict.fromkeys(self.skipped, 1.0)
+        gains: dict[tuple[Path, Path], float] = dict.fromkeys(self.skipped, 1.0)
         return gains | {job: enhanced.gain for job, enhanced in self.done.items()}
 
 

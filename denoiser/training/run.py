@@ -169,7 +169,7 @@ def _trainer(cfg: DictConfig, options: dict[str, Any], run: RunFolder) -> pl.Tra
     callbacks += [launch.DataWorkers(), Interruption(run), history.History()]
     trainer = build_trainer(run.path, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps)
     size, processes = cfg.data.batch_size, trainer.num_devices * trainer.num_nodes
-    # What is no number is refused by the class of the data.
+    # The class of the data refuses a batch size that is no number.
     if isinstance(size, int) and size < processes:
         raise ConfigError(f"data.batch_size={size}: expected at least one for each of {processes} processes")
     return trainer

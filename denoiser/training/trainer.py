@@ -14,6 +14,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from denoiser.devices import fastest_precision, trainer_devices
+from denoiser.distributed import say
 from denoiser.errors import CheckpointError, ConfigError
 from denoiser.filesystem import atomic_write
 from denoiser.training import launch
@@ -93,23 +94,23 @@ def batches_per_epoch(trainer: Trainer, data: Any) -> int:
 
 
 def check_validation(trainer: Trainer, batches: int) -> None:
-    """Raise ConfigError where no validation falls within the training; ``batches`` are those of an epoch.
+    """Raise ConfigError for an interval beyond the ``batches`` of an epoch; tell that no validation will come.
 
-    A run that is to have none, and a trial of a single batch, as of debug=fast, pass.
+    Nothing is told of a run that is to have none, nor of a trial of a single batch, as of debug=fast.
     """
     interval, every = trainer.val_check_interval, trainer.check_val_every_n_epoch
     if isinstance(interval, int) and every is not None and interval > batches:
         raise ConfigError(f"trainer.val_check_interval={interval}: an epoch has {batches} batches")
     limit = _total_batches(trainer, batches)
-    if trainer.limit_val_batches == 0 or limit <= 1 or not isinstance(interval, int | float):
+    waits = any(getattr(callback, "monitor", None) for callback in trainer.checkpoint_callbacks)
+    if not waits or trainer.limit_val_batches == 0 or limit <= 1 or not isinstance(interval, int | float):
         return
     within = interval if isinstance(interval, int) else max(1, int(batches * interval))
     first = within if every is None else (every - 1) * batches + within
     if first > limit:
-        setting = f"val_check_interval={interval}" if every is None else f"check_val_every_n_epoch={every}"
-        cure = f"trainer.check_val_every_n_epoch=null trainer.val_check_interval={limit}, in batches, or less"
         problem = f"the first validation is due after {first} batches, and the training ends after {limit}"
-        raise ConfigError(f"trainer.{setting}: {problem}; give {cure}; for none at all: trainer.limit_val_batches=0")
+        cure = f"trainer.check_val_every_n_epoch=null trainer.val_check_interval={limit}, in batches, or less"
+        say(f"warning: {problem}: there will be no best.ckpt; validated it is with {cure}")
 
 
 def _total_batches(trainer: Trainer, batches: int) -> float:

@@ -116,7 +116,7 @@ def test_noise_speed_changes_the_noise_alone_repeats_a_fast_one_and_turns_half_o
         assert torch.equal(same, clean)
         loudest = torch.fft.rfft(noise).abs().argmax(1) * RATE / N
         assert (loudest - 1000 * factor).abs().max() < 10
-        # Of a tone that grows louder, a part that grows softer runs backwards.
+        # The tone grows louder: a part that grows softer runs backwards.
         turn = noise[:, : N // turns]
         first, second = (power(half) for half in turn.tensor_split(2, dim=1))
         assert 2 < (first > second).sum() < 14

@@ -2,11 +2,14 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
+from torch import nn
 
 from conftest import SHARED, TINY, make_noise, make_voice, needs_recordings, run_command, train_here, write_vctk
 from denoiser import Denoiser
@@ -16,7 +19,7 @@ from denoiser.cli.train import NAMES
 from denoiser.errors import CheckpointError, CorpusError, DenoiserError
 from denoiser.evaluation.metrics import METRICS, si_sdr
 from denoiser.training import record
-from denoiser.training.callbacks import _averaged
+from denoiser.training.callbacks import FrozenNorms, _averaged
 from signals import doing
 
 
@@ -161,6 +164,28 @@ def mean_score(corpus: Path, denoiser: Denoiser) -> float:
     return sum(scores) / len(scores)
 
 
+def test_frozen_norms_hold_for_those_of_several_gpus_too():
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(nn.BatchNorm2d(3)))
+    FrozenNorms().on_train_batch_start(Trainer(logger=False), model.train(), None, 0)
+    assert not model[0].training
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["trainer.max_steps=4", "trainer.check_val_every_n_epoch=5"], "due after 5 batches, and .* ends after 4"),
+        (["trainer.max_epochs=2", "trainer.val_check_interval=10", "trainer.check_val_every_n_epoch=null"], "after 10"),
+        (["trainer.max_steps=3", "trainer.accumulate_grad_batches=3", "data.batch_size=1",
+          "trainer.check_val_every_n_epoch=2"], "due after 8 batches, and .* ends after 7"),
+    ],
+)  # fmt: skip
+def test_a_run_without_a_validation_says_so_before_it_trains(vctk, tmp_path, capsys, settings, said):
+    quick = ("test=false", "metrics=[si_sdr]", "callbacks.clips=null", "clips=0")
+    train_here(tmp_path, *options(vctk, *quick, *settings))
+    assert re.search(f"warning: the first validation is {said}.*no best.ckpt", capsys.readouterr().out)
+    assert not (tmp_path / "checkpoints/best.ckpt").exists()
+
+
 def test_frozen_norms_keep_their_statistics(vctk, tmp_path):
     quick = ("test=false", "trainer.max_epochs=1", "metrics=[si_sdr]", "callbacks.clips=null", "model.norm=batch")
     train_here(tmp_path, *options(vctk, *quick, "+callbacks.norms._target_=denoiser.training.callbacks.FrozenNorms"))
@@ -260,18 +285,6 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
         (["seed=-1"], "seed"),
         (["trainer.max_epochs=-1", "scheduler=cosine"], "needs the number of steps"),
         (["trainer.val_check_interval=500"], "val_check_interval"),
-        # Of a batch an epoch, and of four whose gradients are accumulated by threes.
-        (["trainer.max_steps=4", "trainer.check_val_every_n_epoch=5"], "=5: .*after 5 batches, .*ends after 4; give"),
-        (["trainer.max_epochs=9", "trainer.val_check_interval=10", "trainer.check_val_every_n_epoch=null"], "after 10"),
-        (
-            [
-                "trainer.max_steps=3",
-                "trainer.accumulate_grad_batches=3",
-                "data.batch_size=1",
-                "trainer.check_val_every_n_epoch=2",
-            ],
-            "after 8 batches, .*ends after 7",
-        ),
         (["data.cache=/proc/nowhere"], "cannot be written"),
         (["data.root=nowhere"], "not VCTK-DEMAND"),
         (["data.shuffle=off"], "expected true or false"),

@@ -153,7 +153,6 @@ class MixtureData(PairedData):
             if len(silent) == len(names):
                 raise CorpusError(f"data.{kind}: {found}")
             say(f"warning: data.{kind}: left out {found}")
-        self.left_out |= set(silent)
         return {row: name for row, name in names.items() if has_sound[row]}
 
     def _divide(self, kind: str, groups: Mapping[int, str], what: str, longest: float = math.inf) -> str:

@@ -186,9 +186,11 @@ def test_a_process_that_waited_and_one_that_comes_later_share_one_lock(fetch, ro
     root.mkdir()
     waiting = os.open(root / ".download.lock", os.O_RDWR | os.O_CREAT)
     fetch(part="test")
-    fcntl.flock(waiting, fcntl.LOCK_EX)
-    assert filesystem.lock(root / ".download.lock") is None
-    os.close(waiting)
+    try:
+        fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert filesystem.lock(root / ".download.lock") is None
+    finally:
+        os.close(waiting)
 
 
 # From the command line, and in training
