@@ -115,7 +115,7 @@ def test_a_validation_set_of_its_own_is_used_and_said(tmp_path):
     assert torch.allclose(noisy, audio.read(tmp_path / "valid/noisy/valid0.wav")[0], atol=2e-2)
 
 
-@pytest.mark.parametrize("written", [b'{"rule": "x", "train": ["a"', b"[]", b"\xff\xff", b'{"train": 1}'])
+@pytest.mark.parametrize("written", [b'{"rule": "x", "train": ["a"', b"[]", b"\xff\xff"])
 def test_a_damaged_split_is_one_line(vctk, tmp_path, written):
     data = make_data(vctk, tmp_path)
     (tmp_path / "split.json").write_bytes(written)
