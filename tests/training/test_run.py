@@ -174,7 +174,8 @@ def test_frozen_norms_hold_for_those_of_several_gpus_too():
     ("settings", "said"),
     [
         (["trainer.max_steps=4", "trainer.check_val_every_n_epoch=5"], "due after 5 batches, and .* ends after 4"),
-        (["trainer.max_epochs=2", "trainer.val_check_interval=10", "trainer.check_val_every_n_epoch=null"], "due after 10"),
+        (["trainer.max_epochs=2", "trainer.val_check_interval=10", "trainer.check_val_every_n_epoch=null"],
+         "due after 10 batches"),
         (["trainer.max_steps=3", "trainer.accumulate_grad_batches=3", "data.batch_size=1",
           "trainer.check_val_every_n_epoch=2"], "due after 8 batches, and .* ends after 7"),
     ],
