@@ -32,8 +32,8 @@ class PairedData(LightningDataModule):
     In training a batch is ``{"noisy": [B, F, T], "clean": [B, F, T], "bandwidth": [B]}``, of which the first two are a
     :class:`~denoiser.spectral.Spectrum`, and the last says up to how many Hz clean and noise are known.
     In validation and test it is one whole utterance as waveforms, ``{"noisy": [1, N], "clean": [1, N],
-    "level": [1, 1], "bandwidth": [1], "name": [str], "index": [1]}``. Every rank gets its
-    share of each batch, and of the utterances.
+    "level": [1, 1], "bandwidth": [1], "name": [str], "index": [1]}``. Every rank gets its share of each batch, and of
+    the utterances.
 
     ``spectral`` is shared with the network that is trained. The other arguments are settings, explained in
     ``conf/data/default.yaml`` and ``conf/data/vctk_demand.yaml``.

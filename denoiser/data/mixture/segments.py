@@ -46,7 +46,7 @@ class Collection:
         self.active_frames = np.flatnonzero(self.powers >= np.repeat(floor, np.diff(self.frames)))
 
     def has_sound(self) -> NDArray[np.bool_]:
-        """Return of each row whether it is long enough, and not silent throughout, for :class:`Segments` to take it."""
+        """Return True for each row that :class:`Segments` can take: long enough, and not silent throughout."""
         active = np.diff(np.searchsorted(self.active_frames, self.frames))
         return (active > 0) & (np.diff(self.frames) >= SHORTEST * FRAMES_PER_SECOND)
 
