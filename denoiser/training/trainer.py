@@ -110,7 +110,7 @@ def check_validation(trainer: Trainer, batches: int) -> None:
     if first > limit:
         problem = f"the first validation is due after {first} batches, and the training ends after {limit}"
         cure = f"trainer.check_val_every_n_epoch=null trainer.val_check_interval={limit}, in batches, or less"
-        say(f"warning: {problem}: there will be no best.ckpt; validated it is with {cure}")
+        say(f"warning: {problem}: there will be no best.ckpt; to validate before, give {cure}")
 
 
 def _total_batches(trainer: Trainer, batches: int) -> float:
