@@ -8,13 +8,13 @@ from importlib import import_module
 from denoiser import startup
 
 COMMANDS = {
-    "infer": "recordings without noise, as without a command",
-    "train": "a network or, with -m, many: a sweep",
+    "infer": "denoise recordings, as without a command",
+    "train": "train a network, or several with -m",
     "download": "fetch, verify and unpack the VCTK-DEMAND corpus",
-    "rank": "training runs against each other: tables and a page to listen to",
-    "export": "a network as an ONNX file, or the weights of a run alone",
-    "live": "the microphone without noise, at once",
-    "demo": "a page in the browser, on this machine alone",
+    "rank": "compare training runs: tables and a page to listen to",
+    "export": "write a network as an ONNX file, or the weights of a run alone",
+    "live": "denoise the sound of a microphone while it comes in",
+    "demo": "serve a page to denoise clips on, for a browser on this machine",
 }
 USAGE = """\
 denoiser RECORDING ...           writes RECORDING_enhanced into the current folder

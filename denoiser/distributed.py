@@ -82,7 +82,7 @@ def arguments(typed: Sequence[str]) -> list[str]:
     Raises ConfigError for a sweep under torchrun or srun.
     """
     if launcher() and not {"-m", "--multirun"}.isdisjoint(typed):
-        raise ConfigError(f"-m under {launcher()}: a sweep is started once, by python alone; it trains each run alone")
+        raise ConfigError(f"-m under {launcher()}: python alone starts a sweep, and each of its runs is one process")
     if not launcher() or rank() == 0:
         return list(typed)
     folder_is_given = any(argument.startswith("hydra.run.dir=") for argument in typed)

@@ -139,7 +139,7 @@ def check_shard(cfg: DictConfig) -> None:
     check_range(cfg, "shards", 1)
     shards = cfg.shards
     if shards > 1 and cfg.shard is None:
-        raise ConfigError(f"shards={shards}: which? shard=0 to {shards - 1}, or all: -m 'shard=range({shards})'")
+        raise ConfigError(f"shards={shards}: which part? shard=0 to {shards - 1}, or all: -m 'shard=range({shards})'")
     if shards == 1 and cfg.shard not in (None, 0):
         raise ConfigError(f"shard={cfg.shard}: of how many? Give it with shards=")
     check_range(cfg, "shard", 0, shards - 1)

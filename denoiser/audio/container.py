@@ -61,7 +61,7 @@ def examine(path: Path, demuxer: str, track: int | None) -> Container:
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
     except subprocess.TimeoutExpired as error:
-        raise AudioError(f"{path}: ffprobe does not get through it") from error
+        raise AudioError(f"{path}: ffprobe cannot read it") from error
     if b"moov atom not found" in done.stderr:
         lack = "the recorder did not finish it, and its index (moov) is missing"
         raise AudioError(f"{path}: {lack}; a repair tool such as untrunc may help")

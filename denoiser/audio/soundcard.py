@@ -65,7 +65,7 @@ def find(given: str, kind: str, found: Sequence[Device]) -> Device:
     fitting = [device for device in found if (device.inputs if kind == "input" else device.outputs)]
     if not fitting:
         raise DenoiserError(
-            f"no {kind} device: PortAudio finds none on this machine; on Linux, is the sound server up?"
+            f"no {kind} device: PortAudio finds none on this machine; on Linux, is the sound server running?"
         )
     if not given:
         default = portaudio().default.device[0 if kind == "input" else 1]

@@ -16,13 +16,13 @@ from denoiser.cli.arguments import key_values, whole
 from denoiser.errors import CheckpointError, DenoiserError
 
 HELP = """\
-A page to denoise clips on: python -m denoiser demo
+Serve a page to denoise clips on: python -m denoiser demo
 
   ckpt=    a checkpoint, the folder of a run, or a folder of runs: the page then offers the best checkpoint of each
            (the weights that come with the package)
   device=  auto, cpu, cuda, cuda:1 (auto)
   host=    the address to serve at (127.0.0.1: this machine alone)
-  port=    (7860)
+  port=    the port to serve at (7860)
   limit=   largest file taken, MB (500)
 
 Clips and results lie in a private folder of this machine, for an hour or until the page ends."""

@@ -11,8 +11,8 @@ from denoiser.errors import ConfigError
 HELP = f"""\
 Download, verify and unpack VCTK-DEMAND: python -m denoiser download root=FOLDER
 
-  root=           the folder for the corpus, made where there is none
-  speakers=       28 or 56: which training set (28)
+  root=           the folder for the corpus, created if needed
+  speakers=       28 or 56: the training set (28)
   part=           all, or test: the test set alone (all)
   url=            a mirror of {URL}
 
@@ -21,8 +21,8 @@ Download, verify and unpack VCTK-DEMAND: python -m denoiser download root=FOLDER
   56 speakers         10 GB              19 GB                 14 GB
   the test set       0.3 GB             0.6 GB                0.4 GB
 
-Interrupted, the same command continues where it was; on a complete corpus it does nothing. Each ZIP file is checked by
-its MD5 and deleted when it is unpacked; those that lie in root already are used, and stay. The corpus is by
+After an interruption the same command continues; if the corpus is complete it does nothing. Each ZIP file is checked by
+its MD5 and deleted when it is unpacked; ZIP files that are in root already are used and kept. The corpus is by
 C. Valentini-Botinhao, CC BY 4.0, doi 10.7488/ds/2117."""
 
 

@@ -13,11 +13,12 @@ from denoiser.inference.denoiser import Denoiser
 
 USAGE = """Export a model: python -m denoiser export ckpt=CHECKPOINT [out=FILE.onnx]
 
-  ckpt=  best, small or live, which come with the package, a checkpoint that training wrote, or the folder of its run
+  ckpt=  best, small or live, which come with the package; a checkpoint of a training, or the folder of its run
   out=   the ONNX file; by default <name of the checkpoint>.onnx in the current folder. A name that ends in .ckpt
          is written as a checkpoint of the weights alone, for inference and init_from=
-  rate=  Hz of the recordings that the ONNX file enhances: 16000, for a model of full band (the model's own)
-  half=  true: halve the size of such a checkpoint, with weights rounded to float16 (false)"""
+  rate=  sample rate of the recordings that the ONNX file is for, Hz: 16000, for best and others of 48 kHz with bands
+         (that of the model)
+  half=  true: round the weights of that checkpoint to float16, which halves its size (false)"""
 
 
 def main(arguments: Sequence[str]) -> None:

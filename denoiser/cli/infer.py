@@ -58,7 +58,7 @@ def run(cfg: DictConfig, in_multirun: bool = False) -> None:
     is_scored = bool(cfg.report or cfg.reference)
     piped = any(is_pipe(job.target) for job in all_jobs)
     if piped and (cfg.plot or is_scored or cfg.shards > 1):
-        raise ConfigError("output=-: carries the sound alone; plot, report, reference and shards want files")
+        raise ConfigError("output=-: carries the sound alone; plot, report, reference and shards need files")
     raw = Raw(cfg.format, cfg.rate, cfg.channels) if cfg.format else None
     if raw and (is_scored or any(Path(source).is_dir() for source in sources)):
         advice = "for named files or a pattern, 'FOLDER/*.raw', and no report or reference"
@@ -130,4 +130,4 @@ def _check(cfg: DictConfig) -> None:
         settings.require(cfg, "rate")
     elif cfg.rate or cfg.channels != 1:
         given = f"rate={cfg.rate} channels={cfg.channels}"
-        raise ConfigError(f"{given}: of headerless PCM alone; give format= too, as s16le")
+        raise ConfigError(f"{given}: only for headerless PCM; give format= too, such as format=s16le")

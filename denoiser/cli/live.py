@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from denoiser.audio.soundcard import Device, Duplex
     from denoiser.inference.live import Live
 
-USAGE = """Enhance what the microphone hears, at once: python -m denoiser live
+USAGE = """Enhance the sound of a microphone while it comes in: python -m denoiser live
 
-  ckpt=      live, which comes with the package; the checkpoint of a causal network (model=crn), or the folder of its
-             run (live)
-  list=      true: show the devices, and end (false)
-  input=     the microphone: its number, its name, or a part of that (the system's)
-  output=    the loudspeaker, likewise (the system's)
-  rate=      of both, Hz (that of the model)
-  block=     samples handed on at once, ms (10)
-  latency=   buffer of each device, ms; longer: fewer gaps on a busy machine (what PortAudio takes for safe)
+  ckpt=      live, which comes with the package; or a causal network of yours (trained with model=crn): its checkpoint,
+             or the folder of its run (live)
+  list=      true: only list the devices (false)
+  input=     the microphone: its number, its name, or a part of its name (the system's default)
+  output=    the loudspeaker, likewise (the system's default)
+  rate=      sample rate of both devices, Hz (that of the model)
+  block=     sound that is processed at once, ms (10)
+  latency=   buffer of each device, ms; a longer one makes fewer gaps on a busy machine (PortAudio's safe value)
   dry=       share of the input in the output, 0 to 1 (0)
-  max_attenuation_db=   limit on how far any bin is turned down, dB (no limit)
+  max_attenuation_db=   limit on how far any frequency is turned down, dB (no limit)
   shifts=    number of results that are averaged, each of frames that begin elsewhere, 1 to 16 (that of the model)
-  record=    a folder for what was heard and what was sent: TIME_noisy.flac and TIME_enhanced.flac (none)
+  record=    a folder in which the sound is kept: TIME_noisy.flac and TIME_enhanced.flac (none)
 
-The key b lets the noise pass, and stops it again; q or Ctrl-C ends. Loudspeakers beside a microphone howl: use
-headphones, or an output that other programs take for a microphone (docs/inference.md)."""
+The key b switches to the unchanged sound and back; q or Ctrl-C ends. Loudspeakers beside a microphone howl: use
+headphones, or an output that other programs use as a microphone (docs/inference.md)."""
 
 DEFAULTS = {
     "ckpt": "live", "list": "false", "input": "", "output": "", "rate": "", "block": "10", "latency": "", "dry": "0",
@@ -177,4 +177,4 @@ def _show(found: Sequence["Device"], default: Sequence[int]) -> None:
         marks = "".join(mark for mark, place in zip("io", default, strict=True) if place == device.number)
         channels = f"{device.inputs:3} in {device.outputs:3} out"
         print(f"{marks:2} {device.number:3}  {channels}  {device.rate:6} Hz  {shown(device.name)} ({device.system})")
-    print("i, o: input and output by default" if found else "no devices; on Linux, is the sound server up?")
+    print("i, o: input and output by default" if found else "no devices; on Linux, is the sound server running?")

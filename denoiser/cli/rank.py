@@ -9,14 +9,14 @@ from denoiser.cli.arguments import choice, key_values
 USAGE = """\
 Rank training runs: python -m denoiser rank runs=FOLDER[,FOLDER...]
 
-  runs=     folders in which runs are looked for, at any depth; a run left its run.json there
+  runs=     folders, searched at any depth for run.json
   out=      the folder for ranking.csv, ranking.md and ranking.html (the first of runs)
-  compare=  two configurations, A,B, to compare on the test files: places in the table, names or runs' folders
-            (the best by validation with each other)
-  base=     a configuration, named likewise: write only ablation.md, the gain of each change from it, into the folder
-            out, or as out if that ends in .md
+  compare=  two configurations, A,B, to compare on the test files: by their places in the table, their names or
+            the folders of their runs (the best by validation with each other)
+  base=     a configuration, given likewise: write only ablation.md, the gain of each change from it; out= may then be
+            a name that ends in .md
   page=     false: no ranking.html (true)
-  sounds=   false: the page without clips to listen to (true)"""
+  sounds=   false: no clips to listen to on the page (true)"""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -42,7 +42,7 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
     if pipes := [given for given in sources if is_pipe(given)]:
         kind = "standard input" if pipes[0] == "-" else "a pipe"
         if len(sources) > 1:
-            raise AudioError(f"input={pipes[0]}: {kind} must be the only input; run the others apart")
+            raise AudioError(f"input={pipes[0]}: {kind} must be the only input; use another command for the others")
         if output is not None and not to_file:
             raise AudioError(f"output={output}: {kind} has no name to keep; name a file, as in clean.wav")
         return [Job(STDIN if pipes[0] == "-" else Path(pipes[0]), target)]
@@ -74,7 +74,7 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
     for job in jobs:
         other = sources_of.setdefault(os.path.abspath(job.target), job.source)
         if other != job.source:
-            raise AudioError(f"{other} and {job.source} would both become {job.target}; run them apart")
+            raise AudioError(f"{other} and {job.source} would both become {job.target}; use two commands")
     # A job whose source is the target of another job is left out.
     return [job for job in jobs if sources_of.get(os.path.abspath(job.source), job.source) == job.source]
 
@@ -89,7 +89,7 @@ def left_aside(sources: Sequence[str], jobs: Sequence[Job]) -> str:
     kinds = Counter(file.suffix.lower() or "no extension" for file in others).most_common()
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds[:MOST_KINDS])
     rest = ", ..." if len(kinds) > MOST_KINDS else ""
-    return f"{len(others)} files left aside, as their extension is of no sound: {listed}{rest}"
+    return f"{len(others)} files left aside, as they have no extension of a sound format: {listed}{rest}"
 
 
 def is_done(job: Job) -> bool:

@@ -33,7 +33,7 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
     """
     with filesystem.locked(folder / LOCK) as free:
         if not free:
-            print(f"{folder.name}: another process is at it")
+            print(f"{folder.name}: another process works on it")
             return None
         before: dict[str, Any] = {}
         with suppress(DenoiserError):
@@ -48,7 +48,7 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
             return value
         if changes or status == "diverged":
             kept = _set_aside(folder)
-            print(f"{folder.name}: run anew, the old one is in {kept}: {', '.join(changes) or before['reason']}")
+            print(f"{folder.name}: run anew, the old run is in {kept}: {', '.join(changes) or before['reason']}")
         elif (folder / CHECKPOINTS / "last.ckpt").is_file():
             print(f"{folder.name}: goes on from its last checkpoint")
             cfg.ckpt_path = "last"
@@ -62,7 +62,7 @@ def _trained(cfg: DictConfig, folder: Path) -> float | None:
             value = train(cfg, folder, locked=True)
         else:
             # Several runs at once would mix their lines on one terminal.
-            print(f"{folder.name}: started, what it says is in {folder / LOG}", flush=True)
+            print(f"{folder.name}: started; its messages go to {folder / LOG}", flush=True)
             with open(folder / LOG, "a", encoding="utf-8", errors="backslashreplace") as log, redirect_stdout(log):
                 value = train(cfg, folder, locked=True)
     except PrunedError as error:

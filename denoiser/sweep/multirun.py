@@ -44,7 +44,7 @@ class Sweep(Callback):
                 with filesystem.locked(self.folder / LOCK) as alone:
                     study.resume(config, alone)
                 self.lock = filesystem.lock(self.folder / LOCK, shared=True, wait=True)
-        print(f"sweep folder: {os.path.relpath(self.folder)}; the same command goes on here, with new_sweep=true anew")
+        print(f"sweep folder: {os.path.relpath(self.folder)}; the same command continues it; new_sweep=true: anew")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         if self.lock is not None:

@@ -43,7 +43,7 @@ def build_loss(settings: Mapping[str, Any], head: Head) -> nn.Module:
         raise ConfigError(f"loss._target_={settings['_target_']}: expected a torch module")
     if head.estimates_phase and not sees_phase(loss):
         advice = "choose loss=compressed, si_sdr, sum or perceptual, or model/head=mask"
-        raise ConfigError(f"this model/head estimates the phase, and this loss sees magnitudes alone; {advice}")
+        raise ConfigError(f"this model/head estimates the phase, and this loss compares magnitudes only; {advice}")
     return loss
 
 

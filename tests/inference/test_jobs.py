@@ -87,7 +87,7 @@ def test_linked_folders_are_inputs_and_the_outputs_among_them_are_not(here):
 
 def test_files_left_aside_in_a_folder_are_counted_by_their_extension(here):
     touch("in/a.wav", "in/notes.txt", "in/deep/b.TXT", "in/deep/cover.jpg", "in/README", "in/.hidden", "in/code.ts")
-    line = "5 files left aside, as their extension is of no sound: 2 .txt, "
+    line = "5 files left aside, as they have no extension of a sound format: 2 .txt, "
     assert left_aside(["in"], plan(["in"])).startswith(line)
     assert left_aside(["in/a.wav"], plan(["in/a.wav"])) == ""
 

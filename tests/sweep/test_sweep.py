@@ -122,7 +122,7 @@ def test_a_run_of_a_sweep_is_skipped_resumed_or_begun_anew(corpus, tmp_path, cap
     assert "a: diverged: the loss" in said.err
     with filesystem.locked(tmp_path / "sweep/a/.lock"):
         value, said, _ = run("test=false")
-    assert (value, said.out) == (None, "a: another process is at it\n")
+    assert (value, said.out) == (None, "a: another process works on it\n")
 
 
 def multirun(monkeypatch, cwd: Path, *arguments: str, command: Callable = train.run, config: str = "train") -> int:
@@ -263,7 +263,7 @@ def test_an_archive_in_shards_gives_the_same_files_as_in_one(checkpoint, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["shards=3"], r"shards=3: which\? shard=0 to 2, or all: -m 'shard=range\(3\)'"),
+        (["shards=3"], r"shards=3: which part\? shard=0 to 2, or all: -m 'shard=range\(3\)'"),
         (["shards=3", "shard=3"], "shard=3: expected a number from 0 to 2"),
         (["shard=1"], "shard=1: of how many"),
         (["shards=0"], "shards=0: expected 1 or more"),
