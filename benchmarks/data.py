@@ -61,7 +61,7 @@ DISTINCT = 24  # pairs of the large corpus that differ; the others are links to 
 
 
 def write_corpus(root: Path, count: int, rate: int, seconds: float, distinct: int | None = None) -> Path:
-    """``count`` pairs of noise, 16 bit, of ``seconds`` on average; beyond ``distinct`` further names of the first."""
+    """Write ``count`` pairs of noise, 16 bit, of ``seconds`` on average; beyond ``distinct``, links to them."""
     rng = np.random.default_rng(0)
     sound = torch.from_numpy(0.05 * rng.standard_normal((2, 30 * rate))).float()
     for index in range(min(count, distinct or count)):
@@ -138,7 +138,7 @@ def synchronise() -> None:
 
 
 def loading(data: PairedData, seconds: float) -> list[list[str]]:
-    """A row for each way: who, what is done, workers, audio-seconds per second, times the first."""
+    """Return a row for each way: who, what is done, workers, audio-seconds per second, times the first."""
 
     def common(transform: bool) -> Iterator[Any]:
         return iter(DataLoader(Common(data, transform), BATCH, shuffle=True, drop_last=True, num_workers=WORKERS))
@@ -168,7 +168,7 @@ def loading(data: PairedData, seconds: float) -> list[list[str]]:
     for who, _, batches in ways:
         data.resident = Resident([data.store], torch.device("cuda")) if batches is on_gpu else None
         data.spectral.to("cuda" if batches is on_gpu else "cpu")
-        # What workers have ready when the first batch arrives is not counted.
+        # Batches that workers have ready when the first one arrives are not counted.
         speeds.append(speed(batches, seconds, skip=3 * WORKERS if who == "common" else 0))
     data.resident = None
     data.spectral.cpu()
@@ -192,7 +192,7 @@ class Clock(Callback):
 
 
 def fit(data: PairedData, steps: int, constant: dict[str, Tensor] | None = None) -> tuple[float, str]:
-    """Seconds per step of unet10, through the loop that train.py uses, and on what it ran."""
+    """Return the seconds per step of unet10, through the loop that train.py uses, and the place that it ran on."""
     clock = Clock()
     fitting = build_trainer(
         Path(tempfile.gettempdir()), max_steps=steps + 2, max_epochs=-1, gradient_clip_val=0.02, callbacks=[clock],
@@ -211,7 +211,7 @@ def fit(data: PairedData, steps: int, constant: dict[str, Tensor] | None = None)
 
 
 def training(data: PairedData, steps: int, rounds: int) -> tuple[list[list[str]], str]:
-    """Rows of real and constant batches, in turns; and what it ran on."""
+    """Return rows of real and constant batches, in turns, and the place that they ran on."""
     batch = data.patches(data.waveforms(next(iter(data.train_dataloader()))))
     times: dict[str, list[float]] = {"one batch, always the same": [], "the corpus": []}
     for _ in range(rounds):

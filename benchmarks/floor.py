@@ -46,7 +46,7 @@ def seconds(work: Callable[[], object], rounds: int) -> float:
 
 
 def traffic(net: nn.Module, x: Tensor) -> tuple[int, int]:
-    """Multiplications, and values in and out of the convolutions, of one pass over ``x``."""
+    """Count the multiplications, and the values in and out of the convolutions, of one pass over ``x``."""
     macs, values, handles = 0, 0, []
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -47,7 +47,7 @@ def write_checkpoint(path: Path) -> None:
 
 
 def anonymous(process: int) -> float:
-    """MB of a process that no file stands behind."""
+    """Return the MB of a process that no file stands behind."""
     for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
         if line.startswith("Anonymous:"):
             return int(line.split()[1]) / 1024

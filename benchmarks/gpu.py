@@ -33,7 +33,7 @@ GOAL = 600  # seconds, of 100 epochs of 9.4 hours
 
 
 def expected(hours: float) -> str:
-    """By unet10's counts alone."""
+    """Return the table that follows from unet10's counts alone."""
     denoiser = Denoiser.build({"name": "unet"}, {"peak": 5.0})
     with torch.inference_mode():
         macs, values = traffic(denoiser.net, torch.zeros(1, 1, denoiser.spectral.bins, FRAMES))
@@ -49,7 +49,7 @@ def expected(hours: float) -> str:
 
 @contextmanager
 def watched() -> Iterator[list[float]]:
-    """Percent of the time that a kernel runs, asked of the driver ten times a second; the upper half is of training."""
+    """Return percents of the time that a kernel runs, by the driver ten times a second; the upper half is of training."""
     busy: list[float] = []
     query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
     ended = threading.Event()

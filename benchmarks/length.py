@@ -28,7 +28,7 @@ from denoiser.spectral import Spectral
 
 
 def anonymous() -> float:
-    """MB of this process that no file stands behind."""
+    """Return the MB of this process that no file stands behind."""
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
         if line.startswith("Anonymous:"):
             return int(line.split()[1]) / 1024

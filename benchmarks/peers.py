@@ -27,7 +27,7 @@ BATCH, SECONDS = 16, 2
 
 
 def spectral_mask() -> "tuple[nn.Module, Callable[[Tensor], Tensor]]":
-    """SpeechBrain's recurrent mask on magnitudes, and it between an STFT and its inverse."""
+    """Return SpeechBrain's recurrent mask on magnitudes, alone and between an STFT and its inverse."""
     import torch
     from speechbrain.lobes.models.MetricGAN import EnhancementGenerator
 
@@ -43,7 +43,7 @@ def spectral_mask() -> "tuple[nn.Module, Callable[[Tensor], Tensor]]":
 
 
 def network(name: str) -> "tuple[nn.Module, Callable[[Tensor], Tensor]]":
-    """A network, and what it makes of ``[B, 1, N]``: the same shape."""
+    """Return a network, and its result for ``[B, 1, N]``, of the same shape."""
     if name == "spectral mask":
         return spectral_mask()
     net = waveform_network(name)

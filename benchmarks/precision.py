@@ -64,7 +64,7 @@ def train(data: SyntheticData, denoiser: Denoiser, steps: int, fast: bool) -> fl
 
 @torch.no_grad()
 def validate(data: SyntheticData, denoiser: Denoiser) -> tuple[float, float]:
-    """Validation loss and SI-SDR in dB, both by the float32 network, as inference runs it."""
+    """Return validation loss and SI-SDR in dB, both by the float32 network, as inference runs it."""
     denoiser.eval()
     loss, values, scores = losses.Huber(), [], []
     for batch in data.val_dataloader():

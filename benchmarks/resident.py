@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def watched(found: dict[str, float]) -> Iterator[None]:
-    """Adds this process's peak of resident memory and, looked at every 20 ms, of its private part: what is not read
+    """Add this process's peak of resident memory and, looked at every 20 ms, of its private part: what is not read
     from files, as libraries are, which programs share. In MB; ``ru_maxrss`` has in it what the parent held."""
     status, done = Path("/proc/self/status"), threading.Event()
 

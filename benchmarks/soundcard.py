@@ -24,7 +24,7 @@ RATE = 48_000
 SECONDS = 5  # of each minute
 LONGEST = RATE  # samples, of a delay
 REMAPPED = "channel_map=mono channels=1 remix=no"
-# What is played into "voice" and what live plays into "clean" are channels of one sink, so that one recording has both.
+# The sinks "voice" and "clean", which live plays into, are channels of one sink, so that one recording has both.
 SINKS = f"""
 load-module module-native-protocol-unix
 load-module module-null-sink sink_name=bus rate={RATE} channels=2 channel_map=front-left,rear-center

@@ -91,7 +91,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_corpus(root: Path) -> Path:
-    """An hour of noise as pairs at 16 kHz, split by name."""
+    """Write an hour of noise as pairs at 16 kHz, split by name."""
     import numpy as np
     import soundfile
 
@@ -243,7 +243,7 @@ def inference(rounds: int, minutes: float, hours: float) -> str:
 
 
 def start(rounds: int) -> str:
-    """From the command to the file, and where the time goes."""
+    """Measure the time from the command to the file, and its parts."""
     with tempfile.TemporaryDirectory(dir=ROOT) as folder:
         source, target = Path(folder) / "in.wav", Path(folder) / "out.wav"
         write_noise(source, 5)
@@ -261,7 +261,7 @@ def start(rounds: int) -> str:
 
 
 def growth(rounds: int) -> str:
-    """Seconds over length, files and files at once; audio-seconds per second over batch, depth and workers."""
+    """Measure seconds over length, files and files at once; audio-seconds per second over batch, depth and workers."""
     with tempfile.TemporaryDirectory(dir=ROOT) as name:
         folder = Path(name)
         return "\n".join([over_length(folder, rounds), over_files(folder, rounds), over_training(folder, rounds)])
@@ -281,7 +281,7 @@ def over_length(folder: Path, rounds: int) -> str:
 
 
 def over_files(folder: Path, rounds: int) -> str:
-    """A folder through infer.py: 10 s each, its own start included."""
+    """Measure a folder through infer.py: 10 s each, its own start included."""
     rows = []
     for count, jobs in ((1, 1), (30, 1), (120, 1), (120, 2)):
         source = folder / f"files{count}"

@@ -14,7 +14,7 @@ TRANSFORMS = {kind.lower(): getattr(transforms, kind) for kind in KINDS}
 
 
 def make_batch(rows: int = 6) -> dict[str, torch.Tensor]:
-    """Voices at several SNRs and levels, of 16 bit as in a store; the whole utterance is the crop."""
+    """Return voices at several SNRs and levels, of 16 bit as in a store; the whole utterance is the crop."""
     gains = torch.linspace(0.1, 1, rows)[:, None]
     clean = torch.cat([make_voice(N / RATE, RATE, i) for i in range(rows)]) * gains
     noise = torch.cat([make_noise(N / RATE, RATE, i) for i in range(rows)]) * gains

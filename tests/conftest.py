@@ -44,7 +44,7 @@ def recording(name: str) -> torch.Tensor:
 
 
 def make_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
-    """``[1, N]``: a harmonic tone of gliding pitch in syllables, with pauses, peak 0.5."""
+    """Return ``[1, N]``: a harmonic tone of gliding pitch in syllables, with pauses, peak 0.5."""
     rng = np.random.default_rng(seed)
     time = np.arange(round(seconds * rate)) / rate
     pitch = rng.uniform(90, 220) * (1 + 0.1 * np.sin(2 * np.pi * rng.uniform(0.5, 1.5) * time))
@@ -56,7 +56,7 @@ def make_voice(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
 
 
 def make_noise(seconds: float, rate: int, seed: int = 0) -> torch.Tensor:
-    """``[1, N]``: Gaussian noise, smoothed, RMS 0.1."""
+    """Return ``[1, N]``: Gaussian noise, smoothed, RMS 0.1."""
     rng = np.random.default_rng([seed, 1])
     noise = rng.standard_normal(round(seconds * rate) + 3)
     noise = np.convolve(noise, np.ones(4) / 2, mode="valid")
@@ -87,7 +87,7 @@ def write_pair(noisy: Path, clean: Path, seconds: float, rate: int, seed: int) -
 
 
 def write_vctk(root: Path, *, train: int = 8, test: int = 2, rate: int = 48_000, seconds: float = 1.0) -> Path:
-    """A corpus in the VCTK-DEMAND layout: speakers p225, p226, p287, p288 in training, p232 and p257 in the test.
+    """Write a corpus in the VCTK-DEMAND layout: speakers p225, p226, p287, p288 in training, p232 and p257 in the test.
 
     The log knows the test files' noise types, and one line that it should not hold.
     """
@@ -109,7 +109,7 @@ def vctk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def composed(*overrides: str, config: str = "train") -> DictConfig:
-    """The configuration a command line gives, without running it."""
+    """Return the configuration of a command line, without running it."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose(config, ["hydra.runtime.output_dir=runs/x", *overrides], return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)  # what the interpolations of the run's name look up
@@ -119,18 +119,18 @@ def composed(*overrides: str, config: str = "train") -> DictConfig:
 
 
 def make_loss(name: str) -> torch.nn.Module:
-    """The loss that ``loss=name`` chooses."""
+    """Return the loss that ``loss=name`` chooses."""
     return instantiate(OmegaConf.load(ROOT / f"conf/loss/{name}.yaml"), _convert_="all")
 
 
 def make_module(**more: Any) -> DenoisingModule:
-    """The module of a tiny U-Net under the seed's loss and optimizer."""
+    """Return the module of a tiny U-Net with the default loss and optimizer."""
     denoiser = Denoiser.build({"name": "unet", "depth": 2, "width": 4}, {})
     return DenoisingModule(denoiser, losses.Huber(), partial(torch.optim.Adam, lr=1e-3), **more)
 
 
 def train_here(folder: Path, *overrides: str) -> float | None:
-    """What train.py does after composing, in this process; a run in ``folder``."""
+    """Do what train.py does after composing, in this process; a run in ``folder``."""
     from denoiser.training.run import train
 
     return train(composed(*overrides), folder)
@@ -177,7 +177,7 @@ NAMES = [
 
 
 def unbounded(net: torch.nn.Module, peak: float = 5.0) -> Denoiser:
-    """A denoiser whose network says the scaled noise itself, without the tanh."""
+    """Return a denoiser whose network gives the scaled noise itself, without the tanh."""
     head = heads.build("noise")
     head.activation = torch.nn.Identity()
     return Denoiser(net, Spectral(peak=peak), head=head).eval()

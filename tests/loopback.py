@@ -91,12 +91,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def zipped(entries: dict[str, bytes]) -> bytes:
-    """A ZIP archive of these files."""
+    """Return a ZIP archive of these files."""
     return archive_of(entries.items(), zipfile.ZIP_DEFLATED)
 
 
 def archive_of(parts: Iterable[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> bytes:
-    """A ZIP archive of names, which may come twice, and contents."""
+    """Return a ZIP archive of names, which may come twice, and contents."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in parts:

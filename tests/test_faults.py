@@ -175,7 +175,7 @@ def test_a_corpus_that_vanishes_costs_nothing_that_was_trained(root, my_root, tm
     gone = doing(lambda: shutil.rmtree(my_root), monkeypatch)
     with pytest.raises(CorpusError, match=r"gone or damaged.*the next start prepares it anew"):
         train_here(tmp_path / "run", *options(my_root, gone, "test=true"))
-    # What is mapped stays; the test set had not been opened.
+    # Mapped memory stays; the test set had not been opened.
     assert epoch(tmp_path / "run") == 2
     assert record.read(tmp_path / "run")["status"] == "failed"
     with pytest.raises(CorpusError, match="corpus"):

@@ -56,7 +56,7 @@ def test_recordings_come_out_better_and_clean_ones_stay_clean(shipped):
         noisy = clean + noise_5_db_below
         before = metrics.score(clean[0], noisy[0], RATE)
         after = metrics.score(clean[0], shipped.enhance(noisy, RATE)[0], RATE)
-        # What live hears first, it does not know yet.
+        # The first sounds are new to live.
         pesq, stoi, si_sdr, untouched = (0.2, 0.02, 0.3, 4.0) if shipped.causal else (0.3, 0.05, 5, 4.2)
         assert after["pesq"] - before["pesq"] > pesq
         assert after["stoi"] - before["stoi"] > stoi

@@ -31,7 +31,7 @@ class Answer(torch.nn.Module):
 
 
 def noisy_voice(seconds: float, rate: int, seed: int = 0, channels: int = 1) -> torch.Tensor:
-    """``[C, N]``, each channel another voice in other noise."""
+    """Return ``[C, N]``, each channel another voice in other noise."""
     seeds = range(seed, seed + channels)
     return torch.cat([make_voice(seconds, rate, seed) + make_noise(seconds, rate, seed) for seed in seeds])
 

@@ -30,7 +30,7 @@ def train(*arguments: str) -> list[str]:
 
 
 def read(override: str) -> object:
-    """What becomes of an override: Hydra's parser, then OmegaConf's interpolation."""
+    """Return the value of an override, by Hydra's parser and OmegaConf's interpolation."""
     parsed = OverridesParser.create().parse_override(override)
     return OmegaConf.to_container(OmegaConf.create({"value": parsed.value()}), resolve=True)["value"]
 
@@ -113,7 +113,7 @@ def test_null_lists_and_sweeps_keep_their_meaning_where_there_is_no_such_file(he
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
-    # What is not there lies within what was given.
+    # A setting that is not there is looked for below the given one.
     result = run_command("train.py", "data.root=corpus", "loss.terms={mse: {weight: 1}}", "loss=sum", cwd=tmp_path)
     assert result.returncode == 2
     assert re.fullmatch(r"error: .*loss\.terms\.mse: no such setting.*\n", result.stderr)

@@ -37,7 +37,7 @@ if not list(Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so")):
 needs_server = pytest.mark.skipif(bool(LACKING), reason=f"no sound server: {', '.join(LACKING)} missing")
 
 RATE = 48_000
-# What is played into "voice" and what live plays into "clean" are channels of one sink, so that one recording has both.
+# The sinks "voice" and "clean", which live plays into, are channels of one sink, so that one recording has both.
 REMAPPED = "channel_map=mono channels=1 remix=no"
 SINKS = f"""
 load-module module-native-protocol-unix

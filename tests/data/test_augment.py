@@ -15,7 +15,7 @@ from denoiser.training.components import build_augment
 
 
 def configured(option: str, *overrides: str) -> Augment:
-    """The augmentation of a yaml file."""
+    """Return the augmentation of a yaml file."""
     cfg = composed(f"augment={option}", *overrides)
     return build_augment(OmegaConf.to_container(cfg.augment, resolve=True))
 

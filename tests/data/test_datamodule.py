@@ -19,7 +19,7 @@ def make_data(root, tmp_path, **options) -> PairedData:
 
 
 def waveforms(data: PairedData, *epochs: int, context: str | None = None) -> list[torch.Tensor]:
-    """The batches of these epochs, ``[2, B, N]``: noisy and clean."""
+    """Return the batches of these epochs, ``[2, B, N]``: noisy and clean."""
     loader, batches = data.train_dataloader(), []
     loader.multiprocessing_context = context
     for epoch in epochs:

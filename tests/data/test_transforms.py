@@ -11,7 +11,7 @@ from denoiser.spectral import Spectral
 
 
 def split(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Noise, clean and level."""
+    """Return noise, clean and level."""
     return batch["noisy"] - batch["clean"], batch["clean"], batch["level"]
 
 
@@ -160,7 +160,7 @@ def test_snr_and_gain_move_by_what_was_asked(name, arguments, lowest, highest):
 
 
 def responses(name: str, rows: int = 16, **arguments) -> torch.Tensor:
-    """Impulse responses ``[B, N]`` of a filter, the same for noise and clean, centred."""
+    """Return impulse responses ``[B, N]`` of a filter, the same for noise and clean, centred."""
     impulse = torch.zeros(rows, N)
     impulse[:, N // 2] = 1
     noise, clean, _ = changed(name, impulse, impulse, torch.ones(rows, 1), **arguments)

@@ -12,7 +12,7 @@ RATE = 16_000
 
 
 def write_pairs(root, change, pairs=5):
-    """Pairs of a voice and noise, each changed by ``change(noisy, clean)``."""
+    """Write pairs of a voice and noise, each changed by ``change(noisy, clean)``."""
     for i in range(pairs):
         clean = make_voice(2, RATE, i)
         noisy, clean = change(clean + 0.3 * make_noise(2, RATE, i), clean)

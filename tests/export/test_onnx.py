@@ -60,7 +60,7 @@ def exported(denoiser, tmp_path_factory) -> Path:
 
 
 def changing_voice(seconds: float, rate: int, channels: int = 1) -> torch.Tensor:
-    """``[C, N]``: a voice in noise, soft in the middle, with an offset."""
+    """Return ``[C, N]``: a voice in noise, soft in the middle, with an offset."""
     sound = noisy_voice(seconds, rate, channels=channels)
     third = sound.shape[-1] // 3
     sound[:, third : 2 * third] *= 0.03

@@ -31,7 +31,7 @@ SWEEP = "model=unet6,unet8 seed=0,1 data=synthetic optimizer.lr=1e-3"
 
 
 def sweep_of(*overrides: str, new_sweep: bool = False, **params: str):
-    """What a resolver is given of ``train.py -m overrides``."""
+    """Return the configuration that a resolver gets of ``train.py -m overrides``."""
     runtime = {"choices": {"data": "synthetic", "sweep": None}}
     hydra = {"overrides": {"task": list(overrides)}, "runtime": runtime, "sweeper": {"params": params}}
     return OmegaConf.create({"hydra": {**hydra, "job": {"num": 7}}, "new_sweep": new_sweep})
@@ -126,7 +126,7 @@ def test_a_run_of_a_sweep_is_skipped_resumed_or_begun_anew(corpus, tmp_path, cap
 
 
 def multirun(monkeypatch, cwd: Path, *arguments: str, command: Callable = train.run, config: str = "train") -> int:
-    """The exit code of ``train.py -m`` in this process: to start one costs ten seconds."""
+    """Return the exit code of ``train.py -m`` in this process: to start one costs ten seconds."""
     quiet = ("hydra/hydra_logging=none", "hydra/job_logging=none")
     monkeypatch.chdir(cwd)
     monkeypatch.setenv("PYTHONPATH", "")

@@ -114,7 +114,7 @@ def test_a_killed_training_goes_on_as_the_one_that_was_not_killed(vctk, tmp_path
     more = ("trainer.max_epochs=4", "scheduler=cosine", "test=false", "data.batch_size=1", "metrics=[si_sdr]",
             "callbacks.clips=null", f"data.cache={tmp_path}/cache")  # fmt: skip
     run, killed, whole = (tmp_path / name for name in ("run", "killed", "whole"))
-    # What a process leaves that is killed there.
+    # These files are left by a process that is killed there.
     copy = doing(lambda: shutil.copytree(run, killed), monkeypatch, epoch=2, step=1)
     train_here(run, *options(vctk, *more, copy))
     run.rename(whole)

@@ -124,7 +124,7 @@ def strange_tensors() -> list[Any]:
 
 
 def checkpoint_tree(_: Path) -> Callable[[random.Random, Path], None]:
-    """Settings, keys and weights that say something else, in a file that is whole."""
+    """Change settings, keys and weights in a file that is whole."""
     pool, strange = contents(), strange_tensors()
 
     def weights(rng: random.Random, state: dict[str, Any]) -> None:
@@ -183,7 +183,7 @@ VALUES = [*STRANGE, *NUMBERS, [4, 8, 1 << 20], [1 << 30, 4]]
 
 
 def bounded(rng: random.Random, settings: dict[str, Any]) -> dict[str, Any]:
-    """One to three settings, known or not, of any value."""
+    """Draw one to three settings, known or not, of any value."""
     settings = altered(rng, settings) if rng.random() < 0.3 else dict(settings)
     for _ in range(rng.choice([1, 1, 2, 3])):
         key = rng.choice([*settings, *KEYS]) if settings else rng.choice(KEYS)
@@ -192,7 +192,7 @@ def bounded(rng: random.Random, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def training(_: Path) -> Callable[[random.Random, Path], None]:
-    """Checkpoints as ``ckpt_path=`` and ``init_from=`` take them: only what is read before anything is built."""
+    """Read checkpoints as ``ckpt_path=`` and ``init_from=`` take them, before anything is built."""
     pool, strange = contents(), strange_tensors()
 
     def attempt(rng: random.Random, folder: Path) -> None:

@@ -11,7 +11,7 @@ from denoiser.errors import CorpusError
 
 
 def decay(response: np.ndarray, rate: int) -> float:
-    """RT60 in seconds, from -5 to -25 dB of Schroeder's backward integral."""
+    """Return the RT60 in seconds, from -5 to -25 dB of Schroeder's backward integral."""
     energy = np.cumsum((response**2)[::-1])[::-1]
     fall = -10 * np.log10(energy / energy[0] + 1e-12)
     start, end = np.searchsorted(fall, (5, 25))

@@ -57,7 +57,7 @@ def log(root, split):
 
 
 def pair(root, split, name):
-    """Clean and noisy, as float64."""
+    """Return clean and noisy, as float64."""
     paths = [root / f"{side}_{SETS[split]}_wav/{name}.wav" for side in ("clean", "noisy")]
     return [audio.read(path)[0][0].double().numpy() for path in paths]
 

@@ -66,7 +66,7 @@ def fetch(server, archives, root):
 
 
 def assert_complete(root: Path, corpus: dict[str, dict[str, bytes]]) -> None:
-    """All of the corpus, and nothing else but a lock."""
+    """Assert that all of the corpus is there, and nothing else but a lock."""
     expected = {f"{name}/{file}": data for name, files in corpus.items() for file, data in files.items()}
     found = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
     found.pop(".download.lock", None)
