@@ -49,7 +49,7 @@ def expected(hours: float) -> str:
 
 @contextmanager
 def watched() -> Iterator[list[float]]:
-    """Return percents of the time that a kernel runs, by the driver ten times a second; the upper half is of training."""
+    """Yield percents of time in which a kernel runs, as the driver says; the upper half is of training."""
     busy: list[float] = []
     query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
     ended = threading.Event()

@@ -43,7 +43,7 @@ OPTIONAL, EXTRA = ("augment", "callbacks", "logger", "scheduler"), ("experiment"
 
 @contextmanager
 def until_cut() -> Iterator[None]:
-    """End quietly where nobody reads the output any more, as of ``--help | head``, with the exit code of SIGPIPE."""
+    """End quietly, with the exit code of SIGPIPE, if the reader of the output has ended, as in ``--help | head``."""
     # A handler would print a traceback of its own.
     logging.raiseExceptions = False
     try:
@@ -124,7 +124,7 @@ def is_of_a_file(error: OSError) -> bool:
 
 
 def _explain(error: BaseException) -> str:
-    """Return an error as one line, with the advice that Hydra's own message lacks; nothing for an unforeseen one."""
+    """Return an error as one line, with advice that Hydra's message lacks; an empty text for an unforeseen error."""
     if isinstance(error, KeyboardInterrupt):
         return str(error) or "interrupted"
     if isinstance(error, OverrideParseException):
@@ -150,7 +150,7 @@ def _explain(error: BaseException) -> str:
 
 
 def _explain_null(arguments: Sequence[str]) -> str:
-    """Say how a group of settings is left out, of the first argument that sets one to null; nothing without one."""
+    """Return advice on leaving out a group of settings, if an argument sets one to null; else an empty text."""
     for argument in arguments:
         group, _, value = argument.lstrip("+").partition("=")
         options = sorted(path.stem for path in Path(CONF, group).glob("*.yaml"))
@@ -165,7 +165,7 @@ def _explain_null(arguments: Sequence[str]) -> str:
 
 
 def _explain_unknown(key: str, parent: Any) -> str:
-    """Name the settings that a mistyped one may have meant, of those below ``parent``, in which it was looked for."""
+    """Return advice with the settings below ``parent`` that are most like a mistyped one."""
     if key in RENAMED:
         return f"{key}: {RENAMED[key]}"
     group = key.rpartition(".")[0]

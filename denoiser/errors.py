@@ -24,7 +24,7 @@ def brief(error: BaseException | str) -> str:
 
 
 class DenoiserError(Exception):
-    """A mistake in the input, in one line: its finding, the place, the expectation and the cure."""
+    """A mistake of a user, in one line: what was found, where, and what to do."""
 
     def __str__(self) -> str:
         return shown(super().__str__())
@@ -35,7 +35,7 @@ class AudioError(DenoiserError):
 
 
 class ConfigError(DenoiserError):
-    """A setting without a meaning, or without one here."""
+    """A setting with a wrong value, or one that cannot be used here."""
 
 
 class CheckpointError(DenoiserError):

@@ -136,7 +136,7 @@ class Spectral(nn.Module):
         return round((NEAR_PAST_SECONDS if self.causal else NEAR_SECONDS) * self.frame_rate)
 
     def beginnings(self, shifts: int) -> list[int]:
-        """Return how many samples later the frames of each of so many shifts begin, from 0 on."""
+        """Return, for each shift, the number of samples by which its frames begin later, from 0 on."""
         return [part * self.hop // shifts for part in range(shifts)]
 
     def samples(self, frames: int) -> int:

@@ -1,4 +1,4 @@
-"""A function over a signal that arrives in pieces, with the same result as over the whole signal."""
+"""A function applied to a signal that arrives in pieces, with the same result as on the whole signal."""
 
 import math
 from collections import deque
@@ -15,16 +15,16 @@ RESAMPLING_SECONDS = 4.0  # of a block
 
 
 class Blocks:
-    """Overlap-save: each block is passed to a function with its context on either side, whose results are discarded.
+    """Overlap-save: a function gets each block with context on either side, for which results are dropped.
 
     Args:
-        function: ``[..., n]`` samples, and a slice of their ``ceil(n * new / old)`` results → these results alone.
-        step: samples; a result does not depend on where a piece begins, if that is a multiple of ``step``.
-        context: samples on either side of its position that a result may depend on.
+        function: takes ``[..., n]`` samples and a slice of their ``ceil(n * new / old)`` results; returns this slice.
+        step: samples; a piece may begin at any multiple of it without effect on the results.
+        context: number of samples on either side that a result may depend on.
         size: length of a block in samples, rounded to ``step``.
         rates: ``(old, new)``: ``old`` samples, of which ``step`` is a multiple, give ``new`` results.
-        fade: results over which neighbouring blocks are cross-faded, which is audible only where they differ.
-        threads: several run the function on as many blocks at once; one is the calling thread.
+        fade: number of results over which neighbouring blocks are cross-faded.
+        threads: number of blocks that are computed at the same time, one of them by the calling thread.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Blocks:
 
 
 class Passthrough:
-    """Stand-in for :class:`Blocks` where nothing is to be done to the signal."""
+    """Stand-in for :class:`Blocks` that leaves the signal as it is."""
 
     delay = 0
 

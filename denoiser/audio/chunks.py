@@ -1,4 +1,4 @@
-"""Chunks of WAV, RF64, W64, AIFF and CAF files: how much sound there is, whatever the header says, and all else.
+"""Chunks of WAV, RF64, W64, AIFF and CAF files: the true amount of sound, and the parts beside the sound.
 
 libsndfile reads and writes the sound, and drops the other chunks: bext, iXML, cue points, labels, speaker masks.
 """
@@ -68,9 +68,9 @@ class Chunk(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """Findings about a file: bytes of sound ``held``, ``missing`` at its end, or lying ``beyond`` what is stated.
+    """Findings about a file: bytes of sound ``held``, ``missing`` at its end, or ``beyond`` the stated end.
 
-    ``patches`` are bytes by their place that make the header true; ``mask`` is that of the speakers, None if unstated.
+    ``patches`` are bytes, by their place, that correct the header; ``mask`` is that of the speakers, None if unstated.
     The file is to be read up to ``end``, if that is not None.
     """
 
@@ -85,7 +85,7 @@ class Survey(NamedTuple):
 
 
 def survey(path: Path) -> Survey | None:
-    """Look through a file's chunks; None for other files, and for those without sound."""
+    """Return the findings about a file's chunks; None for other formats, and for files without sound."""
     with open(path, "rb") as file:
         magic = file.read(12)
         length = file.seek(0, os.SEEK_END)
@@ -239,7 +239,7 @@ def complete(path: Path, extras: Extras, mask: int | None) -> None:
 
 
 class Mended(io.BufferedReader):
-    """A file to read in which some bytes are others, or the last ones left out: what is wrong made right."""
+    """A file to read, of which some bytes are replaced or the last ones left out, so that it is correct."""
 
     # soundfile takes what has a name that ends in .raw for headerless PCM.
     name = ""

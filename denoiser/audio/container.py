@@ -118,7 +118,7 @@ def is_cover(stream: dict[str, Any]) -> bool:
 
 
 def first_line(errors: bytes | IO[bytes]) -> str:
-    """Return the first thing a program said, the cause of the rest, without the names of its modules and the file."""
+    """Return the first message of a program, which explains the others, without the names of modules and the file."""
     if not isinstance(errors, bytes):
         errors.seek(0)
         errors = errors.read(1 << 16)

@@ -1,4 +1,4 @@
-"""Samples on their way from one sound device to another, whose clock and pace are its own."""
+"""Buffer of samples between two sound devices that have different clocks."""
 
 import threading
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import numpy as np
 
 @dataclass
 class JitterBuffer:
-    """Queue of samples ``[n]``, as short as the pace of both sides lets it be.
+    """Queue of samples ``[n]`` that adjusts its length, so that it stays as short as both devices allow.
 
-    It begins when it holds ``block`` samples more than are asked for. Where samples are missing, silence takes their
-    place, so that the queue is longer from then on. Where more than ``block`` samples were left over at every call for
-    ``window`` samples, the excess is dropped; so is all but ``block`` where nobody takes for as long. ``lost`` counts
-    the gaps and the drops.
+    It gives silence until it holds ``block`` samples more than are asked for. Where samples are missing, it gives
+    silence in their place, which makes the queue longer. If more than ``block`` samples were left at every call for
+    ``window`` samples, the excess is dropped; if nothing is taken for ``window`` samples, all but ``block`` are
+    dropped. ``lost`` counts the gaps and the drops.
     """
 
     block: int

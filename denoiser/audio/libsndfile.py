@@ -29,7 +29,7 @@ STDERR = threading.Lock()
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Send to nowhere what libraries print past Python: libmpg123 about a damaged file, ALSA about its devices."""
+    """Discard messages that C libraries print: libmpg123 about a damaged file, ALSA about its devices."""
     if sys.__stderr__ is None:
         yield
         return
@@ -131,7 +131,7 @@ def last_samples(path: Path, count: int) -> np.ndarray:
 
 
 def _notes(found: chunks.Survey, seconds: float) -> Iterator[str]:
-    """Yield what is wrong with a file whose sound is so long."""
+    """Yield notes on what is wrong with a file, given the length of its sound."""
     if not found.held:
         return
     if found.is_unstated:
@@ -158,7 +158,7 @@ def _has_index(path: Path) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """Return why libsndfile or the system refused, in few words."""
+    """Return the reason why libsndfile or the system refused, in few words."""
     if isinstance(error, soundfile.LibsndfileError):
         if error.code == 2:  # SF_ERR_SYSTEM of sndfile.h
             return "the system refuses: no permission, or no space"

@@ -1,4 +1,4 @@
-"""Sound that is read while it comes and written while it goes: a WAV of no stated length, or headerless PCM."""
+"""Sound that is read and written while it is still coming in: a WAV of no stated length, or headerless PCM."""
 
 import struct
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _READ = 1 << 16  # bytes
 
 
 class Start(NamedTuple):
-    """Start of a pipe: the bytes that were read of it, and the facts of the samples that follow, if they can be known.
+    """Start of a pipe: the bytes that were read, and the facts of the samples that follow, if they are known.
 
     ``size`` are the bytes of samples that are stated, None if they end with the pipe.
     """

@@ -58,7 +58,7 @@ class Raw:
         return buffer.getvalue()
 
     def add_header(self, source: Path, target: Path) -> None:
-        """Write the samples of ``source`` as a WAV file, bit by bit. Raises AudioError for what they cannot be."""
+        """Write the samples of ``source``, unchanged, as a WAV file. Raises AudioError if they are not whole frames."""
         subtype, _ = RAW[self.format]
         size = source.stat().st_size
         if size % self.frame:

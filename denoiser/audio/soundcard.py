@@ -85,7 +85,7 @@ def find(given: str, kind: str, found: Sequence[Device]) -> Device:
 
 @dataclass
 class Duplex:
-    """A microphone and a loudspeaker: ``callback`` gets each block ``[n]`` of one and returns that for the other.
+    """A microphone and a loudspeaker: ``callback`` gets each block ``[n]`` of the first and returns one for the second.
 
     Each runs by itself: PortAudio abandons a stream of ALSA that both share when a block comes late, and two devices
     have two clocks. ``latency`` are the seconds that each of both buffers, None for what PortAudio calls high. An

@@ -44,7 +44,7 @@ class Writer:
 
     ``format`` (``WAV``, ...) and ``subtype`` (``PCM_16``, ...) go through :func:`~.formats.encoding`. ``frames`` is the
     number of samples to come, 0 if unknown: WAV becomes RF64 beyond 4 GB. A format leaves out ``tags`` it cannot hold;
-    of ``extras``, a ``mask`` of speakers and a sample rate that a codec does not know, ``notes`` say so.
+    if it cannot keep ``extras``, a ``mask`` of speakers or the sample rate, ``notes`` say so.
 
     Raises AudioError if the format cannot hold the sound or the file cannot be written. Then, and if the ``with`` block
     raises, nothing new is left and an older file stays.
@@ -82,7 +82,7 @@ class Writer:
         self._written = 0
 
     def _keep(self, mask: int | None, extras: Extras, tags: dict[str, str]) -> None:
-        """Decide what is kept of a mask, of extras and of tags, and note what is not."""
+        """Choose the parts of a mask, of extras and of tags that the format can hold, and note the others."""
         self.notes: list[str] = []
         is_alike = FAMILIES.get(self._format) == extras.family
         self._extras = extras if is_alike else Extras()

@@ -13,7 +13,7 @@ Wait = Callable[[float], str]
 
 @contextmanager
 def pressed() -> Iterator[Wait]:
-    """Yield a function that waits so many seconds for a key and returns it; empty if none, or without a terminal."""
+    """Yield a function that waits some seconds for a key and returns it, or an empty text; it needs a terminal."""
     try:
         import termios
         import tty

@@ -1,4 +1,4 @@
-"""``python -m denoiser rank``: training runs against each other."""
+"""The command ``python -m denoiser rank``, which compares training runs."""
 
 from collections.abc import Sequence
 from pathlib import Path

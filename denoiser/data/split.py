@@ -60,7 +60,7 @@ def _label(kind: str, pattern: str, name: str) -> str:
 
 
 def search(setting: str, pattern: str, name: str, purpose: str) -> re.Match[str]:
-    """Return what the regular expression of ``data.<setting>`` finds in a name; ConfigError for a wrong or no match."""
+    """Return the match of the regular expression ``data.<setting>`` in a name; ConfigError for a wrong or no match."""
     try:
         found = re.search(pattern, name)
     except re.error as error:

@@ -1,4 +1,4 @@
-"""A look at some pairs before training: whether clean can be learned from noisy."""
+"""Check of some pairs before training: can clean be learned from noisy?"""
 
 import math
 from collections import defaultdict
@@ -24,7 +24,7 @@ MOST = 0.75  # share of the pairs that makes a finding one of the corpus
 
 
 def look(store: Store, names: Sequence[str], place: str) -> str:
-    """Return a line about what is odd in some of the pairs ``names``, empty where nothing is; ``place`` names them.
+    """Return a line on faults in some of the pairs ``names``, empty if there are none; ``place`` is named in it.
 
     Raises CorpusError where most of them cannot be learned: noisy and clean exchanged, equal, or apart in time.
     """
@@ -59,7 +59,7 @@ def look(store: Store, names: Sequence[str], place: str) -> str:
 
 
 def _finding(noisy: Tensor, clean: Tensor, rate: int) -> tuple[str, float]:
-    """Return a word for what is odd in a pair, or none; and of clean the seconds it is late, or its gain in dB."""
+    """Return a word for the fault of a pair, or none; and the seconds by which clean is late, or its gain in dB."""
     if len(clean) < SHORTEST * rate:
         return "", 0.0
     if torch.equal(noisy, clean):

@@ -72,7 +72,7 @@ def export(denoiser: Denoiser, target: str | Path, rate: int | None = None) -> f
 
 
 def _traced(estimator: Estimator, noisy: np.ndarray) -> tuple[bytes, np.ndarray]:
-    """Return the content of the file, and what onnxruntime makes with it of ``noisy``."""
+    """Return the content of the file, and its result for ``noisy`` in onnxruntime."""
     import onnxruntime
 
     step = CausalStep(estimator) if estimator.causal else Step(estimator)
@@ -88,7 +88,7 @@ def _traced(estimator: Estimator, noisy: np.ndarray) -> tuple[bytes, np.ndarray]
 
 
 def _expected(denoiser: Denoiser, estimator: Estimator, noisy: np.ndarray) -> np.ndarray:
-    """Return what ``denoiser`` makes of ``noisy``."""
+    """Return the result of ``denoiser`` for ``noisy``."""
     # With a known offset of 0: to subtract one of 1e-10 would end the silence. A causal stream runs in torch with it.
     level = Level(torch.ones(1, 1), torch.zeros(1, 1))
     # The file of a causal model gives a single result, also where the model averages several.
@@ -129,7 +129,7 @@ def _graph(step: Step | CausalStep) -> Any:
 
 
 def _metadata(estimator: Estimator) -> dict[str, Any]:
-    """Return what a program needs to know beside the graph; lengths in samples."""
+    """Return the facts that a program needs beside the graph; lengths in samples."""
     spectral, hop = estimator.spectral, estimator.spectral.hop
     names = {kind: name for name, kind in (*MODELS.items(), *HEADS.items())}
     metadata = {
@@ -179,7 +179,7 @@ def _hop_by_hop(content: bytes, noisy: np.ndarray) -> np.ndarray:
 
 
 def _without_paths(model: Any, metadata: dict[str, Any]) -> Any:
-    """Replace what torch notes in a graph, stack traces with paths of this machine, by ``metadata``."""
+    """Replace the notes of torch in a graph, which hold paths of this machine, by ``metadata``."""
     import onnx
 
     graph = model.graph

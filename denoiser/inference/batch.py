@@ -130,7 +130,7 @@ class _Work:
         self.lock = threading.Lock()
 
     def run(self, at_once: int) -> None:
-        """Work on each job, several at once; an interruption cancels the rest, and ends those in progress."""
+        """Do each job, several at once; an interruption cancels the rest, and ends those in progress."""
         with self.bar:
             if at_once == 1:
                 for job in self.jobs:

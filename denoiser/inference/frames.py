@@ -141,7 +141,7 @@ class Frames(FrameByFrame):
 
 
 class ShiftedFrames:
-    """Mean of what ``cores`` make of the same signal, the frames of each shifted by another number of samples.
+    """Mean of the results of ``cores`` for one signal; the frames of each are shifted by another number of samples.
 
     A sample is ready once all of them have it: within the same largest delay, though later on average.
     """

@@ -21,7 +21,7 @@ SILENCE = -99.0  # dB shown for digital silence
 class Live:
     """Noisy blocks ``[n]`` at ``rate`` Hz → enhanced ones of the same length, ``delay`` seconds later.
 
-    ``bypass`` may be set at any time: the noisy sound passes, at the same delay, and fades over in one block. With
+    ``bypass`` may be set at any time: the noisy sound passes, at the same delay, after a cross-fade of one block. With
     ``keeps``, both sides are to be taken out by :meth:`kept`. ConfigError for a network that looks ahead.
     """
 

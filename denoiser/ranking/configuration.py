@@ -46,7 +46,7 @@ class SeedStatistics:
 class Configuration:
     """Finished runs that differ by nothing but their seed, the best of them first.
 
-    ``note`` says how their scores came about otherwise than those of most runs; ``values`` holds the text of each
+    ``note`` says in which conditions their scores differ from those of most runs; ``values`` holds the text of each
     setting in which configurations differ.
     """
 

@@ -1,4 +1,4 @@
-"""Ranking of the runs below some folders: read, compare, print, write."""
+"""Ranking of the runs below some folders."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -17,7 +17,7 @@ class MedianPruner(Callback):
 
     After a validation, a run ends by PrunedError if its best value so far is worse than the median, over the other
     runs that came as far, of the mean of their values so far. No run ends before the end of ``first_epoch``, counted
-    from 1, and before ``runs`` others came as far. Curves are files, which processes and machines share.
+    from 1, and before ``runs`` others have come as far. Curves are files, which processes and machines share.
     """
 
     def __init__(self, monitor: str, mode: str = "max", first_epoch: int = 5, runs: int = 4) -> None:

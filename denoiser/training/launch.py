@@ -67,7 +67,7 @@ def _end_with(parent: int) -> None:
 
 
 class DataWorkers(Callback):
-    """Memory of the processes that read the data: one that died is in no list any more."""
+    """Record of the processes that read the data: torch no longer lists one that died."""
 
     processes: Sequence[Any] = ()
 

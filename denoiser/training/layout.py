@@ -1,4 +1,4 @@
-"""Names in and of the folder of a training run. It loads no torch, so that settings can be completed and shown fast."""
+"""Names of the folder of a training run and of the files in it. This module loads no torch, so it is fast."""
 
 import time
 from pathlib import Path

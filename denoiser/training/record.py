@@ -87,7 +87,7 @@ def configuration(cfg: DictConfig) -> dict[str, Any] | None:
 
 
 def as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run or a checkpoint with the present name of what an older version called otherwise."""
+    """Return the settings of a run or a checkpoint, with the present names where an older version had others."""
     is_old = settings.get("scheduler") == OLD_CONSTANT
     return {**settings, "scheduler": CONSTANT} if is_old else dict(settings)
 

@@ -25,7 +25,7 @@ Ints = NDArray[np.int64]
 
 
 class Collection:
-    """Several stores of one track, read as one: their rows are numbered through, their names get ``prefixes``.
+    """Several stores of one track, read as one: rows are numbered across stores, and names get ``prefixes``.
 
     ``powers`` are those of the frames of all rows, and ``active_frames`` the numbers of those that are not a pause.
     """
