@@ -32,8 +32,8 @@ class Stream:
 
     With the :class:`Level` of the whole recording, the result is that of ``Denoiser.enhance``. Without one, the offset
     (DC) is that of the input so far, and so is the level of a model whose level does not follow the recording; both
-    are close to those of the whole after a few seconds. A causal network whose level follows the recording knows no
-    other, and needs no ``level``: its result never depends on what comes later.
+    are close to those of the whole after a few seconds. A causal network whose level follows the recording needs no
+    ``level``: its result never depends on what comes later.
 
     Each stream belongs to one thread. ``threads`` blocks are enhanced in parallel, if the level is known and the
     network is not causal. ``block_seconds`` are by default 2 s, and 10 ms for a causal network.
