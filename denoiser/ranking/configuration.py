@@ -126,7 +126,9 @@ def _name(configurations: Sequence[Configuration], settings: Sequence[Mapping[st
     groups = list(columns)
     overrides = [override for c in configurations for run in c.runs for override in run.get("overrides") or ()]
     typed = {str(override).lstrip("+~").partition("=")[0] for override in overrides}
-    for key in sorted(set().union(*settings), key=lambda key: (key not in typed, key)):
+    # An empty group, as of augment=none, is a setting of the group's own name.
+    beside_groups = set().union(*settings) - columns.keys()
+    for key in sorted(beside_groups, key=lambda key: (key not in typed, key)):
         values = [_text(flat.get(key, ABSENT)) for flat in settings]
         others = [] if key in typed else list(columns.values())
         if _rows([*others, values]) > max(1, _rows(others)):

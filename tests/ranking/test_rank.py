@@ -105,6 +105,15 @@ def test_labels_hold_choices_and_typed_settings_that_differ_and_others_only_if_r
     }  # fmt: skip
 
 
+def test_a_group_without_settings_is_called_by_its_choice():
+    runs = [record(), record()]
+    for run, augment, config in zip(runs, ("none", "remix"), ({}, {"remix": {"probability": 1}}), strict=True):
+        run["config"]["augment"] = config
+        run["choices"]["augment"] = augment
+        run["overrides"].append(f"augment={augment}")
+    assert {c.label for c in build(runs).configurations} == {"none", "remix"}
+
+
 def test_the_choice_of_a_head_is_a_difference_and_the_device_is_none():
     runs = [record(), record(seed=1), record()]
     for run, head, gpus in zip(runs, ("noise", "noise", "mask"), (0, 4, 1), strict=True):
