@@ -68,9 +68,11 @@ class MixtureData(PairedData):
         self.speaker, self.recording = speaker, recording
         self.recipe = Recipe(**(mix or {}))
         self.corpus_seed, self.test_limit = corpus_seed, test_limit
-        # Once set up, of each part of the split: segments of each kind, and impulse responses [rooms, 2, H].
+        # Once set up, of each part of the split: segments of each kind, impulse responses [rooms, 2, H], and their
+        # bandwidths in Hz.
         self.material: dict[str, dict[str, Segments]] = {}
         self.room_responses: dict[str, Tensor] = {}
+        self.room_bandwidths: dict[str, list[float]] = {}
         self._prepared: dict[str, list[Store]] = {}
 
     def prepare_data(self) -> None:
@@ -175,13 +177,17 @@ class MixtureData(PairedData):
             return
         rate = self.spectral.sample_rate
         if self.rooms == "simulated":
-            found = {part: rooms.simulated(SIMULATED[part], rate, [PARTS.index(part) + 1]) for part in self.material}
+            counts = {part: SIMULATED[part] for part in self.material}
+            found = {part: rooms.simulated(count, rate, [PARTS.index(part) + 1]) for part, count in counts.items()}
+            self.room_bandwidths = {part: [rate / 2] * count for part, count in counts.items()}
         else:
             files = [file for path in pairs.listed(self.rooms) for file in pairs.sound_files("rooms", path)]
             files.sort(key=lambda file: hashed(file.name))
             held = len(files) // HELD_OUT_ROOMS
             shares = {"train": files[2 * held :][:MOST_ROOMS], "val": files[:held], "test": files[held : 2 * held]}
-            found = {part: rooms.measured(shares[part] or files, rate) for part in self.material}
+            found = {}
+            for part in self.material:
+                found[part], self.room_bandwidths[part] = rooms.measured(shares[part] or files, rate)
             self.rule += f"; rooms: {held or 'all'} of {len(files)} files for each part"
         for part, responses in found.items():
             target = rooms.target_part(responses, self.recipe.target, rate)
@@ -190,7 +196,7 @@ class MixtureData(PairedData):
     def mixtures(self, part: str, length: int | None = None, read: bool = True) -> Mixtures:
         """Return the mixtures of one part of the split, ``length`` samples each or whole utterances."""
         seed = self.seed if length else self.corpus_seed
-        rooms = len(self.room_responses.get(part, ()))
+        rooms = self.room_bandwidths.get(part, ())
         return Mixtures(self.material[part], self.recipe, length, rooms, seed, PARTS.index(part), read)
 
     def training_set(self, read: bool) -> Mixtures:

@@ -115,7 +115,8 @@ class Mixtures(Dataset[Batch]):
     of a crop (one at least), each around another part of it. Raises CorpusError if there is nothing to mix with.
 
     ``material`` are ``speech``, and where there are any the ``noise`` that was recorded and the ``generated``. Without
-    a ``length`` in samples mixtures are whole utterances, which come one by one. ``rooms`` is the number to draw from.
+    a ``length`` in samples mixtures are whole utterances, which come one by one. ``rooms`` are the bandwidths in Hz of
+    those to draw from.
     Parts of the split with other ``stream`` numbers repeat no draws. With ``read=False`` a batch has ``rows`` and
     ``offsets`` in place of ``crops``.
     """
@@ -123,7 +124,7 @@ class Mixtures(Dataset[Batch]):
     material: Mapping[str, Segments]
     recipe: Recipe
     length: int | None = None
-    rooms: int = 0
+    rooms: Sequence[float] = ()
     seed: int = 0
     stream: int = 0
     read: bool = True
@@ -168,7 +169,7 @@ class Mixtures(Dataset[Batch]):
         snr, loudness = rng.uniform(*recipe.snr), rng.uniform(*recipe.level)
         speechless = rng.random() < recipe.speechless
         in_room = self.rooms and rng.random() < recipe.reverberant
-        room = int(rng.integers(self.rooms)) if in_room else -1
+        room = int(rng.integers(len(self.rooms))) if in_room else -1
         # Not for whole utterances, which are scored: there is nothing to gain on a clean one.
         if self.length is not None and rng.random() < recipe.noiseless:
             snr = NOISELESS
@@ -198,21 +199,24 @@ class Mixtures(Dataset[Batch]):
         row, size = int(source.rows[index]), int(source.lengths[index])
         if size < length:
             return NoiseCrop(row, int(source.starts[index]), period=size, shift=int(rng.integers(size)), gain=gain)
-        before = crop_length(length, self.sample_rate, self.rooms > 0) - length
+        before = crop_length(length, self.sample_rate, bool(self.rooms)) - length
         return NoiseCrop(row, source.place(rng, index, length) - before, period=0, shift=0, gain=gain)
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
         """Return the crops of some draws of one length, and all else :func:`~denoiser.data.mixture.mix.mix` takes."""
         speech, length = self.speech, draws[0].length
-        size = crop_length(length, self.sample_rate, self.rooms > 0)
+        size = crop_length(length, self.sample_rate, bool(self.rooms))
         segments = np.array([d.segment for d in draws])
         begins = np.array([d.start for d in draws]) - (size - length)
         counts = [len(d.noises) for d in draws]
         noises = chain.from_iterable(d.noises for d in draws)
         row, offset, period, shift, gain = (np.array(column) for column in zip(*noises, strict=True))
         (short,) = np.nonzero(period)
+        # A room that was recorded at a lower rate takes from the speech what lies above.
+        room_known = [self.rooms[d.room] if d.room >= 0 else np.inf for d in draws]
+        speech_known = np.minimum(speech.bandwidths[segments], room_known)
         # Silence is known at every frequency.
-        speech_known = np.where([d.speechless for d in draws], np.inf, speech.bandwidths[segments])
+        speech_known = np.where([d.speechless for d in draws], np.inf, speech_known)
         # Speech that lies above all noise would teach that whatever is high is speech.
         noise_known = np.maximum.reduceat(speech.collection.bandwidths[row], np.cumsum([0, *counts[:-1]]))
         arrays = {

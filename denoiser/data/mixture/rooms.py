@@ -91,12 +91,13 @@ def simulated(count: int, sample_rate: int, seed: Sequence[int]) -> Tensor:
     return torch.stack([_finish(torch.from_numpy(room), sample_rate) for room in rooms])
 
 
-def measured(files: Sequence[Path], sample_rate: int) -> Tensor:
-    """Return the impulse responses in these files, ``[responses, N]``, every channel one, from the direct sound on.
+def measured(files: Sequence[Path], sample_rate: int) -> tuple[Tensor, list[float]]:
+    """Return the impulse responses in these files, ``[responses, N]``, every channel one, and their bandwidths in Hz.
 
-    That is the first sample within 6 dB of the largest. Raises CorpusError for files that are silent or not readable.
+    They begin with the direct sound, the first sample within 6 dB of the largest. Raises CorpusError for files that are
+    silent or not readable.
     """
-    responses, problems = [], []
+    responses, bandwidths, problems = [], [], []
     for path in files:
         try:
             channels, rate = audio.read(path)
@@ -110,8 +111,9 @@ def measured(files: Sequence[Path], sample_rate: int) -> Tensor:
                 break
             direct = int((size > size.max() / 2).nonzero()[0])
             responses.append(_finish(response[direct:], sample_rate))
+            bandwidths.append(min(rate, sample_rate) / 2)
     refuse(problems)
-    return torch.stack(responses)
+    return torch.stack(responses), bandwidths
 
 
 def target_part(responses: Tensor, target: str, sample_rate: int) -> Tensor:

@@ -269,3 +269,13 @@ def test_measured_rooms_from_a_folder(tmp_path, make):
     assert not torch.equal(data.room_responses["val"], data.room_responses["test"])
     assert "rooms: 1 of 12 files for each" in data.describe()
     assert torch.isfinite(joined(mixed(data))["noisy"]).all()
+
+
+def test_speech_in_a_room_of_a_lower_rate_is_known_up_to_that_rate_alone(tmp_path, make):
+    audio.write(tmp_path / "rooms/low.wav", rooms.simulated(1, 8_000, [1]), 8_000, subtype="FLOAT")
+    for share, expected in ((0, 8_000), (1, 4_000)):
+        data = make(rooms=str(tmp_path / "rooms"), mix={**PLAIN, "reverberant": share})
+        speech, noise = joined(mixed(data))["bandwidth"].unbind(1)
+        assert (speech == expected).all()
+        assert (noise == 8_000).all()
+        assert float(data.utterances["val"][0]["bandwidth"]) == expected

@@ -40,8 +40,9 @@ def test_measured_responses_begin_with_the_direct_sound(tmp_path):
     response[0, 480], response[0, 2_400] = 0.5, 0.25  # the direct sound after 10 ms, an echo 40 ms later
     response[1, 4_800] = -0.5
     audio.write(tmp_path / "deep/room.wav", response, 48_000)
-    found = rooms.measured([tmp_path / "deep/room.wav"], 16_000)
+    found, bandwidths = rooms.measured([tmp_path / "deep/room.wav"], 16_000)
     assert found.shape == (2, 8_000)
+    assert bandwidths == [8_000, 8_000]
     for row, sign in zip(found, (1, -1), strict=True):
         assert int(row.abs().argmax()) <= 1  # a resampled pulse is two samples wide
         assert float(row[row.abs().argmax()]) * sign > 0
