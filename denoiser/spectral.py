@@ -302,8 +302,11 @@ class Spectrum:
     Given as ``linear`` complex values, or as scaled ``magnitude`` and ``phase``. ``phase`` is complex, of modulus 1 (0
     in silence), or another Spectrum to take it from. Any other form is computed when it is first asked for. Bands have
     the phase 1, and ``upper`` are the bins that they were joined from: complex, at the level of the recording.
-    ``relative_level`` ``[..., 1, T]`` is the level as a part of the plain one.
+    ``relative_level`` ``[..., 1, T]`` is the level as a part of the plain one. ``own_bands`` ``[B, bands, 1]`` is 0 for
+    the bands that :meth:`up_to` took from another spectrum, else 1; None if it took none.
     """
+
+    own_bands: Tensor | None = None
 
     def __init__(
         self,
@@ -364,7 +367,9 @@ class Spectrum:
         assert self.spectral.bands is not None
         own = F.pad(self.spectral.bands.ends() <= hertz[:, None], (self.spectral.single, 0), value=True)[..., None]
         magnitude = torch.where(own, self.magnitude, other.magnitude)
-        return Spectrum(self.spectral, magnitude=magnitude, phase=torch.where(own, self.phase, other.phase))
+        joined = Spectrum(self.spectral, magnitude=magnitude, phase=torch.where(own, self.phase, other.phase))
+        joined.own_bands = own[:, self.spectral.single :].to(magnitude.dtype)
+        return joined
 
     @property
     def shape(self) -> torch.Size:

@@ -32,8 +32,8 @@ class UpperSdr(nn.Module):
     """Minus the signal-to-distortion ratio of all that the bands hold, dB over 10, mean over the batch.
 
     It compares bins: those of the noisy sound with the gains of the bands, and those of the clean one. Losses of
-    compressed magnitudes alone turn the loudest consonants down too far. Crops without speech there are left out of
-    the mean, and without bands it is 0.
+    compressed magnitudes alone turn the loudest consonants down too far. Crops without speech there, in bands that
+    count, are left out of the mean, and without bands it is 0.
     """
 
     sees_phase = False
@@ -41,8 +41,12 @@ class UpperSdr(nn.Module):
     def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
         if noisy.upper is None or clean.upper is None:
             return estimate.magnitude.new_zeros(())
+        bands = noisy.spectral.bands
+        assert bands is not None
         enhanced = noisy.spectral.upper_gains(estimate.magnitude, noisy) * noisy.upper
-        total, power, error = (_power(bins) for bins in (noisy.upper, clean.upper, enhanced - clean.upper))
+        counted = 1.0 if estimate.own_bands is None else bands.spread(estimate.own_bands)
+        compared = (noisy.upper, clean.upper, enhanced - clean.upper)
+        total, power, error = (_power(counted * bins) for bins in compared)
         heard = power > SILENT * total
         ratio = torch.log10(power.clamp(min=1e-20) / (error + EPSILON * power + 1e-20))
         return -(ratio * heard).sum() / heard.sum().clamp(min=1)

@@ -72,6 +72,25 @@ def test_the_ratio_of_the_bands_is_that_of_the_sound_above_them_and_leaves_out_c
     assert float(loss(without_bands["noisy"], without_bands["clean"], without_bands["noisy"])) == 0
 
 
+def test_bands_beyond_the_bandwidth_count_neither_in_the_ratio_of_the_bands_nor_in_its_mean():
+    spectral = Spectral(48_000, 1530, 765, bands=32, peak=3.0)
+    torch.manual_seed(0)
+    clean = torch.randn(2, 48_000)
+    noisy = clean + 0.5 * torch.randn(2, 48_000)
+    loss = UpperSdr()
+
+    def value(rows: slice, hertz: list[float]) -> float:
+        both = spectral.spectra(noisy[rows], clean[rows], torch.ones(len(hertz), 1))
+        estimate = both["noisy"].up_to(torch.tensor(hertz), both["clean"])
+        return float(loss(estimate, both["clean"], both["noisy"]))
+
+    known = value(slice(1), [24_000.0])
+    assert value(slice(2), [24_000.0, 8_000.0]) == pytest.approx(known)
+    assert value(slice(1), [8_000.0]) == 0
+    # Of white noise each band has the same ratio.
+    assert value(slice(1), [16_000.0]) == pytest.approx(known, abs=0.02)
+
+
 def test_a_sum_is_the_weighted_sum_of_the_terms_that_are_not_none():
     noisy, clean = spectra()
     parts = Compressed(), MultiResolution([256])
