@@ -157,6 +157,14 @@ def test_the_gradient_is_finite_where_the_estimate_or_the_target_is_silent(loss)
         assert torch.isfinite(magnitude.grad).all()
 
 
+def test_a_file_without_speech_is_no_more_than_another_to_the_resolutions():
+    noisy, clean = spectra()
+    silent = Spectrum(noisy.spectral, linear=torch.zeros_like(clean.linear))
+    loss = MultiResolution()
+    assert float(loss(noisy, silent, noisy)) < 10 * float(loss(noisy, clean, noisy))
+    assert float(loss(clean, silent, noisy)) > float(loss(silent, silent, noisy)) == 0
+
+
 def test_dnsmos_rates_as_the_metric_does_and_less_noise_is_better():
     pytest.importorskip("speechmos", reason='needs pip install "denoiser[metrics]"')
     rate, seconds = dnsmos.RATE, dnsmos.WINDOW / dnsmos.RATE
