@@ -47,6 +47,15 @@ class EMA(WeightAveraging):
         if trainer.state.fn == TrainerFn.FITTING:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
+    # Before the first step the average is the module as it was before its scale was fitted.
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            super().on_validation_epoch_end(trainer, pl_module)
+
 
 def _averaged(average: Tensor, current: Tensor, count: Tensor, decay: float) -> Tensor:
     share = ((1 + count) / (10 + count)).clamp(max=decay)

@@ -137,6 +137,12 @@ def test_inference_loads_the_average_of_the_weights(vctk, tmp_path):
     assert torch.equal(denoiser.net.encoder[0][0].weight, kept["state_dict"][net])
 
 
+def test_a_validation_before_the_first_step_needs_no_average_of_the_weights(vctk, tmp_path):
+    quick = ("test=false", "trainer.max_epochs=1", "metrics=[si_sdr]", "callbacks.clips=null", "clips=0")
+    train_here(tmp_path, *options(vctk, *quick, "callbacks=ema", "trainer.num_sanity_val_steps=1"))
+    assert len(record.read(tmp_path)["curve"]) == 1
+
+
 def test_the_test_scores_the_average_of_the_weights(vctk, tmp_path):
     quick = ("trainer.max_epochs=2", "data.batch_size=1", "metrics=[si_sdr]", "callbacks.clips=null", "clips=0")
     train_here(tmp_path, *options(vctk, *quick, "optimizer.lr=1e-2", "callbacks=ema", "callbacks.ema.decay=0.9"))
