@@ -5,20 +5,23 @@ import math
 import numpy as np
 from torch import Tensor
 
+from denoiser.audio.formats import MASKS
 from denoiser.errors import ConfigError, DenoiserError
 
 # LUFS. Gating blocks below it do not count, and a recording below it has no loudness.
 SILENT = -70.0
 _OFFSET = -0.691  # dB, of BS.1770: a sine of 997 Hz at full scale in one channel is -3.01 LUFS
+_LOW, _BACK, _SIDE = 0x8, 0x30, 0x600  # bits in a mask of speakers: of low-frequency effects, and of two pairs
 
 
 class Meter:
     """Integrated loudness (ITU-R BS.1770-4) by pyloudnorm's filters, in memory that hardly grows.
 
-    The last two of five channels are surrounds and count 1.5 dB more; otherwise all are alike.
+    Of speakers that a ``mask`` names, or that five channels or more have by convention, surrounds count 1.5 dB more and
+    the one of low-frequency effects does not count; otherwise all channels are alike.
     """
 
-    def __init__(self, sample_rate: int, channels: int) -> None:
+    def __init__(self, sample_rate: int, channels: int, mask: int | None = None) -> None:
         try:
             from pyloudnorm import IIRfilter
             from scipy.signal import sosfilt
@@ -30,7 +33,7 @@ class Meter:
         high_pass = IIRfilter(0.0, 0.5, 38.0, sample_rate, "high_pass")
         self._sections = np.array([[*stage.b, *stage.a] for stage in (shelf, high_pass)])
         self._state = np.zeros((len(self._sections), channels, 2))
-        self._weights = np.array([1.41 if channels == 5 and c >= 3 else 1.0 for c in range(channels)])
+        self._weights = _weights(channels, mask)
         # Gating blocks of 400 ms begin every 100 ms.
         self._step = sample_rate // 10
         self._held = np.zeros((channels, 0))
@@ -62,3 +65,16 @@ class Meter:
             raise ConfigError(f"loudness={target}: expected LUFS from -70 to -5; -16 and -23 are common")
         loudness = self.loudness
         return 10 ** ((target - loudness) / 20) if math.isfinite(loudness) else 1.0
+
+
+def _weights(channels: int, mask: int | None) -> np.ndarray:
+    """Return the factor of the power of each channel, ``[C]``."""
+    if mask is None:
+        mask = MASKS.get(channels, 0) if channels > 4 else 0
+    speakers = [1 << place for place in range(mask.bit_length()) if mask >> place & 1]
+    if len(speakers) != channels:
+        return np.ones(channels)
+    # Where there are speakers at the sides, those behind are no surrounds of BS.1770.
+    surrounds = _SIDE if mask & _SIDE else _BACK
+    weights = [1.41 if speaker & surrounds else 1.0 for speaker in speakers]
+    return np.array(weights) * [speaker != _LOW for speaker in speakers]

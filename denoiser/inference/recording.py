@@ -57,7 +57,7 @@ class Recording:
         gain, passes = 1.0, 1
         if loudness is not None:
             passes = 2
-            meter = Meter(self.info.sample_rate, self.info.channels)
+            meter = Meter(self.info.sample_rate, self.info.channels, self.info.mask)
             for block in self._enhance(1 / passes):
                 meter.add(block)
             gain = meter.gain(loudness)
