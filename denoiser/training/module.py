@@ -78,7 +78,8 @@ class DenoisingModule(LightningModule):
             # The scale belongs both to the weights and to these settings.
             raise CheckpointError(f"init_from={path}: was trained on other spectra: {', '.join(changes)}{advice}")
         if {**trained["model"], "head": None} == {**model, "head": None}:
-            _pad_with_zeros(checkpoint["state_dict"], self.state_dict())
+            last = 1 / self.denoiser.inputs if self.denoiser.spectral.two_levels else 0.0
+            _pad_with_zeros(checkpoint["state_dict"], self.state_dict(), last)
         try:
             self.denoiser.load_weights(checkpoint, path)
         except CheckpointError as error:
@@ -200,11 +201,18 @@ class DenoisingModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _pad_with_zeros(weights: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Pad weights to the wanted shapes with zeros, which leaves the network's result as it was."""
+def _pad_with_zeros(weights: dict[str, Tensor], wanted: Mapping[str, Tensor], last: float) -> None:
+    """Pad weights to the wanted shapes with zeros, which leaves the network's result as it was.
+
+    The ``last`` share of its inputs is no feature of the head, and stays the last.
+    """
     for name, value in weights.items():
         shape = wanted[name].shape if name in wanted else value.shape
         if value.ndim == len(shape) and all(own <= new for own, new in zip(value.shape, shape, strict=True)):
             padded = value.new_zeros(shape)
             padded[tuple(map(slice, value.shape))] = value
+            if last and value.ndim > 1 and value.shape[1] < shape[1] and not name.endswith(".head.weight"):
+                count = round(last * shape[1])
+                padded[:, value.shape[1] - count :] = 0
+                padded[:, -count:] = value[:, -count:]
             weights[name] = padded

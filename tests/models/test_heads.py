@@ -129,8 +129,10 @@ def test_a_wrong_head_is_one_line(wrong):
         heads.build(**wrong)
 
 
-def test_a_head_that_gives_more_begins_as_the_one_it_grew_from(vctk, tmp_path):
+@pytest.mark.parametrize("two_levels", ["false", "true"])
+def test_a_head_that_gives_more_begins_as_the_one_it_grew_from(vctk, tmp_path, two_levels):
     arguments = [*QUICK, "model.width=8", "loss=compressed", "trainer.max_epochs=1", "test=false"]
+    arguments += [f"spectral.two_levels={two_levels}"]
     arguments += [f"data.root={vctk}", f"data.cache={tmp_path}/cache"]
     train_here(tmp_path / "a", *arguments, "model/head=mask", "model.stem=2")
     path = tmp_path / "a/checkpoints/last.ckpt"
