@@ -25,6 +25,7 @@ class Transform(ABC):
 
     place: ClassVar[int] = 10
     keeps_level: ClassVar[bool] = False  # of the whole utterance
+    takes_others: ClassVar[bool] = False  # from any row, chosen or not: all of them are given to :meth:`change`
     # Lowest and highest value of each setting; of two that are one range, both names.
     limits: ClassVar[Mapping[str, Range]] = {}
 
@@ -44,24 +45,30 @@ class Transform(ABC):
         rows = self._choose(rng, noise)
         if not len(rows):
             return noise, clean, level
-        old_noise, old_clean, old_level = noise[rows], clean[rows], level[rows]
-        new_noise, new_clean = self.change(old_noise, old_clean, old_level, rng)
+        if self.takes_others:
+            new_noise, new_clean = (side[rows] for side in self.change(noise, clean, level, rng))
+        else:
+            new_noise, new_clean = self.change(noise[rows], clean[rows], level[rows], rng)
         if not self.keeps_level:
-            new_level = changed_level(old_level, old_clean + old_noise, new_clean + new_noise)
+            new_level = changed_level(level[rows], clean[rows] + noise[rows], new_clean + new_noise)
             level = level.index_copy(0, rows, new_level)
         return noise.index_copy(0, rows, new_noise), clean.index_copy(0, rows, new_clean), level
 
     @abstractmethod
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
-        """Return changed noise and clean of the chosen rows; never in place."""
+        """Return changed noise and clean of the rows that are given; never in place."""
 
     def bandwidth_after(self, bandwidth: Tensor, rng: np.random.Generator) -> Tensor:
         """Return the bandwidths ``[B, 2]`` of speech and noise, Hz, after a call with a generator of this state."""
         rows = self._choose(rng, bandwidth)
-        return bandwidth.index_copy(0, rows, self.change_bandwidth(bandwidth[rows], rng)) if len(rows) else bandwidth
+        if not len(rows):
+            return bandwidth
+        if self.takes_others:
+            return bandwidth.index_copy(0, rows, self.change_bandwidth(bandwidth, rng)[rows])
+        return bandwidth.index_copy(0, rows, self.change_bandwidth(bandwidth[rows], rng))
 
     def change_bandwidth(self, bandwidth: Tensor, rng: np.random.Generator) -> Tensor:
-        """Return the bandwidths of the chosen rows after :meth:`change`, which draws the same."""
+        """Return the bandwidths of the rows that are given after :meth:`change`, which draws the same."""
         return bandwidth
 
     def _choose(self, rng: np.random.Generator, like: Tensor) -> Tensor:

@@ -87,13 +87,14 @@ class Remix(Transform):
     """
 
     place = 2
+    takes_others = True
 
     def change(self, noise: Tensor, clean: Tensor, level: Tensor, rng: np.random.Generator) -> Pair:
-        other = to_device(rng.permutation(len(noise)), noise.device)
+        other = other_rows(rng, noise)
         return noise[other] * (level / nonzero(level[other])), clean
 
     def change_bandwidth(self, bandwidth: Tensor, rng: np.random.Generator) -> Tensor:
-        other = to_device(rng.permutation(len(bandwidth)), bandwidth.device)
+        other = other_rows(rng, bandwidth)
         return torch.stack([bandwidth[:, 0], bandwidth[other, 1]], dim=1)
 
 
@@ -214,6 +215,7 @@ class Splice(Transform):
     """
 
     place = 9
+    takes_others = True
     limits: ClassVar = {"decibels": (0, 60)}
 
     sample_rate: int
@@ -306,6 +308,14 @@ def at_speeds(sounds: Tensor, percent: np.ndarray) -> Iterator[tuple[Tensor, Ten
     for value in np.unique(percent):
         rows = to_device(np.flatnonzero(percent == value), sounds.device)
         yield rows, resample(sounds[..., rows, :], int(value), 100)
+
+
+def other_rows(rng: np.random.Generator, like: Tensor) -> Tensor:
+    """Draw the number of another row for each row of ``like``, each number once; of a single row its own."""
+    order = rng.permutation(len(like))
+    other = np.empty_like(order)
+    other[order] = np.roll(order, 1)
+    return to_device(other, like.device)
 
 
 def since_moment(rng: np.random.Generator, like: Tensor, sample_rate: int) -> Tensor:

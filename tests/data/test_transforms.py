@@ -72,6 +72,19 @@ def test_remix_keeps_a_noise_relative_to_the_level_of_its_recording():
     assert torch.allclose(again / louder, new, rtol=1e-4, atol=1e-6)
 
 
+def test_small_batches_are_remixed_and_spliced_as_often_as_asked():
+    own, level = torch.arange(1.0, 5.0)[:, None].expand(4, 1_600), torch.ones(4, 1)
+    remix, splice = transform("remix", probability=0.5), transform("splice", probability=0.2, decibels=0)
+    remixed = spliced = 0.0
+    for batch in range(500):
+        noise, *_ = remix(own, 0 * own, level, np.random.default_rng([batch, 1]))
+        remixed += float((noise != own).any(1).float().mean()) / 500
+        _, clean, _ = splice(0 * own, own, level, np.random.default_rng([batch, 1]))
+        spliced += float(((clean - own).abs() > 1e-3).any(1).float().mean()) / 500
+    assert remixed == pytest.approx(0.5, abs=0.05)
+    assert spliced == pytest.approx(0.2, abs=0.04)
+
+
 def test_the_level_after_remix_is_that_of_the_whole_utterance():
     utterances = [(make_voice(8, RATE, i) * (0.2 + 0.1 * i), make_noise(8, RATE, i) * 0.4 * i) for i in range(6)]
     clean, noise = (torch.cat(side) for side in zip(*utterances, strict=True))
@@ -278,8 +291,8 @@ def test_a_spliced_crop_counts_no_band_that_either_of_its_recordings_lacks():
     is_joined = (out["clean"] != batch["clean"]).any(1)
     assert 10 < is_joined.sum() < 30
     assert torch.equal(out["bandwidth"][~is_joined], batch["bandwidth"][~is_joined])
-    joined = batch["bandwidth"][is_joined]
-    assert torch.equal(out["bandwidth"][is_joined], torch.minimum(joined, joined.roll(1, 0)))
+    joined = torch.minimum(batch["bandwidth"], batch["bandwidth"].roll(1, 0))
+    assert torch.equal(out["bandwidth"][is_joined], joined[is_joined])
 
 
 def test_a_rumble_lies_below_its_cut_off_at_a_loudness_of_its_own_in_each_row():
