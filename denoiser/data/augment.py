@@ -11,6 +11,7 @@ from torch import Tensor
 
 from denoiser.spectral import Spectral
 
+STREAM = 1  # of random numbers: crops and mixtures have the same keys, without it
 Pair = tuple[Tensor, Tensor]  # noise and clean, [B, N]
 Range = tuple[float, float]
 
@@ -92,7 +93,7 @@ class Augment:
         noise, clean, level = batch["noisy"] - batch["clean"], batch["clean"], batch["level"]
         changed = dict(batch)
         for transform in self.transforms:
-            stream = [*key, transform.place]
+            stream = [*key, transform.place, STREAM]
             noise, clean, level = transform(noise, clean, level, np.random.default_rng(stream))
             if "bandwidth" in batch:
                 changed["bandwidth"] = transform.bandwidth_after(changed["bandwidth"], np.random.default_rng(stream))

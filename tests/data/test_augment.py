@@ -8,7 +8,7 @@ from pytorch_lightning import Trainer
 
 from batches import KEY, RATE, TRANSFORMS, build, make_batch, power
 from conftest import TINY, composed, make_module, train_here
-from denoiser.data.augment import Augment
+from denoiser.data.augment import Augment, Transform
 from denoiser.data.datamodule import PairedData
 from denoiser.errors import CheckpointError, ConfigError
 from denoiser.training.components import build_augment
@@ -37,6 +37,24 @@ def test_one_transform_more_does_not_alter_the_draws_of_the_others():
     noises = [power(out["noisy"] - out["clean"]) for out in (alone, beside)]
     assert torch.allclose(*noises, rtol=1e-4)
     assert kinds(build({"snr": {}, "shift": {}})) == ["shift", "snr"]
+
+
+def test_no_transform_draws_what_the_crop_or_the_mixture_was_drawn_with():
+    drawn = []
+
+    class Draw(Transform):
+        def change(self, noise, clean, level, rng):
+            drawn.append(rng.bit_generator.seed_seq.generate_state(2).tolist())
+            return noise, clean
+
+    for place in range(12):
+        transform = Draw()
+        transform.place = place
+        Augment([transform])(make_batch(), (0, 1, 2))
+    # The keys of a crop, and of a mixture of each part of the split.
+    others = [np.random.SeedSequence([0, 1, 2, *more]).generate_state(2).tolist() for more in ([], [1], [2], [3])]
+    assert len(drawn) == 12
+    assert not any(state in drawn for state in others)
 
 
 def kinds(augment: Augment) -> list[str]:

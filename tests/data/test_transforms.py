@@ -6,7 +6,7 @@ import torch
 
 from batches import KEY, RATE, TRANSFORMS, N, build, make_batch, power, transform
 from conftest import make_noise, make_voice
-from denoiser.data.augment import changed_level
+from denoiser.data.augment import STREAM, changed_level
 from denoiser.spectral import Spectral
 
 
@@ -25,7 +25,7 @@ def test_noisy_is_clean_plus_noise(name):
     given = {key: value.clone() for key, value in batch.items()}
     out = build({name: {}})({**batch, "name": ["a"]}, KEY)
     one = transform(name)
-    noise, clean, level = one(*split(batch), np.random.default_rng([*KEY, one.place]))
+    noise, clean, level = one(*split(batch), np.random.default_rng([*KEY, one.place, STREAM]))
     assert torch.equal(out["noisy"], clean + noise)
     assert torch.equal(out["clean"], clean)
     assert torch.equal(out["level"], level)
