@@ -112,12 +112,15 @@ class Estimator(nn.Module):
         """Return scaled magnitude and phase of the :meth:`estimate`, with the attenuation limited by ``options``."""
         with torch.autocast(noisy.magnitude.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             estimate = self.estimate(noisy, memory, wanted)
-        magnitude = estimate.magnitude
+        magnitude, phase = estimate.magnitude, estimate.phase
         if options.min_gain:
-            noisy_magnitude = noisy.magnitude if wanted is None else noisy.magnitude[..., wanted]
-            least = (noisy_magnitude + 1) * options.min_gain**self.spectral.power - 1
+            seen = noisy if wanted is None else noisy.frames(wanted)
+            least = (seen.magnitude + 1) * options.min_gain**self.spectral.power - 1
             magnitude = torch.maximum(magnitude, least)
-        return magnitude, estimate.phase
+            if self.head.estimates_phase:
+                # The modulus of an estimated phase fades with the estimate.
+                phase = torch.where(phase == 0, seen.phase, torch.sgn(phase))
+        return magnitude, phase
 
     def context(self, options: Options) -> int:
         """Return the number of frames on either side that an enhanced frame depends on."""

@@ -100,6 +100,19 @@ def test_options_that_are_no_numbers_are_refused(options):
         Options(**options)
 
 
+@pytest.mark.parametrize(("head", "silence"), [("mask", -20), ("complex", 0), ("phase", -20), ("filter", -20)])
+def test_no_head_turns_down_further_than_the_limit(head, silence):
+    silent = Denoiser.build({"name": "unet", "depth": 2, "width": 4, "head": {"name": head}}, {"peak": 8.0}).eval()
+    torch.nn.init.zeros_(silent.net.head.weight)
+    torch.nn.init.zeros_(silent.net.head.bias)
+    with torch.no_grad():
+        silent.net.head.bias[0] = silence
+    noisy = 0.1 * torch.randn(1, 16_000, generator=torch.Generator().manual_seed(0))
+    limited = silent.enhance(noisy, 16_000, Options(max_attenuation_db=12))
+    assert 20 * torch.log10(limited.norm() / noisy.norm()) == pytest.approx(-12, abs=0.1)
+    assert silent.enhance(noisy, 16_000).norm() < 0.01 * noisy.norm()
+
+
 def test_a_checkpoint_is_all_that_is_needed(denoiser, checkpoint):
     noisy = noisy_voice(0.5, 16_000)
     loaded = Denoiser.from_checkpoint(checkpoint)
