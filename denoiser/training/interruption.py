@@ -1,4 +1,4 @@
-"""Orderly end of a training that is asked to stop: a checkpoint at the next step, and one line on how to go on."""
+"""Orderly end of a training that is asked to stop, by a checkpoint at the next step; and where a resumed one begins."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
 
 from denoiser import distributed
 from denoiser.console import stop
@@ -89,3 +90,32 @@ class Interruption(Callback):
         cause = f"{signal.Signals(number).name} after step {trainer.global_step}, in epoch {trainer.current_epoch + 1}"
         queued = launch.requeue() if number == REQUEUE else ""
         raise StopError(f"{self.run.path}: ended by {cause}{queued}; {self.run.how_to_go_on()}", 128 + number)
+
+
+class Resumption(Callback):
+    """Begin of a resumed training at the step after its checkpoint's, where Lightning would pass over a part of it."""
+
+    def __init__(self) -> None:
+        self.max_steps = -1  # of a training that is resumed and has steps to go
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        if checkpoint["global_step"] < trainer.max_steps:
+            self.max_steps = trainer.max_steps
+        loop = checkpoint["loops"]["fit_loop"]
+        counts = loop["epoch_progress"]
+        is_counted = counts["current"]["processed"] == counts["current"]["started"]
+        # An epoch that max_steps or max_time cut short counts as a whole one: the rest of it would be left out.
+        if is_counted and not loop["epoch_loop.batch_progress"]["is_last_batch"]:
+            for count in counts.values():
+                count["processed"] -= 1
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # With a limit of steps Lightning would go on from the end of an epoch by leaving out the one after it.
+        if self.max_steps != -1:
+            trainer.fit_loop.epoch_loop.max_steps = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.max_steps != -1:
+            trainer.fit_loop.epoch_loop.max_steps = self.max_steps

@@ -22,7 +22,7 @@ from denoiser.settings import check_range, in_sweep
 from denoiser.training import card, clips, components, history, launch, record
 from denoiser.training.callbacks import EMA
 from denoiser.training.folder import RunFolder, resume_from
-from denoiser.training.interruption import Interruption
+from denoiser.training.interruption import Interruption, Resumption
 from denoiser.training.layout import CHECKPOINTS, SPLIT, run_folder
 from denoiser.training.module import DenoisingModule
 from denoiser.training.trainer import batches_per_epoch, build_trainer, check_validation
@@ -166,7 +166,7 @@ def _trainer(cfg: DictConfig, options: dict[str, Any], run: RunFolder) -> pl.Tra
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     keeps = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
     # History comes after the callbacks whose numbers it keeps; Lightning puts checkpoints, which keep it, last.
-    callbacks += [launch.DataWorkers(), Interruption(run), history.History()]
+    callbacks += [launch.DataWorkers(), Resumption(), Interruption(run), history.History()]
     trainer = build_trainer(run.path, **options, logger=logger, callbacks=callbacks, enable_checkpointing=keeps)
     size, processes = cfg.data.batch_size, trainer.num_devices * trainer.num_nodes
     # The class of the data refuses a batch size that is no number.

@@ -95,6 +95,18 @@ def test_a_resumed_training_is_the_one_that_was_not_stopped(corpus, tmp_path, ha
     assert second == pytest.approx(first, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    "more", [[], ["trainer.val_check_interval=3", "trainer.check_val_every_n_epoch=null"]], ids=["epochs", "batches"]
+)
+def test_a_training_that_a_limit_ended_within_an_epoch_goes_on_there(corpus, tmp_path, more):
+    for folder, steps in (("run", 6), ("whole", 10)):
+        train_here(tmp_path / folder, *options(corpus, *more, f"trainer.max_steps={steps}"))
+    train_here(tmp_path / "run", *options(corpus, *more, "trainer.max_steps=10", "ckpt_path=last"))
+    whole, resumed = state(tmp_path / "whole"), state(tmp_path / "run")
+    torch.testing.assert_close(resumed["state_dict"], whole["state_dict"], rtol=0, atol=1e-5)
+    assert (resumed["epoch"], resumed["global_step"]) == (whole["epoch"], 10)
+
+
 def test_the_exit_code_and_the_last_line_name_the_signal(corpus, tmp_path, capsys):
     with pytest.raises(SystemExit) as end, one_line():
         train_here(tmp_path, *options(corpus, signal_at(step=1, epoch=0)))
