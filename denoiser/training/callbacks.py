@@ -5,6 +5,7 @@ import sys
 import time
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,17 +16,25 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from denoiser import figures
+from denoiser import distributed, figures
 from denoiser.errors import ConfigError, DivergedError
 
 
 class Checkpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, whose remembered paths follow the run's folder when it is moved."""
+    """Lightning's ModelCheckpoint, whose remembered paths follow the run's folder when it is moved.
+
+    Where the best checkpoint did not come along, the validations from here on choose one.
+    """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         old, new = str(state_dict["dirpath"]), str(self.dirpath)
         best = {path.replace(old, new): score for path, score in state_dict["best_k_models"].items()}
         paths = {key: value.replace(old, new) for key, value in state_dict.items() if isinstance(value, str)}
+        kept = paths["best_model_path"]
+        if kept and not Path(kept).is_file():
+            if self.monitor:
+                distributed.say(f"warning: {kept} is not there: the validations from here on choose the best")
+            return
         super().load_state_dict({**state_dict, **paths, "best_k_models": best})
 
 

@@ -1,6 +1,5 @@
 """The learning curve of a training, and the record of a run that has finished."""
 
-import math
 import os
 import platform
 import re
@@ -64,21 +63,24 @@ class History(Callback):
 
 
 def finished(
-    cfg: DictConfig, trainer: Trainer, module: DenoisingModule, data: Any, folder: Path, best: str
+    cfg: DictConfig, trainer: Trainer, module: DenoisingModule, data: Any, folder: Path, best: str, value: float | None
 ) -> dict[str, Any]:
-    """Return the record of a finished run, all but its cost and its test; ``best`` is the path of its checkpoint."""
+    """Return the record of a finished run, all but its cost and its test.
+
+    ``best`` is the path of its best checkpoint, and ``value`` what the ``monitor`` was there.
+    """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     history = next(callback for callback in callbacks if isinstance(callback, History))
     settings = record.of_settings(cfg)
-    # The first of equals, as the checkpoint is.
-    monitor, better = settings["monitor"], max if settings["mode"] == "max" else min
-    rows = [row for row in history.curve if math.isfinite(row.get(monitor, math.nan))]
-    row = better(rows, key=lambda row: row[monitor], default={})
+    # The first of equals, as the checkpoint is; a run that was resumed with another monitor may have had better ones.
+    rows = [row for row in history.curve if value is not None and row.get(cfg.monitor) == value]
+    row = rows[0] if rows else {}
     scores = {name.removeprefix("val/"): value for name, value in row.items() if name.startswith("val/")}
     kept = [path for path in (best, folder / CHECKPOINTS / "last.ckpt") if path and Path(path).is_file()]
     return {
         **settings,
         "status": "finished",
+        "best": value,
         "device": trainer.strategy.root_device.type,
         "processes": trainer.world_size,
         "precision": str(trainer.precision),

@@ -100,7 +100,7 @@ def _finish(
             say("no validation chose a checkpoint: testing the last weights")
         trainer.test(module, datamodule=data, ckpt_path=best_path or None, verbose=False, weights_only=True)
     if distributed.rank() == 0:
-        found = {**history.finished(cfg, trainer, module, data, folder, best_path), **cost, "best": result}
+        found = {**history.finished(cfg, trainer, module, data, folder, best_path, result), **cost}
         if cfg.test:
             found["test"] = _write_scores(found, module, data, folder)
         card.write(folder, record.write(folder, found))

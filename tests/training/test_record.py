@@ -60,6 +60,28 @@ def test_the_record_of_a_moved_and_resumed_run_keeps_its_best_and_its_curve(run)
     assert not [p for p in (after["config"]["data"]["root"], after["config"]["data"]["cache"]) if p.startswith("/")]
 
 
+def test_a_checkpoint_that_is_resumed_elsewhere_needs_no_best_beside_it(run, vctk, tmp_path, capsys):
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copy(run[0] / "checkpoints/last.ckpt", tmp_path / "checkpoints")
+    arguments = [f"data.root={vctk}", f"data.cache={run[0].parent}/cache", *TINY, *MORE]
+    train_here(tmp_path, *arguments, "trainer.max_epochs=3", "ckpt_path=last")
+    assert "checkpoints/best.ckpt is not there" in capsys.readouterr().out
+    found = record.read(tmp_path)
+    assert (found["checkpoint"], found["best"]) == ("checkpoints/last.ckpt", None)
+
+
+def test_the_best_epoch_is_the_checkpoint_s_also_after_a_change_of_monitor(vctk, tmp_path):
+    # The loss of this optimizer grows.
+    more = ["metrics=[si_sdr]", "callbacks.clips=null", "+optimizer.maximize=true", "test=false"]
+    arguments = [f"data.root={vctk}", f"data.cache={tmp_path}/cache", *TINY, *more]
+    train_here(tmp_path, *arguments, "trainer.max_epochs=1")
+    train_here(tmp_path, *arguments, "trainer.max_epochs=2", "monitor=val/loss", "ckpt_path=last")
+    found = record.read(tmp_path)
+    assert found["curve"][0]["val/loss"] < found["curve"][1]["val/loss"]
+    assert torch.load(tmp_path / found["checkpoint"], weights_only=True)["epoch"] == 1
+    assert (found["best_epoch"], found["validation"]["loss"]) == (2, found["curve"][1]["val/loss"])
+
+
 def test_a_finished_run_leaves_clips_of_validation(run):
     left = clips.read(run[0])
     assert len(left) == 2
