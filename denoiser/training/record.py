@@ -92,14 +92,15 @@ def as_now(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "scheduler": CONSTANT} if is_old else dict(settings)
 
 
-def outcome(error: BaseException) -> dict[str, str]:
-    """Return the status of a run that this error ended, and the reason in one line."""
+def outcome(error: BaseException) -> dict[str, Any]:
+    """Return the status of a run that this error ended, the reason in one line, and what a pruned one had reached."""
     if not isinstance(error, Exception):
         return {"status": "interrupted", "reason": "interrupted"}
     text = " ".join(str(error).split())
     reason = text if isinstance(error, DenoiserError) else f"{type(error).__name__}: {text}"
     statuses: dict[type, str] = {DivergedError: "diverged", PrunedError: "pruned"}
-    return {"status": statuses.get(type(error), "failed"), "reason": reason}
+    reached = {"best": error.best} if isinstance(error, PrunedError) else {}
+    return {"status": statuses.get(type(error), "failed"), "reason": reason, **reached}
 
 
 def now() -> str:

@@ -160,6 +160,8 @@ def test_a_run_worse_than_the_median_of_its_sweep_ends_early(corpus, tmp_path, c
     assert re.match(r"after epoch 2 its best val/si_sdr, .* is worse than the median of the 3 other", found["reason"])
     assert value == max(read_values(tmp_path / "hopeless" / CURVE, until=2))
     assert "hopeless: pruned: after epoch 2" in capsys.readouterr().out
+    # A search that asks for the same settings again gets the same value.
+    assert run("hopeless")[0] == found["best"] == value
     for name in ("a", "b"):
         sibling(name, -90.0)
     assert run("hopeful")[1]["status"] == "finished"
