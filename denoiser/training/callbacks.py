@@ -23,7 +23,8 @@ from denoiser.errors import ConfigError, DivergedError
 class Checkpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, whose remembered paths follow the run's folder when it is moved.
 
-    Where the best checkpoint did not come along, the validations from here on choose one.
+    Where the best checkpoint did not come along, the validations from here on choose one. A value that is not a number,
+    as where a metric is defined for no file, chooses none.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -36,6 +37,15 @@ class Checkpoint(ModelCheckpoint):
                 distributed.say(f"warning: {kept} is not there: the validations from here on choose the best")
             return
         super().load_state_dict({**state_dict, **paths, "best_k_models": best})
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        if current is not None and current.isnan():
+            reason = "is defined for no validation file (silent, too short or no speech found)"
+            distributed.say(
+                f"warning: {self.monitor} {reason}: there is no best.ckpt of it; monitor=val/loss always is"
+            )
+            return False
+        return super().check_monitor_top_k(trainer, current)
 
 
 class EMA(WeightAveraging):

@@ -11,9 +11,19 @@ import torch
 from pytorch_lightning import Trainer
 from torch import nn
 
-from conftest import SHARED, TINY, make_noise, make_voice, needs_recordings, run_command, train_here, write_vctk
+from conftest import (
+    SHARED,
+    TINY,
+    make_noise,
+    make_voice,
+    needs_recordings,
+    run_command,
+    train_here,
+    write_pair,
+    write_vctk,
+)
 from denoiser import Denoiser
-from denoiser.audio import read, resample
+from denoiser.audio import read, resample, write
 from denoiser.cli.arguments import as_typed
 from denoiser.cli.train import NAMES
 from denoiser.errors import CheckpointError, CorpusError, DenoiserError
@@ -158,6 +168,17 @@ def test_the_test_scores_the_average_of_the_weights(vctk, tmp_path):
     found = json.loads((tmp_path / "scores.json").read_text())["enhanced"]["si_sdr"]
     assert abs(mean_score(vctk, denoiser) - averaged) > 0.1
     assert found == pytest.approx(averaged, abs=0.03)
+
+
+def test_a_metric_that_no_validation_file_defines_chooses_no_checkpoint(tmp_path, capsys):
+    for i in range(4):
+        write_pair(tmp_path / f"noisy/{i}.wav", tmp_path / f"clean/{i}.wav", 0.6, 16_000, i)
+    for side, sound in (("noisy", make_noise(0.6, 16_000)), ("clean", torch.zeros(1, 9600))):
+        write(tmp_path / f"valid/{side}/a.wav", sound, 16_000)
+    more = ("data=folders", f"data.root={tmp_path}", f"data.cache={tmp_path}/cache", "trainer.max_epochs=2")
+    train_here(tmp_path / "run", *TINY, *more, "metrics=[si_sdr]", "callbacks.clips=null")
+    assert "val/si_sdr is defined for no validation file" in capsys.readouterr().out
+    assert record.read(tmp_path / "run")["checkpoint"] == "checkpoints/last.ckpt"
 
 
 def mean_score(corpus: Path, denoiser: Denoiser) -> float:
