@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from denoiser import distributed, models
 from denoiser.distributed import say
@@ -77,6 +78,9 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
 
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except MisconfigurationException as error:
+        # Of numbers that only the corpus makes wrong, such as a share of its batches that is less than one.
+        raise ConfigError(f"trainer: {brief(error)}") from error
     except (RuntimeError, ConnectionError) as error:
         launch.raise_if_one_died(error, trainer, run.how_to_go_on())
         raise

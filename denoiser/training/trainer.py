@@ -65,6 +65,9 @@ def build_trainer(folder: Path, gpus: Any = None, processes: int | None = None, 
     # YAML reads digits between colons as one number, unless they are quoted.
     if not isinstance(options.get("max_time", ""), str | dict | timedelta):
         raise ConfigError(f"trainer.max_time={options['max_time']}: expected DAYS:HOURS:MINUTES:SECONDS")
+    # Spectra and their scale need more digits than 16 bits have.
+    if (precision := str(options.get("precision"))) in ("bf16-true", "16-true"):
+        raise ConfigError(f"trainer.precision={precision}: expected 32-true, bf16-mixed or 16-mixed")
     nodes = options.get("num_nodes", 1)
     count = nodes * (devices if isinstance(devices, int) else len(devices))
     launch.check_processes(count, nodes, f"trainer.gpus={gpus} trainer.processes={processes}")

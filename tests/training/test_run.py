@@ -326,6 +326,8 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
         (["init_from=small"], r"other spectra: .*; with experiment=small$"),
         (["experiment=small", "data=vctk_demand", "init_from=small", "model=unet6"], r"network: .*experiment=small$"),
         (["trainer.precision=12"], "precision"),
+        (["trainer.precision=bf16-true"], r"^trainer\.precision=bf16-true: expected 32-true, bf16-mixed"),
+        (["trainer.limit_train_batches=0.01"], r"^trainer: .*limit_train_batches"),
         (["data._target_=denoiser.data.typo.X"], r"^data\._target_=denoiser\.data\.typo\.X: .*No module named"),
         (["data._target_=denoiser.data.pairs.Paris"], r"^data\._target_=denoiser\.data\.pairs\.Paris: .*no attribute"),
         (["~data._target_"], r"^data\._target_=None: "),
@@ -343,8 +345,9 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
 def test_a_mistake_is_named_and_leaves_nothing(vctk, tmp_path, overrides, message):
     with pytest.raises(DenoiserError, match=message):
         train_here(tmp_path / "run", f"data.root={vctk}", *overrides)
-    # The number of steps is asked for once the run has begun.
-    assert (tmp_path / "run").exists() == ("scheduler=cosine" in overrides)
+    # The number of steps, and of batches, is asked for once the run has begun.
+    late = ("scheduler=cosine", "trainer.limit_train_batches=0.01")
+    assert (tmp_path / "run").exists() == any(override in late for override in overrides)
 
 
 @pytest.mark.parametrize(
