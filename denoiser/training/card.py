@@ -36,10 +36,12 @@ def text(folder: Path, record: Record) -> str:
     """Return the card, in Markdown; a name, which may hold any character, is never outside of a fenced block."""
     facts = {key: record[key] for key in FACTS}
     facts["licence"] = record["config"]["data"].get("licence") or "not stated: set data.licence=..."
+    chosen = "those of the epoch that validation chose, by `monitor`; the test set chose nothing"
+    if record["best_epoch"] is None:
+        chosen = "the last ones, as no validation chose an epoch"
     parts = [
         "# Model card of a speech denoiser",
-        "Its weights are those of the epoch that validation chose, by `monitor`; the test set chose nothing. Costs and "
-        "speeds are per second of audio; `split.json` names the files.",
+        f"Its weights are {chosen}. Costs and speeds are per second of audio; `split.json` names the files.",
         _yaml(facts),
         "## Scores of the test set",
         _test_scores(record["test"]),

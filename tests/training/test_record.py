@@ -68,6 +68,7 @@ def test_a_checkpoint_that_is_resumed_elsewhere_needs_no_best_beside_it(run, vct
     assert "checkpoints/best.ckpt is not there" in capsys.readouterr().out
     found = record.read(tmp_path)
     assert (found["checkpoint"], found["best"]) == ("checkpoints/last.ckpt", None)
+    assert "the last ones, as no validation chose an epoch" in (tmp_path / "card.md").read_text()
 
 
 def test_the_best_epoch_is_the_checkpoint_s_also_after_a_change_of_monitor(vctk, tmp_path):
