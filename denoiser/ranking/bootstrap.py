@@ -81,7 +81,8 @@ def read_scores(folder: Path) -> Scores:
 
 def of_configuration(configuration: Configuration) -> Scores:
     """Return the :func:`average` of the test scores of a configuration's runs."""
-    return average([read_scores(Path(run["folder"])) for run in configuration.runs])
+    # A run that was resumed without a test still has the scores of its earlier end.
+    return average([read_scores(Path(run["folder"])) for run in configuration.runs if run.get("test")])
 
 
 def average(runs: Sequence[Scores]) -> Scores:

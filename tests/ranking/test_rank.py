@@ -13,8 +13,8 @@ import pytest
 from denoiser.cli import rank as command
 from denoiser.errors import ConfigError
 from denoiser.ranking import configuration
-from denoiser.ranking.bootstrap import average, compare, paired_bootstrap, read_scores
-from denoiser.ranking.configuration import SeedStatistics
+from denoiser.ranking.bootstrap import average, compare, of_configuration, paired_bootstrap, read_scores
+from denoiser.ranking.configuration import Configuration, SeedStatistics
 from denoiser.ranking.rank import rank
 from denoiser.ranking.ranking import build
 from denoiser.ranking.tables import main_names, report, summary
@@ -184,6 +184,12 @@ def test_the_interval_of_normal_differences_is_theirs_and_repeats():
     hard = rng.normal(0, 50, 400)
     assert paired_bootstrap(differences + hard, hard).high == pytest.approx(found.high)
     assert paired_bootstrap(hard, hard).text("pesq") == "+0.00 [+0.00, +0.00] ~"
+
+
+def test_scores_of_an_earlier_end_are_not_those_of_a_run_without_a_test(tmp_path):
+    folder = write(tmp_path / "run", record())
+    assert of_configuration(Configuration([record(folder=str(folder))]))
+    assert not of_configuration(Configuration([record(folder=str(folder), test=None)]))
 
 
 def test_common_files_are_compared_after_averaging_over_seeds():
