@@ -83,6 +83,7 @@ class Stream:
             )
         self.up = self.band.upsampling(resampled)
         self.received = 0  # samples
+        self._has_ended = False
         # Input whose result is not out yet, as it is and without its offset, [2, C, n].
         self._waiting: Tensor | None = None
 
@@ -120,8 +121,10 @@ class Stream:
     def process(self, block: Waveform) -> Waveform:
         """Take the next ``[C, n]``, ``[n]`` or ``[B, C, n]``, n ≥ 0; returns what is ready, of the same type.
 
-        Raises DenoiserError for NaN or infinity, or when the number of channels changes.
+        Raises DenoiserError for NaN or infinity, when the number of channels changes, and after :meth:`flush`.
         """
+        if self._has_ended:
+            raise DenoiserError("this stream was flushed; reset() begins the next recording")
         rows, self._restore = rows_of(block, is_checked=self._waiting is not None)
         rows = rows.to(self.estimator.device)
         if self._waiting is None:
@@ -141,6 +144,7 @@ class Stream:
         """Return the rest, ``[C, m]``, of the input's type: the recording has ended, and the stream is used up."""
         if self._waiting is None:
             raise DenoiserError("this stream was flushed before it was given anything")
+        self._has_ended = True
         layers = [part for low in self.down.flush() for part in self._through(low)]
         for rest in self.core.flush():
             layers += self.up.push(rest)

@@ -174,3 +174,12 @@ def test_a_rate_of_no_recording_is_refused(rate):
     for call in (lambda: WHOLE.enhance(torch.zeros(100), rate), lambda: WHOLE.stream(rate)):
         with pytest.raises(AudioError, match="expected 1000 to 768000"):
             call()
+
+
+def test_a_stream_that_was_flushed_takes_no_more_until_it_begins_anew():
+    stream, noisy = WHOLE.stream(16_000), centred(0.5, 16_000)
+    first = torch.cat([stream.process(noisy), stream.flush()], dim=-1)
+    with pytest.raises(DenoiserError, match=r"was flushed; reset\(\) begins"):
+        stream.process(noisy)
+    stream.reset()
+    assert torch.equal(torch.cat([stream.process(noisy), stream.flush()], dim=-1), first)
