@@ -48,6 +48,10 @@ class Stream:
         block_seconds: float | None = None,
         threads: int = 1,
     ) -> None:
+        for given, kind, name in ((level, Level, "level"), (options, Options, "options")):
+            if given is not None and not isinstance(given, kind):
+                found = type(given).__name__
+                raise ConfigError(f"stream(rate, level, options): {name} is of type {found}; expected {kind.__name__}")
         self.estimator = estimator = estimator.at(sample_rate)
         self.sample_rate = sample_rate
         self.options = options or Options()
@@ -128,6 +132,9 @@ class Stream:
         rows, self._restore = rows_of(block, is_checked=self._waiting is not None)
         rows = rows.to(self.estimator.device)
         if self._waiting is None:
+            if self._known is not None and len(self._known.rms) != len(rows):
+                measured = len(self._known.rms)
+                raise DenoiserError(f"this stream has the level of {measured} channels and was given {len(rows)}")
             self._waiting = rows.new_zeros(2, len(rows), 0)
         channels = self._waiting.shape[1]
         if len(rows) != channels:

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from denoiser import Denoiser, models
-from denoiser.errors import AudioError, DenoiserError
+from denoiser.errors import AudioError, ConfigError, DenoiserError
 from denoiser.inference.options import Options
 from denoiser.spectral import Spectral
 from untrained import centred
@@ -183,3 +183,25 @@ def test_a_stream_that_was_flushed_takes_no_more_until_it_begins_anew():
         stream.process(noisy)
     stream.reset()
     assert torch.equal(torch.cat([stream.process(noisy), stream.flush()], dim=-1), first)
+
+
+@pytest.mark.parametrize(("measured", "given"), [(1, 2), (2, 1)])
+def test_a_level_of_other_channels_is_refused(measured, given):
+    noisy = centred(0.5, 16_000, channels=2)
+    stream = WHOLE.stream(16_000, WHOLE.level(noisy[:measured], 16_000))
+    with pytest.raises(DenoiserError, match=f"level of {measured} channels and was given {given}"):
+        stream.process(noisy[:given])
+    assert stream.process(noisy[:measured]).shape == (measured, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ((Options(dry=0.2),), "level is of type Options"),
+        ((0.1,), "level is of type float"),
+        ((None, "dry=1"), "options is of type str"),
+    ],
+)
+def test_what_is_no_level_and_no_options_is_refused(given, line):
+    with pytest.raises(ConfigError, match=line):
+        WHOLE.stream(16_000, *given)
