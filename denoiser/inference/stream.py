@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from denoiser.audio.blocks import RESAMPLING_SECONDS, Blocks, resampling
-from denoiser.audio.reader import peak
+from denoiser.audio.reader import LARGEST, peak
 from denoiser.errors import ConfigError, DenoiserError, brief
 from denoiser.inference.estimator import Estimator
 from denoiser.inference.exported import ExportedFrames, ExportedStep, open_step
@@ -214,8 +214,8 @@ def rows_of(waveform: Waveform, is_checked: bool = False) -> tuple[Tensor, Calla
         raise DenoiserError(f"cannot enhance a waveform of {given.dtype}; give floats, int16 or int32")
     full_scale = -float(torch.iinfo(given.dtype).min) if signed else 1.0
     rows = given.float().reshape(math.prod(given.shape[:-1]), given.shape[-1]) / full_scale
-    if not math.isfinite(peak(rows)):
-        raise DenoiserError("cannot enhance a waveform that holds NaN or infinite samples")
+    if not peak(rows) <= LARGEST:
+        raise DenoiserError(f"cannot enhance a waveform that holds NaN, infinite or absurd samples (over {LARGEST:g})")
 
     def restore(result: Tensor) -> Waveform:
         result = result.reshape(*given.shape[:-1], result.shape[-1]).to(given.device)

@@ -205,3 +205,13 @@ def test_a_level_of_other_channels_is_refused(measured, given):
 def test_what_is_no_level_and_no_options_is_refused(given, line):
     with pytest.raises(ConfigError, match=line):
         WHOLE.stream(16_000, *given)
+
+
+def test_samples_that_no_sound_has_are_refused_and_change_nothing():
+    stream, noisy = WHOLE.stream(16_000), centred(0.5, 16_000)
+    for absurd in (1e12, -1e30):
+        with pytest.raises(DenoiserError, match=r"absurd samples \(over 1e\+10\)"):
+            stream.process(torch.full((1, 160), absurd))
+    enhanced = torch.cat([stream.process(noisy), stream.flush()], dim=-1)
+    other = WHOLE.stream(16_000)
+    assert torch.equal(enhanced, torch.cat([other.process(noisy), other.flush()], dim=-1))
