@@ -21,7 +21,7 @@ class Bands(nn.Module):
         hertz = torch.arange(first, n_fft // 2 + 1) * (sample_rate / n_fft)
         place = (erb_number(hertz) - self.low) / (self.high - self.low) * count - 0.5
         distance = (place.clamp(0, count - 1) - torch.arange(count)[:, None]).abs()
-        self.register_buffer("shares", (1 - distance).clamp(min=0), persistent=False)
+        self.register_buffer("shares", (1 - distance).clamp(min=0).float(), persistent=False)
 
     def join(self, spectrum: Tensor) -> Tensor:
         """Return the RMS ``[..., count, T]`` of the bins of each band, of complex values ``[..., bins, T]``."""

@@ -98,7 +98,7 @@ class Spectral(nn.Module):
         self.edge = "replicate" if self.level_frames else "constant"
         self.frame_rate = sample_rate / hop  # frames per second
         self.register_buffer("peak", torch.tensor(float(peak)))
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("window", torch.hann_window(n_fft, dtype=torch.float32), persistent=False)
         self.bands = Bands(bands, bands_from, sample_rate, n_fft) if bands else None
         self._narrow: list[Spectral] = []
         # Hz that a recording needs to have all single bins.

@@ -41,7 +41,7 @@ class Blocks:
         self.rates = rates
         self.context = math.ceil(context / step) * step
         self.size = max(1, round(size / step)) * step
-        self.ramp = (torch.arange(fade) + 0.5) / max(1, fade)
+        self.ramp = (torch.arange(fade, dtype=torch.float32) + 0.5) / max(1, fade)
         self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
         # One block more than threads, so that none idles while the results of the oldest are used.
         self.ahead = threads if threads > 1 else 0

@@ -74,11 +74,11 @@ class Writer:
         if self._format in ("WAV", "WAVEX") and self._is_too_long(frames):
             self._format, self._subtype = encoding(self._path, "RF64", self._subtype)
         is_reordered = self._format == "OGG" and channels in VORBIS
-        self._order = torch.tensor(VORBIS[channels]).argsort() if is_reordered else None
+        self._order = torch.tensor(VORBIS[channels], device="cpu").argsort() if is_reordered else None
         self._keep(mask, extras, select_tags(tags or {}))
         if rate != sample_rate:
             self.notes.append(resampled({"OPUS": "Opus"}.get(self._subtype, "MP3"), sample_rate, rate))
-        self._pending = torch.empty(channels, 0)
+        self._pending = torch.empty(channels, 0, dtype=torch.float32, device="cpu")
         self._written = 0
 
     def _keep(self, mask: int | None, extras: Extras, tags: dict[str, str]) -> None:

@@ -92,7 +92,8 @@ class Denoiser(Estimator):
         value_bytes = 2 if denoiser.precision == "bf16" else 4
         denoiser.block_seconds = min(LONGEST_BLOCK, MAX_BYTES / (values_per_second * value_bytes))
         denoiser.exported = shipped_onnx(path)
-        return denoiser.to(resolved).eval()
+        # Whatever default type the caller has set in torch.
+        return denoiser.to(resolved, torch.float32).eval()
 
     @property
     def latency(self) -> float:

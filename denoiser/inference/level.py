@@ -27,8 +27,8 @@ class RunningLevel:
 
     def __init__(self) -> None:
         self.count = 0
-        self.sum = torch.zeros(1, 1)
-        self.squares = torch.zeros(1, 1)
+        self.sum = torch.zeros(1, 1, device="cpu")
+        self.squares = torch.zeros(1, 1, device="cpu")
 
     def add(self, block: Tensor) -> None:
         self.count += block.shape[-1]
@@ -52,7 +52,7 @@ class RunningOffset:
     """
 
     def __init__(self) -> None:
-        self._counts = self._sums = torch.zeros(1, 1, dtype=torch.float64)
+        self._counts = self._sums = torch.zeros(1, 1, dtype=torch.float64, device="cpu")
         self._first: Tensor | None = None
         self._last = torch.zeros(1, 1)
 

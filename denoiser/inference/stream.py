@@ -199,7 +199,7 @@ def rows_of(waveform: Waveform, is_checked: bool = False) -> tuple[Tensor, Calla
         given: Tensor = waveform
     else:
         try:
-            given = torch.as_tensor(_native(np.asarray(waveform)))
+            given = torch.as_tensor(_native(np.asarray(waveform)), device="cpu")
         except (TypeError, ValueError) as error:
             kind = type(waveform).__name__
             raise DenoiserError(f"cannot enhance a {kind} ({brief(error)}); give a tensor or an array") from error

@@ -71,6 +71,6 @@ class UpperBand:
 
 def _interpolated(values: Tensor, places: Tensor, spacing: int) -> Tensor:
     """Interpolate linearly between values ``[C, T]`` that are ``spacing`` apart, at ``places``: ``[C, n]``."""
-    before, share = places // spacing, places % spacing / spacing
+    before, share = places // spacing, (places % spacing).to(values.dtype) / spacing
     after = (before + 1).clamp(max=values.shape[-1] - 1)
     return torch.lerp(values[..., before], values[..., after], share)

@@ -151,7 +151,7 @@ class Filter(Mask):
         root = ((magnitude + 1) / 2).clamp(min=0).sqrt() * noisy.phase
         advance = root * self.previous(root, memory)[..., :-1].conj()
         # The phase of a tone in the middle of a bin advances by this angle, which is taken away.
-        bins = torch.arange(spectral.bins, device=advance.device)
+        bins = torch.arange(spectral.bins, dtype=magnitude.dtype, device=advance.device)
         angle = -2 * torch.pi * spectral.hop / spectral.n_fft * bins
         advance = advance * torch.polar(torch.ones_like(angle), angle)[:, None]
         return torch.cat([magnitude[:, None], torch.view_as_real(advance).movedim(-1, 1)], dim=1)

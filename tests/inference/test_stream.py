@@ -6,6 +6,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from conftest import ROOT
 from denoiser import Denoiser, models
 from denoiser.errors import AudioError, ConfigError, DenoiserError
 from denoiser.inference.options import Options
@@ -215,3 +216,30 @@ def test_samples_that_no_sound_has_are_refused_and_change_nothing():
     enhanced = torch.cat([stream.process(noisy), stream.flush()], dim=-1)
     other = WHOLE.stream(16_000)
     assert torch.equal(enhanced, torch.cat([other.process(noisy), other.flush()], dim=-1))
+
+
+@pytest.mark.parametrize(
+    ("setter", "value", "usual"),
+    [(torch.set_default_dtype, torch.float64, torch.float32), (torch.set_default_device, "meta", None)],
+    ids=["type", "device"],
+)
+def test_the_default_type_and_device_of_the_caller_do_not_matter(setter, value, usual):
+    ckpt, noisy = ROOT / "tests/reference/filter.ckpt", centred(0.5, 48_000).numpy()
+    loaded = Denoiser.from_checkpoint(ckpt, "cpu")
+
+    def results() -> list[np.ndarray]:
+        stream = WHOLE.stream(48_000, WHOLE.level(noisy, 48_000))
+        streamed = np.concatenate([stream.process(noisy), stream.flush()], axis=-1)
+        return [streamed, loaded.enhance(noisy, 48_000), loaded.enhance(noisy, 16_000)]
+
+    expected = results()
+    setter(value)
+    try:
+        found = results()
+        if value == torch.float64:
+            found[1] = Denoiser.from_checkpoint(ckpt, "cpu").enhance(noisy, 48_000)
+    finally:
+        setter(usual)
+    for result, wanted in zip(found, expected, strict=True):
+        assert result.dtype == np.float32
+        assert np.abs(result - wanted).max() < 1e-5 * np.abs(wanted).max()
