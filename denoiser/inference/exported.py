@@ -52,8 +52,17 @@ class ExportedStep:
         return self._session.run(None, dict(zip(self._inputs, [noisy, *state], strict=True)))
 
 
-# The step of a file: the same one for every stream, since it keeps no state.
-open_step = lru_cache(maxsize=4)(ExportedStep)
+def open_step(file: Path) -> ExportedStep:
+    """Return the step of a file as it is now: the same one for every stream, since it keeps no state."""
+    try:
+        return _open_step(file, Path(file).stat().st_mtime_ns)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
+
+
+@lru_cache(maxsize=4)
+def _open_step(file: Path, changed: int) -> ExportedStep:
+    return ExportedStep(file)
 
 
 class ExportedFrames(FrameByFrame):

@@ -16,7 +16,7 @@ from denoiser import Denoiser, __version__, audio
 from denoiser.cli import export as command
 from denoiser.errors import CheckpointError, ConfigError, DenoiserError
 from denoiser.export.onnx import export
-from denoiser.inference.exported import ExportedFrames
+from denoiser.inference.exported import ExportedFrames, open_step
 from denoiser.inference.frames import Frames
 from denoiser.inference.level import RunningOffset
 from denoiser.inference.options import Options
@@ -173,6 +173,18 @@ def test_a_stream_takes_the_exported_step_and_its_blocks_equal_the_whole(live, s
         assert enhanced.shape == noisy.shape
         assert (enhanced - live.enhance(noisy, 48_000, options)).abs().max() < 1e-4
         stream.reset()
+
+
+def test_a_file_that_was_exported_again_is_read_again(live, tmp_path):
+    path = tmp_path / "live.onnx"
+    path.write_bytes(live.exported.read_bytes())
+    first = open_step(path)
+    assert open_step(path) is first
+    os.utime(path, ns=(1, 1))
+    assert open_step(path) is not first
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"live\.onnx: cannot be read \(No such file"):
+        open_step(path)
 
 
 @pytest.mark.parametrize("samples", [1, 764, 765, 766, 1530])
