@@ -16,9 +16,18 @@ import torch
 
 from conftest import TINY, composed, largest_file, train_here, write_vctk
 from denoiser import Denoiser, audio, filesystem
+from denoiser.audio.container import is_installed
 from denoiser.console import one_line
 from denoiser.data.augment import Transform
-from denoiser.errors import CheckpointError, ConfigError, CorpusError, DenoiserError, DivergedError, StopError
+from denoiser.errors import (
+    AudioError,
+    CheckpointError,
+    ConfigError,
+    CorpusError,
+    DenoiserError,
+    DivergedError,
+    StopError,
+)
 from denoiser.inference.batch import enhance_files
 from denoiser.inference.jobs import plan
 from denoiser.sweep.multirun import Sweep
@@ -27,7 +36,7 @@ from denoiser.training import record
 from denoiser.training.folder import RunFolder
 from denoiser.training.layout import LOCK
 from signals import doing
-from untrained import write_voices
+from untrained import noisy_voice, write_voices
 
 
 def options(root: Path, *more: str) -> list[str]:
@@ -119,6 +128,19 @@ def test_a_full_disk_leaves_the_rest_of_a_folder_for_later(denoiser, small_disk,
     (folder / "filler").unlink()
     outcome = enhance_files(denoiser, jobs, overwrite=False)
     assert (len(outcome.skipped), len(outcome.done)) == (2, 3)
+
+
+@pytest.mark.skipif(not is_installed(), reason="ffmpeg and ffprobe are not on the PATH")
+@pytest.mark.parametrize("name", ["talk.m4a", "talk.mkv"])
+def test_a_disk_that_fills_up_within_a_container_is_an_error_and_leaves_nothing(denoiser, small_disk, here, name):
+    folder, fill = small_disk
+    audio.write("talk.wav", noisy_voice(1.0, 16_000), 16_000)
+    fill()
+    # There is room for a header, and not for the sound.
+    os.truncate(folder / "filler", (folder / "filler").stat().st_size - 4096)
+    with pytest.raises(AudioError, match="No space left on device"):
+        denoiser.enhance_file("talk.wav", folder / name)
+    assert [path.name for path in folder.iterdir()] == ["filler"]
 
 
 def test_the_enhancement_of_a_folder_that_sigterm_ends_says_how_far_it_came(denoiser, here):

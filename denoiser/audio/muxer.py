@@ -22,6 +22,7 @@ _BEST_BIT_RATES = {"opus": 128_000, "aac": 192_000, "mp3": 192_000, "vorbis": 16
 _CODECS_OF_SNDFILE = ("VORBIS", "OPUS", "MPEG_LAYER_III")  # lossy ones
 _TEXTS = ("subrip", "ass", "ssa", "webvtt", "mov_text", "text")  # subtitles that can be rewritten
 _COVERS = ("mjpeg", "png")
+_UNSAVED = (b"Error writing trailer", b"Error closing file")  # begins of ffmpeg's lines
 _JUMPING = ("mpegts", "mpeg", "ogg")  # formats in which times may begin anew
 
 
@@ -154,6 +155,12 @@ class ContainerWriter:
                 self._process.stdin.close()
             if self._process.wait():
                 raise self._failure()
+            self._errors.seek(0)
+            # ffmpeg 5 ends with 0 though the last bytes found no room.
+            unsaved = next((line for line in self._errors if line.startswith(_UNSAVED)), b"")
+            if unsaved:
+                why = first_line(unsaved).rpartition(": ")[2]
+                raise AudioError(f"{self._path}: not all of it could be written ({why})")
 
     def _send(self, data: bytes) -> None:
         assert self._process.stdin is not None
