@@ -126,7 +126,10 @@ def _open(path: Path, track: int | None) -> libsndfile.Source | ffmpeg.Source:
         raise AudioError(f"{path}: not a file")
     if found.st_size == 0:
         raise AudioError(f"{path}: the file is empty")
-    source = _decoder(path, track)
+    try:
+        source = _decoder(path, track)
+    except OSError as error:
+        raise AudioError(f"{path}: {error.strerror or error}") from error
     rate = source.info.sample_rate
     if not MIN_RATE <= rate <= MAX_RATE:
         source.close()

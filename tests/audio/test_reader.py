@@ -117,6 +117,20 @@ def test_only_regular_files_are_opened(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder.wav", "loop.wav", "pipe.wav"]
 
 
+def test_a_file_that_this_user_may_not_read_is_refused_as_any_other(here):
+    audio.write("closed.wav", torch.zeros(1, 10), 16_000)
+    os.chmod("closed.wav", 0)
+    here.chmod(0o755)
+    user = os.geteuid()
+    # To root nothing is closed.
+    os.seteuid(user or 65534)
+    try:
+        with pytest.raises(AudioError, match=r"closed\.wav: Permission denied"):
+            audio.probe("closed.wav")
+    finally:
+        os.seteuid(user)
+
+
 @pytest.mark.parametrize(
     ("format", "sizes"),
     [("RF64", [(b"ds64", 8, 96), (b"ds64", 16, 0)]), ("W64", [(b"riff", 16, 104), (b"data", 16, 24)])],
