@@ -5,7 +5,7 @@ import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -37,15 +37,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path, refused: Callable[[OSError], object] | None = None) -> Iterator[Path]:
     """Yield the files under a folder, those behind links to folders too; no folder is entered twice.
 
     A link to a folder that holds it, or that holds ``folder``, is a loop and is not followed.
+    ``refused`` is called with the error of each folder that cannot be listed.
     """
     waiting, root, seen = [folder], folder.resolve(), set[tuple[int, int]]()
     while waiting:
         links: list[Path] = []
-        for name, folders, files in (step for start in waiting for step in os.walk(start)):
+        for name, folders, files in (step for start in waiting for step in os.walk(start, onerror=refused)):
             place, identity = Path(name), os.stat(name)
             if (identity.st_dev, identity.st_ino) in seen:
                 folders.clear()

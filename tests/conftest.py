@@ -193,6 +193,18 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 @contextmanager
+def without_rights(here: Path) -> Iterator[None]:
+    """Run as a user to whom ``here`` is open, and what has no rights in it is closed; to root nothing would be."""
+    here.chmod(0o755)
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@contextmanager
 def largest_file(size: int) -> Iterator[None]:
     """Let this process write no file of more than ``size`` bytes, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

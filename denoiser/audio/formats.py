@@ -1,7 +1,7 @@
 """Sound formats by file extension, those that are written and those that ffmpeg decodes; the facts of a file."""
 
 import glob
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -236,9 +236,9 @@ def list_files(source: str | Path) -> list[Path]:
     return sorted(found)
 
 
-def list_others(folder: Path) -> list[Path]:
-    """Return the files that :func:`list_files` leaves aside in a folder, but hidden ones."""
-    return [file for file in _visible(walk(folder)) if not _has_sound_extension(file)]
+def list_others(folder: Path, refused: Callable[[OSError], object] | None = None) -> list[Path]:
+    """Return the files that :func:`list_files` leaves aside in a folder, but hidden ones; ``refused`` as of walk."""
+    return [file for file in _visible(walk(folder, refused)) if not _has_sound_extension(file)]
 
 
 def _visible(files: Iterable[Path]) -> list[Path]:

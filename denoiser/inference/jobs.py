@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from denoiser import audio
-from denoiser.errors import AudioError
+from denoiser.errors import AudioError, shown
 from denoiser.inference.pipes import STDIN, STDOUT, is_pipe, plain
 
 MOST_KINDS = 8  # of files left aside, that are listed
@@ -80,16 +80,20 @@ def plan(sources: Sequence[str], output: str | None = None) -> list[Job]:
 
 
 def left_aside(sources: Sequence[str], jobs: Sequence[Job]) -> str:
-    """Return a line on the files in folders that are no sound by their extension, empty if there are none."""
+    """Return lines on the files in folders that are no sound by their extension, and on folders that are closed."""
     outputs = {job.target.resolve().parent for job in jobs}
     folders = [Path(source) for source in sources if os.path.isdir(source)]
-    others = {file for folder in folders for file in audio.list_others(folder) if file.resolve().parent not in outputs}
+    closed: list[OSError] = []
+    found = [file for folder in folders for file in audio.list_others(folder, closed.append)]
+    lines = [shown(f"{error.filename}: {error.strerror}; what lies in this folder is left aside") for error in closed]
+    others = {file for file in found if file.resolve().parent not in outputs}
     if not others:
-        return ""
+        return "\n".join(lines)
     kinds = Counter(file.suffix.lower() or "no extension" for file in others).most_common()
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds[:MOST_KINDS])
     rest = ", ..." if len(kinds) > MOST_KINDS else ""
-    return f"{len(others)} files left aside, as they have no extension of a sound format: {listed}{rest}"
+    lines.append(f"{len(others)} files left aside, as they have no extension of a sound format: {listed}{rest}")
+    return "\n".join(lines)
 
 
 def is_done(job: Job) -> bool:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import without_rights
 from denoiser.errors import AudioError
 from denoiser.inference import pipes
 from denoiser.inference.jobs import Job, is_done, left_aside, plan
@@ -90,6 +91,17 @@ def test_files_left_aside_in_a_folder_are_counted_by_their_extension(here):
     line = "5 files left aside, as they have no extension of a sound format: 2 .txt, "
     assert left_aside(["in"], plan(["in"])).startswith(line)
     assert left_aside(["in/a.wav"], plan(["in/a.wav"])) == ""
+
+
+def test_a_folder_that_cannot_be_opened_is_told(here):
+    touch("in/a.wav", "in/closed/b.wav")
+    os.chmod("in/closed", 0)
+    with without_rights(here):
+        jobs = plan(["in"])
+        assert [job.source.name for job in jobs] == ["a.wav"]
+        told = left_aside(["in"], jobs)
+    os.chmod("in/closed", 0o700)
+    assert told == "in/closed: Permission denied; what lies in this folder is left aside"
 
 
 @pytest.mark.parametrize(("age", "done"), [(-1, False), (0, True), (1, True)])
