@@ -51,7 +51,8 @@ def evaluate(
 ) -> int:
     """Score enhanced files and write the report beside them; print where, and return the number of unscored files.
 
-    ``gains`` has the gain of each (input, output) pair. ``reference`` and ``root`` are as in :func:`match_references`.
+    ``gains`` has the gain of each (input, output) pair; one other than 1 is told, as some scores
+    count it. ``reference`` and ``root`` are as in :func:`match_references`.
     ``page`` asks for ``report.html``, with the line ``settings`` and a line for each of the ``failures``; its files are
     rated by DNSMOS if there is no ``reference``. References that are late or early are named, and with ``align`` moved
     to their place before they are scored. Raises DenoiserError if the reference does not exist, or a page cannot be
@@ -83,6 +84,10 @@ def evaluate(
         print(f"\n{tables.scores_table(summary)}\n\nscores: {folder / 'scores.csv'}")
         if told := _lags(rows, align):
             print(told, file=sys.stderr)
+        moved = sum(gains[jobs[row["name"]]] != 1 for row in rows)
+        if reference is not None and moved:
+            cause = f"{moved} of {len(rows)} results have another level, by loudness= or to stay within full scale"
+            print(f"{cause}: SSNR, CBAK and LSD count it as an error, and DNSMOS depends on it", file=sys.stderr)
     if page:
         write_page(folder / "report.html", gains, scores, settings, [*failures, *problems])
         print(f"report: {folder / 'report.html'}")

@@ -191,3 +191,10 @@ def test_a_reference_apart_in_time_is_told_and_scored_aligned_on_request(tmp_pat
     assert f"by up to {word} (a): the scores are too low; align=true" in capsys.readouterr().err
     evaluate(gains, reference=triple.reference)
     assert not capsys.readouterr().err
+
+
+def test_results_whose_level_was_changed_are_told_where_a_reference_compares_levels(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(files, "NAMES", QUICK)
+    triple = write_triple(tmp_path, "a", seconds=3)
+    evaluate({(triple.noisy, triple.enhanced): 0.5}, reference=triple.reference)
+    assert "1 of 1 results have another level" in capsys.readouterr().err
