@@ -13,7 +13,7 @@ import soundfile
 
 from denoiser.audio import chunks
 from denoiser.audio.formats import MASKS, TAGS, VORBIS, Info, select_tags
-from denoiser.audio.metadata import has_end, read_extras, speakers
+from denoiser.audio.metadata import has_end, is_joined, read_extras, speakers
 from denoiser.audio.signatures import id3_size
 
 # The exceptions that a SoundFile raises.
@@ -21,6 +21,7 @@ ERRORS = (soundfile.SoundFileError, TypeError, ValueError, AssertionError, OSErr
 
 LEAST_MISSING = 0.1  # seconds; codecs are off by some frames
 _NO_END = "cut off: its stream has no end"
+_JOINED = "another recording follows behind its end, as where files were joined, and is left out"
 _STEP = 1 << 12  # samples at once of a FLAC: those of a call that fails are lost
 
 # Held where the standard error of the process leads nowhere, and by who writes to it from several threads.
@@ -61,7 +62,8 @@ class Sound(soundfile.SoundFile):
 class Source(Sound):
     """A file to read, of the ``kind`` that its first bytes say.
 
-    ``info`` holds the facts of its header, of which the length of some MP3s ``is_guessed``.
+    ``info`` holds the facts of its header, of which the length of some MP3s ``is_guessed``. Of what ``is_joined``
+    the decoder finds the first part alone.
     """
 
     notes: tuple[str, ...] = ()  # that come while it is read
@@ -82,6 +84,7 @@ class Source(Sound):
         mask = speakers(extras) if found.mask is None else found.mask
         # Streamed FLAC claims 2**63 - 1 samples.
         claimed = self.frames if 0 < self.frames < 1 << 62 else 0
+        self.is_joined = is_joined(path, self.format)
         self.is_guessed = self.subtype.startswith("MPEG") and not _has_index(path)
         self.info = Info(
             path=path,
@@ -94,7 +97,11 @@ class Source(Sound):
             seconds=claimed / self.samplerate,
             mask=implied if mask is None else mask,
             extras=extras,
-            notes=(*_notes(found, claimed / self.samplerate), *([] if has_end(path, self.format) else [_NO_END])),
+            notes=(
+                *_notes(found, claimed / self.samplerate),
+                *([] if has_end(path, self.format) else [_NO_END]),
+                *([_JOINED] if self.is_joined else []),
+            ),
         )
         self.promised = self.info.frames / self.samplerate  # seconds, 0 if unknown
 

@@ -53,6 +53,28 @@ def has_end(path: Path, format: str) -> bool:
     return bool(sizes) and bool(page[1] & 4) and len(page) >= 23 + len(sizes) + sum(sizes)
 
 
+def is_joined(path: Path, format: str) -> bool:
+    """Return True for an OGG or an MP3 behind whose stated end another one follows, as where two were joined."""
+    with open(path, "rb") as file:
+        if format == "OGG":
+            first = file.read(_LARGEST_PAGE)[14:18]
+            file.seek(max(0, path.stat().st_size - _LARGEST_PAGE))
+            last = file.read().rpartition(b"OggS")[2][10:14]
+            return len(last) == 4 and first != last
+        if format != "MP3":
+            return False
+        begin = id3_size(file.read(10))
+        file.seek(begin)
+        head = file.read(1 << 8)
+        _, mark, index = head.partition(b"Info" if b"Info" in head else b"Xing")
+        # The index states its frames, and behind them its bytes.
+        if not mark or len(index) < 12 or index[3] & 3 != 3:
+            return False
+        file.seek(begin + int.from_bytes(index[8:12], "big"))
+        following = file.read(3)
+    return following == b"ID3" or (following[:1] == b"\xff" and following[1:2] >= b"\xe0")
+
+
 def write_extras(path: Path, extras: Extras) -> None:
     """Put the tags and pictures into a FLAC, an OGG or an MP3 that libsndfile has written."""
     put = {"FLAC": _into_flac, "OGG": _into_ogg, "MP3": _into_mp3}[extras.family]

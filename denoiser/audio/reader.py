@@ -168,4 +168,7 @@ def _decoder(path: Path, track: int | None) -> libsndfile.Source | ffmpeg.Source
         # libsndfile would stop at the guess: at a seventh of a variable bit rate that begins in silence.
         source.close()
         return ffmpeg.Source(path, "mp3")
+    if source.is_joined and source.format == "OGG" and is_installed():
+        source.close()
+        return ffmpeg.Source(path, "ogg")
     return source

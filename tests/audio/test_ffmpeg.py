@@ -167,6 +167,27 @@ def test_an_mp3_without_an_index_is_read_to_its_end(tmp_path, cut):
 
 
 @pytest.mark.usefixtures("voice")
+@pytest.mark.parametrize("name", ["a.ogg", "a.opus"])
+def test_several_ogg_in_a_row_are_read_to_their_end(tmp_path, voice, name):
+    path, (sound, rate) = tmp_path / name, audio.read(voice)
+    # Each recording of a chain has a number of its own, drawn when it is written.
+    audio.write(path, sound, rate)
+    first = path.read_bytes()
+    audio.write(path, sound, rate)
+    path.write_bytes(first + path.read_bytes())
+    with audio.Reader(path) as reader:
+        assert reader.read(10 * sound.shape[1]).shape[1] == pytest.approx(2 * sound.shape[1], abs=0.03 * rate)
+        assert not reader.notes
+
+
+def test_an_mp3_behind_whose_end_another_follows_says_so(tmp_path, voice):
+    path = tmp_path / "a.mp3"
+    audio.write(path, *audio.read(voice))
+    assert not audio.probe(path).notes
+    path.write_bytes(2 * path.read_bytes())
+    assert "another recording follows behind its end" in audio.probe(path).notes[0]
+
+
 def test_a_film_without_sound_is_refused(tmp_path):
     command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=size=64x64:duration=1", "-c:v", "mpeg4"]
     subprocess.run([*command, str(tmp_path / "a.mp4")], check=True)
