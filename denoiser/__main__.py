@@ -12,7 +12,7 @@ COMMANDS = {
     "train": "train a network, or several with -m",
     "download": "fetch, verify and unpack the VCTK-DEMAND corpus",
     "rank": "compare training runs: tables and a page to listen to",
-    "export": "write a network as an ONNX file, or the weights of a run alone",
+    "export": "write a model as an ONNX file, or the weights of a run alone",
     "live": "denoise the sound of a microphone while it comes in",
     "demo": "serve a page to denoise clips on, for a browser on this machine",
 }

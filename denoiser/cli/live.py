@@ -32,7 +32,8 @@ USAGE = """Enhance the sound of a microphone while it comes in: python -m denois
   latency=   buffer of each device, ms; a longer one makes fewer gaps on a busy machine (PortAudio's safe value)
   dry=       share of the input in the output, 0 to 1 (0)
   max_attenuation_db=   limit on how far any frequency is turned down, dB (no limit)
-  shifts=    number of results that are averaged, each of frames that begin elsewhere, 1 to 16 (that of the model)
+  shifts=    enhance so many times, 1 to 16, with frames that begin at other samples, and average the results: fewer
+             errors, for so many times the work (that of the model)
   record=    a folder in which the sound is kept: TIME_noisy.flac and TIME_enhanced.flac (none)
 
 The key b switches to the unchanged sound and back; q or Ctrl-C ends. Loudspeakers beside a microphone howl: use

@@ -18,7 +18,7 @@ class Options:
         max_attenuation_db: limit on how far a bin of the spectrogram is turned down, dB; None for no limit.
         phase_iters: iterations of Griffin & Lim (1984) that fit the noisy phase to the magnitude, 0 to 100.
         full_band: keep the band above the model's, with the gain of the top of the model's band.
-        shifts: number of results that are averaged, each of frames that begin elsewhere, 1 to 16; None: the model's.
+        shifts: number of passes with shifted frames, whose mean is the result, 1 to 16; None: the model's.
     """
 
     dry: float = 0.0
