@@ -15,6 +15,7 @@ _PADDING, _COMMENTS, _PICTURE = 1, 4, 6  # kinds of FLAC's blocks
 _MOST = 1 << 26  # bytes
 _VORBIS, _OPUS = b"\x03vorbis", b"OpusTags"  # before the comments in OGG
 _LARGEST_PAGE = 1 << 16  # bytes of an OGG
+_LARGEST_FRAME, _ID3V1 = 1441, 128  # bytes of an MP3, and of the tags behind it
 # Frames of ID3 that libsndfile reads as tags, or that say how long the sound is.
 _KNOWN_FRAMES = frozenset("TIT2 TPE1 TALB TRCK TDRC TYER TCON COMM TCOP TSSE TLEN".split())
 _MASK = re.compile(rb"WAVEFORMATEXTENSIBLE_CHANNEL_MASK=0x([0-9a-f]{1,8})", re.IGNORECASE)
@@ -67,12 +68,17 @@ def is_joined(path: Path, format: str) -> bool:
         file.seek(begin)
         head = file.read(1 << 8)
         _, mark, index = head.partition(b"Info" if b"Info" in head else b"Xing")
-        # The index states its frames, and behind them its bytes.
-        if not mark or len(index) < 12 or index[3] & 3 != 3:
+        # The index states its frames, and behind them its bytes; some state 0.
+        if not mark or len(index) < 12 or index[3] & 3 != 3 or not any(index[8:12]):
             return False
         file.seek(begin + int.from_bytes(index[8:12], "big"))
-        following = file.read(3)
-    return following == b"ID3" or (following[:1] == b"\xff" and following[1:2] >= b"\xe0")
+        following = file.read(_LARGEST_PAGE)
+    # Some indices leave their own frame out, so that the last one seems to follow.
+    if len(following) <= _LARGEST_FRAME + _ID3V1:
+        return False
+    if following[:3] == b"TAG":
+        following = following[_ID3V1:]
+    return following[:3] == b"ID3" or (following[0] == 0xFF and following[1] >= 0xE0)
 
 
 def write_extras(path: Path, extras: Extras) -> None:

@@ -166,7 +166,6 @@ def test_an_mp3_without_an_index_is_read_to_its_end(tmp_path, cut):
     assert torch.allclose(back[:, 1105 : 1105 + 60_000], whole[:, :60_000], atol=1e-5)
 
 
-@pytest.mark.usefixtures("voice")
 @pytest.mark.parametrize("name", ["a.ogg", "a.opus"])
 def test_several_ogg_in_a_row_are_read_to_their_end(tmp_path, voice, name):
     path, (sound, rate) = tmp_path / name, audio.read(voice)
@@ -180,14 +179,27 @@ def test_several_ogg_in_a_row_are_read_to_their_end(tmp_path, voice, name):
         assert not reader.notes
 
 
-def test_an_mp3_behind_whose_end_another_follows_says_so(tmp_path, voice):
+@pytest.mark.parametrize("tags", [b"", b"TAG" + bytes(125)], ids=["", "tags"])
+def test_an_mp3_behind_whose_end_another_follows_says_so(tmp_path, voice, tags):
     path = tmp_path / "a.mp3"
     audio.write(path, *audio.read(voice))
+    path.write_bytes(path.read_bytes() + tags)
     assert not audio.probe(path).notes
     path.write_bytes(2 * path.read_bytes())
     assert "another recording follows behind its end" in audio.probe(path).notes[0]
 
 
+@pytest.mark.parametrize("all_but_last", [False, True])
+def test_an_mp3_whose_index_states_no_bytes_or_too_few_is_whole(tmp_path, voice, all_but_last):
+    path = tmp_path / "a.mp3"
+    audio.write(path, *audio.read(voice))
+    whole = path.read_bytes()
+    place, stated = whole.index(b"Xing") + 12, whole.rindex(whole[:2]) if all_but_last else 0
+    path.write_bytes(whole[:place] + stated.to_bytes(4, "big") + whole[place + 4 :])
+    assert not audio.probe(path).notes
+
+
+@pytest.mark.usefixtures("voice")
 def test_a_film_without_sound_is_refused(tmp_path):
     command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=size=64x64:duration=1", "-c:v", "mpeg4"]
     subprocess.run([*command, str(tmp_path / "a.mp4")], check=True)
