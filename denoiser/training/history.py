@@ -67,7 +67,7 @@ def finished(
 ) -> dict[str, Any]:
     """Return the record of a finished run, all but its cost and its test.
 
-    ``best`` is the path of its best checkpoint, and ``value`` what the ``monitor`` was there.
+    ``best`` is the path of its best checkpoint, and ``value`` what the ``monitor`` was there; without one at the end.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     history = next(callback for callback in callbacks if isinstance(callback, History))
@@ -88,7 +88,7 @@ def finished(
         "fit_seconds": round(history.seconds, 1),
         "audio_seconds_per_second": round(median(history.speeds), 2) if history.speeds else None,
         "real_time_factor": module.real_time_factor,
-        "best_epoch": row.get("epoch"),
+        "best_epoch": row.get("epoch") if best else None,
         "checkpoint": Path(os.path.relpath(kept[0], folder)).as_posix() if kept else None,
         "validation": {"n": history.files, **scores} if row else None,
         "curve": history.curve,

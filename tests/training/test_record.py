@@ -71,6 +71,13 @@ def test_a_checkpoint_that_is_resumed_elsewhere_needs_no_best_beside_it(run, vct
     assert "the last ones, as no validation chose an epoch" in (tmp_path / "card.md").read_text()
 
 
+def test_the_card_of_a_run_that_keeps_no_best_checkpoint_says_that_its_weights_are_the_last(vctk, tmp_path):
+    arguments = [f"data.root={vctk}", f"data.cache={tmp_path}/cache", *TINY, *MORE, "callbacks.best=null", "test=false"]
+    train_here(tmp_path, *arguments, "trainer.max_epochs=1")
+    assert record.read(tmp_path)["validation"]["si_sdr"] == record.read(tmp_path)["best"]
+    assert "the last ones, as no validation chose an epoch" in (tmp_path / "card.md").read_text()
+
+
 def test_the_best_epoch_is_the_checkpoint_s_also_after_a_change_of_monitor(vctk, tmp_path):
     # The loss of this optimizer grows.
     more = ["metrics=[si_sdr]", "callbacks.clips=null", "+optimizer.maximize=true", "test=false"]
