@@ -224,8 +224,11 @@ def list_files(source: str | Path) -> list[Path]:
     """
     path = Path(source)
     if path.is_dir():
-        found = [file for file in _visible(walk(path)) if _has_sound_extension(file)]
+        closed: list[OSError] = []
+        found = [file for file in _visible(walk(path, closed.append)) if _has_sound_extension(file)]
         problem = "no sound files in this folder"
+        if closed:
+            problem += f", as far as it may be opened ({closed[0].filename}: {closed[0].strerror})"
     elif path.exists():
         return [path]
     else:

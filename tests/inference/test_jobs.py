@@ -100,6 +100,8 @@ def test_a_folder_that_cannot_be_opened_is_told(here):
         jobs = plan(["in"])
         assert [job.source.name for job in jobs] == ["a.wav"]
         told = left_aside(["in"], jobs)
+        with pytest.raises(AudioError, match=r"may be opened \(in/closed: Permission denied\)"):
+            plan(["in/closed"])
     os.chmod("in/closed", 0o700)
     assert told == "in/closed: Permission denied; what lies in this folder is left aside"
 
