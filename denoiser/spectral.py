@@ -276,13 +276,16 @@ class Spectral(nn.Module):
         """Return the complex spectrum ``[..., F, T]`` of ``[..., N]``.
 
         With ``center``, the first window is centred on the first sample, and ``T = 1 + ceil(N / hop)``. Beyond the
-        ends lie zeros, or for a level over time the :attr:`edge` samples. Without, only whole windows are taken.
+        ends lie zeros, or for a level over time the :attr:`edge` samples. Without, only whole windows are taken; of a
+        waveform shorter than a window, one that ends in zeros.
         """
         flat = waveform.reshape(-1, waveform.shape[-1]).float()
         if center:
             # Two windows must cover the last sample: with a hop of half a window, the end of one alone would make the
             # inverse divide by 1e-9.
             flat = F.pad(flat, (0, -flat.shape[-1] % self.hop), self.edge)
+        elif flat.shape[-1] < self.n_fft:
+            flat = F.pad(flat, (0, self.n_fft - flat.shape[-1]))
         with torch.autocast(waveform.device.type, enabled=False):
             n_fft, hop, window = self.n_fft, self.hop, self.window
             spectrum = torch.stft(flat, n_fft, hop, n_fft, window, center, self.edge, return_complex=True)

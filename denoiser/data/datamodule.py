@@ -62,7 +62,7 @@ class PairedData(LightningDataModule):
         if not isinstance(self.download, bool) or (self.download and self.layout != "vctk_demand"):
             raise ConfigError(f"data.download={self.download}: expected true or false, and true only for VCTK-DEMAND")
         check_whole("batch_size", self.batch_size, 1)
-        check_whole("frames", self.frames, 1)
+        check_whole("frames", self.frames, 2)
         check_whole("seed", self.seed, 0)
         check_whole("workers", self.workers, 0, optional=True)
         check_whole("val_limit", self.val_limit, 1, optional=True)

@@ -15,6 +15,7 @@ RATE = 16_000
 FRAME = 320  # samples of a frame of the rating network, which begin half a frame apart
 CHANNELS = (1, 128, 64, 64, 32, 32, 32, 64)  # before and after its convolutions
 POOLED = (3, 4, 5)  # the convolutions that a pooling follows
+SHORTEST = FRAME // 2 * (2 ** len(POOLED) + 1)  # samples that leave a frame after the poolings
 BEST = 5.0
 LEVEL = 0.05  # RMS of the noisy recording, which is 1 in training; the ratings depend on the level
 SILENT = 1e-3  # power of a crop, of a noisy signal of RMS 1, with too little speech to be rated
@@ -49,6 +50,7 @@ class Dnsmos(nn.Module):
         crop = heard[torch.randint(len(heard), ())]
         with torch.autocast(clean.waveform.device.type, enabled=False):
             waveform = resample(estimate.waveform[crop] * LEVEL, estimate.spectral.narrow_rate, RATE)
+            waveform = waveform.repeat(-(-SHORTEST // len(waveform)))
             overall = rating_network(waveform.device)(waveform[None].clamp(-1, 1))["dnsmos_ovrl"]
         return BEST - overall[0]
 

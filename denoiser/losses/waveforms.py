@@ -79,6 +79,8 @@ class MultiResolution(nn.Module):
 
 
 def _magnitude(waveform: Tensor, size: int) -> Tensor:
+    # Half a window is reflected at each end, which takes more than half a window of sound.
+    waveform = F.pad(waveform, (0, max(0, size // 2 + 1 - waveform.shape[-1])))
     window = torch.hann_window(size, device=waveform.device)
     spectrum = torch.stft(waveform, size, size // 4, window=window, return_complex=True)
     return spectrum.abs().square().clamp(min=1e-7).sqrt()

@@ -36,6 +36,18 @@ def test_a_loss_that_says_so_does_not_depend_on_the_phase_of_the_estimate(name):
     assert (difference > 1e-4) == sees_phase(loss)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sound_shorter_than_the_windows_of_a_loss_has_one(name):
+    noisy = (make_voice(0.5, 16_000) + make_noise(0.5, 16_000))[:, 4_000:4_300]
+    spectral, level = Spectral(peak=20.0), Spectral.level(noisy)
+    noisy, clean = spectral.spectra(noisy, 0.5 * noisy, level).values()
+    magnitude = noisy.magnitude.clone().requires_grad_()
+    loss = make_loss(name)(Spectrum(spectral, magnitude=magnitude, phase=noisy), clean, noisy)
+    loss.backward()
+    assert loss.isfinite()
+    assert magnitude.grad.isfinite().all()
+
+
 def test_a_loss_that_was_first_computed_in_inference_mode_can_be_trained_with():
     _bands.cache_clear()
     noisy, clean = spectra()
@@ -179,6 +191,8 @@ def test_dnsmos_rates_as_the_metric_does_and_less_noise_is_better():
     assert 1 < float(loss(clean, clean, noisy)) < float(loss(noisy, clean, noisy)) < 4
     silent = Spectrum(noisy.spectral, linear=torch.zeros_like(clean.linear))
     assert float(loss(noisy, silent, noisy)) == 0
+    short_noisy, short_clean = (spectrum.frames(slice(10, 13)) for spectrum in (noisy, clean))
+    assert 0 < float(loss(short_noisy, short_clean, short_noisy)) < 4
 
 
 def test_dnsmos_without_its_weights_is_refused_in_one_line(monkeypatch):

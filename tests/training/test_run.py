@@ -336,6 +336,7 @@ def test_overfit_drives_one_patch_to_near_zero(vctk, tmp_path):
         (["data.val_limit=0"], r"^data\.val_limit=0: expected null, or a whole number, 1 or more"),
         (["data.batch_size=abc"], r"^data\.batch_size=abc: expected a whole number, 1 or more"),
         (["data.batch_size=2.5"], r"^data\.batch_size=2\.5: expected a whole number"),
+        (["data.frames=1"], r"^data\.frames=1: expected a whole number, 2 or more"),
         (["data.frames=1.5"], r"^data\.frames=1\.5: expected a whole number"),
         (["data.seed=-1"], r"^data\.seed=-1: expected a whole number, 0 or more"),
         (["data=synthetic", "data.corpus_seed=-1"], r"^data\.corpus_seed=-1: expected a whole"),
