@@ -71,6 +71,7 @@ class PairedData(LightningDataModule):
         self.root, self.cache = Path(self.root).expanduser(), Path(self.cache).expanduser()
         self.names: dict[str, list[str]] = {}  # of the utterances by split, after setup
         self.rule = ""
+        self.fixed_rule = ""  # the part of the rule that a resumed run must have had, as the names do not show it
         self.resident: Resident | None = None
         self.sources: list[Store] = []  # of what training reads
         self.utterances: dict[str, Dataset[Batch]] = {}  # of validation and test
@@ -131,7 +132,7 @@ class PairedData(LightningDataModule):
         write_text(path, json.dumps({"rule": self.rule, **self.names}, indent=1))
 
     def same_split(self, path: Path) -> bool:
-        """Return True if the split written there has the same utterances, or if there is none.
+        """Return True if the split written there has the same utterances and ``fixed_rule``, or if there is none.
 
         Raises CorpusError where what is there cannot be read.
         """
@@ -139,7 +140,8 @@ class PairedData(LightningDataModule):
             return True
         try:
             written = json.loads(path.read_text())
-            return all(written.get(part, []) == names for part, names in self.names.items())
+            same_names = all(written.get(part, []) == names for part, names in self.names.items())
+            return same_names and self.fixed_rule in str(written.get("rule"))
         except (OSError, ValueError, AttributeError) as error:
             remedy = "if the corpus is as it was, delete this file to resume without it"
             raise CorpusError(f"{path}: damaged ({brief(error)}); {remedy}") from error

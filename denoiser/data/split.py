@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from denoiser.errors import ConfigError
 
@@ -16,6 +16,8 @@ CUTS = (0.8, 0.9)  # where fewer files are cut in time into training, validation
 SPEAKERS = re.compile(r"([A-Za-z]{0,2}\d+)[-_]\d+[-_]\d|([ps]\d+)_\d")
 # Freesound's number, in the names of ESC-50, UrbanSound8K and FSD50K.
 RECORDINGS = re.compile(r"\d{4,}")
+# The last word of a room response's name, where a place has a file for each ear, channel or microphone: roomA_az000_L.
+CHANNEL = re.compile(r"(?:^|[-_. ])(?:l|r|left|right|(?:ch|channel|mic)[-_]?\d+)$", re.IGNORECASE)
 # In paired corpora the speaker is what precedes the first "_", "-" or folder: p226_001, p226/001.
 PREFIX = r"^[^_/-]*"
 
@@ -52,6 +54,12 @@ def recording(name: str, pattern: str | None = None) -> str:
         return path.parent.as_posix()
     found = RECORDINGS.search(path.stem)
     return found[0] if found else name
+
+
+def place(path: Path) -> Path:
+    """Return the path of a room response without a last word for its channel, which all of one place have in common."""
+    stem = CHANNEL.sub("", path.stem)
+    return path.with_stem(stem) if stem else path.parent
 
 
 def _label(kind: str, pattern: str, name: str) -> str:

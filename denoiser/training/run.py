@@ -200,7 +200,7 @@ def _prepare(data: Any, trainer: pl.Trainer, folder: Path, resume: Path | None) 
     data.setup()
     say(data.describe())
     if resume and not data.same_split(folder / SPLIT):
-        raise CorpusError(f"{folder / SPLIT}: this run had other files; resume with the same, or use init_from=")
+        raise CorpusError(f"{folder / SPLIT}: this run had other files, or divided them otherwise; use init_from=")
     check_validation(trainer, batches_per_epoch(trainer, data))
 
 

@@ -26,8 +26,8 @@ from denoiser.errors import ConfigError, CorpusError
 from denoiser.spectral import Spectral
 
 SIMULATED = {"train": 200, "val": 40, "test": 40}  # rooms
-MOST_ROOMS = 1000  # files in memory, 64 kB a channel at 16 kHz
-HELD_OUT_ROOMS = 10  # of so many files, validation and test have one each of their own
+MOST_ROOMS = 1000  # places in memory, 64 kB a channel at 16 kHz
+HELD_OUT_ROOMS = 10  # of so many places, validation and test have one each of their own
 KINDS = ("speech", "noise", "generated")
 
 
@@ -182,13 +182,19 @@ class MixtureData(PairedData):
             self.room_bandwidths = {part: [rate / 2] * count for part, count in counts.items()}
         else:
             files = [file for path in pairs.listed(self.rooms) for file in pairs.sound_files("rooms", path)]
-            files.sort(key=lambda file: hashed(file.name))
-            held = len(files) // HELD_OUT_ROOMS
-            shares = {"train": files[2 * held :][:MOST_ROOMS], "val": files[:held], "test": files[held : 2 * held]}
+            places: dict[Path, list[Path]] = {}
+            for file in files:
+                places.setdefault(split.place(file), []).append(file)
+            order = sorted(places, key=lambda place: hashed(place.name))
+            held = len(order) // HELD_OUT_ROOMS
+            shares = {"train": order[2 * held :][:MOST_ROOMS], "val": order[:held], "test": order[held : 2 * held]}
             found = {}
             for part in self.material:
-                found[part], self.room_bandwidths[part] = rooms.measured(shares[part] or files, rate)
-            self.rule += f"; rooms: {held or 'all'} of {len(files)} files for each part"
+                chosen = [file for place in shares[part] or order for file in places[place]]
+                found[part], self.room_bandwidths[part] = rooms.measured(chosen, rate)
+            what = "files" if len(order) == len(files) else f"places, in {len(files)} files,"
+            self.fixed_rule = f"rooms: {held or 'all'} of {len(order)} {what} for each part"
+            self.rule += f"; {self.fixed_rule}"
         for part, responses in found.items():
             target = rooms.target_part(responses, self.recipe.target, rate)
             self.room_responses[part] = torch.stack([responses, target], dim=1)

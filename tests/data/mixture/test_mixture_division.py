@@ -1,6 +1,7 @@
 """Mixtures: division of speakers and noises among training, validation and test, and use from the command line."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,6 +38,41 @@ def test_validation_and_test_have_speakers_and_noises_of_their_own(make, tmp_pat
         mixtures = data.mixtures(part)
         rows = {data.material[part]["speech"].collection.names[row] for row in mixtures.speech.rows}
         assert rows == set(written[part])
+
+
+def test_both_ears_of_a_place_are_on_one_side_of_the_split(tmp_path, make):
+    for place in range(20):
+        response = torch.zeros(1, 1_000)
+        # An echo tells the places apart.
+        response[0, 0], response[0, 100 + 10 * place] = 1.0, 0.5
+        for name in (f"az{place:02d}_L", f"az{place:02d}_R"):
+            audio.write(tmp_path / f"rooms/{name}.wav", response, RATE)
+    data = make(rooms=str(tmp_path / "rooms"))
+    echoes = {part: data.room_responses[part][:, 0, 50:].argmax(1).tolist() for part in ("train", "val", "test")}
+    assert [len(found) for found in echoes.values()] == [32, 4, 4]
+    places = [set(found) for found in echoes.values()]
+    assert [len(found) for found in places] == [16, 2, 2]
+    assert len(set.union(*places)) == 20
+    assert "rooms: 2 of 20 places, in 40 files, for each part" in data.describe()
+
+    data.write_split(tmp_path / "split.json")
+    assert data.same_split(tmp_path / "split.json")
+    # An older version split the files.
+    older = (tmp_path / "split.json").read_text().replace("2 of 20 places, in 40 files,", "4 of 40 files")
+    (tmp_path / "split.json").write_text(older)
+    assert not data.same_split(tmp_path / "split.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a/roomA_az000_18_L.flac", "a/roomA_az000_18.flac"), ("a/hall-left.wav", "a/hall.wav"),
+        ("a/hall_ch12.wav", "a/hall.wav"), ("a/hall mic-2.wav", "a/hall.wav"), ("hall/R.wav", "hall"),
+        ("hall/IR_1.v00.wav", "hall/IR_1.v00.wav"), ("a/h001_Bedroom.wav", "a/h001_Bedroom.wav"),
+    ],
+)  # fmt: skip
+def test_a_place_is_a_response_s_name_without_its_channel(name, expected):
+    assert split.place(Path(name)) == Path(expected)
 
 
 def test_validation_and_test_do_not_depend_on_the_training_seed(make):
