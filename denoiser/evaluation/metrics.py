@@ -1,8 +1,8 @@
 """Metrics of an enhanced waveform against the clean one, for validation, the test and files alike.
 
 A metric takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz; those of DNSMOS need no ``clean``. It is NaN,
-and raises nothing, if it is not defined, as for a silent or too short reference; :func:`score` also gives NaN where the
-package of a metric is not installed.
+and raises nothing, if it is not defined for ``clean``, as where that is silent or too short; a silent ``estimate`` has
+the lowest value. :func:`score` also gives NaN where the package of a metric is not installed.
 """
 
 import math
@@ -26,6 +26,7 @@ LIMIT = 100.0  # dB; 16 bit hold 98: a higher SI-SDR measures the arithmetic, no
 # The package `pesq` writes beyond its table of 50 utterances: recordings of a minute crashed whole processes. An
 # utterance and the pause after it take at least 0.39 s, so 49 of them do not fit in 19 s.
 PESQ_SECONDS = 19.0
+LOWEST_PESQ = {"wb": 1.04, "nb": 1.02}
 STOI_SECONDS = 60.0  # pystoi needs 2 MB per second
 DEFAULT = ("pesq", "stoi", "si_sdr")
 ANY_RATE = ("stoi", "estoi", "si_sdr", "lsd")  # the others are measured at the rates of PESQ, 8 or 16 kHz
@@ -35,11 +36,13 @@ def si_sdr(clean: Tensor, estimate: Tensor, sample_rate: int) -> float:
     """Return the scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), no mean removed.
 
     10 log10(|a s|² / |a s - e|²) with a = <e, s> / |s|², which is c² / (1 - c²) for the cosine c between the two.
-    Clamped to ±100 dB, so that no mean becomes infinite. NaN for a silent estimate.
+    Clamped to ±100 dB, so that no mean becomes infinite. A silent estimate has -100 dB.
     """
     s, e = clean.double(), estimate.double()
-    if not e.any() or not s.any():
+    if not s.any():
         return NAN
+    if not e.any():
+        return -LIMIT
     cosine = float(s @ e) / math.sqrt(float(s @ s)) / math.sqrt(float(e @ e))
     floor = 10 ** (-LIMIT / 10)
     return 10 * math.log10(max(cosine**2, floor) / max(1 - cosine**2, floor))
@@ -56,16 +59,23 @@ def pesq(clean: Tensor, estimate: Tensor, sample_rate: int, mode: str = "wb") ->
     """Return PESQ of ITU-T P.862 by the package ``pesq``.
 
     ``wb`` is wide-band at 16 kHz (P.862.2, 1.04 to 4.64), ``nb`` narrow-band (P.862.1, 1.02 to 4.55), as 8 kHz always
-    are. Beyond 19 s, the mean over equal pieces that are shorter.
+    are. A silent estimate has the lowest of these values. Beyond 19 s, the mean over equal pieces that are shorter.
     """
     import pesq as package
 
-    def measure(x: Tensor, y: Tensor) -> float:
+    mode = mode if sample_rate == 16_000 else "nb"
+
+    def value(x: Tensor, y: Tensor) -> float:
         try:
-            return float(package.pesq(sample_rate, x.numpy(), y.numpy(), mode if sample_rate == 16_000 else "nb"))
+            return float(package.pesq(sample_rate, x.numpy(), y.numpy(), mode))
         except (package.PesqError, ValueError, ZeroDivisionError):
             # No speech found, or shorter than 1/4 s.
             return NAN
+
+    def measure(x: Tensor, y: Tensor) -> float:
+        found = value(x, y)
+        # The package refuses a silent estimate as well.
+        return LOWEST_PESQ[mode] if math.isnan(found) and not math.isnan(value(x, x)) else found
 
     return _in_pieces(measure, clean, estimate, PESQ_SECONDS * sample_rate)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from denoiser import distributed
 from denoiser.checkpoint import SHIPPED, load_checkpoint
 from denoiser.errors import CheckpointError
-from denoiser.evaluation import metrics
+from denoiser.evaluation import metrics, tables
 from denoiser.evaluation.metrics import missing_package
 from denoiser.evaluation.scoring import Scores, Scoring, result
 from denoiser.inference.denoiser import Denoiser
@@ -156,7 +156,7 @@ class DenoisingModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._gather()
-        means = metrics.mean([row["enhanced"] for row in self.rows])
+        means = tables.summarise(self.rows)["enhanced"]
         self.log_dict({f"test/{name}": value for name, value in means.items()})
 
     def teardown(self, stage: str) -> None:

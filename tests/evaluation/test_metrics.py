@@ -79,7 +79,18 @@ def test_si_sdr_is_that_of_torchmetrics_and_ignores_loudness():
     # Not infinite, which would make every mean infinite.
     assert metrics.si_sdr(VOICE, 0.5 * VOICE, 16_000) == 100
     assert metrics.si_sdr(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), 16_000) == -100
-    assert math.isnan(metrics.si_sdr(VOICE, 0 * VOICE, 16_000))
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
+def test_a_silent_estimate_of_speech_counts_as_the_worst(rate):
+    voice, silence = make_voice(2.0, rate)[0], torch.zeros(2 * rate)
+    found = metrics.score(voice, silence, rate, ALL)
+    lowest = {"si_sdr": -100, "pesq": 1.02 if rate == 8_000 else 1.04, "pesq_nb": 1.02, "csig": 1, "covl": 1}
+    assert {name: found[name] for name in lowest} == pytest.approx(lowest)
+    assert not any(map(math.isnan, found.values()))
+    # Here it is the clean recording that defines nothing.
+    assert all(math.isnan(value) for value in metrics.score(silence, voice, rate, ALL).values())
+    assert math.isnan(metrics.score(voice[: rate // 10], silence[: rate // 10], rate)["pesq"])
 
 
 @pytest.mark.parametrize("samples", [1, 3_000, 16_000])

@@ -1,0 +1,27 @@
+"""The test at the end of a training, and what it writes."""
+
+import json
+
+import pytest
+import torch
+
+from conftest import TINY, train_here, write_pair
+from denoiser.audio import write
+
+
+def test_the_test_in_tensorboard_is_that_of_the_scores(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for i in range(6):
+        part = "test/" if i < 3 else ""
+        write_pair(tmp_path / f"{part}noisy/{i}.wav", tmp_path / f"{part}clean/{i}.wav", 0.6, 16_000, i)
+    # Of these, the one has no speech, and the other is recorded as silence.
+    write(tmp_path / "test/clean/0.wav", torch.zeros(1, 9600), 16_000)
+    write(tmp_path / "test/noisy/1.wav", torch.zeros(1, 9600), 16_000)
+    more = ("data=folders", f"data.root={tmp_path}", f"data.cache={tmp_path}/cache", "trainer.max_epochs=1", "clips=0")
+    train_here(tmp_path / "run", *TINY, *more, "metrics=[si_sdr]", "callbacks.clips=null")
+    scores = json.loads((tmp_path / "run/scores.json").read_text())
+    assert scores["undefined"] == {"si_sdr": 1}
+    assert scores["enhanced"]["si_sdr"] < -30
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    assert events.Scalars("test/si_sdr")[0].value == pytest.approx(scores["enhanced"]["si_sdr"], abs=1e-4)
