@@ -127,8 +127,7 @@ class DenoisingModule(LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        # Inference removes the offset (DC) of a recording; the loss must use the same signal as the scores.
-        noisy, clean = (batch[kind] - batch[kind].mean(dim=-1, keepdim=True) for kind in ("noisy", "clean"))
+        noisy, clean = _without_offset(batch)
         spectral, samples = self.denoiser.spectral, LOSS_SECONDS * self.denoiser.sample_rate
         spectra = spectral.spectra(noisy[:, :samples], clean[:, :samples], batch["level"])
         loss = float(self.step({**spectra, "bandwidth": batch["bandwidth"]}))
@@ -139,7 +138,7 @@ class DenoisingModule(LightningModule):
         self._rows[int(batch["index"])] = {"loss": loss, "scores": scores}
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        noisy, clean = batch["noisy"], batch["clean"]
+        noisy, clean = _without_offset(batch)
         self._rows[int(batch["index"])] = {
             "name": batch["name"][0],
             "noisy": self._score(clean, noisy, self.metric_names),
@@ -199,6 +198,11 @@ class DenoisingModule(LightningModule):
             steps["total_steps"] = total_steps(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
         schedule = self.scheduler(optimizer, **steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _without_offset(batch: Mapping[str, Any]) -> list[Tensor]:
+    """Return noisy and clean ``[1, N]`` without their offsets (DC), as inference removes that of a recording."""
+    return [batch[kind] - batch[kind].mean(dim=-1, keepdim=True) for kind in ("noisy", "clean")]
 
 
 def _pad_with_zeros(weights: dict[str, Tensor], wanted: Mapping[str, Tensor], last: float) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from conftest import TINY, train_here, write_pair
+from conftest import TINY, make_module, make_noise, make_voice, train_here, write_pair
 from denoiser.audio import write
 
 
@@ -25,3 +25,19 @@ def test_the_test_in_tensorboard_is_that_of_the_scores(tmp_path):
     assert scores["enhanced"]["si_sdr"] < -30
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     assert events.Scalars("test/si_sdr")[0].value == pytest.approx(scores["enhanced"]["si_sdr"], abs=1e-4)
+
+
+def test_validation_and_test_score_a_recording_without_its_offset():
+    module = make_module(metrics=("si_sdr",), metric_workers=0).eval().requires_grad_(False)
+    module.denoiser.spectral.peak.fill_(5.0)
+    clean = make_voice(1.0, 16_000)
+    noisy = clean + make_noise(1.0, 16_000)
+    found = []
+    for offset in (0.0, 0.1):
+        batch = {"noisy": noisy + offset, "clean": clean + offset, "level": torch.full((1, 1), 0.1)}
+        batch |= {"bandwidth": torch.tensor([8_000.0]), "name": ["a"], "index": torch.tensor([0])}
+        module.validation_step(batch, 0)
+        found.append(module._rows[0]["scores"].result()["si_sdr"])
+        module.test_step(batch, 0)
+        found.append(module._rows[0]["enhanced"].result()["si_sdr"])
+    assert found == pytest.approx([found[0]] * 4, abs=0.01)
