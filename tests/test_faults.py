@@ -238,6 +238,8 @@ def test_a_clock_that_went_back_hides_no_failure(here, capsys):
 class Spoil(Transform):
     """Transform with a mistake: the third row of a batch is divided by zero."""
 
+    place = 12
+
     def change(self, noise, clean, level, rng):
         clean = clean.clone()
         clean[2] = clean[2] / 0.0

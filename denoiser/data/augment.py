@@ -24,7 +24,7 @@ class Transform(ABC):
     one does not alter what the others draw. A row is changed with a ``probability``, or stays exactly as it is.
     """
 
-    place: ClassVar[int] = 10
+    place: ClassVar[int]
     keeps_level: ClassVar[bool] = False  # of the whole utterance
     takes_others: ClassVar[bool] = False  # from any row, chosen or not: all of them are given to :meth:`change`
     # Lowest and highest value of each setting; of two that are one range, both names.
@@ -33,6 +33,8 @@ class Transform(ABC):
     probability: float = 1.0
 
     def __post_init__(self) -> None:
+        if not isinstance(getattr(self, "place", None), int):
+            raise ValueError("it states no place: give its class one that no other has, 12 or more (before, it was 10)")
         for names, limits in {"probability": (0, 1), **self.limits}.items():
             values = [getattr(self, name) for name in names.split(", ")]
             is_range = isinstance(getattr(type(self), names, None), tuple)

@@ -48,9 +48,8 @@ def test_no_transform_draws_what_the_crop_or_the_mixture_was_drawn_with():
             return noise, clean
 
     for place in range(12):
-        transform = Draw()
-        transform.place = place
-        Augment([transform])(make_batch(), (0, 1, 2))
+        Draw.place = place
+        Augment([Draw()])(make_batch(), (0, 1, 2))
     # The keys of a crop, and of a mixture of each part of the split.
     others = [np.random.SeedSequence([0, 1, 2, *more]).generate_state(2).tolist() for more in ([], [1], [2], [3])]
     assert len(drawn) == 12
@@ -106,6 +105,18 @@ def test_a_mistake_in_the_settings_names_the_transform(name, arguments, message)
     kind = name.lower()
     with pytest.raises(ConfigError, match=rf"augment\.{kind}: {message}"):
         build_augment({kind: {"_target_": f"denoiser.data.transforms.{name}", **arguments}})
+
+
+class Placeless(Transform):
+    """Transform that states no place."""
+
+    def change(self, noise, clean, level, rng):
+        return noise, clean
+
+
+def test_a_transform_without_a_place_is_refused():
+    with pytest.raises(ConfigError, match=r"^augment\.own: it states no place: .*12 or more"):
+        build_augment({"own": {"_target_": f"{__name__}.Placeless"}})
 
 
 def test_null_leaves_a_transform_out():
