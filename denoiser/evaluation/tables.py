@@ -14,6 +14,7 @@ from denoiser.evaluation import metrics
 from denoiser.evaluation.metrics import METRICS
 from denoiser.filesystem import atomic_write, write_text
 
+CSV, JSON = "scores.csv", "scores.json"
 KINDS = ("noisy", "enhanced")
 FACTS = {"noise_type": "noise type", "snr_db": "SNR dB", "speaker": "speaker"}  # of a file, with their headings
 MAX_GROUPS = 20  # a breakdown into more shows nothing
@@ -114,12 +115,18 @@ def write_scores(rows: Sequence[Row], folder: Path, **facts: Any) -> dict[str, A
     """
     summary = {**summarise(rows), "groups": groups(rows)}
     definitions = {name: METRICS[name].definition for name in summary["noisy"]}
-    _write_csv(folder / "scores.csv", rows, definitions)
+    _write_csv(folder / CSV, rows, definitions)
     content = {**summary, "definitions": definitions, "versions": versions(), **facts}
     # Python writes NaN, which JSON does not have.
     content = json.loads(json.dumps(content), parse_constant=lambda _: None)
-    write_text(folder / "scores.json", json.dumps(content, indent=2) + "\n")
+    write_text(folder / JSON, json.dumps(content, indent=2) + "\n")
     return summary
+
+
+def delete_scores(folder: Path) -> None:
+    """Delete what :func:`write_scores` wrote to a folder, if anything."""
+    for name in (CSV, JSON):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _write_csv(path: Path, rows: Sequence[Row], definitions: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ SECONDS = 10.0  # of a clip, at most
 def write(folder: Path, record: Mapping[str, Any], data: Any, count: int) -> None:
     """Enhance ``count`` validation files with a run's checkpoint and write them as MP3 to ``<folder>/clips``.
 
-    ``clips.json`` lists them: name, noise type and SNR where they are known, and the file of each kind.
+    ``clips.json`` lists them: name, noise type and SNR where they are known, and the file of each kind. Those of an
+    earlier end of the run are deleted.
     """
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
     if count == 0 or record["checkpoint"] is None:
         return
     denoiser = Denoiser.from_checkpoint(folder / record["checkpoint"], str(record["device"]))

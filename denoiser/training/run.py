@@ -107,6 +107,8 @@ def _finish(
         found = {**history.finished(cfg, trainer, module, data, folder, best_path, result), **cost}
         if cfg.test:
             found["test"] = _write_scores(found, module, data, folder)
+        else:
+            tables.delete_scores(folder)  # Those of an earlier end are of another checkpoint.
         card.write(folder, record.write(folder, found))
         try:
             clips.write(folder, found, data, cfg.clips)

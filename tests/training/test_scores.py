@@ -41,3 +41,15 @@ def test_validation_and_test_score_a_recording_without_its_offset():
         module.test_step(batch, 0)
         found.append(module._rows[0]["enhanced"].result()["si_sdr"])
     assert found == pytest.approx([found[0]] * 4, abs=0.01)
+
+
+def test_a_run_that_is_resumed_without_a_test_or_clips_keeps_none_of_its_earlier_end(vctk, tmp_path):
+    more = ("metrics=[si_sdr]", "callbacks.clips=null", f"data.root={vctk}", f"data.cache={tmp_path}/cache")
+    train_here(tmp_path / "run", *TINY, *more, "trainer.max_epochs=1", "clips=2")
+    names = ("scores.csv", "scores.json", "clips/clips.json")
+    assert all((tmp_path / "run" / name).is_file() for name in names)
+    resumed = ("trainer.max_epochs=2", "ckpt_path=last")
+    train_here(tmp_path / "run", *TINY, *more, *resumed, "clips=1")
+    assert len(list((tmp_path / "run/clips").glob("*.mp3"))) == 3
+    train_here(tmp_path / "run", *TINY, *more, *resumed, "test=false", "clips=0")
+    assert not any((tmp_path / "run" / name).exists() for name in names)
