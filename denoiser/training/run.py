@@ -26,7 +26,7 @@ from denoiser.training.folder import RunFolder, resume_from
 from denoiser.training.interruption import Interruption, Resumption
 from denoiser.training.layout import CHECKPOINTS, SPLIT, run_folder
 from denoiser.training.module import DenoisingModule
-from denoiser.training.trainer import batches_per_epoch, build_trainer, check_validation
+from denoiser.training.trainer import batches_per_epoch, build_trainer, check_test, check_validation
 
 
 def train(cfg: DictConfig, folder: Path, locked: bool = False) -> float | None:
@@ -69,6 +69,8 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     say(f"{trainer.strategy.root_device.type}, precision {trainer.precision}")
     if distributed.rank() == 0:
         _prepare(data, trainer, folder, resume)
+        if cfg.test:
+            check_test(trainer, len(data.test_dataloader()))
         run.begin()
         data.write_split(folder / SPLIT)
         if isinstance(trainer.logger, TensorBoardLogger):

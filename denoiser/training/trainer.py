@@ -116,6 +116,15 @@ def check_validation(trainer: Trainer, batches: int) -> None:
         say(f"warning: {problem}: there will be no best.ckpt; to validate before, give {cure}")
 
 
+def check_test(trainer: Trainer, files: int) -> None:
+    """Raise ConfigError where ``limit_test_batches`` leaves none of the test files; Lightning says so after the fit."""
+    limit = trainer.limit_test_batches
+    if (limit if isinstance(limit, int) else int(limit * files)) < 1:
+        raise ConfigError(
+            f"trainer.limit_test_batches={limit}: none of {files} test files; for no test give test=false"
+        )
+
+
 def _total_batches(trainer: Trainer, batches: int) -> float:
     """Return the number of batches in the whole training, infinite where no number of steps or epochs ends it."""
     ends = [math.inf]

@@ -7,6 +7,7 @@ import torch
 
 from conftest import TINY, make_module, make_noise, make_voice, train_here, write_pair
 from denoiser.audio import write
+from denoiser.errors import ConfigError
 
 
 def test_the_test_in_tensorboard_is_that_of_the_scores(tmp_path):
@@ -53,3 +54,12 @@ def test_a_run_that_is_resumed_without_a_test_or_clips_keeps_none_of_its_earlier
     assert len(list((tmp_path / "run/clips").glob("*.mp3"))) == 3
     train_here(tmp_path / "run", *TINY, *more, *resumed, "test=false", "clips=0")
     assert not any((tmp_path / "run" / name).exists() for name in names)
+
+
+@pytest.mark.parametrize("limit", ["0", "0.4"])
+def test_a_test_of_no_file_is_refused_before_the_training(vctk, tmp_path, limit):
+    more = (f"data.root={vctk}", f"data.cache={tmp_path}/cache", "trainer.max_epochs=1", "metrics=[si_sdr]", "clips=0")
+    with pytest.raises(ConfigError, match=rf"^trainer\.limit_test_batches={limit}: none of 2 test files"):
+        train_here(tmp_path / "run", *TINY, *more, f"trainer.limit_test_batches={limit}")
+    assert not (tmp_path / "run").exists()
+    train_here(tmp_path / "run", *TINY, *more, f"trainer.limit_test_batches={limit}", "test=false")
