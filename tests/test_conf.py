@@ -185,8 +185,8 @@ def test_a_run_goes_on_in_the_folder_of_its_checkpoint(tmp_path):
     assert Path(run_folder(str(parent), "last")) == killed
     assert Path(run_folder(str(parent), str(new / "checkpoints/best.ckpt"))) == new
     assert Path(run_folder(str(parent), f"{new}/")) == new
-    fresh = Path(run_folder(str(parent), None))
-    assert not fresh.exists()
-    fresh.mkdir()
-    assert Path(run_folder(str(parent), None)) != fresh
+    # Others that start at the same time do not see each other's folder yet.
+    fresh = {run_folder(str(parent), None) for _ in range(20)}
+    assert len(fresh) == 20
+    assert not any(Path(folder).exists() for folder in fresh)
     assert run_folder(str(parent), None, 3).endswith("_seed3")

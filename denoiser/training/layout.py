@@ -1,6 +1,6 @@
 """Names of the folder of a training run and of the files in it. This module loads no torch, so it is fast."""
 
-import time
+from datetime import datetime
 from pathlib import Path
 
 CHECKPOINTS = "checkpoints"
@@ -23,7 +23,9 @@ def run_folder(parent: str, ckpt_path: str | None, seed: int | None = None) -> s
         return str(Path(ckpt_path))
     elif ckpt_path and (folder := Path(str(ckpt_path)).parent).name == CHECKPOINTS:
         return str(folder.parent)
-    stamp = Path(parent, time.strftime("%Y-%m-%d_%H-%M-%S") + ("" if seed is None else f"_seed{seed}"))
+    # To the microsecond, as a loop of a shell starts several runs within one second.
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    stamp = Path(parent, now + ("" if seed is None else f"_seed{seed}"))
     number, folder = 1, stamp
     while folder.exists():
         number += 1
