@@ -30,7 +30,8 @@ class MedianPruner(Callback):
         folder, epoch = Path(trainer.default_root_dir), trainer.current_epoch + 1
         with open(folder / CURVE, "a", encoding="utf-8") as file:
             file.write(f"{epoch},{float(trainer.callback_metrics[self.monitor])}\n")
-        if epoch < self.first_epoch or epoch == trainer.max_epochs:
+        is_over = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        if epoch < self.first_epoch or is_over:
             return
         own = read_values(folder / CURVE, epoch)
         others = [read_values(path, epoch) for path in folder.parent.glob(f"*/{CURVE}") if path.parent != folder]

@@ -145,9 +145,9 @@ def test_a_run_worse_than_the_median_of_its_sweep_ends_early(corpus, tmp_path, c
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / name / CURVE).write_text("".join(f"{e},{value}\n" for e in range(1, epochs + 1)) + "9,")
 
-    def run(name: str):
+    def run(name: str, *end: str):
         rule = "_target_: denoiser.sweep.pruning.MedianPruner, monitor: val/si_sdr, first_epoch: 2, runs: 2"
-        more = (f"+callbacks.pruning={{{rule}}}", "test=false", "trainer.max_epochs=3")
+        more = (f"+callbacks.pruning={{{rule}}}", "test=false", "trainer.max_epochs=3", *end)
         return job.run(composed(*options(corpus, *more)), tmp_path / name), record.read(tmp_path / name)
 
     sibling("a", 90.0)
@@ -160,6 +160,8 @@ def test_a_run_worse_than_the_median_of_its_sweep_ends_early(corpus, tmp_path, c
     assert re.match(r"after epoch 2 its best val/si_sdr, .* is worse than the median of the 3 other", found["reason"])
     assert value == max(read_values(tmp_path / "hopeless" / CURVE, until=2))
     assert "hopeless: pruned: after epoch 2" in capsys.readouterr().out
+    # One that ends there anyway finishes.
+    assert run("short", "trainer.max_steps=2")[1]["status"] == "finished"
     # A search that asks for the same settings again gets the same value.
     assert run("hopeless")[0] == found["best"] == value
     for name in ("a", "b"):
