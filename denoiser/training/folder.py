@@ -21,6 +21,8 @@ from denoiser.training.layout import CHECKPOINTS, LOCK
 
 # Seconds to wait for a lock: data workers outlive a killed training, and look every 5 s whether it is alive.
 PATIENCE = 8.0
+# Settings of the data by which the best of unlike validations would be chosen.
+OF_VALIDATION = ("val_limit", "corpus_seed")
 
 
 class RunFolder:
@@ -115,7 +117,7 @@ def resume_from(ckpt_path: str | None, folder: Path, settings: Mapping[str, Any]
         raise CheckpointError(f"{path}: cannot be resumed, it holds weights only; use init_from=")
     stored = checkpoint["hyper_parameters"]
     before, now = ({**record.as_now(found), "spectral": of_spectra(found)} for found in (stored, settings))
-    before["training"] = _of_training(checkpoint, now["training"]["ema"])
+    before["training"] = _of_training(checkpoint, now["training"])
     if changes := differences(before, now):
         advice = "give the same, or init_from= to take the weights alone"
         raise CheckpointError(f"{path}: cannot be resumed, its settings differ: {', '.join(changes)}; {advice}")
@@ -140,17 +142,20 @@ def of_spectra(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**usual, **settings["spectral"]}
 
 
-def _of_training(checkpoint: Mapping[str, Any], decay: float | None) -> Any:
-    """Return the ``training`` settings of a checkpoint; an older one, which has no decay of its average, has the asked.
+def _of_training(checkpoint: Mapping[str, Any], asked: Mapping[str, Any]) -> Any:
+    """Return the ``training`` settings of a checkpoint; those that an older version did not know are as ``asked``.
 
-    The average itself shows in any checkpoint.
+    Among them is the decay of its average, but the average itself shows in any checkpoint.
     """
     stored = checkpoint["hyper_parameters"].get("training")
-    if not isinstance(stored, Mapping) or "ema" in stored:
+    if not isinstance(stored, Mapping):
+        return stored
+    stored = {**{key: asked[key] for key in OF_VALIDATION}, **stored}
+    if "ema" in stored:
         return stored
     if "averaging_state" not in checkpoint:
         return {**stored, "ema": None}
-    return {**stored, "ema": "on" if decay is None else decay}
+    return {**stored, "ema": "on" if asked["ema"] is None else asked["ema"]}
 
 
 def how_to_resume() -> str:

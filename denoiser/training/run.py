@@ -22,7 +22,7 @@ from denoiser.inference.denoiser import Denoiser
 from denoiser.settings import check_range, in_sweep
 from denoiser.training import card, clips, components, history, launch, record
 from denoiser.training.callbacks import EMA
-from denoiser.training.folder import RunFolder, resume_from
+from denoiser.training.folder import OF_VALIDATION, RunFolder, resume_from
 from denoiser.training.interruption import Interruption, Resumption
 from denoiser.training.layout import CHECKPOINTS, SPLIT, run_folder
 from denoiser.training.module import DenoisingModule
@@ -136,7 +136,9 @@ def _settings(plain: Mapping[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
     """Return the settings that a checkpoint carries, and that a resumed run has to agree with."""
     data, options = plain["data"], plain["trainer"]
     # mix and rooms are those of mixtures.
-    training = {key: data.get(key) for key in ("batch_size", "frames", "shuffle", "seed", "mix", "rooms")}
+    training = {
+        key: data.get(key) for key in ("batch_size", "frames", "shuffle", "seed", "mix", "rooms", *OF_VALIDATION)
+    }
     training |= {key: options.get(key) for key in ("gradient_clip_val", "accumulate_grad_batches")}
     training |= {"precision": trainer.precision, "augment": plain.get("augment") or None}
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]

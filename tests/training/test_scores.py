@@ -7,7 +7,8 @@ import torch
 
 from conftest import TINY, make_module, make_noise, make_voice, train_here, write_pair
 from denoiser.audio import write
-from denoiser.errors import ConfigError
+from denoiser.errors import CheckpointError, ConfigError
+from denoiser.training import record
 
 
 def test_the_test_in_tensorboard_is_that_of_the_scores(tmp_path):
@@ -63,3 +64,19 @@ def test_a_test_of_no_file_is_refused_before_the_training(vctk, tmp_path, limit)
         train_here(tmp_path / "run", *TINY, *more, f"trainer.limit_test_batches={limit}")
     assert not (tmp_path / "run").exists()
     train_here(tmp_path / "run", *TINY, *more, f"trainer.limit_test_batches={limit}", "test=false")
+
+
+def test_a_run_does_not_go_on_with_another_validation(vctk, tmp_path):
+    more = (f"data.root={vctk}", f"data.cache={tmp_path}/cache", "metrics=[si_sdr]", "clips=0", "test=false")
+    train_here(tmp_path / "run", *TINY, *more, "trainer.max_epochs=1")
+    resumed = ("trainer.max_epochs=2", "ckpt_path=last")
+    with pytest.raises(CheckpointError, match=r"settings differ: training\.val_limit was 64, is 1;"):
+        train_here(tmp_path / "run", *TINY, *more, *resumed, "data.val_limit=1")
+    # An older version did not write it.
+    path = tmp_path / "run/checkpoints/last.ckpt"
+    older = torch.load(path, weights_only=True)
+    for key in ("val_limit", "corpus_seed"):
+        del older["hyper_parameters"]["training"][key]
+    torch.save(older, path)
+    train_here(tmp_path / "run", *TINY, *more, *resumed, "data.val_limit=1")
+    assert len(record.read(tmp_path / "run")["curve"]) == 2
