@@ -73,11 +73,11 @@ def write_corpus(root: Path, count: int, rate: int, seconds: float, distinct: in
             audio.write(root / side / f"u{index:05d}.wav", waveform, rate, subtype="PCM_16")
     for index in range(distinct or count, count):
         for side in ("clean", "noisy"):
-            twin = root / side / f"u{index % (distinct or count):05d}.wav"
+            source = root / side / f"u{index % (distinct or count):05d}.wav"
             try:
-                os.link(twin, root / side / f"u{index:05d}.wav")
+                os.link(source, root / side / f"u{index:05d}.wav")
             except OSError:  # a file system without links
-                shutil.copy(twin, root / side / f"u{index:05d}.wav")
+                shutil.copy(source, root / side / f"u{index:05d}.wav")
     return root
 
 

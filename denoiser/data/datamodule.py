@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_convert
 
 from denoiser import distributed
-from denoiser.data import metadata, pairs, twins, vctk_demand
+from denoiser.data import metadata, pair_check, pairs, vctk_demand
 from denoiser.data.augment import Augment
 from denoiser.data.crops import Batch, Crops, DistributedBatchSampler, EpochSampler, Utterances, evenly
 from denoiser.data.preparation import prepare
@@ -116,7 +116,7 @@ class PairedData(LightningDataModule):
         self.names = {"train": train, "val": val, "test": test}
         for part, store in self._stores.items():
             # A store of its own, whose maps close again.
-            if odd := twins.look(Store(store.folder), self.names[part], f"{self.root}, {part}"):
+            if odd := pair_check.find_faults(Store(store.folder), self.names[part], f"{self.root}, {part}"):
                 distributed.say(f"warning: {odd}")
         limited = [val[index] for index in evenly(len(val), self.val_limit)]
         self.utterances = {"val": Utterances(stores["val"], limited), "test": Utterances(stores["test"], test)}

@@ -21,8 +21,8 @@ PARTS = {
     "test": ("test", "testing", "tt"),
 }
 
-# Regular expressions that find the part that twins share, the most telling first: x_fileid_7 and clean_fileid_7 (DNS),
-# a_noisy and a_clean, noisy_a and clean_a, aNoisy and aClean, mixture7 and speech7.
+# Regular expressions that find the part that both names of a pair share, the most telling first: x_fileid_7 and
+# clean_fileid_7 (DNS), a_noisy and a_clean, noisy_a and clean_a, aNoisy and aClean, mixture7 and speech7.
 SCHEMES = (
     r"fileid_(\d+)",
     *(rf"(.*){separator}" for separator in ("_", "-", r"\.", " ")),
@@ -99,7 +99,7 @@ def folders(root: Path) -> Folders:
     train = inside["train"] or beside["train"]
     if train is None and not all(side.is_dir() for side in whole):
         problem = f"no noisy/ and clean/ in it, nor in train/; {_missing(root, ['noisy', 'clean'])}"
-        remedy = "put files and clean twins there; for folders named as noisy_trainset_wav: data=vctk_demand"
+        remedy = "put the noisy and the clean files there; for folders named as noisy_trainset_wav: data=vctk_demand"
         raise CorpusError(f"data.root={root}: {problem}; {remedy}")
     form, other = (inside, beside) if inside["train"] else (beside, inside)
     val, test = (form[part] or other[part] for part in ("val", "test"))
@@ -121,7 +121,7 @@ def _first(root: Path, pairs: Sequence[Sides]) -> Sides | None:
     for noisy, clean in found:
         there, absent = (noisy, clean) if noisy.is_dir() else (clean, noisy)
         if not absent.is_dir():
-            problem = f"{there.relative_to(root)} has no twin {absent.relative_to(root)}"
+            problem = f"{there.relative_to(root)} has no counterpart {absent.relative_to(root)}"
             remedy = "name both sides alike, or move it away"
             raise CorpusError(f"data.root={root}: {problem}; {_missing(absent.parent, [absent.name])}; {remedy}")
     return found[0] if found else None
@@ -149,9 +149,9 @@ def match(
 ) -> tuple[Corpus, list[str]]:
     """Return pairs of sound files, sorted by name, and a line a problem; none of the folders called ``without``.
 
-    Twins have one relative name without extension, or agree in what ``pattern`` finds in it; the noisy file's is that
-    of the pair. Raises CorpusError where all names differ by a scheme that a pattern can tell, ConfigError where the
-    pattern is no regular expression or is not found.
+    Both files of a pair have one relative name without extension, or agree in what ``pattern`` finds in it; a pair has
+    the name of its noisy file. Raises CorpusError where all names differ by a scheme that a pattern can tell,
+    ConfigError where the pattern is no regular expression or is not found.
     """
     sides: list[dict[str, tuple[str, Path]]] = []
     problems: list[str] = []
@@ -166,7 +166,7 @@ def match(
             return Corpus(("noisy", "clean"), [], []), [f"{folder}: no sound files beside those of other parts"]
         for path in files:
             name = path.relative_to(folder).with_suffix("").as_posix()
-            purpose = "find what twins share in every name"
+            purpose = "find what the names of a pair share, in every name"
             key = name if pattern is None else _shared(search("pair", pattern, name, purpose))
             if key in side:
                 problems.append(f"{path}: {side[key][1].name} has the same name{f', {key}' if pattern else ''}")
@@ -181,16 +181,16 @@ def match(
         if scheme := _scheme(*names):
             like = f"{noisy} has names like '{first}', {clean} like '{second}'"
             raise CorpusError(f"{like}: data.pair='{scheme}' pairs all {len(mine)} of them")
-        advice = f" (like '{first}' and '{second}'; data.pair= takes a regular expression of what twins share)"
-    for one, twins, folder in ((mine, other, clean), (other, mine, noisy)):
-        problems += [f"{one[key][1]}: no file of this name in {folder.name}/" for key in sorted(set(one) - set(twins))]
+        advice = f" (like '{first}' and '{second}'; data.pair= takes a regular expression of their common part)"
+    for one, others, folder in ((mine, other, clean), (other, mine, noisy)):
+        problems += [f"{one[key][1]}: no file of this name in {folder.name}/" for key in sorted(set(one) - set(others))]
     if advice:
         problems[0] += advice
     return Corpus(("noisy", "clean"), [name for name, _ in pairs], [files for _, files in pairs]), problems
 
 
 def _scheme(noisy: Sequence[str], clean: Sequence[str]) -> str | None:
-    """Return the pattern of SCHEMES that gives each noisy name a clean twin, or None."""
+    """Return the pattern of SCHEMES that gives each noisy name a clean counterpart, or None."""
     for pattern in SCHEMES:
         found = [[re.search(pattern, name) for name in names] for names in (noisy, clean)]
         mine, other = ([_shared(match) for match in matches if match] for matches in found)
@@ -263,7 +263,7 @@ def check(paths: Sequence[Path]) -> tuple[audio.Info | None, list[str]]:
     for fact, unit in (("sample_rate", "Hz"), ("frames", "samples"), ("channels", "channels")):
         noisy, clean = getattr(first, fact), getattr(last, fact)
         if noisy != clean:
-            return None, [f"{first.path}: {noisy} {unit}, its clean twin {clean} {unit}"]
+            return None, [f"{first.path}: {noisy} {unit}, its clean counterpart {clean} {unit}"]
     return first, []
 
 

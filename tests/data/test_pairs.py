@@ -84,9 +84,9 @@ def test_each_part_of_a_corpus_may_have_either_form(tmp_path, train, test):
 @pytest.mark.parametrize(
     ("folders", "said"),
     [
-        (["valid/noisy", "valid/cleann"], "valid/noisy has no twin valid/clean; missing: clean; it holds clean"),
-        (["noisy/test"], "noisy/test has no twin clean/test; missing: test;"),
-        (["clean/Dev", "noisy/develop"], "clean/Dev has no twin noisy/dev; missing: dev; it holds a, develop;"),
+        (["valid/noisy", "valid/cleann"], "valid/noisy has no counterpart valid/clean; missing: clean; it holds clean"),
+        (["noisy/test"], "noisy/test has no counterpart clean/test; missing: test;"),
+        (["clean/Dev", "noisy/develop"], "clean/Dev has no counterpart noisy/dev; missing: dev; it holds a, develop;"),
     ],
 )
 def test_a_part_of_one_side_is_refused(tmp_path, folders, said):
@@ -115,7 +115,7 @@ def test_pairing_is_by_name_whatever_the_format(tmp_path):
     assert not problems
 
 
-def test_files_without_a_twin_are_one_error_that_lists_the_first_ten(tmp_path):
+def test_files_without_a_counterpart_are_one_error_that_lists_the_first_ten(tmp_path):
     write_sounds(tmp_path, *(f"noisy/n{i:02d}.wav" for i in range(12)), "clean/other.wav")
     with pytest.raises(CorpusError, match=r"^13 problems in the corpus(.*no file of this name){10}[^;]*; and 3 more$"):
         pairs.refuse(pairs.match(tmp_path / "noisy", tmp_path / "clean")[1])
@@ -136,7 +136,7 @@ def test_files_without_a_twin_are_one_error_that_lists_the_first_ten(tmp_path):
         ("mixture{0}", "target{0}", r"(\d+)$"),
     ],
 )
-def test_twins_of_other_names_are_paired_by_the_pattern_that_the_message_proposes(tmp_path, noisy, clean, pattern):
+def test_pairs_of_other_names_are_paired_by_the_pattern_that_the_message_proposes(tmp_path, noisy, clean, pattern):
     for i in (7, 12, 130):
         for side, name in (("noisy", noisy), ("clean", clean)):
             audio.write(tmp_path / side / f"{name.format(i)}.wav", torch.full((1, 100), i / 200), 16_000)
@@ -174,8 +174,8 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
     matched, _ = pairs.match(noisy, clean)
     text = {name: pairs.check(paths)[1] for name, paths in zip(matched.names, matched.files, strict=True)}
     assert not text.pop("good")
-    expected = {"rate": "16000 Hz, its clean twin 8000 Hz", "length": "3200 samples, its clean twin 4800",
-                "channels": "2 channels, its clean twin 1",
+    expected = {"rate": "16000 Hz, its clean counterpart 8000 Hz", "length": "3200 samples, its clean counterpart 4800",
+                "channels": "2 channels, its clean counterpart 1",
                 "text": "text.wav: not readable", "empty": "empty.wav: the file is empty",
                 "nothing": "nothing.wav: holds no samples"}  # fmt: skip
     assert {name for name, (line,) in text.items() if expected[name] in line} == set(expected)

@@ -23,7 +23,7 @@ SHORTEST = 0.5  # seconds of a pair that tells anything
 MOST = 0.75  # share of the pairs that makes a finding one of the corpus
 
 
-def look(store: Store, names: Sequence[str], place: str) -> str:
+def find_faults(store: Store, names: Sequence[str], place: str) -> str:
     """Return a line on faults in some of the pairs ``names``, empty if there are none; ``place`` is named in it.
 
     Raises CorpusError where most of them cannot be learned: noisy and clean exchanged, equal, or apart in time.
