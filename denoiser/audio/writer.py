@@ -47,7 +47,8 @@ class Writer:
     if it cannot keep ``extras``, a ``mask`` of speakers or the sample rate, ``notes`` say so.
 
     Raises AudioError if the format cannot hold the sound or the file cannot be written. Then, and if the ``with`` block
-    raises, nothing new is left and an older file stays.
+    raises, nothing new is left and an older file stays. A file ``in_place`` has its name from the start, and keeps what
+    was written.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class Writer:
         frames: int = 0,
         mask: int | None = None,
         extras: Extras = Extras(),  # noqa: B008
+        in_place: bool = False,
     ) -> None:
+        self._in_place = in_place
         self._path, self._rate, self._channels = Path(path), sample_rate, channels
         self._format, self._subtype = encoding(self._path, format, subtype)
         if self._format == "WAV" and mask is not None and channels > 2:
@@ -114,7 +117,7 @@ class Writer:
                 raise ValueError("at most 255 channels")
             if self._is_too_long(self._expected):
                 raise ValueError(_TOO_LONG)
-            self._partial = stack.enter_context(atomic_write(self._path))
+            self._partial = self._path if self._in_place else stack.enter_context(atomic_write(self._path))
             sound = libsndfile.Sound(self._partial, "w", self._rate, self._channels, self._subtype, format=self._format)
             self._sound = stack.enter_context(sound)
             for name, text in self._tags.items():

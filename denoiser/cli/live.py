@@ -105,11 +105,12 @@ def _run(live: "Live", duplex: "Duplex", record: Path | None) -> None:
             pass
         if not live.blocks:  # FLAC has no empty files
             live.process(live.silence)
+        if sys.stdout.isatty():
+            print()
         # A recording that could not be written will not be written now.
-        if not isinstance(failure, AudioError):
-            _keep(live, writers)
-    if sys.stdout.isatty():
-        print()
+        if isinstance(failure, AudioError):
+            raise failure
+        _keep(live, writers)
     seconds = live.blocks * live.block / live.rate
     print(f"{seconds:.1f} s, {duplex.lost} xruns, load {live.load:.0%} of a core, worst block {live.worst_load:.0%}")
     if failure is not None:
@@ -163,7 +164,9 @@ def _writers(stack: ExitStack, folder: Path, rate: int) -> list["Writer"]:
 
     now = time.strftime("%Y-%m-%d_%H-%M-%S")
     paths = [folder / f"{now}_{side}.flac" for side in ("noisy", "enhanced")]
-    return [stack.enter_context(Writer(path, rate, 1)) for path in paths]
+    folder.mkdir(parents=True, exist_ok=True)
+    # A recording cannot be made again: a kill or a full disk must leave what there is of it.
+    return [stack.enter_context(Writer(path, rate, 1, in_place=True)) for path in paths]
 
 
 def _keep(live: "Live", writers: list["Writer"]) -> None:

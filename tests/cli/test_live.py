@@ -18,7 +18,7 @@ import pytest
 import soundfile
 import torch
 
-from conftest import ROOT, checkpoint_of, recording
+from conftest import ROOT, checkpoint_of, largest_file, recording
 from denoiser import Denoiser, audio
 from denoiser.audio.lag import find_lag
 from denoiser.audio.soundcard import Device, find
@@ -165,6 +165,26 @@ def test_a_device_that_is_gone_is_one_line_and_what_was_recorded_stays(server, c
     assert "Traceback" not in terminal.text
     assert all(soundfile.info(file).frames > 0 for file in (tmp_path / "kept").iterdir())
     assert len(list((tmp_path / "kept").iterdir())) == 2
+
+
+@needs_server
+@pytest.mark.parametrize(("largest", "ends"), [(100_000, 2), (1 << 30, -signal.SIGKILL)])
+def test_a_full_disk_or_a_kill_leaves_what_was_recorded(server, ckpt, tmp_path, largest, ends):
+    _, environment = server
+    torch.manual_seed(0)
+    audio.write(tmp_path / "noise.wav", 0.1 * torch.randn(1, 3 * RATE), RATE)
+    with largest_file(largest):
+        terminal = Terminal(environment, f"ckpt={ckpt}", f"record={tmp_path / 'kept'}", "block=20")
+    terminal.read("load")
+    subprocess.run(["paplay", "-d", "voice", str(tmp_path / "noise.wav")], env=environment, check=True)
+    if ends < 0:
+        os.kill(terminal.number, -ends)
+    assert terminal.end() == ends
+    files = list((tmp_path / "kept").glob("*_*.flac"))
+    assert len(files) == 2
+    for file in files:
+        with audio.Reader(file) as reader:
+            assert reader.read(10 * RATE).shape[1] > RATE / 2
 
 
 @needs_server
