@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,10 @@ class ExportedStep:
         self.edge = {"edge": "replicate"}.get(facts["edge"], facts["edge"])
         self._inputs = [entry.name for entry in self._session.get_inputs()]
         self._shapes = [entry.shape for entry in self._session.get_inputs()]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ExportedStep":
+        """Return itself: a session cannot be copied, and keeps no state."""
+        return self
 
     def check(self, spectral: Spectral, file: Path) -> None:
         """Raise ConfigError unless the step was exported from a model with this representation."""

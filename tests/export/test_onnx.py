@@ -1,5 +1,6 @@
 """The model as an ONNX file: the same sound, also without PyTorch, or no file."""
 
+import copy
 import os
 import re
 import subprocess
@@ -173,6 +174,14 @@ def test_a_stream_takes_the_exported_step_and_its_blocks_equal_the_whole(live, s
         assert enhanced.shape == noisy.shape
         assert (enhanced - live.enhance(noisy, 48_000, options)).abs().max() < 1e-4
         stream.reset()
+
+
+def test_a_stream_in_onnxruntime_can_be_copied(live):
+    noisy = changing_voice(1.0, 48_000)
+    stream = live.stream(48_000)
+    stream.process(noisy)
+    other = copy.deepcopy(stream)
+    assert torch.equal(other.process(noisy), stream.process(noisy))
 
 
 def test_a_file_that_was_exported_again_is_read_again(live, tmp_path):
