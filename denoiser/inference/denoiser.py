@@ -81,7 +81,9 @@ class Denoiser(Estimator):
         except Exception as error:  # torch raises many kinds for sizes that no network has
             raise CheckpointError(f"{path}: describes a model this version cannot build ({brief(error)})") from error
         described.load_weights(checkpoint, path)
-        denoiser = cls.build(settings["model"], settings["spectral"])
+        # The weights that it begins with would be drawn from the caller's random numbers.
+        with torch.random.fork_rng(devices=[]):
+            denoiser = cls.build(settings["model"], settings["spectral"])
         denoiser.load_weights(checkpoint, path)
         models.fold(denoiser.net, last_in_float32=denoiser.head.bf16)
         resolved = resolve_device(device)

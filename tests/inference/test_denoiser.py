@@ -119,6 +119,14 @@ def test_a_checkpoint_is_all_that_is_needed(denoiser, checkpoint):
     assert torch.allclose(loaded.enhance(noisy, 16_000), denoiser.enhance(noisy, 16_000), atol=1e-6)
 
 
+def test_a_checkpoint_draws_none_of_the_random_numbers_of_the_caller(checkpoint):
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    Denoiser.from_checkpoint(checkpoint)
+    assert torch.equal(torch.rand(1), expected)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
