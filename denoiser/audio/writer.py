@@ -156,10 +156,21 @@ class Writer:
                 write_extras(self._partial, self._extras)
             elif self._extras.parts or self._mask is not None:
                 chunks.complete(self._partial, self._extras, self._mask)
-            with libsndfile.Sound(self._partial) as sound:
-                if sound.frames < self._written:
-                    # Some codecs do not report a full disk.
-                    raise ValueError(f"only {sound.frames} of {self._written} samples got there")
+            self._check_end()
+
+    def _check_end(self) -> None:
+        """Raise an error if the end of what was written is not there: some codecs do not report a full disk."""
+        with libsndfile.hushed(), libsndfile.Sound(self._partial) as sound:
+            if sound.frames < self._written:
+                raise ValueError(f"only {sound.frames} of {self._written} samples got there")
+            if not self._written or self._format not in ("FLAC", "MP3"):
+                return
+            # Their headers state the samples that were to come.
+            with suppress(soundfile.SoundFileError):
+                sound.seek(self._written - 1)
+                if len(sound.read(1)):
+                    return
+            raise ValueError("its last samples did not get there; is the disk full?")
 
     def _encode(self, samples: Tensor) -> None:
         self._written += samples.shape[1]

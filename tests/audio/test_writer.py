@@ -168,6 +168,17 @@ def test_a_write_that_fails_is_one_line_and_leaves_the_old_file_and_nothing_else
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["a.flac", "a.mp3", "a.ogg", "a.wav"])
+def test_a_disk_that_lacks_the_very_last_byte_is_an_error(tmp_path, name):
+    noise = make_noise(1.0, 48_000)
+    audio.write(tmp_path / name, noise, 48_000)
+    size = (tmp_path / name).stat().st_size
+    (tmp_path / name).unlink()
+    with largest_file(size - 1), pytest.raises(AudioError, match=r"g[eo]t there|no space"):
+        audio.write(tmp_path / name, noise, 48_000)
+    assert not list(tmp_path.iterdir())
+
+
 def test_wav_beyond_4_gb_becomes_rf64_or_is_refused(tmp_path, monkeypatch):
     frames = 1_200_000_000
     # 4 and 2 bytes each.
