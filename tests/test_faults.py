@@ -17,6 +17,7 @@ import torch
 from conftest import TINY, composed, largest_file, train_here, write_vctk
 from denoiser import Denoiser, audio, filesystem
 from denoiser.audio.container import is_installed
+from denoiser.audio.formats import Extras
 from denoiser.console import one_line
 from denoiser.data.augment import Transform
 from denoiser.errors import (
@@ -141,6 +142,17 @@ def test_a_disk_that_fills_up_within_a_container_is_an_error_and_leaves_nothing(
     with pytest.raises(AudioError, match="No space left on device"):
         denoiser.enhance_file("talk.wav", folder / name)
     assert [path.name for path in folder.iterdir()] == ["filler"]
+
+
+def test_a_disk_without_room_for_the_copy_with_tags_is_told_as_that(small_disk):
+    folder, _ = small_disk
+    torch.manual_seed(0)
+    tags = Extras("FLAC", ((b"tags", bytes(8)),))
+    with pytest.raises(
+        AudioError, match=r"No space left on device; while its tags are put in, it takes its size twice"
+    ):
+        audio.write(folder / "a.flac", torch.rand(1, 700_000) - 0.5, 48_000, extras=tags)
+    assert not list(folder.iterdir())
 
 
 def test_the_enhancement_of_a_folder_that_sigterm_ends_says_how_far_it_came(denoiser, here):

@@ -90,6 +90,8 @@ def write_extras(path: Path, extras: Extras) -> None:
         with open(path, "rb") as source, open(copy, "wb") as target:
             put(source, target, extras)
         os.replace(copy, path)
+    except OSError as error:
+        raise ValueError(f"{error.strerror}; while its tags are put in, it takes its size twice") from error
     finally:
         copy.unlink(missing_ok=True)
 
