@@ -3,6 +3,7 @@
 import threading
 import warnings
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,15 +24,20 @@ drawing = threading.Lock()  # matplotlib is not thread-safe
 POINTS = 2000  # of a waveform: a line of a million would be slow and look the same
 
 
+def require() -> None:
+    """Raise DenoiserError if matplotlib is missing."""
+    if find_spec("matplotlib") is None:
+        raise DenoiserError('figures need matplotlib: pip install "denoiser[plot]"')
+
+
 def figure(waveforms: Mapping[str, Tensor], sample_rate: int, title: str = "") -> "Figure":
     """Draw waveform and spectrogram of each ``[N]`` or ``[C, N]`` (first channel), side by side on one scale.
 
     Levels are dB below the loudest point of all. Raises DenoiserError if matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise DenoiserError('figures need matplotlib: pip install "denoiser[plot]"') from None
+    require()
+    from matplotlib.figure import Figure
+
     limit = round(PLOT_SECONDS * sample_rate)
     shown = {name: w.detach().cpu().float().reshape(-1, w.shape[-1])[0, :limit] for name, w in waveforms.items()}
     if any(w.shape[-1] > limit for w in waveforms.values()):

@@ -19,8 +19,9 @@ from tqdm import tqdm
 from denoiser import audio, figures
 from denoiser.audio import piped
 from denoiser.audio.libsndfile import STDERR
+from denoiser.audio.loudness import Meter
 from denoiser.audio.raw import Raw
-from denoiser.errors import DenoiserError, StopError, brief, shown
+from denoiser.errors import AudioError, DenoiserError, StopError, brief, shown
 from denoiser.inference.denoiser import Denoiser
 from denoiser.inference.jobs import Job, is_done
 from denoiser.inference.live_pipe import enhance_pipe
@@ -70,8 +71,14 @@ def enhance_files(
         at_once: files in progress at the same time, which share the CPU's threads; by default one for each thread.
         raw: the format of the inputs, if they are headerless PCM.
 
-    Raises the error of a job that is alone. An interruption of several raises StopError, which tells how to go on.
+    Raises the error of a job that is alone, and DenoiserError for settings that no file can be done with. An
+    interruption of several raises StopError, which tells how to go on.
     """
+    denoiser.stream(denoiser.sample_rate, options=options)
+    if loudness is not None:
+        Meter(denoiser.sample_rate, channels=1)
+    if plot:
+        figures.require()
     outcome = Outcome(skipped=[] if overwrite else [job for job in jobs if is_done(job)])
     skipped = set(outcome.skipped)
     if skipped:
@@ -148,8 +155,10 @@ class _Work:
     def _attempt(self, job: Job) -> None:
         try:
             enhanced = self._enhance(job)
-        except DenoiserError as error:
+        except AudioError as error:
             self._fail(job, error)
+        except DenoiserError as error:  # of the model, which knows no file
+            self._fail(job, DenoiserError(f"{job.source}: {error}"))
         except (torch.OutOfMemoryError, MemoryError) as error:
             self._fail(job, DenoiserError(f"{job.source}: not enough memory ({brief(error)})"))
         except Exception as error:

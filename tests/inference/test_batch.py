@@ -12,7 +12,9 @@ from denoiser import Denoiser, audio
 from denoiser.errors import DenoiserError
 from denoiser.inference.batch import enhance_files
 from denoiser.inference.jobs import plan
-from untrained import files_in, noisy_voice, write_voices
+from denoiser.inference.options import Options
+from denoiser.spectral import Spectral
+from untrained import build, files_in, noisy_voice, write_voices
 
 
 def failing(denoiser: Denoiser, name: str, error: BaseException) -> Denoiser:
@@ -67,6 +69,30 @@ def test_an_unforeseen_error_costs_one_file(denoiser, here, capsys):
     assert files_in("out") == ["a_enhanced.wav", "c_enhanced.wav"]
     assert "b.wav: ArithmeticError: odd" in capsys.readouterr().err
     assert [str(job.source) for job in outcome.failed] == ["b.wav"]
+
+
+def test_each_file_of_which_the_model_makes_nan_is_named(denoiser, here, capsys):
+    write_voices("a.wav", "b.wav")
+    broken = Denoiser(denoiser.net, Spectral(peak=3e38)).eval()
+    enhance_files(broken, plan(["*.wav"], "out"))
+    printed = capsys.readouterr().err
+    assert all(f"failed: {name}.wav: the model makes NaN or infinity" in printed for name in "ab")
+
+
+@pytest.mark.parametrize(
+    ("settings", "missing", "message"),
+    [
+        ({"options": Options(phase_iters=4)}, "", "phase_iters=4: needs later frames"),
+        ({"loudness": -16}, "pyloudnorm", "loudness= needs pyloudnorm"),
+        ({"plot": True}, "matplotlib", "figures need matplotlib"),
+    ],
+)
+def test_what_no_file_can_be_done_with_is_refused_once_before_the_first(here, monkeypatch, settings, missing, message):
+    write_voices("in/a.wav", "in/b.wav")
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(DenoiserError, match=f"^{message}"):
+        enhance_files(build(name="crn", stem=4, widths=[4], hidden=4), plan(["in"]), **settings)
+    assert not Path("in_enhanced").exists()
 
 
 @pytest.mark.parametrize("error", [MemoryError("no room"), torch.OutOfMemoryError("no room")])
