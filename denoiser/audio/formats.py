@@ -251,4 +251,10 @@ def _visible(files: Iterable[Path]) -> list[Path]:
 
 def _has_sound_extension(file: Path) -> bool:
     suffix = file.suffix.lower()
-    return suffix in EXTENSIONS and (suffix not in _SHARED or identify(file) is not None)
+    if suffix not in _SHARED:
+        return suffix in EXTENSIONS
+    try:
+        return identify(file) is not None
+    except OSError:
+        # Its turn tells why it cannot be read.
+        return True

@@ -106,6 +106,15 @@ def test_a_folder_that_cannot_be_opened_is_told(here):
     assert told == "in/closed: Permission denied; what lies in this folder is left aside"
 
 
+def test_a_film_that_cannot_be_opened_costs_only_itself(here):
+    touch("in/a.wav", "in/closed.ts")
+    os.chmod("in/closed.ts", 0)
+    with without_rights(here):
+        jobs = plan(["in"])
+        assert left_aside(["in"], jobs) == ""
+    assert [job.source.name for job in jobs] == ["a.wav", "closed.ts"]
+
+
 @pytest.mark.parametrize(("age", "done"), [(-1, False), (0, True), (1, True)])
 def test_a_job_is_done_if_its_target_is_no_older_than_its_source(here, age, done):
     touch("a.wav", "out.wav")
