@@ -16,7 +16,7 @@ def resolve_device(device: str) -> torch.device:
         resolved = torch.device(device)
         if resolved.type not in ("cpu", "cuda"):
             raise RuntimeError(resolved.type)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise ConfigError(f"device={device} is no device; expected auto, cpu, cuda or cuda:N") from None
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device={device} is not there: {torch.cuda.device_count()} GPUs visible; use device=cpu")

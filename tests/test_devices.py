@@ -39,7 +39,8 @@ def test_devices_that_are_not_there_or_have_no_meaning_are_refused(monkeypatch, 
 
 def test_devices_are_resolved_or_refused():
     assert resolve_device("cpu") == torch.device("cpu")
-    with pytest.raises(ConfigError, match="no device"):
-        resolve_device("toaster")
+    for given in ("toaster", None):
+        with pytest.raises(ConfigError, match=f"device={given} is no device"):
+            resolve_device(given)
     with pytest.raises(ConfigError, match="not there"):
         resolve_device("cuda:99")

@@ -1,6 +1,7 @@
 """Integrated loudness of sound that arrives in blocks, in LUFS."""
 
 import math
+from numbers import Real
 
 import numpy as np
 from torch import Tensor
@@ -61,7 +62,7 @@ class Meter:
 
     def gain(self, target: float) -> float:
         """Return the linear gain to ``target`` LUFS; 1 for a recording without loudness."""
-        if not SILENT <= target <= -5:
+        if not isinstance(target, Real) or not SILENT <= target <= -5:
             raise ConfigError(f"loudness={target}: expected LUFS from -70 to -5; -16 and -23 are common")
         loudness = self.loudness
         return 10 ** ((target - loudness) / 20) if math.isfinite(loudness) else 1.0

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -52,6 +53,8 @@ class Stream:
             if given is not None and not isinstance(given, kind):
                 found = type(given).__name__
                 raise ConfigError(f"stream(rate, level, options): {name} is of type {found}; expected {kind.__name__}")
+        if block_seconds is not None and not (isinstance(block_seconds, Real) and 0 <= block_seconds < math.inf):
+            raise ConfigError(f"block_seconds={block_seconds!r}: expected a number of 0 or more")
         self.estimator = estimator = estimator.at(sample_rate)
         self.sample_rate = sample_rate
         self.options = options or Options()

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from denoiser.audio.loudness import Meter
+from denoiser.errors import ConfigError
 from untrained import noisy_voice
 
 
@@ -24,6 +25,12 @@ def measured(waveform: torch.Tensor, mask: int | None = None) -> float:
     meter = Meter(16_000, len(waveform), mask)
     meter.add(waveform)
     return meter.loudness
+
+
+@pytest.mark.parametrize("target", ["loud", math.nan, 3])
+def test_a_loudness_that_is_none_is_refused(target):
+    with pytest.raises(ConfigError, match=f"^loudness={target}: expected LUFS"):
+        Meter(16_000, 1).gain(target)
 
 
 @pytest.mark.parametrize("mask", [None, 0x3F, 0x60F])

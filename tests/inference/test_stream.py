@@ -208,6 +208,12 @@ def test_what_is_no_level_and_no_options_is_refused(given, line):
         WHOLE.stream(16_000, *given)
 
 
+@pytest.mark.parametrize("given", [math.nan, math.inf, -1, "2"])
+def test_a_length_of_blocks_that_is_none_is_refused(given):
+    with pytest.raises(ConfigError, match=r"^block_seconds=.*: expected a number"):
+        WHOLE.stream(16_000, block_seconds=given)
+
+
 def test_samples_that_no_sound_has_are_refused_and_change_nothing():
     stream, noisy = WHOLE.stream(16_000), centred(0.5, 16_000)
     for absurd in (1e12, -1e30):
