@@ -45,7 +45,8 @@ def enhance_pipe(
             _write(piped.wav_header(wav, written), begin)
     seconds = stream.received / raw.rate
     info = Info(STDIN, raw.rate, stream.received, raw.channels, "WAV", RAW[raw.format][0], {}, seconds)
-    notes = (f"cut off: {samples.missing} bytes are missing at its end",) if samples.missing else ()
+    lacking = "1 byte is" if samples.missing == 1 else f"{samples.missing} bytes are"
+    notes = (f"cut off: {lacking} missing at its end",) if samples.missing else ()
     return Enhanced(seconds, 1.0, info, notes)
 
 

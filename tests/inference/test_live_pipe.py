@@ -128,6 +128,13 @@ def test_a_pipe_without_sound_is_one_line(content, line, capfdbinary):
         enhance_pipe(Denoiser.from_checkpoint(CRN, "cpu"), None, pipe, Raw("f32le", RATE), None)
 
 
+@pytest.mark.parametrize(("lacking", "line"), [(1, "1 byte is"), (3, "3 bytes are")])
+def test_a_pipe_that_ends_within_a_frame_says_how_much_is_missing(lacking, line, capfdbinary):
+    pipe = io.BufferedReader(io.BytesIO(bytes(4 * RATE - lacking)))
+    done = enhance_pipe(Denoiser.from_checkpoint(CRN, "cpu"), None, pipe, Raw("f32le", RATE), None)
+    assert done.notes == (f"cut off: {line} missing at its end",)
+
+
 def started(content: bytes) -> tuple[piped.Start, torch.Tensor | None]:
     """Return the start of a pipe with this content, and its samples."""
     pipe = io.BufferedReader(io.BytesIO(content))
