@@ -74,7 +74,7 @@ def enhance_files(
     Raises the error of a job that is alone, and DenoiserError for settings that no file can be done with. An
     interruption of several raises StopError, which tells how to go on.
     """
-    denoiser.stream(denoiser.sample_rate, options=options)
+    denoiser.check(options or Options())
     if loudness is not None:
         Meter(denoiser.sample_rate, channels=1)
     if plot:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from denoiser.audio.reader import MAX_RATE, MIN_RATE
-from denoiser.errors import AudioError, CheckpointError, brief
+from denoiser.errors import AudioError, CheckpointError, ConfigError, brief
 from denoiser.inference import upper_band
 from denoiser.inference.options import Options
 from denoiser.inference.upper_band import UpperBand
@@ -87,6 +87,12 @@ class Estimator(nn.Module):
     def causal(self) -> bool:
         """True if the network sees no later frame: streams run frame by frame."""
         return bool(getattr(self.net, "causal", False))
+
+    def check(self, options: Options) -> None:
+        """Raise ConfigError for options that this network cannot follow."""
+        if self.causal and options.phase_iters:
+            given = f"phase_iters={options.phase_iters}"
+            raise ConfigError(f"{given}: needs later frames, and this model is causal; use 0")
 
     def estimate(self, noisy: Spectrum, memory: Memory | None = None, wanted: slice | None = None) -> Spectrum:
         """Return the estimated clean spectrum ``[B, F, T]``, not yet clamped at silence.

@@ -58,6 +58,7 @@ class Stream:
         self.estimator = estimator = estimator.at(sample_rate)
         self.sample_rate = sample_rate
         self.options = options or Options()
+        estimator.check(self.options)
         self._block_seconds = block_seconds or (LIVE_SECONDS if estimator.causal else BLOCK_SECONDS)
         self._threads = threads
         needs_level = not (estimator.causal and estimator.spectral.level_frames)
@@ -111,9 +112,6 @@ class Stream:
     def _frames(self, shift: int) -> FrameByFrame:
         if self._step is not None:
             return ExportedFrames(self._step, shift)
-        if self.options.phase_iters:
-            given = f"phase_iters={self.options.phase_iters}"
-            raise ConfigError(f"{given}: needs later frames, and this model is causal; use 0")
         # Frames wait for no others, so a long piece goes through the network at once, however short the blocks are.
         at_once = round(max(self._block_seconds, BLOCK_SECONDS) * self.estimator.spectral.frame_rate)
         return Frames(self.estimator, self.options, self._current_level, self.band, shift, at_once)
