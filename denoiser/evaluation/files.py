@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from itertools import repeat
+from multiprocessing import active_children
 from pathlib import Path
 from typing import NamedTuple
 
@@ -189,6 +190,7 @@ def _score_in_processes(
     triples: Sequence[Triple], names: Sequence[str], align: bool, workers: int
 ) -> Iterator[Row | str]:
     """Yield the results in order; once a process has died, a line for each file that is left."""
+    others = set(active_children())
     pool = scoring.start_processes(workers)
     done = 0
     try:
@@ -198,6 +200,11 @@ def _score_in_processes(
     except BrokenProcessPool:
         for triple in triples[done:]:
             yield f'{triple.noisy}: its process died: no memory left, or a script without if __name__ == "__main__":'
+    except KeyboardInterrupt:
+        # The scores of a long file take a minute.
+        for worker in set(active_children()) - others:
+            worker.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -2,6 +2,8 @@
 
 import math
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,22 @@ class Deadly:
         return os._exit, (1,)
 
 
+class Slow:
+    """Stand-in for a path: the process that receives it interrupts its parent, and at its own end leaves a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return _interrupt, (self.file,)
+
+
+def _interrupt(file: Path) -> None:
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(20)
+    file.touch()
+
+
 def test_neither_order_nor_workers_change_a_score(tmp_path):
     triples = [write_triple(tmp_path, f"p{i}_1", seed=i) for i in range(3)]
     names = ("estoi", "si_sdr")  # noise for the one is drawn from the global generator
@@ -126,6 +144,18 @@ def test_a_process_that_dies_names_the_files_it_leaves(tmp_path):
     rows, problems = score_files([write_triple(tmp_path, "a"), deadly], 2, QUICK)
     assert len(rows) + len(problems) == 2
     assert "x.wav: its process died: no memory left" in problems[-1]
+
+
+def test_an_interruption_waits_for_no_score(tmp_path):
+    slow = Triple("x", Path("x.wav"), Path("x.wav"), Slow(tmp_path / "waited"))
+    # Tests that run in the background ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            score_files([slow, write_triple(tmp_path, "a")], 2, QUICK)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not (tmp_path / "waited").exists()
 
 
 def test_a_bad_file_costs_only_itself_and_one_a_little_longer_is_cut(tmp_path):
