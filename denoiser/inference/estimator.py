@@ -42,6 +42,11 @@ class Estimator(nn.Module):
         self.head.causal = spectral.causal = self.causal
         self.block_seconds = block_seconds
 
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        """Take weights as any module does; a file that others were exported to is not used from then on."""
+        self.exported = None
+        return super().load_state_dict(*arguments, **options)
+
     def load_weights(self, checkpoint: Mapping[str, Any], path: str | Path) -> None:
         """Take weights and spectral scale from a checkpoint's content; CheckpointError where they do not fit."""
         state, prefix = checkpoint["state_dict"], "denoiser."

@@ -176,6 +176,13 @@ def test_a_stream_takes_the_exported_step_and_its_blocks_equal_the_whole(live, s
         stream.reset()
 
 
+def test_new_weights_no_longer_use_the_file_of_those_before():
+    live = Denoiser.from_checkpoint("live", "cpu")
+    assert isinstance(live.stream(48_000, options=Options(shifts=1)).core, ExportedFrames)
+    live.load_state_dict(live.state_dict())
+    assert not isinstance(live.stream(48_000, options=Options(shifts=1)).core, ExportedFrames)
+
+
 def test_a_stream_in_onnxruntime_can_be_copied(live):
     noisy = changing_voice(1.0, 48_000)
     stream = live.stream(48_000)
