@@ -26,7 +26,7 @@ LIMIT = 100.0  # dB; 16 bit hold 98: a higher SI-SDR measures the arithmetic, no
 # The package `pesq` writes beyond its table of 50 utterances: recordings of a minute crashed whole processes. An
 # utterance and the pause after it take at least 0.39 s, so 49 of them do not fit in 19 s.
 PESQ_SECONDS = 19.0
-LOWEST_PESQ = {"wb": 1.04, "nb": 1.02}
+LOWEST_PESQ = 0.999  # limit of the formulas of P.862.1 and P.862.2
 STOI_SECONDS = 60.0  # pystoi needs 2 MB per second
 DEFAULT = ("pesq", "stoi", "si_sdr")
 ANY_RATE = ("stoi", "estoi", "si_sdr", "lsd")  # the others are measured at the rates of PESQ, 8 or 16 kHz
@@ -58,16 +58,14 @@ def _in_pieces(measure: Callable[[Tensor, Tensor], float], clean: Tensor, estima
 def pesq(clean: Tensor, estimate: Tensor, sample_rate: int, mode: str = "wb") -> float:
     """Return PESQ of ITU-T P.862 by the package ``pesq``.
 
-    ``wb`` is wide-band at 16 kHz (P.862.2, 1.04 to 4.64), ``nb`` narrow-band (P.862.1, 1.02 to 4.55), as 8 kHz always
-    are. A silent estimate has the lowest of these values. Beyond 19 s, the mean over equal pieces that are shorter.
+    ``wb`` is wide-band at 16 kHz (P.862.2, 1 to 4.64), ``nb`` narrow-band (P.862.1, 1 to 4.55), as 8 kHz always
+    are. A silent estimate has 0.999, below any other. Beyond 19 s, the mean over equal pieces that are shorter.
     """
     import pesq as package
 
-    mode = mode if sample_rate == 16_000 else "nb"
-
     def value(x: Tensor, y: Tensor) -> float:
         try:
-            return float(package.pesq(sample_rate, x.numpy(), y.numpy(), mode))
+            return float(package.pesq(sample_rate, x.numpy(), y.numpy(), mode if sample_rate == 16_000 else "nb"))
         except (package.PesqError, ValueError, ZeroDivisionError):
             # No speech found, or shorter than 1/4 s.
             return NAN
@@ -75,7 +73,7 @@ def pesq(clean: Tensor, estimate: Tensor, sample_rate: int, mode: str = "wb") ->
     def measure(x: Tensor, y: Tensor) -> float:
         found = value(x, y)
         # The package refuses a silent estimate as well.
-        return LOWEST_PESQ[mode] if math.isnan(found) and not math.isnan(value(x, x)) else found
+        return LOWEST_PESQ if math.isnan(found) and not math.isnan(value(x, x)) else found
 
     return _in_pieces(measure, clean, estimate, PESQ_SECONDS * sample_rate)
 
@@ -125,8 +123,8 @@ CSIG = {"": 3.093, "pesq": 0.603, "llr": -1.029, "wss": -0.009}
 CBAK = {"": 1.634, "pesq": 0.478, "wss": -0.007, "seg_snr": 0.063}
 COVL = {"": 1.594, "pesq": 0.805, "llr": -0.512, "wss": -0.007}
 METRICS: dict[str, Metric] = {
-    "pesq": Metric("PESQ", "PESQ-WB, ITU-T P.862.2 at 16 kHz (P.862 at 8 kHz), 1.04 to 4.64", pesq, packages=("pesq",)),
-    "pesq_nb": Metric("PESQ-NB", "ITU-T P.862 and P.862.1, 1.02 to 4.55", partial(pesq, mode="nb"), packages=("pesq",)),
+    "pesq": Metric("PESQ", "PESQ-WB, ITU-T P.862.2 at 16 kHz (P.862 at 8 kHz), 1 to 4.64", pesq, packages=("pesq",)),
+    "pesq_nb": Metric("PESQ-NB", "ITU-T P.862 and P.862.1, 1 to 4.55", partial(pesq, mode="nb"), packages=("pesq",)),
     "stoi": Metric("STOI", "short-time objective intelligibility, 0 to 1", stoi, packages=("pystoi",), digits=3),
     "estoi": Metric("ESTOI", "extended STOI, 0 to 1", partial(stoi, extended=True), packages=("pystoi",), digits=3),
     "si_sdr": Metric("SI-SDR dB", "scale-invariant signal-to-distortion ratio, no mean removed, ±100 dB", si_sdr),
