@@ -151,6 +151,11 @@ TINY = [
 MODEL = {"name": "unet", "depth": 3, "width": 4}
 
 
+def options(corpus: Path, *more: str) -> list[str]:
+    """Return overrides for a training of a tiny model on a corpus."""
+    return [f"data.root={corpus}", *TINY, *more]
+
+
 @pytest.fixture(scope="module")
 def denoiser() -> Denoiser:
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from denoiser import filesystem
-from denoiser.evaluation.tables import number
+from denoiser.evaluation.tables import CSV, number
 from denoiser.ranking.configuration import MAIN_METRICS, Configuration, SeedStatistics
 
 RESAMPLES = 10_000
@@ -70,7 +70,7 @@ def read_scores(folder: Path) -> Scores:
     prefix = "enhanced_"
     scores = {}
     try:
-        lines = filesystem.read_text(folder / "scores.csv").splitlines()
+        lines = filesystem.read_text(folder / CSV).splitlines()
         for row in csv.DictReader(line for line in lines if not line.startswith("#")):
             values = {key.removeprefix(prefix): float(row[key]) for key in row if key.startswith(prefix)}
             scores[row["name"]] = values

@@ -8,17 +8,13 @@ import torch
 from pytorch_lightning import Trainer
 from torch import nn
 
-from conftest import TINY, train_here
+from conftest import options, train_here
 from denoiser import Denoiser
 from denoiser.audio import read, resample
 from denoiser.errors import CheckpointError
 from denoiser.evaluation.metrics import si_sdr
 from denoiser.training import record
 from denoiser.training.callbacks import FrozenNorms, _averaged
-
-
-def options(vctk: Path, *more: str) -> list[str]:
-    return [f"data.root={vctk}", *TINY, *more]
 
 
 def test_inference_loads_the_average_of_the_weights(vctk, tmp_path):

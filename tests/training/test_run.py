@@ -15,6 +15,7 @@ from conftest import (
     make_noise,
     make_voice,
     needs_recordings,
+    options,
     run_command,
     train_here,
     write_pair,
@@ -28,10 +29,6 @@ from denoiser.errors import CheckpointError, CorpusError, DenoiserError
 from denoiser.evaluation.metrics import METRICS
 from denoiser.training import record
 from signals import doing
-
-
-def options(vctk: Path, *more: str) -> list[str]:
-    return [f"data.root={vctk}", *TINY, *more]
 
 
 def run_folder(cwd: Path) -> Path:
