@@ -62,8 +62,8 @@ class Sound(soundfile.SoundFile):
 class Source(Sound):
     """A file to read, of the ``kind`` that its first bytes say.
 
-    ``info`` holds the facts of its header, of which the length of some MP3s ``is_guessed``. Of what ``is_joined``
-    the decoder finds the first part alone.
+    ``info`` holds the facts of its header, of which the length of some MP3s ``is_guessed``. The decoder finds
+    the first part alone if the file ``is_joined``.
     """
 
     notes: tuple[str, ...] = ()  # that come while it is read

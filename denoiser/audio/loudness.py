@@ -18,8 +18,8 @@ _LOW, _BACK, _SIDE = 0x8, 0x30, 0x600  # bits in a mask of speakers: of low-freq
 class Meter:
     """Integrated loudness (ITU-R BS.1770-4) by pyloudnorm's filters, in memory that hardly grows.
 
-    Of speakers that a ``mask`` names, or that five channels or more have by convention, surrounds count 1.5 dB more and
-    the one of low-frequency effects does not count; otherwise all channels are alike.
+    A ``mask`` names the speakers; five channels or more have the usual ones without it. Surrounds count 1.5 dB more,
+    and the channel of low-frequency effects does not count. If the speakers are unknown, all channels count alike.
     """
 
     def __init__(self, sample_rate: int, channels: int, mask: int | None = None) -> None:

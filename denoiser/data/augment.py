@@ -106,7 +106,7 @@ def changed_level(level: Tensor, before: Tensor, after: Tensor) -> Tensor:
     """Estimate the level ``[B, 1]`` of utterances of which a crop ``before`` became ``after``, both ``[B, N]``.
 
     The power of the utterance outside of the crop is assumed to stay. So a crop never becomes louder, relative to the
-    level, than it was. Of 8 s with another's noise, a crop of 2 s tells the level to 0.6 dB (LibriSpeech).
+    level, than it was. A crop of 2 s of 8 s with another's noise tells the level to 0.6 dB (LibriSpeech).
     """
     old_power, new_power = Spectral.level(before).square(), Spectral.level(after).square()
     rest = (level.square() - old_power).clamp(min=0)
