@@ -15,6 +15,7 @@ from denoiser.errors import ConfigError
 from denoiser.losses.dnsmos import Dnsmos
 from denoiser.losses.pmsqe import Pmsqe
 from denoiser.losses.spectra import L1, MSE, Compressed, Huber
+from denoiser.losses.stoi import Stoi
 from denoiser.losses.waveforms import MultiResolution, SiSdr, UpperSdr
 from denoiser.spectral import Spectrum
 
@@ -27,6 +28,7 @@ __all__ = [
     "MultiResolution",
     "Pmsqe",
     "SiSdr",
+    "Stoi",
     "UpperSdr",
     "WeightedSum",
     "sees_phase",

@@ -7,7 +7,17 @@ import torch
 from conftest import make_loss, make_noise, make_voice, spectra
 from denoiser.errors import ConfigError
 from denoiser.evaluation import dnsmos, metrics
-from denoiser.losses import Compressed, Dnsmos, MultiResolution, Pmsqe, SiSdr, UpperSdr, WeightedSum, sees_phase
+from denoiser.losses import (
+    Compressed,
+    Dnsmos,
+    MultiResolution,
+    Pmsqe,
+    SiSdr,
+    Stoi,
+    UpperSdr,
+    WeightedSum,
+    sees_phase,
+)
 from denoiser.losses.dnsmos import rating_network
 from denoiser.losses.pmsqe import _bands
 from denoiser.spectral import Spectral, Spectrum
@@ -158,7 +168,21 @@ def test_pmsqe_minds_what_is_added_more_than_what_is_missing():
     assert float(loss(more, clean, noisy)) > float(loss(less, clean, noisy)) > 0.01
 
 
-@pytest.mark.parametrize("loss", [Compressed(), MultiResolution(), Pmsqe(), SiSdr()])
+@pytest.mark.parametrize("pause", [0.0, 1.0])  # seconds, which neither of the two compares
+def test_the_loss_of_intelligibility_is_one_minus_stoi(pause):
+    pytest.importorskip("pystoi", reason='needs pip install "denoiser[metrics]"')
+    rate = 16_000
+    voice = torch.cat([make_voice(3.0, rate), torch.zeros(1, round(pause * rate))], dim=1)
+    noise = make_noise(3.0 + pause, rate)[:, : voice.shape[1]]
+    spectral, loss = Spectral(peak=20.0), Stoi()
+    clean = spectral(voice, Spectral.level(voice), center=False)
+    for gain in (1.0, 0.3, 0.1, 0.03):
+        version = voice + gain * noise
+        lost = float(loss(spectral(version, Spectral.level(version), center=False), clean, clean))
+        assert 1 - lost == pytest.approx(metrics.score(voice[0], version[0], rate, ("stoi",))["stoi"], abs=0.02)
+
+
+@pytest.mark.parametrize("loss", [Compressed(), MultiResolution(), Pmsqe(), SiSdr(), Stoi()])
 def test_the_gradient_is_finite_where_the_estimate_or_the_target_is_silent(loss):
     noisy, clean = spectra()
     spectral = noisy.spectral
