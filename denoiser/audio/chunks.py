@@ -24,6 +24,7 @@ _KNOWN_TEXTS = b"INAM IART IPRD ICMT ICRD IGNR ICOP ISFT ITRK IPRT".split()
 _EXTENSIBLE = 0xFFFE  # the tag of WAVE_FORMAT_EXTENSIBLE
 # Bytes behind the stated sound that are taken for more of it; fewer may be a tag of some program.
 _LEAST_BEYOND = 1 << 16
+_UNSTATED = (1 << 64) - 1  # the size in an RF64 of a stream
 
 
 class Layout(NamedTuple):
@@ -48,9 +49,10 @@ def _packed(kind: str, number: int) -> bytes:
     return struct.pack(kind, min(number, 256 ** struct.calcsize(kind) - 1))
 
 
+_WAV = Layout("RIFF", 12, "<4sI", (4, "<I", 8))
 _RF64 = Layout("RIFF", 12, "<4sI", (20, "<Q", 8))
 _LAYOUTS = {
-    b"RIFF": Layout("RIFF", 12, "<4sI", (4, "<I", 8)),
+    b"RIFF": _WAV,
     b"RF64": _RF64,
     b"BW64": _RF64,
     b"FORM": Layout("AIFF", 12, ">4sI", (4, ">I", 8)),
@@ -104,7 +106,8 @@ def survey(path: Path) -> Survey | None:
             stated = int.from_bytes(file.read(8), "little")
         end = sound.start + stated
         found = Survey(there)
-        if stated == -1 or (layout.pad == 2 and is_of_a_stream(stated)):
+        is_streamed = layout.pad == 2 and is_of_a_stream(stated) and not _leads_to_end(file, layout, end, length)
+        if stated in (-1, _UNSTATED) or is_streamed:
             pass
         elif stated > there:
             found = Survey(there, missing=stated - there)
@@ -141,7 +144,7 @@ def _survey_au(file: BinaryIO, length: int) -> Survey:
 
 def is_of_a_stream(stated: int) -> bool:
     """Return True for the sizes that programs write where they cannot know it: into a pipe."""
-    return stated >= 0xFFFF0000 or 0x7FFF0000 <= stated <= 0x80000000
+    return 0xFFFF0000 <= stated <= 0xFFFFFFFF or 0x7FFF0000 <= stated <= 0x80000000
 
 
 def _chunks(file: BinaryIO, layout: Layout, place: int, length: int) -> Iterator[Chunk]:
@@ -174,6 +177,14 @@ def _is_chunk(file: BinaryIO, layout: Layout, place: int, length: int) -> bool:
     return following is not None and 0 <= following.size <= length - following.start
 
 
+def _leads_to_end(file: BinaryIO, layout: Layout, place: int, length: int) -> bool:
+    """Return True if the file ends at a place, or where the chunks that begin there do."""
+    place = _padded(layout, place)
+    for chunk in _chunks(file, layout, place, length):
+        place = _padded(layout, chunk.start + chunk.size)
+    return place in (length, _padded(layout, length))
+
+
 def _ends_with(file: BinaryIO, layout: Layout, place: int) -> bool:
     """Return True if the header counts the file to end at a place, where bytes lie that are not zeros."""
     if layout.outer is None:
@@ -190,6 +201,9 @@ def _patches(layout: Layout, sound: Chunk, length: int) -> dict[int, bytes]:
     kind = "<Q" if layout is _RF64 else layout.header[0] + layout.header[-1]
     place = 28 if layout is _RF64 else sound.start - struct.calcsize(kind)
     size = length - sound.start + struct.calcsize(layout.header) * layout.counts_header
+    if layout is _WAV and size > 0xFFFFFFFF:
+        # With these, libsndfile takes it for a file that was not closed, and reads beyond 4 GB.
+        return {4: _packed("<I", 8), place: _packed("<I", 0)}
     return {place: _packed(kind, size), **layout.outer_size(length)}
 
 

@@ -177,6 +177,42 @@ def test_a_crashed_recorder_may_have_stored_more_than_4_gb(tmp_path, format, off
     assert audio.probe(path).frames == frames + (5 << 29)
 
 
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+@pytest.mark.parametrize("format", ["WAV", "WAVEX"])
+def test_a_wav_of_no_length_is_read_beyond_4_gb(tmp_path, format, size):
+    path = tmp_path / "a.wav"
+    content = written(path, format)
+    start = content.index(b"data") + 4
+    content[4:8] = content[start : start + 4] = struct.pack("<I", size)
+    path.write_bytes(content)
+    sound, _ = audio.read(path)
+    os.truncate(path, len(content) + (5 << 30))
+    with audio.Reader(path) as reader:
+        assert reader.info.frames == sound.shape[1] + (5 << 29)
+        assert torch.equal(reader.read(NOISE.shape[1]), sound)
+
+
+@pytest.mark.parametrize(("format", "size"), [("WAV", (2 << 30) - 1000), ("RF64", 5 << 30)])
+def test_chunks_behind_a_sound_of_a_size_that_streams_state_are_no_sound(tmp_path, format, size):
+    path = tmp_path / "a.wav"
+    content = written(path, format)
+    place = content.index(b"data") + 4
+    start = place + 4
+    if format == "RF64":
+        struct.pack_into("<Q", content, 28, size)
+    else:
+        struct.pack_into("<I", content, place, size)
+    path.write_bytes(content)
+    with open(path, "r+b") as file:
+        file.seek(start + size)
+        file.write(b"LIST" + struct.pack("<I", len(LABEL)) + LABEL)
+    info = audio.probe(path)
+    assert (info.frames, info.extras.parts) == (size // 2, ((b"LIST", LABEL),))
+    os.truncate(path, start + size // 2)
+    # A WAV that is cut off could as well be of a stream.
+    assert [note.partition(":")[0] for note in audio.probe(path).notes] == ["cut off"] * (format == "RF64")
+
+
 @pytest.mark.parametrize("name", ["b.wav", "b.rf64"])
 def test_chunks_of_a_field_recorder_come_back(tmp_path, name):
     path, target = tmp_path / "a.wav", tmp_path / name
