@@ -49,6 +49,7 @@ class Recording:
 
     def __post_init__(self) -> None:
         self.info = self.reader.info
+        self._state = _state(self.info.path)
         self.estimator = self.estimator.at(self.info.sample_rate)
         self.level = measure_level(self._read, self.info.sample_rate, self.estimator.level_rate)
 
@@ -116,6 +117,10 @@ class Recording:
                 samples += block.shape[-1]
                 if not limited or largest <= 1:
                     writer.write(block)
+            if _state(info.path) not in (None, self._state):
+                # The result would lack the end, be newer than the recording, and never be done again.
+                advice = "is it still being recorded or copied? Wait for its end, or give a copy"
+                raise AudioError(f"{info.path}: changed while it was read; {advice}")
             if limited and largest > 1:
                 raise _ClippedError(largest)
         return samples
@@ -141,6 +146,15 @@ class Recording:
             kept = f"flac cannot be written into {target.suffix}, and a .flac would keep all of it"
             writer.notes.append(f"its sound becomes lossy: {kept}")
         return writer
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Return the size of a file and the time of its last change, None if it is no longer there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 class _ClippedError(Exception):

@@ -45,6 +45,25 @@ def test_the_input_is_never_overwritten(denoiser, tmp_path):
         denoiser.enhance_file(tmp_path / "a.wav", tmp_path / "a.wav")
 
 
+@pytest.mark.parametrize("amplitude", [0.01, 0.9])
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path, amplitude):
+    source, target = tmp_path / "a.wav", tmp_path / "b.wav"
+    audio.write(source, noisy_voice(1.0, 16_000), 16_000)
+    more = (amplitude * noisy_voice(1.0, 16_000) * 32_767).short().numpy().tobytes()
+    content = source.read_bytes()
+    # As a recorder leaves it that has not finished.
+    source.write_bytes(content[:40] + bytes(4) + content[44:])
+
+    def grow(seconds: float) -> None:
+        with open(source, "ab") as file:
+            file.write(more)
+
+    louder = Answer(lambda magnitude: torch.full_like(magnitude, -0.1))
+    with pytest.raises(AudioError, match=r"a\.wav: changed while it was read; is it still being"):
+        Denoiser(louder, Spectral(peak=5.0)).eval().enhance_file(source, target, progress=grow)
+    assert sorted(tmp_path.iterdir()) == [source]
+
+
 def test_a_result_beyond_full_scale_is_turned_down_as_a_whole(tmp_path):
     louder = Answer(lambda magnitude: torch.full_like(magnitude, -0.1))
     denoiser = Denoiser(louder, Spectral(peak=5.0)).eval()
