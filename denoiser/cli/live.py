@@ -100,25 +100,29 @@ def _run(live: "Live", duplex: "Duplex", record: Path | None) -> None:
         print(f"and {1000 * duplex.delay:.0f} ms of the devices; b: bypass, q: end", flush=True)
         try:
             with keys.pressed() as key, duplex:
-                failure = _watch(live, duplex, writers, key)
+                failure = _watch(live, duplex, writers, stack, key)
         except KeyboardInterrupt:
             pass
         if not live.blocks:  # FLAC has no empty files
             live.process(live.silence)
         if sys.stdout.isatty():
             print()
-        # A recording that could not be written will not be written now.
-        if isinstance(failure, AudioError):
-            raise failure
         _keep(live, writers)
     seconds = live.blocks * live.block / live.rate
     print(f"{seconds:.1f} s, {duplex.lost} xruns, load {live.load:.0%} of a core, worst block {live.worst_load:.0%}")
     if failure is not None:
         raise failure
+    if record and not live.keeps:
+        sys.exit(2)
 
 
-def _watch(live: "Live", duplex: "Duplex", writers: list["Writer"], key: keys.Wait) -> DenoiserError | None:
-    """Show levels and heed keys until q is pressed; returns the reason where the sound ended by itself."""
+def _watch(
+    live: "Live", duplex: "Duplex", writers: list["Writer"], closing: ExitStack, key: keys.Wait
+) -> DenoiserError | None:
+    """Show levels and heed keys until q is pressed; returns the reason where the sound ended by itself.
+
+    The writers, which ``closing`` closes, are given up where they fail: a call goes on though a disk is full.
+    """
     blocks, since, restarts = -1, time.monotonic(), 0
     while (pressed := key(SHOWN_SECONDS)) != "q":
         if pressed == "b":
@@ -126,7 +130,11 @@ def _watch(live: "Live", duplex: "Duplex", writers: list["Writer"], key: keys.Wa
         try:
             _keep(live, writers)
         except AudioError as error:
-            return error
+            live.keeps = False
+            writers.clear()
+            closing.__exit__(AudioError, error, None)
+            # Not to standard error, which leads nowhere now.
+            print("\n" * sys.stdout.isatty() + shown(f"{error}; the sound goes on without the recording"), flush=True)
         if duplex.failure is not None:
             return DenoiserError(f"the sound ended: {duplex.failure}")
         if duplex.is_running and duplex.blocks != blocks:
@@ -171,7 +179,7 @@ def _writers(stack: ExitStack, folder: Path, rate: int) -> list["Writer"]:
 
 def _keep(live: "Live", writers: list["Writer"]) -> None:
     for block in live.kept():
-        for writer, side in zip(writers, block, strict=True):
+        for writer, side in zip(writers, block, strict=False):
             writer.write(side[None])
 
 

@@ -179,7 +179,12 @@ def test_a_full_disk_or_a_kill_leaves_what_was_recorded(server, ckpt, tmp_path, 
     subprocess.run(["paplay", "-d", "voice", str(tmp_path / "noise.wav")], env=environment, check=True)
     if ends < 0:
         os.kill(terminal.number, -ends)
+    else:
+        terminal.read("the sound goes on without the recording")
+        terminal.read("load")
+        os.write(terminal.keys, b"q")
     assert terminal.end() == ends
+    assert terminal.text.count("cannot be written") == (ends > 0)
     files = list((tmp_path / "kept").glob("*_*.flac"))
     assert len(files) == 2
     for file in files:
