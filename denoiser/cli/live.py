@@ -44,7 +44,7 @@ DEFAULTS = {
     "max_attenuation_db": "", "shifts": "", "record": "",
 }  # fmt: skip
 SHOWN_SECONDS = 0.1  # between two looks at keys, levels and the device
-GONE_SECONDS = 2.0  # without a block
+GONE_SECONDS = 2.0  # without a block, beyond the delay of the devices
 MOST_RESTARTS = 5  # of the devices, without a block in between
 BAR, LOWEST = 6, -60.0  # characters of a level, and the dB at which it begins
 
@@ -139,7 +139,7 @@ def _watch(
             return DenoiserError(f"the sound ended: {duplex.failure}")
         if duplex.is_running and duplex.blocks != blocks:
             blocks, since, restarts = duplex.blocks, time.monotonic(), 0
-        elif not duplex.is_running or time.monotonic() - since > GONE_SECONDS:
+        elif not duplex.is_running or time.monotonic() - since > GONE_SECONDS + duplex.delay:
             gone = DenoiserError("the sound device is gone: it was unplugged, or its sound server ended")
             if restarts == MOST_RESTARTS:
                 return gone

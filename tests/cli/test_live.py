@@ -193,6 +193,19 @@ def test_a_full_disk_or_a_kill_leaves_what_was_recorded(server, ckpt, tmp_path, 
 
 
 @needs_server
+def test_devices_that_buffer_seconds_are_not_taken_for_gone(server, ckpt):
+    _, environment = server
+    terminal = Terminal(environment, f"ckpt={ckpt}", "latency=10000")
+    # Ten looks at the device a second.
+    for _ in range(30):
+        terminal.read("xruns")
+    os.write(terminal.keys, b"q")
+    assert terminal.end() == 0
+    # A restart of the devices counts as one.
+    assert ", 0 xruns," in terminal.text
+
+
+@needs_server
 def test_devices_are_listed_and_a_wrong_one_is_one_line(server):
     _, environment = server
     terminal = Terminal(environment, "list=true")
