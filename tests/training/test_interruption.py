@@ -1,8 +1,10 @@
 """A training that a signal ends: it leaves a checkpoint and goes on from there as if it had never been stopped."""
 
+import multiprocessing
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +17,7 @@ from conftest import TINY, train_here, write_vctk
 from denoiser.console import one_line, run
 from denoiser.errors import DivergedError, StopError
 from denoiser.training import record
-from signals import SignalAt, signal_at
+from signals import SignalAt, doing, signal_at
 
 
 class SpoilWeights(Callback):
@@ -105,6 +107,20 @@ def test_a_training_that_a_limit_ended_within_an_epoch_goes_on_there(corpus, tmp
     whole, resumed = state(tmp_path / "whole"), state(tmp_path / "run")
     torch.testing.assert_close(resumed["state_dict"], whole["state_dict"], rtol=0, atol=1e-5)
     assert (resumed["epoch"], resumed["global_step"]) == (whole["epoch"], 10)
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM"])
+def test_a_signal_to_the_whole_group_of_processes_leaves_the_data_workers_at_work(corpus, tmp_path, monkeypatch, name):
+    def signal_all() -> None:
+        # Sent by another process, as by a terminal: torch's workers end by themselves at the parent's SIGTERM.
+        group = [os.getpid(), *(worker.pid for worker in multiprocessing.active_children())]
+        subprocess.run(["kill", f"-{name}", *map(str, group)], check=True)
+
+    # More batches are due before the stop than the workers have read ahead.
+    more = ["data.workers=2", "data.batch_size=1", "trainer.accumulate_grad_batches=8"]
+    with pytest.raises(StopError, match=rf"ended by SIG{name} after step 3, in epoch 2; .* goes on from"):
+        train_here(tmp_path, *options(corpus, *more, doing(signal_all, monkeypatch, epoch=1, step=0)))
+    assert record.read(tmp_path)["status"] == "interrupted"
 
 
 def test_the_exit_code_and_the_last_line_name_the_signal(corpus, tmp_path, capsys):
