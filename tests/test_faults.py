@@ -232,6 +232,15 @@ def test_a_worker_that_is_killed_ends_the_training_with_a_line(root, tmp_path, m
     assert epoch(tmp_path) == 1
 
 
+def test_an_error_of_another_kind_is_not_told_as_a_dead_worker(root, tmp_path, monkeypatch):
+    def run_out_of_memory() -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    fault = doing(run_out_of_memory, monkeypatch, epoch=0)
+    with pytest.raises(RuntimeError, match=r"^CUDA out of memory$"):
+        train_here(tmp_path, *options(root, "data.workers=1", fault))
+
+
 def test_a_clock_that_went_back_hides_no_failure(here, capsys):
     sweep = Sweep(ranking=False)
     sweep.folder, sweep.lock = here / "sweep", None

@@ -80,7 +80,9 @@ def raise_if_one_died(error: Exception, trainer: Trainer, advice: str) -> None:
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     workers = next(callback.processes for callback in callbacks if isinstance(callback, DataWorkers))
     # A connection breaks a little before the system says that the process at its other end is dead.
-    if connection.wait([worker.sentinel for worker in workers], timeout=1):
+    connection.wait([worker.sentinel for worker in workers], timeout=1)
+    # After any error they have ended, but those that Lightning ended have an exit code of 0.
+    if any(worker.exitcode for worker in workers):
         reason = "a process that reads the data died, for lack of memory, as a rule: fewer data.workers"
         raise DenoiserError(f"{reason}; {advice}") from error
     peers = getattr(trainer.strategy.launcher, "procs", [])
