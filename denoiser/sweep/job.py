@@ -31,7 +31,10 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
     A run that finished is not repeated, one that was interrupted or failed goes on from its last checkpoint, one that
     diverged or had other settings begins anew. An error is a line on stderr: only Ctrl-C ends more than this run.
     """
-    with filesystem.locked(folder / LOCK) as free:
+    # A search may propose the same settings several times; it already knows that they diverge.
+    searching = HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
+    # A trial has the value of the run that another process works on, as a worker does whose command was killed.
+    with filesystem.locked(folder / LOCK, wait=searching) as free:
         if not free:
             print(f"{folder.name}: another process works on it")
             return None
@@ -40,8 +43,6 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
             before = record.read(folder)
         status = before.get("status")
         changes = _changes(before, cfg) if before else []
-        # A search may propose the same settings several times; it already knows that they diverge.
-        searching = HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
         if not changes and (status in ("finished", "pruned") or (status == "diverged" and searching)):
             when, value = before["ended"] or "before", before["best"]
             print(f"{folder.name}: {status} {when}, {cfg.monitor} {value}: not run again")

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +124,10 @@ def test_a_run_of_a_sweep_is_skipped_resumed_or_begun_anew(corpus, tmp_path, cap
     with filesystem.locked(tmp_path / "sweep/a/.lock"):
         value, said, _ = run("test=false")
     assert (value, said.out) == (None, "a: another process works on it\n")
+    # A trial of a search waits for it, as it would count as failed.
+    threading.Timer(0.5, os.close, [filesystem.lock(tmp_path / "sweep/a/.lock")]).start()
+    value, _, sixth = run("test=false", "sweep=optuna")
+    assert value == sixth["best"] is not None
 
 
 def multirun(monkeypatch, cwd: Path, *arguments: str, command: Callable = train.run, config: str = "train") -> int:
