@@ -1,5 +1,6 @@
 """Full disks, lost corpora, killed workers, samples of NaN: one line, and nothing that was done is lost."""
 
+import errno
 import multiprocessing
 import os
 import re
@@ -167,6 +168,13 @@ def test_the_enhancement_of_a_folder_that_sigterm_ends_says_how_far_it_came(deno
     with pytest.raises(StopError, match="1 of 3 files are done; the same command does the rest") as stop:
         enhance_files(Stopped(denoiser.net, denoiser.spectral).eval(), plan(["in"], "out"), overwrite=False, at_once=1)
     assert stop.value.code == 143
+
+
+def test_an_error_of_the_disk_that_tensorboard_wraps_is_told_as_one(tmp_path):
+    with pytest.raises(DenoiserError, match=r"^run/events\.0: No space left on device; it had no checkpoint yet$"):
+        with RunFolder(tmp_path, composed()):
+            cause = OSError(errno.ENOSPC, "No space left on device", b"run/events.0")
+            raise ValueError("you tried to log 1.0 which is currently not supported") from cause
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(root, small_disk, capsys):

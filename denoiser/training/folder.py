@@ -85,8 +85,12 @@ class RunFolder:
             return cause
         if isinstance(cause, KeyboardInterrupt):
             return StopError(f"{self.path}: interrupted; {self.how_to_go_on()}", getattr(cause, "code", 130))
-        if isinstance(error, OSError) and is_of_a_file(error):
-            return DenoiserError(f"{error.filename or self.path}: {error.strerror}; {self.how_to_go_on()}")
+        # The logger of TensorBoard tells an error of the disk as one of the values, and has names of bytes.
+        failure = error.__cause__ if isinstance(error, ValueError) else error
+        if isinstance(failure, OSError) and is_of_a_file(failure):
+            name = failure.filename or self.path
+            place = os.fsdecode(name) if isinstance(name, bytes) else name
+            return DenoiserError(f"{place}: {failure.strerror}; {self.how_to_go_on()}")
         return error
 
     def how_to_go_on(self) -> str:
