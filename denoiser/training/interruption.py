@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from itertools import product
 from types import FrameType
 from typing import Any
 
@@ -107,9 +108,14 @@ class Resumption(Callback):
         counts = loop["epoch_progress"]
         is_counted = counts["current"]["processed"] == counts["current"]["started"]
         # An epoch that max_steps or max_time cut short counts as a whole one: the rest of it would be left out.
-        if is_counted and not loop["epoch_loop.batch_progress"]["is_last_batch"]:
+        batches = loop["epoch_loop.batch_progress"]
+        if is_counted and not batches["is_last_batch"]:
             for count in counts.values():
                 count["processed"] -= 1
+            # The gradients of batches that have made no step, as where max_time ended amid them, are in no checkpoint.
+            again = batches["current"]["processed"] % trainer.accumulate_grad_batches
+            for key, count in product(("total", "current"), ("ready", "started", "processed", "completed")):
+                batches[key][count] -= again
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # With a limit of steps Lightning would go on from the end of an epoch by leaving out the one after it.

@@ -28,6 +28,13 @@ class SpoilWeights(Callback):
             next(module.denoiser.net.parameters()).data.fill_(float("nan"))
 
 
+class StopAt(Callback):
+    """Ends the training, as max_time does, within the gradients that are accumulated of two batches."""
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, index) -> None:
+        trainer.should_stop |= (trainer.current_epoch, index) == (1, 2)
+
+
 @pytest.fixture(autouse=True)
 def handlers():
     """Return a function that tells the signal handlers; a test begins with those of a program in the foreground."""
@@ -107,6 +114,19 @@ def test_a_training_that_a_limit_ended_within_an_epoch_goes_on_there(corpus, tmp
     whole, resumed = state(tmp_path / "whole"), state(tmp_path / "run")
     torch.testing.assert_close(resumed["state_dict"], whole["state_dict"], rtol=0, atol=1e-5)
     assert (resumed["epoch"], resumed["global_step"]) == (whole["epoch"], 10)
+
+
+def test_a_training_that_its_time_ended_within_accumulated_gradients_makes_no_half_step(corpus, tmp_path):
+    more = ["data.batch_size=2", "trainer.accumulate_grad_batches=2", "trainer.max_epochs=2"]
+    train_here(tmp_path / "run", *options(corpus, *more, f"+callbacks.stop._target_={__name__}.StopAt"))
+    assert state(tmp_path / "run")["global_step"] == 5
+    train_here(tmp_path / "run", *options(corpus, *more, "ckpt_path=last"))
+    train_here(tmp_path / "whole", *options(corpus, *more))
+    whole, resumed = state(tmp_path / "whole"), state(tmp_path / "run")
+    assert resumed["global_step"] == whole["global_step"]
+    weights = [key for key in whole["state_dict"] if "running" not in key and "tracked" not in key]
+    for key in weights:
+        torch.testing.assert_close(resumed["state_dict"][key], whole["state_dict"][key], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["INT", "TERM"])
