@@ -2,7 +2,8 @@
 
 A metric takes ``clean`` and ``estimate``, ``[N]`` at ``sample_rate`` Hz; those of DNSMOS need no ``clean``. It is NaN,
 and raises nothing, if it is not defined for ``clean``, as where that is silent or too short; a silent ``estimate`` has
-the lowest value. :func:`score` also gives NaN where the package of a metric is not installed.
+the lowest value. :func:`score` takes an estimate that is not finite for a silent one, and also gives NaN where the
+package of a metric is not installed.
 """
 
 import math
@@ -159,7 +160,8 @@ def score(clean: Tensor | None, estimate: Tensor, sample_rate: int, names: Seque
     estimate = estimate.detach().float().cpu()
     clean = torch.zeros_like(estimate) if clean is None else clean.detach().float().cpu()
     if not torch.isfinite(estimate).all():
-        return dict.fromkeys(names, NAN)
+        # Left out of a mean, it would count less than a bad one.
+        estimate = torch.zeros_like(estimate)
     has_reference = bool(clean.any()) and bool(torch.isfinite(clean).all())
     given = at_speech_rate = (clean, estimate, sample_rate)
     if sample_rate not in (8_000, 16_000):
