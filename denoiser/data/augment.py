@@ -83,6 +83,10 @@ class Augment:
 
     def __init__(self, transforms: Sequence[Transform] = ()) -> None:
         self.transforms = sorted(transforms, key=lambda transform: transform.place)
+        places = [transform.place for transform in self.transforms]
+        repeats = [places[:index].count(place) for index, place in enumerate(places)]
+        # The first of a place draws the same as if it were the only one.
+        self.streams = [(place, STREAM, *filter(None, [again])) for place, again in zip(places, repeats, strict=True)]
 
     def __call__(self, batch: Mapping[str, Any], key: Sequence[int]) -> dict[str, Any]:
         """Return an augmented copy of ``{"noisy": [B, N], "clean": [B, N], "level": [B, 1], ...}``; drawn by key.
@@ -94,8 +98,8 @@ class Augment:
             return dict(batch)
         noise, clean, level = batch["noisy"] - batch["clean"], batch["clean"], batch["level"]
         changed = dict(batch)
-        for transform in self.transforms:
-            stream = [*key, transform.place, STREAM]
+        for transform, own in zip(self.transforms, self.streams, strict=True):
+            stream = [*key, *own]
             noise, clean, level = transform(noise, clean, level, np.random.default_rng(stream))
             if "bandwidth" in batch:
                 changed["bandwidth"] = transform.bandwidth_after(changed["bandwidth"], np.random.default_rng(stream))

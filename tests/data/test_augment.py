@@ -39,6 +39,22 @@ def test_one_transform_more_does_not_alter_the_draws_of_the_others():
     assert kinds(build({"snr": {}, "shift": {}})) == ["shift", "snr"]
 
 
+def test_two_transforms_of_one_kind_draw_different_numbers_and_the_first_as_if_alone():
+    drawn = []
+
+    class Draw(Transform):
+        place = 12
+
+        def change(self, noise, clean, level, rng):
+            drawn.append(rng.random())
+            return noise, clean
+
+    for count in (1, 3):
+        Augment([Draw() for _ in range(count)])(make_batch(), KEY)
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn)) == 3
+
+
 def test_no_transform_draws_what_the_crop_or_the_mixture_was_drawn_with():
     drawn = []
 
