@@ -171,10 +171,13 @@ def test_the_enhancement_of_a_folder_that_sigterm_ends_says_how_far_it_came(deno
 
 
 def test_an_error_of_the_disk_that_tensorboard_wraps_is_told_as_one(tmp_path):
-    with pytest.raises(DenoiserError, match=r"^run/events\.0: No space left on device; it had no checkpoint yet$"):
-        with RunFolder(tmp_path, composed()):
+    def log(run: RunFolder) -> None:
+        with run:
             cause = OSError(errno.ENOSPC, "No space left on device", b"run/events.0")
             raise ValueError("you tried to log 1.0 which is currently not supported") from cause
+
+    with pytest.raises(DenoiserError, match=r"^run/events\.0: No space left on device; it had no checkpoint yet$"):
+        log(RunFolder(tmp_path, composed()))
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(root, small_disk, capsys):
