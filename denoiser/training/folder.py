@@ -54,6 +54,16 @@ class RunFolder:
         for partial in [*self.path.glob(".*.partial-*"), *self.path.glob(f"{CHECKPOINTS}/.*.partial-*")]:
             partial.unlink(missing_ok=True)
 
+    def check_unused(self, resume: Path | None) -> None:
+        """Raise ConfigError where a run that does not go on from this folder's checkpoints would overwrite them."""
+        checkpoints = self.last_checkpoint.parent
+        # A sweep looks after the folders of its runs itself.
+        if distributed.rank() != 0 or in_sweep() or not any(checkpoints.glob("*.ckpt")):
+            return
+        if resume is None or not checkpoints.samefile(resume.parent):
+            advice = "ckpt_path=last goes on from them; delete them, or name another hydra.run.dir="
+            raise ConfigError(f"{checkpoints}: has checkpoints of a run, which this one would overwrite; {advice}")
+
     def begin(self) -> None:
         """Write the record of a run that is at work."""
         if not self.has_begun:

@@ -53,6 +53,7 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     trainer = _trainer(cfg, plain["trainer"], run)
     settings = _settings(plain, trainer)
     resume = resume_from(cfg.ckpt_path, folder, settings)
+    run.check_unused(resume)
 
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = build_module(plain, settings)

@@ -132,6 +132,15 @@ def test_a_killed_training_goes_on_as_the_one_that_was_not_killed(vctk, tmp_path
         assert_same_weights(whole, run, tolerance=1e-5, name=name)
 
 
+def test_a_new_run_does_not_overwrite_the_checkpoints_of_an_earlier_one(vctk, tmp_path):
+    kept = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"weights")
+    with pytest.raises(DenoiserError, match=r"run/checkpoints: .* would overwrite; ckpt_path=last goes on"):
+        train_here(tmp_path / "run", f"data.root={vctk}")
+    assert kept.read_bytes() == b"weights"
+
+
 def test_a_metric_that_no_validation_file_defines_chooses_no_checkpoint(tmp_path, capsys):
     for i in range(4):
         write_pair(tmp_path / f"noisy/{i}.wav", tmp_path / f"clean/{i}.wav", 0.6, 16_000, i)
