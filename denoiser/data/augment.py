@@ -21,7 +21,8 @@ class Transform(ABC):
     """Random change of noise and clean speech, made by :meth:`change`; noisy is their sum before and after.
 
     Transforms are applied in the order of ``place``. Each draws from a stream of its own, so that adding or removing
-    one does not alter what the others draw. A row is changed with a ``probability``, or stays exactly as it is.
+    one does not alter what those of other places draw. A row is changed with a ``probability``, or stays exactly as it
+    is.
     """
 
     place: ClassVar[int]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -24,6 +23,7 @@ from denoiser.data.store import Resident, Store, fits, to_float
 from denoiser.errors import ConfigError, CorpusError, brief
 from denoiser.filesystem import write_text
 from denoiser.spectral import Spectral
+from denoiser.workers import leave_signals_to_parent
 
 
 @dataclass(eq=False, repr=False)
@@ -177,7 +177,7 @@ class PairedData(LightningDataModule):
             crops,
             batch_sampler=DistributedBatchSampler(order, self.batch_size, distributed.rank(), distributed.world_size()),
             num_workers=workers,
-            worker_init_fn=_leave_signals_to_parent,
+            worker_init_fn=leave_signals_to_parent,
             collate_fn=default_convert,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
@@ -214,13 +214,6 @@ class PairedData(LightningDataModule):
         """Return the spectra ``[B, F, T]`` of waveform crops ``[B, N]``."""
         spectra = self.spectral.spectra(batch["noisy"], batch["clean"], batch["level"], center=False)
         return {**spectra, "bandwidth": batch["bandwidth"].amin(1)}
-
-
-def _leave_signals_to_parent(worker: int) -> None:
-    """Ignore the signals of a process group: the step or validation that the parent finishes still needs batches."""
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):
-        if number := getattr(signal, name, None):
-            signal.signal(number, signal.SIG_IGN)
 
 
 def check_whole(name: str, value: Any, low: int, optional: bool = False) -> None:

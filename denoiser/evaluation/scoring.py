@@ -1,7 +1,6 @@
 """Worker processes that compute metrics while the network goes on with the next utterance."""
 
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,10 +14,10 @@ from torch import Tensor
 
 from denoiser.errors import DenoiserError
 from denoiser.evaluation import metrics
+from denoiser.workers import leave_signals_to_parent
 
 Scores = dict[str, float]
 MAX_WORKERS = 8  # PESQ and STOI of 5 s take 0.2 s: no network is faster than eight workers
-GRACE = 10  # seconds without work, from SIGTERM to the end of a worker
 
 
 class Scoring:
@@ -86,20 +85,12 @@ def start_processes(workers: int) -> ProcessPoolExecutor:
 
 
 def _score(clean: np.ndarray, estimate: np.ndarray, rate: int, names: Sequence[str]) -> Scores:
-    # Work that comes after a SIGTERM puts the end off, as in a validation that the parent finishes.
-    if hasattr(signal, "alarm") and signal.alarm(0):
-        signal.alarm(GRACE)
     return metrics.score(torch.from_numpy(clean), torch.from_numpy(estimate), rate, names)
 
 
 def _initialise() -> None:
-    """Ignore the signals of a process group, as the parent may still be waiting for scores, and end with the parent."""
-    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
-        if number := getattr(signal, name, None):
-            signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):
-        # Not ignored: a pool ends the other workers by SIGTERM when one has died, and waits for them.
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    """Leave signals to the parent, which may still be waiting for scores, and end with it."""
+    leave_signals_to_parent()
     Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -9,7 +9,6 @@ from denoiser.spectral import Spectrum
 
 FRAME = 0.0256  # seconds of a frame; frames begin half of it apart
 LOWEST, BANDS = 150, 15  # Hz at the middle of the first third of an octave, and the number of them
-HIGHEST = 5000  # Hz, above which STOI hears nothing
 SEGMENT = 30  # frames that are compared at once
 RANGE = 1e-4  # share of the power of the loudest frame, -40 dB: softer frames are pauses
 WORST = 10**0.75  # times the clean magnitude, at most: a ratio of signal to distortion of -15 dB
@@ -21,7 +20,7 @@ class Stoi(nn.Module):
     """One minus the short-time objective intelligibility, 0 to 2, mean over the batch.
 
     Taal et al., "An algorithm for intelligibility prediction of time-frequency weighted noisy speech" (2011), at the
-    rate of the waveforms instead of 10 kHz. Crops almost without speech are left out of the mean.
+    rate of the waveforms instead of 10 kHz. Crops with less than 0.4 s of speech are left out of the mean.
     """
 
     sees_phase = False
@@ -29,21 +28,24 @@ class Stoi(nn.Module):
     def forward(self, estimate: Spectrum, clean: Spectrum, noisy: Spectrum) -> Tensor:
         rate = clean.spectral.narrow_rate
         heard = clean.waveform.square().mean(-1) > SILENT
-        lost = [_lost(*pair, rate) for pair in zip(estimate.waveform[heard], clean.waveform[heard], strict=True)]
+        pairs = zip(estimate.waveform[heard], clean.waveform[heard], strict=True)
+        lost = [part for pair in pairs if (part := _lost(*pair, rate)) is not None]
         if not lost:
             return estimate.waveform.sum() * 0
         return torch.stack(lost).mean()
 
 
-def _lost(estimate: Tensor, clean: Tensor, rate: int) -> Tensor:
-    """Return one minus the STOI of the waveforms ``[N]``; 0 where they are shorter than a segment."""
+def _lost(estimate: Tensor, clean: Tensor, rate: int) -> Tensor | None:
+    """Return one minus the STOI of the waveforms ``[N]``, or None if they have less speech than a segment."""
+    if clean.shape[-1] < SEGMENT * round(FRAME * rate) // 2:
+        return None
     bands = _bands(rate, clean.device)
     x, s = (_frames(waveform, rate) for waveform in (estimate, clean))  # [F, T]
     power = s.square().sum(0)
     spoken = power > RANGE * power.max()
     x, s = ((bands @ part[:, spoken].square() + EPSILON).sqrt() for part in (x, s))  # [bands, T]
     if x.shape[-1] < SEGMENT:
-        return estimate.sum() * 0
+        return None
     x, s = (part.unfold(-1, SEGMENT, 1) for part in (x, s))  # [bands, T, SEGMENT]
     # The estimate is brought to the level of the clean speech, and no error counts for more than the worst.
     x = x * (_norm(s) / _norm(x))
@@ -72,4 +74,4 @@ def _bands(rate: int, device: torch.device) -> Tensor:
     hertz = torch.arange(round(FRAME * rate) + 1, device=device) * (rate / 2 / round(FRAME * rate))
     middles = LOWEST * 2 ** (torch.arange(BANDS, device=device) / 3)
     lower, upper = (middles * 2**sixth for sixth in (-1 / 6, 1 / 6))
-    return ((hertz >= lower[:, None]) & (hertz < upper[:, None].clamp(max=HIGHEST))).float()
+    return ((hertz >= lower[:, None]) & (hertz < upper[:, None])).float()

@@ -33,28 +33,36 @@ def run(cfg: DictConfig, folder: Path) -> float | None:
     """
     # A search may propose the same settings several times; it already knows that they diverge.
     searching = HydraConfig.get().runtime.choices["hydra/sweeper"] != "basic"
-    # A trial has the value of the run that another process works on, as a worker does whose command was killed.
-    with filesystem.locked(folder / LOCK, wait=searching) as free:
-        if not free:
-            print(f"{folder.name}: another process works on it")
-            return None
-        before: dict[str, Any] = {}
-        with suppress(DenoiserError):
-            before = record.read(folder)
-        status = before.get("status")
-        changes = _changes(before, cfg) if before else []
-        if not changes and (status in ("finished", "pruned") or (status == "diverged" and searching)):
-            when, value = before["ended"] or "before", before["best"]
-            print(f"{folder.name}: {status} {when}, {cfg.monitor} {value}: not run again")
-            return value
-        if changes or status == "diverged":
-            kept = _set_aside(folder)
-            print(f"{folder.name}: run anew, the old run is in {kept}: {', '.join(changes) or before['reason']}")
-        elif (folder / CHECKPOINTS / "last.ckpt").is_file():
-            print(f"{folder.name}: goes on from its last checkpoint")
-            cfg.ckpt_path = "last"
-        with _gpu(cfg, folder.parent):
-            return _trained(cfg, folder)
+    with filesystem.locked(folder / LOCK) as free:
+        if free:
+            return _run(cfg, folder, searching)
+    if not searching:
+        print(f"{folder.name}: another process works on it")
+        return None
+    # Such as a worker whose command was killed. Without its value, the search would count the trial as failed.
+    print(f"{folder.name}: waits for the process that works on it", flush=True)
+    with filesystem.locked(folder / LOCK, wait=True) as free:
+        return _run(cfg, folder, searching) if free else None
+
+
+def _run(cfg: DictConfig, folder: Path, searching: bool) -> float | None:
+    before: dict[str, Any] = {}
+    with suppress(DenoiserError):
+        before = record.read(folder)
+    status = before.get("status")
+    changes = _changes(before, cfg) if before else []
+    if not changes and (status in ("finished", "pruned") or (status == "diverged" and searching)):
+        when, value = before["ended"] or "before", before["best"]
+        print(f"{folder.name}: {status} {when}, {cfg.monitor} {value}: not run again")
+        return value
+    if changes or status == "diverged":
+        kept = _set_aside(folder)
+        print(f"{folder.name}: run anew, the old run is in {kept}: {', '.join(changes) or before['reason']}")
+    elif (folder / CHECKPOINTS / "last.ckpt").is_file():
+        print(f"{folder.name}: goes on from its last checkpoint")
+        cfg.ckpt_path = "last"
+    with _gpu(cfg, folder.parent):
+        return _trained(cfg, folder)
 
 
 def _trained(cfg: DictConfig, folder: Path) -> float | None:

@@ -57,8 +57,9 @@ class RunFolder:
     def check_unused(self, resume: Path | None) -> None:
         """Raise ConfigError where a run that does not go on from this folder's checkpoints would overwrite them."""
         checkpoints = self.last_checkpoint.parent
-        # A sweep looks after the folders of its runs itself.
-        if distributed.rank() != 0 or in_sweep() or not any(checkpoints.glob("*.ckpt")):
+        # A sweep looks after its folders itself, and an interrupted run may have a best.ckpt before a last.ckpt.
+        begins_anew = in_sweep() or self.cfg.ckpt_path == "last"
+        if distributed.rank() != 0 or begins_anew or not any(checkpoints.glob("*.ckpt")):
             return
         if resume is None or not checkpoints.samefile(resume.parent):
             advice = "ckpt_path=last goes on from them; delete them, or name another hydra.run.dir="
@@ -95,7 +96,7 @@ class RunFolder:
             return cause
         if isinstance(cause, KeyboardInterrupt):
             return StopError(f"{self.path}: interrupted; {self.how_to_go_on()}", getattr(cause, "code", 130))
-        # The logger of TensorBoard tells an error of the disk as one of the values, and has names of bytes.
+        # TensorBoard's logger raises a ValueError in place of a disk error, whose file name is bytes.
         failure = error.__cause__ if isinstance(error, ValueError) else error
         if isinstance(failure, OSError) and is_of_a_file(failure):
             name = failure.filename or self.path

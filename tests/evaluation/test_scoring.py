@@ -43,16 +43,6 @@ def test_workers_leave_the_signals_of_the_process_group_to_their_parent(one_work
     assert scoring.result(scorer.score(VOICE, VOICE, 16_000, NAMES))["si_sdr"] > 60
 
 
-@pytest.mark.skipif(not hasattr(signal, "alarm"), reason="Windows has no alarms")
-def test_work_that_comes_after_a_sigterm_puts_the_end_of_a_worker_off():
-    signal.alarm(scoring.GRACE // 2)
-    try:
-        scoring._score(VOICE.numpy(), VOICE.numpy(), 16_000, NAMES)
-    finally:
-        left = signal.alarm(0)
-    assert left > scoring.GRACE // 2
-
-
 def test_workers_end_with_their_parent():
     code = (
         "import os, signal, torch\n"

@@ -182,6 +182,12 @@ def test_the_loss_of_intelligibility_is_one_minus_stoi(pause):
         assert 1 - lost == pytest.approx(metrics.score(voice[0], version[0], rate, ("stoi",))["stoi"], abs=0.03)
 
 
+@pytest.mark.parametrize("frames", [3, 40])  # shorter than a window, and than a segment
+def test_sounds_too_short_for_stoi_are_left_out_of_its_mean(frames):
+    noisy, clean = (spectrum.frames(slice(10, 10 + frames)) for spectrum in spectra())
+    assert float(Stoi()(noisy, clean, noisy)) == 0
+
+
 @pytest.mark.parametrize("loss", [Compressed(), MultiResolution(), Pmsqe(), SiSdr(), Stoi()])
 def test_the_gradient_is_finite_where_the_estimate_or_the_target_is_silent(loss):
     noisy, clean = spectra()

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,7 +91,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_recorded(corpus, tmp_path
     assert not (tmp_path / "one/checkpoints/best.ckpt").exists()
 
 
-def test_a_run_of_a_sweep_is_skipped_resumed_or_begun_anew(corpus, tmp_path, capsys):
+def test_a_run_of_a_sweep_is_skipped_resumed_or_begun_anew(corpus, tmp_path, monkeypatch, capsys):
     def run(*more):
         value = job.run(composed(*options(corpus, *more)), tmp_path / "sweep/a")
         return value, capsys.readouterr(), record.read(tmp_path / "sweep/a")
@@ -125,8 +124,16 @@ def test_a_run_of_a_sweep_is_skipped_resumed_or_begun_anew(corpus, tmp_path, cap
         value, said, _ = run("test=false")
     assert (value, said.out) == (None, "a: another process works on it\n")
     # A trial of a search waits for it, as it would count as failed.
-    threading.Timer(0.5, os.close, [filesystem.lock(tmp_path / "sweep/a/.lock")]).start()
-    value, _, sixth = run("test=false", "sweep=optuna")
+    lock, other = filesystem.lock, filesystem.lock(tmp_path / "sweep/a/.lock")
+
+    def other_ends(path: Path, wait: bool = False, **more: bool) -> int | None:
+        if wait:
+            os.close(other)
+        return lock(path, wait=wait, **more)
+
+    monkeypatch.setattr(filesystem, "lock", other_ends)
+    value, said, sixth = run("test=false", "sweep=optuna")
+    assert "a: waits for the process that works on it" in said.out
     assert value == sixth["best"] is not None
 
 

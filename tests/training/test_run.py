@@ -12,6 +12,7 @@ import torch
 from conftest import (
     SHARED,
     TINY,
+    composed,
     make_noise,
     make_voice,
     needs_recordings,
@@ -28,6 +29,7 @@ from denoiser.cli.train import NAMES
 from denoiser.errors import CheckpointError, CorpusError, DenoiserError
 from denoiser.evaluation.metrics import METRICS
 from denoiser.training import record
+from denoiser.training.folder import RunFolder
 from signals import doing
 
 
@@ -139,6 +141,8 @@ def test_a_new_run_does_not_overwrite_the_checkpoints_of_an_earlier_one(vctk, tm
     with pytest.raises(DenoiserError, match=r"run/checkpoints: .* would overwrite; ckpt_path=last goes on"):
         train_here(tmp_path / "run", f"data.root={vctk}")
     assert kept.read_bytes() == b"weights"
+    # An interrupted run may have no last.ckpt yet: its command begins anew.
+    RunFolder(tmp_path / "run", composed("ckpt_path=last")).check_unused(None)
 
 
 def test_a_metric_that_no_validation_file_defines_chooses_no_checkpoint(tmp_path, capsys):
