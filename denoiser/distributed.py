@@ -1,11 +1,13 @@
-"""Rank and size of the group of processes that train one network, and exchange of Python objects between them.
+"""Rank and size of the group of processes that train one network, exchange of Python objects between them, and workers.
 
 Lightning starts the processes of one machine, torchrun or srun those of several. The rank is read from the environment,
 so that a command line can be handled before torch is loaded.
 """
 
 import os
+import signal
 from collections.abc import Sequence
+from threading import Thread
 from typing import TypeVar
 
 from denoiser.errors import ConfigError
@@ -93,3 +95,23 @@ def say(text: str) -> None:
     """Print a line, in process 0 alone."""
     if rank() == 0:
         print(text)
+
+
+def leave_signals_to_parent(index: int = 0) -> None:
+    """Ignore the signals of a process group, in a worker: its parent may still need it, and ends it by SIGTERM.
+
+    Where the system does not say who sent a signal (macOS, Windows), SIGTERM ends the worker as ever.
+    """
+    for name in ("SIGINT", "SIGUSR1", "SIGUSR2"):
+        if number := getattr(signal, name, None):
+            signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        # A thread takes it, because a handler is not told the sender. Threads that begin later block it, too.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=_end_at_parents_word, daemon=True).start()
+
+
+def _end_at_parents_word() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        continue
+    os._exit(0)

@@ -23,7 +23,6 @@ from denoiser.data.store import Resident, Store, fits, to_float
 from denoiser.errors import ConfigError, CorpusError, brief
 from denoiser.filesystem import write_text
 from denoiser.spectral import Spectral
-from denoiser.workers import leave_signals_to_parent
 
 
 @dataclass(eq=False, repr=False)
@@ -177,7 +176,7 @@ class PairedData(LightningDataModule):
             crops,
             batch_sampler=DistributedBatchSampler(order, self.batch_size, distributed.rank(), distributed.world_size()),
             num_workers=workers,
-            worker_init_fn=leave_signals_to_parent,
+            worker_init_fn=distributed.leave_signals_to_parent,
             collate_fn=default_convert,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",

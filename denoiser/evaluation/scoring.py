@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from denoiser.distributed import leave_signals_to_parent
 from denoiser.errors import DenoiserError
 from denoiser.evaluation import metrics
-from denoiser.workers import leave_signals_to_parent
 
 Scores = dict[str, float]
 MAX_WORKERS = 8  # PESQ and STOI of 5 s take 0.2 s: no network is faster than eight workers
