@@ -85,9 +85,11 @@ class Augment:
     def __init__(self, transforms: Sequence[Transform] = ()) -> None:
         self.transforms = sorted(transforms, key=lambda transform: transform.place)
         places = [transform.place for transform in self.transforms]
-        repeats = [places[:index].count(place) for index, place in enumerate(places)]
-        # The first of a place draws the same as if it were the only one.
-        self.streams = [(place, STREAM, *filter(None, [again])) for place, again in zip(places, repeats, strict=True)]
+        self.streams: list[list[int]] = []
+        for index, place in enumerate(places):
+            again = places[:index].count(place)
+            # The first of a place draws the same as if it were the only one.
+            self.streams.append([place, STREAM, again] if again else [place, STREAM])
 
     def __call__(self, batch: Mapping[str, Any], key: Sequence[int]) -> dict[str, Any]:
         """Return an augmented copy of ``{"noisy": [B, N], "clean": [B, N], "level": [B, 1], ...}``; drawn by key.

@@ -26,6 +26,7 @@ from denoiser.models.heads import HEADS
 
 OPSET = 18  # of December 2022: onnxruntime reads it from 1.14 on
 IR_VERSION = 8
+LARGE = 4096  # values of a tensor that is worth storing in 16 bits
 TOLERANCE = 1e-4  # largest difference of a sample, in a signal of RMS 1
 EDGES: dict[str, Any] = {"replicate": "edge", "constant": "constant"}  # names of torch, and of numpy.pad
 # The file takes so many at once. Those of the level are one more, and another one for a shift.
@@ -77,7 +78,7 @@ def _traced(estimator: Estimator, noisy: np.ndarray) -> tuple[bytes, np.ndarray]
 
     step = CausalStep(estimator) if estimator.causal else Step(estimator)
     try:
-        content = _without_paths(_graph(step), _metadata(estimator)).SerializeToString()
+        content = _in_16_bits(_without_paths(_graph(step), _metadata(estimator))).SerializeToString()
         if estimator.causal:
             return content, _hop_by_hop(content, noisy)
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -190,4 +191,29 @@ def _without_paths(model: Any, metadata: dict[str, Any]) -> Any:
     onnx.helper.set_model_props(model, {key: str(value) for key, value in metadata.items()})
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "denoiser", metadata["denoiser_version"]
+    return model
+
+
+def _in_16_bits(model: Any) -> Any:
+    """Store large weights in 16 bits where that changes none of them, as in a model of a checkpoint of 16 bits.
+
+    A node at the beginning makes 32 bits of them again; onnxruntime does it once, when it loads the file.
+    """
+    import onnx
+
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            halves = values.astype(np.float16)
+        if values.size < LARGE or not np.array_equal(halves.astype(np.float32), values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(halves, f"{name}.half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
     return model
